@@ -1,0 +1,1 @@
+"""deferrable: defer a function call now, run it later, elsewhere, at least once."""

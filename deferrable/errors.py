@@ -1,0 +1,88 @@
+"""The errors of this library, in one tree.
+
+This room owns what users catch. It may know nothing of queues, loops or brokers: a broker's own
+error travels as ``__cause__``, attached at the border where it was met.
+
+    DeferrableError
+    ├── InvalidOptions (also ValueError)
+    ├── SerializationError
+    │   ├── UnserializableCall
+    │   └── UnreadableItem
+    ├── BackendError
+    │   ├── BackendUnavailable
+    │   ├── LeaseLost
+    │   ├── Unsupported
+    │   └── ItemTooLarge
+    └── CalledFromEventLoop (also RuntimeError)
+"""
+
+__all__ = [
+    "DeferrableError",
+    "InvalidOptions",
+    "SerializationError",
+    "UnserializableCall",
+    "UnreadableItem",
+    "BackendError",
+    "BackendUnavailable",
+    "LeaseLost",
+    "Unsupported",
+    "ItemTooLarge",
+    "CalledFromEventLoop",
+]
+
+
+class DeferrableError(Exception):
+    """Root of everything this library raises on purpose."""
+
+
+class InvalidOptions(DeferrableError, ValueError):
+    """An option is out of range, or two options contradict each other. Nothing was pushed."""
+
+
+class SerializationError(DeferrableError):
+    """Something cannot be written to, or read from, what travels through the queue."""
+
+
+class UnserializableCall(SerializationError):
+    """Raised by ``later`` for a call that no other process could run. Nothing was pushed."""
+
+
+class UnreadableItem(SerializationError):
+    """A consumer met an item that it cannot turn into a call.
+
+    The item goes to the error queue, whole; this error is what its ``error`` field records.
+    """
+
+
+class BackendError(DeferrableError):
+    """The broker refused or failed; ``__cause__`` is the broker client's own error."""
+
+
+class BackendUnavailable(BackendError):
+    """The broker could not be reached, or its answer was lost. Worth trying again.
+
+    A push that ends so may or may not have arrived.
+    """
+
+
+class LeaseLost(BackendError):
+    """The item is no longer this consumer's: it was settled already, or its lease ended.
+
+    Nothing was settled by the call that raised this.
+    """
+
+
+class Unsupported(BackendError):
+    """This queue cannot do what was asked; one of its capability flags says so."""
+
+
+class ItemTooLarge(BackendError):
+    """The item is over the broker's size limit. Nothing was sent."""
+
+
+class CalledFromEventLoop(DeferrableError, RuntimeError):
+    """A blocking call was made on the one thread where it would wait for itself.
+
+    That is the thread of the portal (the event loop that serves blocking calls). Await the
+    coroutine that the message names instead.
+    """
