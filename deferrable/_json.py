@@ -1,0 +1,72 @@
+"""Items as JSON text.
+
+Owns the one way in which an item becomes text and text becomes an item. It may not know what the
+fields mean. Text is ASCII, so that every broker counts characters and bytes alike and a lone
+surrogate survives; a number that JSON does not have (NaN, infinities) is refused in both
+directions instead of being changed silently.
+"""
+
+import json
+from typing import Any
+
+from deferrable.errors import SerializationError, UnreadableItem
+from deferrable.item import Item
+
+__all__ = ["dump", "load", "load_item"]
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+
+
+def dump(item: Item) -> str:
+    """`item` as ASCII JSON text.
+
+    Raises:
+        SerializationError: it is no dict with text keys, or holds a value that JSON cannot.
+    """
+    if not isinstance(item, dict) or not all(isinstance(key, str) for key in item):
+        raise SerializationError(
+            f"an item is a dict with text keys, got {type(item).__name__} {_shorten(item)}; "
+            "push a dict of JSON values"
+        )
+    try:
+        return _encoder.encode(item)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SerializationError(
+            f"item {_shorten(item)} is not made of JSON values: {error}; "
+            "push text, numbers, booleans, None, and lists and dicts of them"
+        ) from error
+
+
+def load(text: str | bytes) -> Any:
+    """The JSON value that `text` holds.
+
+    Raises:
+        UnreadableItem: it is no JSON text.
+    """
+    try:
+        return _decoder.decode(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError) as error:
+        raise UnreadableItem(f"{_shorten(text)} is not JSON: {error}") from error
+
+
+def load_item(text: str | bytes) -> Item:
+    """The item that `text` holds.
+
+    Raises:
+        UnreadableItem: it is no JSON text, or no JSON object.
+    """
+    value = load(text)
+    if not isinstance(value, dict):
+        raise UnreadableItem(f"{_shorten(text)} is JSON, but not an object")
+    return value
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"

@@ -1,0 +1,61 @@
+"""What every backend is: a queue, its error queue and their group.
+
+Owns the pairing and the naming of queues by group. It may not know any broker. A factory holds what
+the backends that it creates share: where the broker is, and the settings.
+"""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+from deferrable.aio.queue import Queue
+from deferrable.item import queue_name
+
+__all__ = ["Backend", "BackendFactory"]
+
+
+class Backend:
+    """A queue and its error queue.
+
+    Attributes:
+        group: what they were created for; None for the nameless group.
+        queue: where jobs wait.
+        error_queue: where those go that failed for good.
+    """
+
+    def __init__(self, group: str | None, queue: Queue, error_queue: Queue) -> None:
+        self.group = group
+        self.queue = queue
+        self.error_queue = error_queue
+
+    async def close(self) -> None:
+        """Close both queues. Twice is harmless."""
+        await self.queue.close()
+        await self.error_queue.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class BackendFactory(ABC):
+    """Creates the backends of one broker. An implementation overrides `_create_backend`."""
+
+    def create_backend_for_group(self, group: str | None) -> Backend:
+        """A backend for `group`. No I/O is done; None or empty is the nameless group.
+
+        Groups of one factory share connections and differ in their queues' names:
+        ``deferrable`` for the nameless one, else ``deferrable_GROUP``.
+        """
+        return self._create_backend(group, queue_name(group))
+
+    @abstractmethod
+    def _create_backend(self, group: str | None, name: str) -> Backend:
+        """A backend of `group`, whose main queue is called `name`."""

@@ -1,0 +1,46 @@
+"""What a queue hands over with an item.
+
+Owns the state of one delivery that is the same on every broker: until when this consumer believes
+to hold it, whether its job has started, whether it was settled. It may not know any broker; what an
+adapter needs to find the item again is its `handle`, which nobody else looks at.
+"""
+
+from itertools import count
+from typing import Literal
+
+__all__ = ["Envelope"]
+
+_numbers = count()
+
+
+class Envelope:
+    """One delivery of one item; opaque outside its queue, and compared by identity.
+
+    Args:
+        handle: the adapter's own.
+        pop_time: when the item was popped, in epoch seconds.
+        lease_end_time: until when the queue keeps the item for this consumer, in epoch seconds.
+    """
+
+    __slots__ = (
+        "handle",
+        "has_started",
+        "lease_end_time",
+        "number",
+        "pop_time",
+        "settlement",
+    )
+
+    def __init__(self, handle: object, pop_time: float, lease_end_time: float) -> None:
+        self.handle = handle
+        self.pop_time = pop_time
+        self.lease_end_time = lease_end_time
+        self.has_started = False
+        self.settlement: Literal["open", "under way", "done"] = "open"
+        self.number = next(_numbers)
+        """Deliveries are numbered in the order in which this process popped them."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Envelope {self.number} lease_end_time={self.lease_end_time:.3f} {self.settlement}>"
+        )

@@ -1,0 +1,521 @@
+"""The contract of a queue, and what is the same for every broker.
+
+Owns the verbs (push, pop, touch, complete, release, replace, flush, stats, close), their promises,
+and the order in which an item is settled when something else takes its place. It may not know any
+broker, nor who calls. An adapter implements the batch hooks, whose names begin with an underscore;
+``deferrable.testing.QueueConformance`` proves it.
+
+The one rule: what replaces an item is pushed before the item is completed, or in one atomic step
+with it. A crash in between duplicates; it never loses.
+"""
+
+import asyncio
+import logging
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import ClassVar, Self, TypeVar
+
+from deferrable._json import dump
+from deferrable.aio._batching import Batcher, check_outcomes
+from deferrable.aio._loops import PerLoop
+from deferrable.aio._popping import Popped, Popper
+from deferrable.aio._tasks import until_done
+from deferrable.aio.clock import Clock, SystemClock
+from deferrable.aio.envelope import Envelope
+from deferrable.errors import DeferrableError, ItemTooLarge, LeaseLost, Unsupported
+from deferrable.item import Item
+
+__all__ = ["Envelope", "Item", "Push", "Queue", "Release", "Touch"]
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("deferrable")
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Store an item: `text` is its JSON (ASCII), to be available `delay_seconds` from now."""
+
+    item: Item
+    text: str
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Keep an item for at least `seconds` from now."""
+
+    envelope: Envelope
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give an item back.
+
+    What has not started goes to the front, what has to the back; with a delay it becomes available
+    `delay_seconds` from now. A counted release counts towards the queue's maximum of redeliveries,
+    as a crash would.
+    """
+
+    envelope: Envelope
+    delay_seconds: float = 0.0
+    is_counted: bool = False
+
+
+class _Traffic:
+    """The calls under way on one event loop."""
+
+    def __init__(self, queue: "Queue") -> None:
+        self.push = Batcher(queue._push_batch, queue.MAX_PUSH_BATCH_SIZE)
+        self.touch = Batcher(queue._touch_batch, queue.MAX_TOUCH_BATCH_SIZE)
+        self.complete = Batcher(queue._complete_batch, queue.MAX_COMPLETE_BATCH_SIZE)
+        self.release = Batcher(queue._release_batch, queue.MAX_RELEASE_BATCH_SIZE)
+        self.pop = Popper(
+            queue._pop_batch,
+            queue._return_unasked,
+            queue._interrupt_pop,
+            queue.MAX_POP_BATCH_SIZE,
+        )
+
+
+class Queue(ABC):
+    """An ordered store of items that are delivered at least once.
+
+    An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag
+    is a promise in both directions: a queue that says that it cannot delay refuses a delay. A hook
+    that takes a batch returns, in the batch's order, None or an exception for each entry; what it
+    raises is the failure of all. Hooks translate their broker's errors into `BackendError` and its
+    kinds, and they must bear being called from several event loops at once.
+
+    Args:
+        lease_seconds: how long a popped item stays hidden from other consumers without a touch.
+        max_lease_seconds: heartbeats stop so long after the pop; None: they never do.
+        clock: what tells the time; None: the machine's own.
+    """
+
+    FIFO: ClassVar[bool] = True
+    """Items are popped in the order in which they were pushed."""
+    SUPPORTS_DELAY: ClassVar[bool] = True
+    """An item whose ``delay`` (seconds) is not 0 becomes available only after it."""
+    SUPPORTS_RELEASE_DELAY: ClassVar[bool] = True
+    """`release` takes a delay."""
+    RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = True
+    """An item whose lease ended goes behind those that wait, not before them."""
+    MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    MAX_POP_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    MAX_ITEM_BYTES: ClassVar[float] = math.inf
+    """The most bytes of one item's JSON text."""
+    MAX_DELAY_SECONDS: ClassVar[float] = math.inf
+    """The longest delay that the broker itself takes; longer ones hop."""
+
+    def __init__(
+        self,
+        lease_seconds: float,
+        *,
+        max_lease_seconds: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.lease_seconds = lease_seconds
+        self.max_lease_seconds = max_lease_seconds
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self._traffic = PerLoop(self._open_traffic)
+
+    async def _open_traffic(self) -> AsyncGenerator[_Traffic, None]:
+        yield _Traffic(self)
+
+    # The hooks.
+
+    @abstractmethod
+    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        """Store the items, each available after its own delay.
+
+        They were checked against the flags. The item is the caller's: the hook must neither change
+        nor keep it, and has the text for that.
+        """
+
+    @abstractmethod
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        """Take up to `count` items, waiting for the first one as long as the queue is set to.
+
+        Return an empty sequence when the wait ended without any. It is not cancelled by a caller
+        who gives up, only asked to end by `_interrupt_pop`; it is cancelled when its loop is shut
+        down. Items must then come back after their lease.
+        """
+
+    @abstractmethod
+    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        """Move the end of each lease to at least now + its seconds, never back.
+
+        An item that is no longer this consumer's gets `LeaseLost`.
+        """
+
+    @abstractmethod
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        """Remove each item for good. One that is no longer this consumer's gets `LeaseLost`."""
+
+    @abstractmethod
+    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
+        """Give each item back as its `Release` says.
+
+        They come in the order in which they were popped; those that go to the front must be popped
+        in that order again. One that is no longer this consumer's gets `LeaseLost`.
+        """
+
+    @abstractmethod
+    async def _flush(self) -> None:
+        """Empty the queue: available, delayed and in flight, without waiting."""
+
+    @abstractmethod
+    async def _stats(self) -> Mapping[str, int]:
+        """As many of ``available``, ``in_flight`` and ``delayed`` as the broker knows."""
+
+    async def _close(self) -> None:
+        """Close what the adapter holds open, on every loop. Called once or more."""
+        return
+
+    def _interrupt_pop(self) -> None:
+        """Have a `_pop_batch` that waits on the running loop return soon. It may do nothing."""
+        return
+
+    async def _replace(self, envelope: Envelope, push: Push, to: "Queue") -> None:
+        """Perform `push` on `to`, then complete `envelope`.
+
+        An adapter whose broker can do both in one atomic step does so, only if the original is
+        still this consumer's.
+        """
+        await to._traffic.get().push(push)
+        outcomes = check_outcomes([envelope], await self._complete_batch([envelope]))
+        if outcomes[0] is not None:
+            raise outcomes[0]
+
+    # The verbs.
+
+    async def push(self, item: Item) -> None:
+        """Store `item`; it is available at once, or after its ``delay`` seconds.
+
+        Pushes made at the same time travel together. The item is not kept and not changed.
+
+        Args:
+            item: a dict of JSON values.
+
+        Raises:
+            SerializationError: it is not made of JSON values.
+            Unsupported: it has a delay that this queue cannot keep.
+            ItemTooLarge: it is over the broker's limit.
+            BackendUnavailable: the broker could not be reached; it may or may not have arrived.
+        """
+        await self._traffic.get().push(self._prepare(item))
+
+    async def push_batch(self, items: Sequence[Item]) -> list[tuple[Item, bool]]:
+        """Store several items; one failure does not stop the rest.
+
+        Returns:
+            ``(item, ok)`` for each, in their order. Why one failed is logged.
+
+        Raises:
+            ValueError: there are more than `MAX_PUSH_BATCH_SIZE`; nothing was sent.
+        """
+        _check_batch_size("push", len(items), self.MAX_PUSH_BATCH_SIZE)
+        outcomes = await self.push_each(items)
+        for outcome in outcomes:
+            if outcome is not None:
+                _logger.error("an item of a batch was not pushed: %s", outcome, exc_info=outcome)
+        return [(item, outcome is None) for item, outcome in zip(items, outcomes, strict=True)]
+
+    async def push_each(self, items: Sequence[Item]) -> list[Exception | None]:
+        """Store any number of items, in native batches.
+
+        Returns:
+            None, or why it was not pushed, for each item in their order.
+        """
+        outcomes: list[Exception | None] = [None] * len(items)
+        sound: list[tuple[int, Push]] = []
+        for index, item in enumerate(items):
+            try:
+                sound.append((index, self._prepare(item)))
+            except DeferrableError as error:
+                outcomes[index] = error
+        pushes = [push for _, push in sound]
+        results = await _in_batches(pushes, self.MAX_PUSH_BATCH_SIZE, self._push_batch)
+        for (index, _), result in zip(sound, results, strict=True):
+            outcomes[index] = result
+        return outcomes
+
+    async def pop(self) -> Popped | tuple[None, None]:
+        """Take the next item and hold it for `lease_seconds`.
+
+        Cancelling it loses nothing: an item that came for nobody is given back to the front.
+
+        Returns:
+            ``(envelope, item)``, or ``(None, None)`` when there was none.
+
+        Raises:
+            BackendUnavailable: the broker could not be reached. An item that it had handed over
+                already comes back after its lease.
+        """
+        popped = await self._traffic.get().pop(1)
+        return popped[0] if popped else (None, None)
+
+    async def pop_batch(self, count: int) -> list[Popped]:
+        """Take up to `count` items; see `pop`. Fewer than asked does not mean that it is empty.
+
+        Raises:
+            ValueError: `count` is over `MAX_POP_BATCH_SIZE` or under 1; nothing was popped.
+        """
+        _check_batch_size("pop", count, self.MAX_POP_BATCH_SIZE)
+        if count < 1:
+            raise ValueError(f"pop_batch takes a count of 1 or more, got {count}")
+        return await self._traffic.get().pop(count)
+
+    async def touch(self, envelope: Envelope, seconds: float = 10) -> None:
+        """Keep an item for at least `seconds` from now; the end of its lease never moves back.
+
+        Raises:
+            LeaseLost: it is no longer this consumer's.
+        """
+        self._check_held("touch", envelope)
+        now = self.clock.time()
+        await self._traffic.get().touch(Touch(envelope, seconds))
+        envelope.lease_end_time = max(envelope.lease_end_time, now + seconds)
+
+    async def complete(self, envelope: Envelope) -> None:
+        """Remove an item for good: its work is done.
+
+        Raises:
+            LeaseLost: it is no longer this consumer's, or was settled before; nothing was removed.
+            BackendUnavailable: it may or may not have been removed; completing again is allowed.
+        """
+        with self._settling("complete", envelope):
+            await self._traffic.get().complete(envelope)
+
+    async def complete_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
+        """Remove several items; see `complete`.
+
+        Returns:
+            ``(envelope, ok)`` for each, in their order. Why one failed is logged.
+
+        Raises:
+            ValueError: there are more than `MAX_COMPLETE_BATCH_SIZE`; nothing was sent.
+        """
+        _check_batch_size("complete", len(envelopes), self.MAX_COMPLETE_BATCH_SIZE)
+        outcomes = await self._settle_each(
+            "complete",
+            {envelope: envelope for envelope in envelopes},
+            self.MAX_COMPLETE_BATCH_SIZE,
+            self._complete_batch,
+        )
+        return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
+
+    async def release(
+        self, envelope: Envelope, delay_seconds: float = 0, *, is_counted: bool = False
+    ) -> None:
+        """Give an item back unfinished.
+
+        What has not started goes back to the front, what has to the back.
+
+        Args:
+            delay_seconds: it becomes available only after so long.
+            is_counted: it counts towards the queue's maximum of redeliveries, like a crash.
+
+        Raises:
+            LeaseLost: it is no longer this consumer's, or was settled before.
+            Unsupported: this queue cannot release with a delay.
+        """
+        if delay_seconds and not self.SUPPORTS_RELEASE_DELAY:
+            raise Unsupported(
+                f"{self!r} cannot release with a delay, got {delay_seconds} seconds; release "
+                "without one (SUPPORTS_RELEASE_DELAY says so)"
+            )
+        with self._settling("release", envelope):
+            await self._traffic.get().release(Release(envelope, delay_seconds, is_counted))
+
+    async def release_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
+        """Give several items back at once, in the order in which they were popped.
+
+        Returns:
+            ``(envelope, ok)`` for each, in the order given; False where it was no longer this
+            consumer's, or the broker refused.
+        """
+        ordered = sorted(envelopes, key=lambda envelope: envelope.number)
+        outcomes = await self._settle_each(
+            "release",
+            {envelope: Release(envelope) for envelope in ordered},
+            self.MAX_RELEASE_BATCH_SIZE,
+            self._release_batch,
+        )
+        return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
+
+    async def replace(self, envelope: Envelope, item: Item, to: "Queue | None" = None) -> None:
+        """Have `item` take the place of a popped one.
+
+        The new item is pushed before the old one is completed, or with it in one atomic step, and
+        only while the old one is still this consumer's.
+
+        Args:
+            envelope: of the item that is finished with, popped from this queue.
+            item: what is pushed, with its own ``delay``.
+            to: where it is pushed; None: onto this queue.
+
+        Raises:
+            LeaseLost: the old item is no longer this consumer's, or was settled before. Where the
+                broker has no atomic step, the new item may have been pushed all the same.
+        """
+        target = self if to is None else to
+        push = target._prepare(item)
+        with self._settling("replace", envelope):
+            await self._replace(envelope, push, target)
+
+    async def flush(self) -> None:
+        """Empty the queue, without waiting: what is available, delayed and in flight."""
+        await self._flush()
+
+    async def stats(self) -> Mapping[str, int]:
+        """Count the items, as far as the broker knows: available, in_flight, delayed."""
+        return await self._stats()
+
+    async def close(self) -> None:
+        """Close connections on every event loop. Items are left as they are; twice is harmless."""
+        await self._traffic.close()
+        await self._close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # What every verb checks.
+
+    def check(self, item: Item) -> None:
+        """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
+        self._prepare(item)
+
+    def _prepare(self, item: Item) -> Push:
+        text = dump(item)
+        if len(text) > self.MAX_ITEM_BYTES:
+            raise ItemTooLarge(
+                f"the item is {len(text)} bytes, {self!r} takes at most {self.MAX_ITEM_BYTES}; "
+                "pass a reference to the data instead of the data"
+            )
+        return Push(item, text, self._check_delay(item.get("delay")))
+
+    def _check_delay(self, delay: object) -> float:
+        if not delay:
+            return 0.0
+        if not self.SUPPORTS_DELAY:
+            raise Unsupported(
+                f"{self!r} cannot delay an item, got delay={delay!r}; push it without one "
+                "(SUPPORTS_DELAY says so)"
+            )
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or delay < 0:
+            raise Unsupported(f"an item's delay is a number of seconds from 0 on, got {delay!r}")
+        if delay > self.MAX_DELAY_SECONDS:
+            raise Unsupported(
+                f"{self!r} delays an item by at most {self.MAX_DELAY_SECONDS} seconds, got "
+                f"{delay!r}; `later` takes any delay and hops"
+            )
+        return delay
+
+    def _check_held(self, verb: str, envelope: Envelope) -> None:
+        if not isinstance(envelope, Envelope):
+            raise TypeError(
+                f"{verb} takes the envelope that pop returned, got {type(envelope).__name__}"
+            )
+        if envelope.settlement != "open":
+            raise LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
+        if self.clock.time() > envelope.lease_end_time:
+            raise LeaseLost(
+                f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
+                "visibility timeout"
+            )
+
+    @contextmanager
+    def _settling(self, verb: str, envelope: Envelope) -> Iterator[None]:
+        """One settlement for each envelope, refused before any I/O once there was one.
+
+        A settlement that failed for another reason than a lost lease may be tried again.
+        """
+        self._check_held(verb, envelope)
+        envelope.settlement = "under way"
+        try:
+            yield
+        except LeaseLost:
+            envelope.settlement = "done"
+            raise
+        except BaseException:
+            envelope.settlement = "open"
+            raise
+        envelope.settlement = "done"
+
+    async def _settle_each(
+        self,
+        verb: str,
+        entries: Mapping[Envelope, T],
+        max_size: int,
+        hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
+    ) -> dict[Envelope, Exception | None]:
+        """Settle several envelopes in native batches: for each None, or why not (it is logged)."""
+        outcomes: dict[Envelope, Exception | None] = {}
+        with ExitStack() as settled_one_by_one:
+            for envelope in entries:
+                try:
+                    self._check_held(verb, envelope)
+                except LeaseLost as error:
+                    outcomes[envelope] = error
+                else:
+                    envelope.settlement = "under way"
+                    settled_one_by_one.callback(_conclude, envelope, outcomes)
+            held = [envelope for envelope in entries if envelope not in outcomes]
+            results = await _in_batches([entries[each] for each in held], max_size, hook)
+            outcomes.update(zip(held, results, strict=True))
+        for envelope, outcome in outcomes.items():
+            if outcome is not None:
+                _logger.error("cannot %s %r of a batch: %s", verb, envelope, outcome)
+        return outcomes
+
+    async def _return_unasked(self, envelopes: Sequence[Envelope]) -> None:
+        releasing = asyncio.ensure_future(self.release_batch(envelopes))
+        cancellation = await until_done(releasing)
+        releasing.result()
+        if cancellation is not None:
+            raise cancellation
+
+
+def _conclude(envelope: Envelope, outcomes: Mapping[Envelope, Exception | None]) -> None:
+    is_final = envelope in outcomes and isinstance(outcomes[envelope], LeaseLost | None)
+    envelope.settlement = "done" if is_final else "open"
+
+
+async def _in_batches(
+    entries: Sequence[T],
+    max_size: int,
+    hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
+) -> list[Exception | None]:
+    """Perform `entries` in native batches; a batch that fails whole fails each of its entries."""
+    results: list[Exception | None] = []
+    for start in range(0, len(entries), max_size):
+        batch = entries[start : start + max_size]
+        try:
+            results.extend(check_outcomes(batch, await hook(batch)))
+        except DeferrableError as error:
+            results.extend([error] * len(batch))
+    return results
+
+
+def _check_batch_size(verb: str, size: int, maximum: int) -> None:
+    if size > maximum:
+        raise ValueError(f"a batch of {verb} takes at most {maximum} entries, got {size}; split it")

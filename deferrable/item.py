@@ -1,0 +1,38 @@
+"""What travels: an item, a plain dict of JSON values.
+
+Owns the names of the fields that every room reads or writes, how an item is copied, and the name
+of a group's queue. It may not know how a call is serialized, or where an item is kept.
+
+The one rule: an item is never changed once lent. Who needs another one makes a copy.
+"""
+
+import uuid
+from typing import Any, TypeAlias
+
+__all__ = ["Item", "copy_item", "new_id", "queue_name"]
+
+Item: TypeAlias = dict[str, Any]
+"""A plain dict of JSON values (str keys; str, int, float, bool, None, lists and dicts of them)."""
+
+
+def new_id() -> str:
+    """A fresh identifier: the text of a random uuid."""
+    return str(uuid.uuid4())
+
+
+def queue_name(group: str | None) -> str:
+    """The name of a group's queue: ``deferrable``, or ``deferrable_GROUP``."""
+    return f"deferrable_{group}" if group else "deferrable"
+
+
+def copy_item(item: Item) -> Item:
+    """A copy of `item` that shares no dict and no list with it."""
+    return {key: _copy(value) for key, value in item.items()}
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_copy(member) for member in value]
+    return value
