@@ -1,0 +1,115 @@
+"""A clock that a test moves.
+
+Owns the moment that a test set, and the calls that wait for a later one. It may not know what is
+timed. Any number of event loops may wait on one clock, and any thread may move it.
+
+The one rule: the time moves first, then the calls that are due are handed over; so whoever is
+called reads a time that is not before the moment it asked for.
+"""
+
+import asyncio
+import contextvars
+import heapq
+import threading
+from collections.abc import Callable
+from itertools import count
+
+from deferrable._fork import on_fork, set_aside
+
+__all__ = ["MovingClock"]
+
+
+class MovingClock:
+    """Stands still until it is advanced. It is a `deferrable.aio.clock.Clock`.
+
+    Args:
+        start: the moment that it shows first, in epoch seconds.
+    """
+
+    def __init__(self, start: float = 1_000_000_000.0) -> None:
+        self._now = start
+        self._calls: list[tuple[float, int, _Call]] = []
+        self._numbers = count()
+        self._lock = threading.Lock()
+        on_fork(self._start_anew)
+
+    def __repr__(self) -> str:
+        return f"<MovingClock {self._now!r}>"
+
+    @property
+    def pending(self) -> int:
+        """How many calls wait for a later moment.
+
+        A test that has to know that something sleeps waits for this before it moves the time.
+        """
+        with self._lock:
+            return sum(not call.is_cancelled for _, _, call in self._calls)
+
+    def time(self) -> float:
+        """The moment, in epoch seconds."""
+        return self._now
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> "_Call":
+        """Call `callback` on the running event loop once the clock was advanced by `seconds`.
+
+        Raises:
+            RuntimeError: no event loop is running in this thread.
+        """
+        call = _Call(asyncio.get_running_loop(), callback)
+        with self._lock:
+            moment = self._now + seconds
+            if moment > self._now:
+                heapq.heappush(self._calls, (moment, next(self._numbers), call))
+                return call
+        call.hand_over()
+        return call
+
+    def advance(self, seconds: float) -> None:
+        """Move the time on, and have every call that is now due made soon, each on its own loop.
+
+        Calls of one loop are made in the order of their moments. It does not wait for them.
+
+        Raises:
+            ValueError: `seconds` is under 0.
+        """
+        if seconds < 0:
+            raise ValueError(f"time does not go back, got {seconds!r} seconds to advance")
+        with self._lock:
+            self._now += seconds
+            while self._calls and self._calls[0][0] <= self._now:
+                _, _, call = heapq.heappop(self._calls)
+                call.hand_over()
+
+    def _start_anew(self) -> None:
+        # The calls belong to the parent's loops.
+        set_aside(self._calls)
+        self._calls = []
+        self._lock = threading.Lock()
+
+
+class _Call:
+    """One call that a clock will make; a `deferrable.aio.clock.Timer`."""
+
+    __slots__ = ("_callback", "_context", "_loop", "is_cancelled")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._context = contextvars.copy_context()
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Do not make the call."""
+        self.is_cancelled = True
+
+    def hand_over(self) -> None:
+        """Have the call made by its own loop, unless that is closed."""
+        try:
+            self._loop.call_soon_threadsafe(self._make, context=self._context)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def _make(self) -> None:
+        if not self.is_cancelled:
+            self._callback()

@@ -1,0 +1,45 @@
+"""Waiting for something that another task, thread or process brings about.
+
+Owns the one way in which a test waits: for a condition, with a deadline and a description of what
+did not happen. It may not know what the condition is. It reads the real clock, because a test that
+hangs has to end.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
+
+__all__ = ["wait_until"]
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.001
+
+
+async def wait_until(
+    condition: Callable[[], T | Awaitable[T]],
+    description: str,
+    deadline_seconds: float = 5,
+) -> T:
+    """Return what `condition` returned, once that is true.
+
+    Args:
+        condition: is asked again and again; what it raises ends the wait.
+        description: what is waited for, in words; the error tells it.
+        deadline_seconds: how long to wait, in real time.
+
+    Raises:
+        TimeoutError: it was not true in time.
+    """
+    deadline_time = time.monotonic() + deadline_seconds
+    while True:
+        answer = condition()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return cast(T, answer)
+        if time.monotonic() > deadline_time:
+            raise TimeoutError(f"waited {deadline_seconds} seconds in vain until {description}")
+        await asyncio.sleep(_POLL_SECONDS)
