@@ -1,0 +1,206 @@
+"""What the in-memory queue holds.
+
+Owns the order of items, who holds which, until when, and when an item has been delivered too often.
+It may not know threads, event loops or clocks: whoever calls holds the lock and says what time it
+is. Nothing here takes longer than O(log n).
+
+The one rule: `catch_up` comes first; after it, what is held is held, and what is due is available.
+"""
+
+import heapq
+import math
+import socket
+from collections import deque
+from collections.abc import Mapping
+from itertools import count
+
+from deferrable._json import dump, load_item
+from deferrable.errors import UnreadableItem
+from deferrable.item import Item, new_id
+
+__all__ = ["Entry", "Lease", "Store"]
+
+
+class Entry:
+    """An item as text, its place among those available, and how often a delivery of it failed."""
+
+    __slots__ = ("place", "redeliveries", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.place = 0
+        self.redeliveries = 0
+
+
+class Lease:
+    """One delivery of one entry; it is good as long as the store `holds` it."""
+
+    __slots__ = ("end_time", "entry", "number")
+
+    def __init__(self, entry: Entry, number: int, end_time: float) -> None:
+        self.entry = entry
+        self.number = number
+        self.end_time = end_time
+
+
+class Store:
+    """The entries of one queue.
+
+    Args:
+        lease_seconds: how long a popped entry is held without a touch.
+        max_redeliveries: more failed deliveries than that bury an entry.
+        errors: where it is buried; None: it comes back for ever.
+    """
+
+    def __init__(
+        self,
+        lease_seconds: float,
+        max_redeliveries: float = math.inf,
+        errors: "Store | None" = None,
+    ) -> None:
+        self._lease_seconds = lease_seconds
+        self._max_redeliveries = max_redeliveries
+        self._errors = errors
+        self._numbers = count()
+        self._empty()
+
+    def _empty(self) -> None:
+        # Given back to the front: by place, so that the old order does not depend on the order
+        # of the releases. All of them are before all that wait.
+        self._returned: list[tuple[int, Entry]] = []
+        self._waiting: deque[Entry] = deque()
+        self._delayed: list[tuple[float, int, Entry]] = []
+        self._held: set[Lease] = set()
+        # By end of lease as it was when the lease was put here: the leases settled or prolonged
+        # since are found out when their turn comes.
+        self._lease_ends: list[tuple[float, int, Lease]] = []
+
+    @property
+    def is_available(self) -> bool:
+        """Whether there is something to pop."""
+        return bool(self._waiting or self._returned)
+
+    def next_moment(self) -> float:
+        """When `catch_up` has something to do next; infinity if nothing is delayed or held."""
+        due_time = self._delayed[0][0] if self._delayed else math.inf
+        return min(due_time, self._next_lease_end())
+
+    def catch_up(self, now: float) -> None:
+        """Make available what is due, and take back what was held for too long, in that order."""
+        while self.next_moment() <= now:
+            if self._delayed and self._delayed[0][0] <= self._next_lease_end():
+                self._append(heapq.heappop(self._delayed)[2])
+            else:
+                _, _, lease = heapq.heappop(self._lease_ends)
+                self._held.remove(lease)
+                if not self._is_buried(lease.entry, now):
+                    self._append(lease.entry)
+
+    def push(self, entry: Entry, now: float, delay_seconds: float) -> None:
+        """Put `entry` at the back, or among the delayed ones."""
+        if delay_seconds > 0:
+            due = (now + delay_seconds, next(self._numbers), entry)
+            heapq.heappush(self._delayed, due)
+        else:
+            self._append(entry)
+
+    def pop(self, maximum: int, now: float) -> list[Lease]:
+        """Take up to `maximum` entries from the front."""
+        leases: list[Lease] = []
+        while len(leases) < maximum and self.is_available:
+            entry = heapq.heappop(self._returned)[1] if self._returned else self._waiting.popleft()
+            leases.append(self._lend(entry, now))
+        return leases
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether `lease` has neither ended nor been settled."""
+        return lease in self._held
+
+    def touch(self, lease: Lease, seconds: float, now: float) -> None:
+        """Move the end of a lease that is held, never back."""
+        lease.end_time = max(lease.end_time, now + seconds)
+
+    def remove(self, lease: Lease) -> None:
+        """Forget an entry that is held."""
+        self._held.remove(lease)
+        if len(self._lease_ends) > 2 * len(self._held) + 1000:
+            self._lease_ends = [(each.end_time, each.number, each) for each in self._held]
+            heapq.heapify(self._lease_ends)
+
+    def release(
+        self, lease: Lease, now: float, delay_seconds: float, *, to_front: bool, is_counted: bool
+    ) -> None:
+        """Give back an entry that is held."""
+        self.remove(lease)
+        entry = lease.entry
+        if is_counted and self._is_buried(entry, now):
+            return
+        if to_front and not delay_seconds:
+            heapq.heappush(self._returned, (entry.place, entry))
+        else:
+            self.push(entry, now, delay_seconds)
+
+    def bury(self, item: Item, error_type: str, error_text: str, now: float) -> None:
+        """Push `item` with its error onto the error queue, if there is one."""
+        if self._errors is not None:
+            error = {
+                "error_type": error_type,
+                "error_text": error_text,
+                "traceback": "",
+                "hostname": socket.gethostname(),
+                "ts": now,
+                "id": new_id(),
+            }
+            self._errors.push(Entry(dump({**item, "error": error})), now, 0)
+
+    def flush(self) -> None:
+        """Forget everything; what was held is held no more."""
+        self._empty()
+
+    def stats(self) -> Mapping[str, int]:
+        """How many entries are where."""
+        return {
+            "available": len(self._waiting) + len(self._returned),
+            "in_flight": len(self._held),
+            "delayed": len(self._delayed),
+        }
+
+    def _append(self, entry: Entry) -> None:
+        entry.place = next(self._numbers)
+        self._waiting.append(entry)
+
+    def _lend(self, entry: Entry, now: float) -> Lease:
+        lease = Lease(entry, next(self._numbers), now + self._lease_seconds)
+        self._held.add(lease)
+        heapq.heappush(self._lease_ends, (lease.end_time, lease.number, lease))
+        return lease
+
+    def _next_lease_end(self) -> float:
+        ends = self._lease_ends
+        while ends:
+            end_time, number, lease = ends[0]
+            if lease not in self._held:
+                heapq.heappop(ends)
+            elif lease.end_time > end_time:
+                heapq.heapreplace(ends, (lease.end_time, number, lease))
+            else:
+                return end_time
+        return math.inf
+
+    def _is_buried(self, entry: Entry, now: float) -> bool:
+        """Count one more delivery that ended without settlement; bury what had too many."""
+        entry.redeliveries += 1
+        if self._errors is None or entry.redeliveries <= self._max_redeliveries:
+            return False
+        try:
+            item = load_item(entry.text)
+        except UnreadableItem:
+            item = {"raw": entry.text}
+        self.bury(
+            item,
+            "LeaseLost",
+            f"delivered {entry.redeliveries} times, and never settled: its consumers crashed, or "
+            f"lost their leases; max_redeliveries is {self._max_redeliveries}",
+            now,
+        )
+        return True
