@@ -1,0 +1,187 @@
+"""What is to become of an item: the decisions, none of the doing.
+
+Owns the choice between running, expiring and sending on, and, once a job has failed, between
+retrying and burying; and the record of the error. It may not know queues, clocks, doors or
+serializers: `now`, a draw of chance and the error's class names are given to it. Each decision is a
+small frozen value, which the engine performs.
+"""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from deferrable._fields import read_count
+from deferrable.backoff import backoff_seconds
+from deferrable.delay import seconds_until_due, set_delay
+from deferrable.item import Item, copy_item, new_id
+from deferrable.retry import Retry as RetryAsked
+from deferrable.ttl import expiry_time
+
+__all__ = [
+    "Bury",
+    "Hop",
+    "Retry",
+    "Verdict",
+    "after_error",
+    "before_run",
+    "bury",
+    "error_record",
+    "requeued",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """It is not due: send `item` on for the rest."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Push `item`, a copy that is due in `seconds`."""
+
+    item: Item
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Push `item`, a copy with its ``error``, onto the error queue."""
+
+    item: Item
+
+
+Verdict: TypeAlias = Retry | Bury
+
+
+def before_run(item: Item, now: float, max_delay_seconds: float) -> Hop | None:
+    """A hop for an item that was popped before its time, or None if it is due.
+
+    Raises:
+        UnreadableItem: its ``due_time`` is no number.
+    """
+    seconds = seconds_until_due(item, now)
+    if seconds <= 0:
+        return None
+    copy = copy_item(item)
+    copy["delay"] = min(seconds, max_delay_seconds)
+    return Hop(copy)
+
+
+def after_error(
+    item: Item,
+    error: BaseException,
+    *,
+    is_retriable: bool,
+    now: float,
+    draw: Callable[[], float],
+    max_delay_seconds: float,
+    hostname: str,
+) -> Verdict:
+    """Decide what becomes of an item whose job raised `error`.
+
+    It is retried if the job asked for it, or if the error is of the classes that the item names,
+    while attempts remain and its ttl leaves time for another start. Else it is buried.
+
+    Args:
+        is_retriable: the error is of the classes that the item names.
+        draw: gives a number from 0 to 1, for items with a jittered backoff.
+        max_delay_seconds: the longest delay of the queue; 0 for one that cannot delay, where a
+            retry is available at once.
+        hostname: recorded with the error.
+
+    Raises:
+        UnreadableItem: fields that decide are of the wrong kind.
+    """
+    asked = error if isinstance(error, RetryAsked) else None
+    if asked is None and not is_retriable:
+        return bury(item, error, now, hostname)
+    counts = asked is None or asked.count
+    attempts = read_count(item, "attempts", 0) + (1 if counts else 0)
+    if counts and attempts >= read_count(item, "max_attempts", 1):
+        return bury(item, _cause_of(error), now, hostname)
+    seconds = _retry_seconds(item, asked, attempts, draw) if max_delay_seconds > 0 else 0.0
+    expiry = expiry_time(item)
+    if expiry is not None and now + seconds > expiry:
+        return bury(item, _cause_of(error), now, hostname)
+    copy = copy_item(item)
+    copy["attempts"] = attempts
+    # A response time measured from here does not count the wait.
+    copy["last_push_time"] = now + seconds
+    set_delay(copy, seconds, now, max_delay_seconds)
+    if not seconds:
+        del copy["delay"]
+    return Retry(copy, seconds)
+
+
+def bury(item: Item, error: BaseException, now: float, hostname: str) -> Bury:
+    """Have a copy of `item`, with a record of `error`, go to the error queue."""
+    copy = copy_item(item)
+    copy["error"] = error_record(error, now, hostname)
+    copy["last_push_time"] = now
+    copy.pop("delay", None)
+    copy.pop("due_time", None)
+    return Bury(copy)
+
+
+def requeued(item: Item, now: float) -> Item:
+    """A copy of an item of the error queue, to be run again as if it were new.
+
+    Its attempts and its ttl begin anew; its id stays.
+    """
+    copy = copy_item(item)
+    for field in ("error", "delay", "due_time"):
+        copy.pop(field, None)
+    copy["attempts"] = 0
+    copy["last_push_time"] = now
+    if "item_queued_timestamp" in copy:
+        copy["item_queued_timestamp"] = now
+    return copy
+
+
+def error_record(error: BaseException, now: float, hostname: str) -> dict[str, Any]:
+    """What an item's ``error`` field holds: the fields of the old library, all encodable."""
+    return {
+        "error_type": _encodable(type(error).__name__),
+        "error_text": _encodable(_text_of(error)),
+        "traceback": _encodable(_traceback_of(error)),
+        "hostname": hostname,
+        "ts": now,
+        "id": new_id(),
+    }
+
+
+def _retry_seconds(
+    item: Item, asked: RetryAsked | None, attempts: int, draw: Callable[[], float]
+) -> float:
+    if asked is not None and asked.after_seconds is not None:
+        return asked.after_seconds
+    if not item.get("use_exponential_backoff"):
+        return 0.0
+    return backoff_seconds(attempts, draw() if item.get("backoff_jitter") else None)
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    if isinstance(error, RetryAsked) and error.__cause__ is not None:
+        return error.__cause__
+    return error
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:
+        return f"<the text of this error cannot be had: {type(second).__name__}>"
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as second:
+        return f"<the traceback of this error cannot be had: {type(second).__name__}>"
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,52 @@
+"""What a producer sends along with every item, apart from the call.
+
+Owns the base class that users extend and the check of its namespace. It may not know how values
+are encoded, or when they are produced and consumed.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+__all__ = ["MetadataProducerConsumer", "check_namespace"]
+
+
+class MetadataProducerConsumer:
+    """Carries a value from the producer to the consumer, such as a correlation id.
+
+    Extend it, set `NAMESPACE`, and register one with an instance on both sides. Both methods may be
+    async. What `consume_metadata` sets in a context variable, the job sees.
+
+    Raises:
+        ValueError: `NAMESPACE` is None.
+    """
+
+    NAMESPACE: ClassVar[str | None] = None
+
+    def __init__(self) -> None:
+        if self.NAMESPACE is None:
+            raise ValueError(
+                f"NAMESPACE must be provided: give {type(self).__name__} a class attribute of "
+                "that name, a text unique among the instance's"
+            )
+
+    def produce_metadata(self) -> Any:
+        """Return what travels with the item; called by each ``later`` that pushes."""
+
+    def consume_metadata(self, metadata: Any) -> Any:
+        """Receive what `produce_metadata` returned, before the job runs.
+
+        Args:
+            metadata: the value, or None if the item has none of this namespace.
+        """
+
+
+def check_namespace(
+    new: MetadataProducerConsumer, registered: Iterable[MetadataProducerConsumer]
+) -> None:
+    """Refuse a second user of one namespace.
+
+    Raises:
+        ValueError: one that is registered has the same namespace.
+    """
+    if any(each.NAMESPACE == new.NAMESPACE for each in registered):
+        raise ValueError(f"NAMESPACE {new.NAMESPACE} is already in use")

@@ -1,0 +1,54 @@
+"""What callers get back: a receipt for what they deferred, an outcome for what they ran.
+
+Owns the two values. It may not know how they come about.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from deferrable.item import Item
+
+__all__ = ["Outcome", "OutcomeStatus", "Receipt", "ReceiptStatus"]
+
+ReceiptStatus: TypeAlias = Literal["pushed", "delayed", "skipped"]
+OutcomeStatus: TypeAlias = Literal[
+    "completed", "retried", "errored", "expired", "released", "lost", "hopped"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a call to ``later``.
+
+    Attributes:
+        id: the item's id; None when nothing was pushed because an equal call is pending.
+        status: ``pushed`` (it may run now), ``delayed`` (it may run later), ``skipped``
+            (debounced: the pending call runs in its stead).
+        available_time: when it, or the call that runs in its stead, may run, in epoch seconds.
+    """
+
+    id: str | None
+    status: ReceiptStatus
+    available_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one attempt.
+
+    Attributes:
+        item: the item as it was popped.
+        status: ``completed``, ``retried`` (a copy waits for the next attempt), ``errored`` (it is
+            in the error queue), ``expired`` (its ttl had passed; it was not run), ``released`` (it
+            was given back), ``lost`` (the lease ended meanwhile; nothing was settled), ``hopped``
+            (it was not due yet and was sent on).
+        error: what the job raised, if it did.
+        result: what the job returned, if it did.
+        duration_seconds: from the pop's end to the settlement.
+    """
+
+    item: Item
+    status: OutcomeStatus
+    error: BaseException | None = None
+    result: Any = None
+    duration_seconds: float = 0.0
