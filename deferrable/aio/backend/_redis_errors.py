@@ -1,0 +1,109 @@
+"""What goes wrong between us and Redis, in our own words.
+
+Owns the translation of broken connections and of Redis's error replies into `BackendError` and its
+kinds; nothing of redis-py leaves this border except as ``__cause__``. It may not know which command
+failed, nor what is done about it. Messages name the address, never a password.
+
+Source: the error codes are those of redis.io's documents on ACL, Cluster, Sentinel, replication and
+persistence; a code is the first word of an error reply.
+"""
+
+from dataclasses import dataclass
+
+from deferrable.aio.backend._redis_extra import redis
+from deferrable.errors import BackendError, BackendUnavailable
+
+__all__ = ["Redirection", "ReplyError", "ScriptUnknown", "code_of", "refused", "unavailable"]
+
+_WORTH_TRYING_AGAIN = {
+    "BUSY": "a script is running there for too long",
+    "CLUSTERDOWN": "the cluster is down, or does not serve every slot",
+    "FAILOVER": "a failover is under way",
+    "LOADING": "it is still loading its data",
+    "MASTERDOWN": "it is a replica that lost its primary",
+    "NOREPLICAS": "it has fewer good replicas than it demands for a write",
+    "READONLY": "it is a replica; the primary is elsewhere",
+    "TRYAGAIN": "the keys are just moving to another node",
+    "UNBLOCKED": "the primary became a replica, or the keys moved, during the wait",
+}
+
+_ADVICE = {
+    "CROSSSLOT": "on a Redis Cluster all keys of one queue must share a hash slot; put a {tag} "
+    "into the group's name, as in group='{mail}'",
+    "MISCONF": "it cannot write its snapshots and refuses writes; see the log of the server",
+    "NOAUTH": "give the client a password, or a username and a password",
+    "NOPERM": "allow this user the command and the keys that the message names (ACL SETUSER)",
+    "OOM": "it is out of memory; raise maxmemory, or let consumers catch up",
+    "WRONGPASS": "check the username and the password",
+    "WRONGTYPE": "another program keeps something else under this queue's keys",
+}
+
+
+class ReplyError(Exception):
+    """An error reply, as it came."""
+
+
+class ScriptUnknown(BackendError):
+    """The server does not know a script by its SHA1; nothing ran. Never leaves the link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirection:
+    """An answer of a cluster that names another node; the command had no effect.
+
+    Attributes:
+        is_for_good: the slot has moved (MOVED), or only this command should go there (ASK).
+    """
+
+    is_for_good: bool
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, reply: object) -> "Redirection | None":
+        """The redirection that `reply` is, if any: ``MOVED SLOT HOST:PORT``, or ``ASK ...``."""
+        if not isinstance(reply, ReplyError):
+            return None
+        code, *words = str(reply).split()
+        if code not in ("MOVED", "ASK") or len(words) < 2:
+            return None
+        host, _, port = words[1].rpartition(":")
+        return cls(code == "MOVED", host, int(port))
+
+    def node(self, asked: tuple[str, int] | None) -> tuple[str, int]:
+        """Where to go. A node that does not know its own name is where it was asked."""
+        host = self.host or (asked[0] if asked else "localhost")
+        return host, self.port
+
+
+def code_of(text: str) -> str:
+    """The error code of an error reply: its first word."""
+    return text.partition(" ")[0]
+
+
+def refused(where: str, text: str) -> BackendError:
+    """The error that an error reply stands for."""
+    code = code_of(text)
+    if code == "NOSCRIPT":
+        return ScriptUnknown(f"Redis at {where} does not know the script: {text}")
+    if code in _WORTH_TRYING_AGAIN:
+        error: BackendError = BackendUnavailable(
+            f"Redis at {where} cannot serve this now, {_WORTH_TRYING_AGAIN[code]}: {text}; "
+            "try again"
+        )
+    else:
+        advice = _ADVICE.get(code)
+        error = BackendError(
+            f"Redis at {where} refused: {text}" + (f"; {advice}" if advice else "")
+        )
+    error.__cause__ = redis.ResponseError(text)
+    return error
+
+
+def unavailable(where: str, what: str, cause: BaseException | None) -> BackendUnavailable:
+    """The error of a connection that could not be made, broke, or stayed silent."""
+    error = BackendUnavailable(
+        f"Redis at {where} {what}" + (f": {cause}" if cause is not None else "")
+    )
+    error.__cause__ = cause
+    return error

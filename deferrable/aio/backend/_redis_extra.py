@@ -1,0 +1,19 @@
+"""What the ``redis`` extra brings, imported in one place.
+
+Owns the message that a missing extra ends in. Every room that speaks Redis takes these modules
+from here, so that none of them fails with a bare ``No module named 'redis'``.
+"""
+
+try:
+    import hiredis
+    import msgspec
+    import redis
+    import redis.asyncio
+except ImportError as error:
+    raise ImportError(
+        f"the Redis (Dockets) backend needs the package {error.name!r}, which is not installed; "
+        "install the extra: pip install 'deferrable[redis]'",
+        name=error.name,
+    ) from error
+
+__all__ = ["hiredis", "msgspec", "redis"]
