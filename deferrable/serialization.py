@@ -176,7 +176,7 @@ class PickleSerializer:
         try:
             return {
                 "method": name,
-                "args": _to_base64(args),
+                "args": _to_base64(tuple(args)),
                 "kwargs": _to_base64(dict(kwargs)) if kwargs else _NO_KWARGS,
                 "serializer": "pickle",
             }
@@ -209,7 +209,7 @@ class PickleSerializer:
         return {"error_classes": None, "retry_on": list(names)}
 
     def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
-        names = item.get("retry_on") if isinstance(item, Mapping) else _field(item, "retry_on")
+        names = item.get("retry_on")
         if names is None:
             return frozenset()
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -334,9 +334,9 @@ class ClassicSerializer:
         return {"error_classes": _classic.dump_error_classes(classes)}
 
     def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
-        if not isinstance(item, Mapping) or item.get("error_classes") is not None:
-            return frozenset(_classic.load_class_names(_text_field(item, "error_classes")))
-        return frozenset()
+        if item.get("error_classes") is None:
+            return frozenset()
+        return frozenset(_classic.load_class_names(_text_field(item, "error_classes")))
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -1,0 +1,151 @@
+"""For code outside this library that reads, or writes, the strings inside items.
+
+Owns the five functions that the first deferrable documented for this, under their old names.
+Knows the serializers, and nothing of queues or jobs. The one rule: here alone a *function* is
+taken from an item, because the caller asks for it; a consumer of ours never does that.
+"""
+
+import binascii
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from inspect import getattr_static
+from typing import Any
+
+from deferrable import _classic, _names
+from deferrable.errors import UnreadableItem, UnserializableCall
+from deferrable.serialization import get_serializer, serializer_for, short_repr
+
+__all__ = ["build_later_item", "dumps", "loads", "pretty_unpickle", "unpickle_method_call"]
+
+
+def loads(string: str | bytes | None) -> Any:
+    """Return the object that a string inside an item holds; None for None.
+
+    Reads the strings of both serializers, ``classic`` and ``pickle``. Like any unpickling, it
+    runs what the string says: use it on items from those whom you trust.
+
+    Raises:
+        UnreadableItem: whatever was wrong, as its cause.
+    """
+    if string is None:
+        return None
+    text = string.decode("latin-1") if isinstance(string, bytes) else string
+    return _serializer_of(text).load_value(text)
+
+
+def dumps(obj: object) -> str:
+    """Return ``obj`` as the first deferrable wrote it, readable there and here.
+
+    Raises:
+        UnserializableCall: it cannot be pickled.
+    """
+    return str(get_serializer("classic").dump_value(obj))
+
+
+def build_later_item(method: Callable[..., object], /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Return the fields ``method``, ``args`` and ``kwargs`` of a call, as the old library did.
+
+    Raises:
+        UnserializableCall: Python 2 could not find ``method`` by its name, or an argument cannot
+            be pickled.
+    """
+    reason = _names.why_unfindable(method)
+    name = _names.name_of(method)
+    if reason is not None:
+        raise UnserializableCall(
+            f"{name} cannot be called elsewhere, because {reason}; "
+            f"define it with def at the top level of a module"
+        )
+    return get_serializer("classic").dump_call(name, args, kwargs)
+
+
+def unpickle_method_call(
+    item: Mapping[str, Any],
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """Return the function that ``item`` names, its positional and its keyword arguments.
+
+    The function's module is *imported* if it is not loaded, and whatever stands there under the
+    recorded name is returned: for items from those whom you trust. (Consumers do not do this;
+    they run registered jobs only.)
+
+    Raises:
+        UnreadableItem: the call cannot be decoded or the function is not there, with the cause.
+            Items of a job with ``name=`` name no function to import.
+    """
+    call = serializer_for(item).load_call(item)
+    try:
+        if call.target is not None:
+            function = getattr(call.target, call.name)
+        else:
+            function = _imported(call.name)
+    except Exception as error:
+        raise UnreadableItem(
+            f"the function {call.name} that the item names cannot be found: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return function, call.args, call.kwargs
+
+
+def pretty_unpickle(item: Mapping[str, Any]) -> str:
+    """Return a text about the call in ``item``, for logs. Never raises, whatever is in there.
+
+    Nothing is imported and nothing in the item is run: objects of classes show as their class's
+    name and what they were made from. The function's file and line are there if its module is
+    loaded already.
+    """
+    name = _attempted(lambda: serializer_for(item).load_name(item))
+    filename, lineno = _attempted(lambda: _place(name)) or (None, None)
+    fields = {
+        "method": name or short_repr(_attempted(lambda: item["method"])),
+        "filename": filename,
+        "lineno": lineno,
+        "args": _shown(item, "args"),
+        "kwargs": _shown(item, "kwargs"),
+    }
+    return str(fields)
+
+
+def _serializer_of(text: str) -> Any:
+    # A pickle ends with a full stop, which escaping leaves alone and base64 does not have.
+    return get_serializer("classic" if text.endswith(".") else "pickle")
+
+
+def _imported(name: str) -> Any:
+    module, colon, path = name.partition(":")
+    if not colon:
+        raise LookupError("it is the name= of a job, not module:qualname")
+    found: Any = import_module("__main__" if _names.is_main(module) else module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _place(name: str | None) -> tuple[str, int] | None:
+    """Return the file and line of a function whose module is loaded, running no code."""
+    module, _, path = (name or "").partition(":")
+    found: Any = sys.modules.get("__main__" if _names.is_main(module) else module)
+    for part in path.split("."):
+        found = getattr_static(found, part)
+    code = getattr(found, "__code__", None)
+    return None if code is None else (code.co_filename, code.co_firstlineno)
+
+
+def _shown(item: Mapping[str, Any], field: str) -> str:
+    try:
+        text = item[field]
+        if text.endswith("."):
+            data = _classic.unescape(text)
+        else:
+            data = binascii.a2b_base64(text, strict_mode=True)
+        shown = repr(_classic.read_inert(data))
+    except Exception as error:
+        return f"<unreadable: {type(error).__name__}: {short_repr(error)}>"
+    return shown if len(shown) <= 1000 else shown[:997] + "..."
+
+
+def _attempted(look: Callable[[], Any]) -> Any:
+    try:
+        return look()
+    except Exception:
+        return None
