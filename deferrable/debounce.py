@@ -1,0 +1,216 @@
+"""Debounce: which of many equal calls becomes an item, and when.
+
+Owns the decision, what is remembered of a window between two calls, and which calls share one. It
+may not know where windows are kept, nor what time it is: no I/O, no clock; `now` is an argument,
+and whoever keeps windows makes each step atomic.
+
+Three laws hold for every trace of calls. Each call is followed by a run that starts at or after it
+and within one window. At most one run becomes available per window. A skip implies a pending run.
+
+The one rule: where not all of them can hold (a producer died, a push failed), the first one does. A
+reservation that nobody confirms is forgotten, so calls are silenced for so long and no longer.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from deferrable._canonical import digest
+from deferrable.item import Item
+
+__all__ = [
+    "RESERVATION_SECONDS",
+    "Decision",
+    "PushDelayed",
+    "PushNow",
+    "Skip",
+    "Window",
+    "classic_keys",
+    "confirm",
+    "decide",
+    "identity",
+    "identity_of_key",
+    "life_seconds",
+    "reserve",
+    "restore",
+]
+
+RESERVATION_SECONDS = 10.0
+"""How long a producer may take from its decision to the end of its push."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushNow:
+    """Push the item; it is available at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushDelayed:
+    """Push the item, to be available `delay_seconds` from now."""
+
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Push nothing: an item that becomes available at `pending_time` does for this call too."""
+
+    pending_time: float
+
+
+Decision: TypeAlias = PushNow | PushDelayed | Skip
+
+
+def decide(
+    available_time: float | None, now: float, window_seconds: float, always_delay: bool
+) -> Decision:
+    """What becomes of a call made at `now`.
+
+    Args:
+        available_time: when the item pushed last became or becomes available; None: there is none.
+        window_seconds: the window, over 0; it may be fractional.
+        always_delay: the first call waits a whole window, too.
+    """
+    if available_time is not None and available_time > now:
+        return Skip(available_time)
+    if always_delay:
+        return PushDelayed(window_seconds)
+    if available_time is None or now - available_time > window_seconds:
+        return PushNow()
+    # Rounded up to whole seconds, as brokers count them, which must not lead beyond the window.
+    rest_seconds = math.ceil(window_seconds - (now - available_time))
+    return PushDelayed(min(float(rest_seconds), window_seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a store keeps for one identity.
+
+    Attributes:
+        available_time: when the item pushed last became or becomes available.
+        token: of the producer that is still pushing it; None: it was pushed.
+        reserved_until_time: from then on that producer is taken for dead.
+        previous_time: the `available_time` to go back to, then or when the push fails.
+    """
+
+    available_time: float
+    token: str | None = None
+    reserved_until_time: float | None = None
+    previous_time: float | None = None
+
+
+def reserve(
+    window: Window | None, now: float, window_seconds: float, always_delay: bool, token: str
+) -> tuple[Decision, Window | None]:
+    """Decide on a call, and the window as it is to be kept from then on.
+
+    A decision to push is a reservation: it counts as a push for every other producer, for
+    `RESERVATION_SECONDS` at most. Asked again with the same token, as after a lost answer, it is
+    the same push; a delay is then what is left of it.
+
+    Args:
+        window: what was kept; None: nothing.
+        token: not used before. It names the reservation.
+    """
+    current = _standing(window, now)
+    if current is not None and current.token == token:
+        return _again(current.available_time, now), current
+    available_time = None if current is None else current.available_time
+    decision = decide(available_time, now, window_seconds, always_delay)
+    match decision:
+        case Skip():
+            return decision, current
+        case PushNow():
+            next_time = now
+        case PushDelayed(delay_seconds):
+            next_time = now + delay_seconds
+    return decision, Window(next_time, token, now + RESERVATION_SECONDS, available_time)
+
+
+def _again(available_time: float, now: float) -> Decision:
+    return PushDelayed(available_time - now) if available_time > now else PushNow()
+
+
+def confirm(window: Window | None, now: float, token: str) -> Window | None:
+    """The window once the push of `token` has worked.
+
+    It is as it was where the reservation is another's by now, or past: another producer may have
+    decided without it, so it must not come back.
+    """
+    current = _standing(window, now)
+    if current is None or current.token != token:
+        return current
+    return Window(current.available_time)
+
+
+def restore(window: Window | None, now: float, token: str) -> Window | None:
+    """The window once the push of `token` has failed: as if it had never been decided on.
+
+    It stays as it is where the reservation is another's by now, or past.
+    """
+    current = _standing(window, now)
+    if current is None or current.token != token:
+        return current
+    return None if current.previous_time is None else Window(current.previous_time)
+
+
+def _standing(window: Window | None, now: float) -> Window | None:
+    """`window` without a reservation that is past."""
+    if window is None or window.reserved_until_time is None or now < window.reserved_until_time:
+        return window
+    return None if window.previous_time is None else Window(window.previous_time)
+
+
+def life_seconds(window_seconds: float) -> float:
+    """How long after a reservation its window may still matter to a call.
+
+    The item is available within one window, and one window after that a call is the first again.
+    """
+    return 2 * window_seconds
+
+
+# Which calls share a window.
+
+
+def identity(group: str | None, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """A text that two calls share when they have the same group, function and equal arguments.
+
+    The order of keywords, dicts and sets makes no difference, nor whether two equal values are one
+    object or two, in any process and version of Python. 1, 1.0 and True differ, as do ``str`` and
+    ``bytes``, and a positional argument differs from the same one passed by keyword.
+
+    Args:
+        group: None and empty are the nameless group.
+        name: of the function, as it travels.
+
+    Raises:
+        UnserializableCall: an argument is something that pickle could not write either.
+    """
+    return _hash(group, name, "call", (tuple(args), dict(kwargs)))
+
+
+def identity_of_key(group: str | None, name: str, key: object) -> str:
+    """The `identity` of calls whose arguments ``debounce_key=`` replaced by `key`.
+
+    Raises:
+        UnserializableCall: `key` is something that pickle could not write.
+    """
+    return _hash(group, name, "key", key)
+
+
+def _hash(group: str | None, name: str, kind: str, value: object) -> str:
+    # The number changes with the rules of equality, so that two versions never share a window
+    # whose arguments they see differently.
+    return digest(("deferrable 1", group or "", name, kind, value)).hex()
+
+
+def classic_keys(item: Item) -> tuple[str, str]:
+    """The keys under which the old library keeps the window of a classic item.
+
+    Returns:
+        the one of the pending mark and the one of the time of the last push. They are without the
+        group, so groups share windows, as they did.
+    """
+    call = f"{item['method']}.{item['args']}.{item['kwargs']}"
+    return f"debounce.{call}", f"last_push.{call}"
