@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import count
 
+from deferrable import lifecycle
 from deferrable._json import dump, load_item
-from deferrable.errors import UnreadableItem
-from deferrable.item import Item, new_id
+from deferrable.errors import LeaseLost, UnreadableItem
+from deferrable.item import Item
 
 __all__ = ["Entry", "Lease", "Store"]
 
@@ -140,18 +141,11 @@ class Store:
         else:
             self.push(entry, now, delay_seconds)
 
-    def bury(self, item: Item, error_type: str, error_text: str, now: float) -> None:
-        """Push `item` with its error onto the error queue, if there is one."""
+    def bury(self, item: Item, error: Exception, now: float) -> None:
+        """Push a copy of `item` with a record of `error` onto the error queue, if there is one."""
         if self._errors is not None:
-            error = {
-                "error_type": error_type,
-                "error_text": error_text,
-                "traceback": "",
-                "hostname": socket.gethostname(),
-                "ts": now,
-                "id": new_id(),
-            }
-            self._errors.push(Entry(dump({**item, "error": error})), now, 0)
+            buried = lifecycle.bury(item, error, now, socket.gethostname()).item
+            self._errors.push(Entry(dump(buried)), now, 0)
 
     def flush(self) -> None:
         """Forget everything; what was held is held no more."""
@@ -196,11 +190,9 @@ class Store:
             item = load_item(entry.text)
         except UnreadableItem:
             item = {"raw": entry.text}
-        self.bury(
-            item,
-            "LeaseLost",
+        error = LeaseLost(
             f"delivered {entry.redeliveries} times, and never settled: its consumers crashed, or "
-            f"lost their leases; max_redeliveries is {self._max_redeliveries}",
-            now,
+            f"lost their leases; max_redeliveries is {self._max_redeliveries}"
         )
+        self.bury(item, error, now)
         return True
