@@ -9,17 +9,36 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deferrable.testing.clock import MovingClock as MovingClock
+    from deferrable.testing.conformance import QueueConformance as QueueConformance
+    from deferrable.testing.conformance import WaitingQueueConformance as WaitingQueueConformance
     from deferrable.testing.waiting import wait_until as wait_until
 
-__all__ = ["MovingClock", "wait_until"]
+__all__ = ["MovingClock", "QueueConformance", "WaitingQueueConformance", "wait_until"]
 
-_HOMES = {"MovingClock": "clock", "wait_until": "waiting"}
+_HOMES = {
+    "MovingClock": "clock",
+    "QueueConformance": "conformance",
+    "WaitingQueueConformance": "conformance",
+    "wait_until": "waiting",
+}
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] == "conformance":
+        _have_pytest_explain_assertions(name)
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def _have_pytest_explain_assertions(name: str) -> None:
+    try:
+        import pytest
+    except ImportError as error:
+        raise ImportError(
+            f"{__name__}.{name} is a pytest class; install pytest to prove a backend with it"
+        ) from error
+    pytest.register_assert_rewrite(f"{__name__}.conformance")
 
 
 def __dir__() -> list[str]:

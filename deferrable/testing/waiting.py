@@ -9,21 +9,18 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
 
 __all__ = ["wait_until"]
-
-T = TypeVar("T")
 
 _POLL_SECONDS = 0.001
 
 
 async def wait_until(
-    condition: Callable[[], T | Awaitable[T]],
+    condition: Callable[[], object | Awaitable[object]],
     description: str,
     deadline_seconds: float = 5,
-) -> T:
-    """Return what `condition` returned, once that is true.
+) -> None:
+    """Return once `condition` returns, or awaits to, something true.
 
     Args:
         condition: is asked again and again; what it raises ends the wait.
@@ -39,7 +36,7 @@ async def wait_until(
         if inspect.isawaitable(answer):
             answer = await answer
         if answer:
-            return cast(T, answer)
+            return
         if time.monotonic() > deadline_time:
             raise TimeoutError(f"waited {deadline_seconds} seconds in vain until {description}")
         await asyncio.sleep(_POLL_SECONDS)

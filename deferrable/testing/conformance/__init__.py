@@ -1,0 +1,45 @@
+"""The suite that proves a queue.
+
+Owns the two classes that the author of a backend subclasses. Each promise about a queue is one
+test, named as a sentence; whatever is true of every backend is here and nowhere else.
+"""
+
+from deferrable.testing.conformance._delays import Delays
+from deferrable.testing.conformance._leases import Leases
+from deferrable.testing.conformance._push_and_pop import PushAndPop
+from deferrable.testing.conformance._settlement import Settlement
+from deferrable.testing.conformance._upkeep import Upkeep
+from deferrable.testing.conformance._waiting import WaitingQueueConformance
+
+__all__ = ["QueueConformance", "WaitingQueueConformance"]
+
+
+class QueueConformance(PushAndPop, Leases, Settlement, Delays, Upkeep):
+    """Every promise of a queue and its error queue, as a pytest class to subclass.
+
+    Each test runs for the queue and for its error queue, awaited and blocking. The author defines
+    `make_backend`; pytest's fixtures may be used as in any test class::
+
+        class TestMyQueue(QueueConformance):
+            @pytest.fixture(autouse=True)
+            def place(self, tmp_path):
+                self.path = tmp_path / "queue"
+
+            def make_backend(self, clock):
+                return MyBackendFactory(self.path, clock=clock).create_backend_for_group(None)
+
+    `make_backend` is called once for each consumer that a test needs, with the clock that the test
+    moves. All that it returns for one instance of the class, which is one test, are consumers of
+    the same queues, which are empty at first. Their pops do not wait (or for an instant only), and
+    their leases are at least 5 seconds long.
+
+    Where moving the clock is not enough to make time pass, because the broker has a clock of its
+    own, override ``async def pass_time(self, clock, seconds)``: when it returns, a lease that was
+    due to end within `seconds` has ended, and what was delayed by as much is due.
+
+    Attributes:
+        max_redeliveries: what the backend is set to.
+        fences_stale_holders: False for a broker that lets a consumer settle what it holds no more;
+            then the local end of the lease is all that is tested.
+        tells_releases_from_crashes: False for a broker that counts both alike.
+    """

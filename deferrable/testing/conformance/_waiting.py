@@ -1,0 +1,145 @@
+"""The promises of a queue whose pops wait.
+
+Owns the tests of a pop that waits for its item. It may not know any broker. They are apart from the
+others because not every queue waits, and because one that does cannot be seen to be empty quickly.
+"""
+
+import asyncio
+from typing import ClassVar
+
+import pytest
+
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Item, Queue
+from deferrable.testing.clock import MovingClock
+from deferrable.testing.conformance._suite import Items, NativeCalls, Suite, numbers, take
+from deferrable.testing.waiting import wait_until
+
+__all__ = ["WaitingQueueConformance"]
+
+
+class WaitingQueueConformance(Suite):
+    """What `QueueConformance` is for every queue, for the pops of one that waits.
+
+    Its `make_backend` returns a backend whose pops wait, for `wait_seconds`.
+    """
+
+    wait_seconds: ClassVar[float] = 3
+
+    async def test_a_waiting_pop_gets_what_is_pushed_meanwhile(
+        self, queue: Queue, second: Queue, items: Items, native_calls: NativeCalls
+    ) -> None:
+        popping = await self._waiting_pop(queue, native_calls)
+
+        await second.push(items(1)[0])
+
+        envelope, item = await popping
+        assert (item, envelope is None) == (items(1)[0], False)
+
+    async def test_a_waiting_pop_gets_what_its_own_consumer_pushes(
+        self, queue: Queue, items: Items, native_calls: NativeCalls
+    ) -> None:
+        popping = await self._waiting_pop(queue, native_calls)
+
+        await queue.push(items(1)[0])
+
+        assert (await popping)[1] == items(1)[0]
+
+    async def test_waiting_pops_get_an_item_each(
+        self, core: Queue, second: Queue, items: Items, native_calls: NativeCalls
+    ) -> None:
+        popping = [await self._waiting_pop(core, native_calls) for _ in range(3)]
+
+        await second.push_batch(items(3))
+        popped = await asyncio.gather(*popping)
+        served = [(envelope, item) for envelope, item in popped if envelope is not None and item]
+        rest = await take(second, 3 - len(served)) if len(served) < 3 else []
+
+        assert sorted(item["number"] for _, item in [*served, *rest]) == [1, 2, 3]
+
+    async def test_a_waiting_pop_gets_what_becomes_due(
+        self, queue: Queue, core: Queue, items: Items, clock: MovingClock, native_calls: NativeCalls
+    ) -> None:
+        if not core.SUPPORTS_DELAY:
+            pytest.skip("this queue keeps no delays")
+        item = {**items(1)[0], "delay": 1}
+        await queue.push(item)
+        popping = await self._waiting_pop(queue, native_calls)
+
+        await self.pass_time(clock, 1)
+
+        assert await self._first_of(popping, queue) == item
+
+    async def test_a_waiting_pop_gets_what_another_consumer_gives_back(
+        self, queue: Queue, second: Queue, items: Items, native_calls: NativeCalls
+    ) -> None:
+        await queue.push(items(1)[0])
+        ((envelope, _),) = await take(second, 1)
+        popping = await self._waiting_pop(queue, native_calls)
+
+        await second.release(envelope)
+
+        assert await self._first_of(popping, queue) == items(1)[0]
+
+    async def test_a_waiting_pop_gets_what_another_consumer_abandons(
+        self,
+        queue: Queue,
+        second: Queue,
+        core: Queue,
+        items: Items,
+        clock: MovingClock,
+        native_calls: NativeCalls,
+    ) -> None:
+        await queue.push(items(1)[0])
+        await take(second, 1)
+        await self.pass_time(clock, core.lease_seconds - 1)
+        popping = await self._waiting_pop(queue, native_calls)
+
+        await self.pass_time(clock, 1)
+
+        assert await self._first_of(popping, queue) == items(1)[0]
+
+    async def test_a_wait_ends_without_an_item(
+        self, queue: Queue, clock: MovingClock, native_calls: NativeCalls
+    ) -> None:
+        popping = await self._waiting_pop(queue, native_calls)
+
+        await self.pass_time(clock, self.wait_seconds)
+        await wait_until(popping.done, "the wait has ended", self.wait_seconds + 5)
+
+        assert await popping == (None, None)
+
+    @pytest.mark.parametrize("passes", range(8))
+    async def test_a_cancelled_wait_loses_nothing(
+        self, core: Queue, second: Queue, items: Items, native_calls: NativeCalls, passes: int
+    ) -> None:
+        popping = await self._waiting_pop(core, native_calls)
+        pushing = asyncio.create_task(second.push(items(1)[0]))
+
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        popping.cancel()
+        (outcome,) = await asyncio.gather(popping, return_exceptions=True)
+        await pushing
+        if not isinstance(outcome, BaseException) and outcome[0] is not None:
+            await core.release(outcome[0])
+
+        assert numbers(core, await take(core, 1)) == [1]
+
+    async def _waiting_pop(
+        self, queue: Queue, native_calls: NativeCalls
+    ) -> asyncio.Task[tuple[Envelope, Item] | tuple[None, None]]:
+        popping = asyncio.create_task(queue.pop())
+        await wait_until(lambda: native_calls.counts["_pop_batch"], "a pop is under way")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return popping
+
+    async def _first_of(
+        self,
+        popping: asyncio.Task[tuple[Envelope, Item] | tuple[None, None]],
+        queue: Queue,
+    ) -> Item:
+        """What the pop gives, or, where its wait ended just then, the next one."""
+        _, item = await popping
+        return (await take(queue, 1))[0][1] if item is None else item
