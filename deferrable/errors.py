@@ -16,6 +16,12 @@ error travels as ``__cause__``, attached at the border where it was met.
     └── CalledFromEventLoop (also RuntimeError)
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deferrable.outcome import Receipt
+
 __all__ = [
     "DeferrableError",
     "InvalidOptions",
@@ -55,7 +61,14 @@ class UnreadableItem(SerializationError):
 
 
 class BackendError(DeferrableError):
-    """The broker refused or failed; ``__cause__`` is the broker client's own error."""
+    """The broker refused or failed; ``__cause__`` is the broker client's own error.
+
+    Attributes:
+        receipts: when ``later_many`` raised it, a receipt for each call that was pushed and None
+            for each that was not; else None.
+    """
+
+    receipts: "Sequence[Receipt | None] | None" = None
 
 
 class BackendUnavailable(BackendError):

@@ -1,0 +1,30 @@
+"""The backends of the face that awaits. This door hands on their names and defines nothing."""
+
+from typing import TYPE_CHECKING
+
+from deferrable._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from deferrable.aio.backend.base import Backend, BackendFactory
+    from deferrable.aio.backend.dockets import DocketsBackendFactory
+    from deferrable.aio.backend.memory import InMemoryBackendFactory
+    from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+
+__all__ = [
+    "Backend",
+    "BackendFactory",
+    "DocketsBackendFactory",
+    "InMemoryBackendFactory",
+    "RedisDebounceStore",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Backend": "deferrable.aio.backend.base",
+        "BackendFactory": "deferrable.aio.backend.base",
+        "DocketsBackendFactory": "deferrable.aio.backend.dockets",
+        "InMemoryBackendFactory": "deferrable.aio.backend.memory",
+        "RedisDebounceStore": "deferrable.aio.backend.redis_debounce",
+    },
+)

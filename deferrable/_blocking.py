@@ -1,0 +1,25 @@
+"""Where the blocking door is to be found.
+
+Owns one slot. A job of either face serves callers that cannot await, but the asyncio face may not
+know the blocking one; so the package's ``__init__``, which knows both, fills the slot, and nothing
+is imported before the first blocking call.
+"""
+
+from collections.abc import Callable
+
+__all__ = ["load", "register"]
+
+_load: Callable[[], object] | None = None
+
+
+def register(load_door: Callable[[], object]) -> None:
+    """Say how the blocking door is had."""
+    global _load
+    _load = load_door
+
+
+def load() -> object:
+    """The blocking door, loaded now if it was not yet."""
+    if _load is None:
+        raise RuntimeError("no blocking door is registered; deferrable/__init__.py has to do it")
+    return _load()

@@ -1,0 +1,54 @@
+"""How a call ended, as a value.
+
+Owns the two ways in which anything ends. It may not know what was called. What user code returned
+or raised travels between threads and tasks like this, never as an exception set on a future:
+StopIteration, CancelledError and KeyboardInterrupt break there.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+__all__ = ["Ended", "Raised", "Returned", "unwrap", "value_of", "value_of_awaited"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Returned(Generic[T]):
+    """It returned `value`."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """It raised `error`, of whatever kind."""
+
+    error: BaseException
+
+
+Ended: TypeAlias = Returned[T] | Raised
+
+
+def value_of(function: Callable[..., T], *args: Any, **kwargs: Any) -> Ended[T]:
+    """Call a plain callable; never raises."""
+    try:
+        return Returned(function(*args, **kwargs))
+    except BaseException as error:
+        return Raised(error)
+
+
+async def value_of_awaited(awaitable: Awaitable[T]) -> Ended[T]:
+    """Await something; never raises, not even when cancelled."""
+    try:
+        return Returned(await awaitable)
+    except BaseException as error:
+        return Raised(error)
+
+
+def unwrap(ended: Ended[T]) -> T:
+    """What it returned; raises what it raised."""
+    if isinstance(ended, Raised):
+        raise ended.error
+    return ended.value

@@ -1,0 +1,36 @@
+"""Names that a package resolves when they are first asked for.
+
+Owns the one way in which doors hand names on. It may not know what the names mean. A door imports
+nothing, so that ``import deferrable`` is quick and needs no broker's client.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["lazy_names"]
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__`` and ``__dir__``.
+
+    Args:
+        package: the package's ``__name__``.
+        homes: for each public name, the module that defines it.
+    """
+
+    def resolve(name: str) -> Any:
+        home = homes.get(name)
+        if home is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(home), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return resolve, names

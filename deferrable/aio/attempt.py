@@ -1,0 +1,282 @@
+"""One run of one item, from the pop to its settlement.
+
+Owns the order of an attempt: is it due, consume its metadata, has it expired, run it under a
+heartbeat, settle it by how it ended, and tell who listens. It may not know brokers, threads or
+loops: a door waits and calls for it. What becomes of an item is decided in `deferrable.lifecycle`;
+here it is done.
+
+The one rule: whatever happens, an item is settled at most once, or its lease is left to end.
+"""
+
+import logging
+import random
+import socket
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+from deferrable import _names
+from deferrable._ended import Ended, Raised, Returned
+from deferrable._fields import read_seconds
+from deferrable.aio.door import Control, Door, Run
+from deferrable.aio.emitting import emit
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.heartbeat import Heartbeat
+from deferrable.errors import BackendError, LeaseLost, UnreadableItem
+from deferrable.item import Item
+from deferrable.lifecycle import Bury, Hop, Retry, Verdict, after_error, before_run, bury
+from deferrable.outcome import Outcome, OutcomeStatus
+from deferrable.serialization import serializer_for
+from deferrable.ttl import is_expired
+
+if TYPE_CHECKING:
+    from deferrable.aio.deferrable import Deferrable
+
+__all__ = ["Attempt"]
+
+_logger = logging.getLogger("deferrable")
+
+
+class _Expired(Exception):
+    """The item's ttl had passed before the job could start."""
+
+
+class _Withdrawn(Exception):
+    """The attempt was cancelled before the job could start."""
+
+
+class Attempt:
+    """One attempt at an item of an instance, behind a door.
+
+    Args:
+        instance: whose jobs, consumers and backend it is about.
+        door: what waits and calls.
+        envelope: of the item.
+        item: as it was popped; never changed.
+
+    Attributes:
+        control: how others stop it.
+        error_to_raise: what the caller of ``run_once`` has to see raised, once it is settled.
+    """
+
+    def __init__(self, instance: "Deferrable", door: Door, envelope: Envelope, item: Item) -> None:
+        self._instance = instance
+        self._queue = instance.backend.queue
+        self._door = door
+        self._envelope = envelope
+        self._item = item
+        self._context: Context = copy_context()
+        self._clock = instance.clock
+        self._start_time = self._clock.time()
+        self._name = "a job"
+        self.control = Control()
+        self.error_to_raise: BaseException | None = None
+
+    async def run(self) -> Outcome:
+        """Make the attempt.
+
+        Raises:
+            BackendUnavailable: the broker did not take the settlement; the item comes back after
+                its lease.
+            KeyboardInterrupt: it struck in this thread; the item was released.
+        """
+        stop_heartbeat = self._door.start_heartbeat(
+            Heartbeat(self._queue, self._envelope, self._on_lost)
+        )
+        try:
+            hop = self._hop_if_not_due()
+            if hop is not None:
+                return await self._send_on(hop)
+            await self._emit("pop")
+            return await self._settle(await self._execute())
+        except Exception:
+            raise  # The broker did not take the settlement: the lease ends, the item comes back.
+        except BaseException:
+            await self._give_back()
+            raise
+        finally:
+            stop_heartbeat()
+
+    def _on_lost(self) -> None:
+        self.control.stop("lease lost")
+
+    # Before the job.
+
+    def _hop_if_not_due(self) -> Hop | None:
+        try:
+            return before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
+        except UnreadableItem:
+            return None  # Reading the call meets it again, where it is an error of the attempt.
+
+    async def _send_on(self, hop: Hop) -> Outcome:
+        try:
+            if self._queue.SUPPORTS_DELAY:
+                await self._door.finish(self._queue.replace(self._envelope, hop.item))
+            else:
+                await self._door.finish(self._queue.release(self._envelope, hop.item["delay"]))
+        except LeaseLost as error:
+            return await self._lost(error)
+        await self._emit("hop")
+        return self._outcome("hopped")
+
+    async def _execute(self) -> Ended[Any]:
+        try:
+            await self._consume_metadata()
+            if is_expired(self._item, self._clock.time()):
+                return Raised(_Expired())
+            before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
+            run = self._make_run()
+        except Exception as error:
+            return Raised(error)
+        if self.control.reason is not None:
+            return Raised(_Withdrawn())
+        self._envelope.has_started = True
+        return await self._door.run(run)
+
+    async def _consume_metadata(self) -> None:
+        consumers = self._instance.metadata_producer_consumers
+        if not consumers:
+            return
+        encoded = self._item.get("metadata") or {}
+        if not isinstance(encoded, dict):
+            raise UnreadableItem(f"the item's metadata is {encoded!r:.200}, which is no object")
+        serializer = serializer_for(self._item)
+        for consumer in consumers:
+            data = encoded.get(consumer.NAMESPACE)
+            value = None if data is None else serializer.load_value(data)
+            ended = await self._door.call(self._context, consumer.consume_metadata, value)
+            if isinstance(ended, Raised):
+                raise ended.error
+
+    def _make_run(self) -> Run:
+        call = self._instance.registry.find(self._item)
+        self._name = call.job.name
+        timeout_seconds = read_seconds(self._item, "timeout_seconds")
+        return Run(
+            call.function,
+            call.args,
+            call.kwargs,
+            self._context,
+            call.job.timeout_seconds if timeout_seconds is None else timeout_seconds,
+            self._on_overrun,
+            self.control,
+            self._clock,
+        )
+
+    async def _on_overrun(self) -> None:
+        await self._emit("overrun")
+
+    # After the job.
+
+    async def _settle(self, ended: Ended[Any]) -> Outcome:
+        if self.control.reason == "lease lost":
+            return await self._lost(ended.error if isinstance(ended, Raised) else None)
+        try:
+            if isinstance(ended, Returned):
+                await self._complete()
+                return self._outcome("completed", result=ended.value)
+            return await self._settle_error(ended.error)
+        except LeaseLost as error:
+            return await self._lost(error)
+
+    async def _settle_error(self, error: BaseException) -> Outcome:
+        if isinstance(error, _Expired):
+            await self._complete("expire")
+            return self._outcome("expired")
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            self.error_to_raise = error
+            # An interrupt is the operator's doing; an exit is the job's, and may be so every time.
+            return await self._release(error, is_counted=isinstance(error, SystemExit))
+        if isinstance(error, _Withdrawn) or self.control.has_cancelled("cancelled"):
+            return await self._release(error)
+        verdict = self._judge(error)
+        if isinstance(verdict, Retry):
+            return await self._retry(verdict, error)
+        return await self._bury(verdict, error)
+
+    def _judge(self, error: BaseException) -> Verdict:
+        now, hostname = self._clock.time(), socket.gethostname()
+        try:
+            retry_names = serializer_for(self._item).load_retry_names(self._item)
+            return after_error(
+                self._item,
+                error,
+                is_retriable=not retry_names.isdisjoint(_names.class_names(error)),
+                now=now,
+                draw=random.random,
+                max_delay_seconds=(
+                    self._queue.MAX_DELAY_SECONDS if self._queue.SUPPORTS_DELAY else 0.0
+                ),
+                hostname=hostname,
+            )
+        except UnreadableItem as unreadable:
+            first = error if isinstance(error, UnreadableItem) else unreadable
+            return bury(self._item, first, now, hostname)
+
+    async def _complete(self, *events: str) -> None:
+        await self._door.finish(self._queue.complete(self._envelope))
+        for event in (*events, "complete"):
+            await self._emit(event)
+
+    async def _retry(self, verdict: Retry, error: BaseException) -> Outcome:
+        await self._door.finish(self._queue.replace(self._envelope, verdict.item))
+        _logger.info(
+            "%s (item %s) failed with %s, next attempt in %.1f s",
+            self._name,
+            self._item.get("id"),
+            type(error).__name__,
+            verdict.seconds,
+        )
+        await self._emit("retry", verdict.item)
+        await self._emit("complete")
+        return self._outcome("retried", error)
+
+    async def _bury(self, verdict: Bury, error: BaseException) -> Outcome:
+        error_queue = self._instance.backend.error_queue
+        await self._door.finish(self._queue.replace(self._envelope, verdict.item, error_queue))
+        _logger.error(
+            "%s (item %s) failed for good and is in the error queue: %s",
+            self._name,
+            self._item.get("id"),
+            verdict.item["error"]["error_type"],
+            exc_info=(type(error), error, error.__traceback__),
+        )
+        await self._emit("error", verdict.item)
+        await self._emit("complete")
+        return self._outcome("errored", error)
+
+    async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
+        await self._door.finish(self._queue.release(self._envelope, is_counted=is_counted))
+        await self._emit("release")
+        return self._outcome("released", error)
+
+    async def _lost(self, error: BaseException | None) -> Outcome:
+        _logger.warning(
+            "%s (item %s) lost its lease; nothing was settled", self._name, self._item.get("id")
+        )
+        await self._emit("lease_lost")
+        return self._outcome("lost", error)
+
+    async def _give_back(self) -> None:
+        """Release what an interruption left unsettled, if that is still possible."""
+        if self._envelope.settlement != "open":
+            return
+        try:
+            await self._door.finish(self._queue.release(self._envelope))
+        except BackendError as error:
+            _logger.warning(
+                "item %s could not be released and comes back after its lease: %s",
+                self._item.get("id"),
+                error,
+            )
+
+    async def _emit(self, event: str, item: Item | None = None) -> None:
+        consumers = self._instance.event_consumers
+        if consumers:
+            lent = self._item if item is None else item
+            await emit(self._door, consumers, event, lent, self._context)
+
+    def _outcome(
+        self, status: OutcomeStatus, error: BaseException | None = None, result: Any = None
+    ) -> Outcome:
+        duration_seconds = self._clock.time() - self._start_time
+        return Outcome(self._item, status, error, result, duration_seconds)

@@ -1,0 +1,320 @@
+"""The instance: jobs, a backend, and who wants to know.
+
+Owns what users configure and the verbs of a consumer. It may not know any broker: it is given a
+backend. Jobs of an instance are deferred by `deferring`, run by `attempt`; the blocking face drives
+the same two behind a door of its own.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from deferrable.aio import backend as backend_door
+from deferrable.aio._tasks import until_done
+from deferrable.aio.attempt import Attempt
+from deferrable.aio.backend.base import Backend
+from deferrable.aio.clock import Clock
+from deferrable.aio.debounce import DebounceStore
+from deferrable.aio.door import AwaitingDoor, Door
+from deferrable.aio.emitting import emit
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.error_items import ErrorItems
+from deferrable.aio.job import Job
+from deferrable.aio.registry import Registry
+from deferrable.errors import InvalidOptions
+from deferrable.events import check_event_consumer
+from deferrable.item import Item
+from deferrable.metadata import MetadataProducerConsumer, check_namespace
+from deferrable.options import (
+    ErrorClasses,
+    JobOptions,
+    Seconds,
+    check,
+    check_max_attempts,
+    error_class_tuple,
+)
+from deferrable.outcome import Outcome
+from deferrable.serialization import get_serializer
+
+__all__ = ["Deferrable"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_door = AwaitingDoor()
+
+
+class Deferrable:
+    """Defers calls to a backend and runs them from it, in asyncio.
+
+    Without error classes, of the instance or of a job, no error is retried.
+
+    Args:
+        backend: where jobs travel; made by a backend factory of `deferrable.aio.backend`.
+        redis_client: where debounce windows are kept: a ``redis.asyncio.Redis``, a ``redis.Redis``
+            or a URL.
+        default_error_classes: errors that are retried for jobs that do not say.
+        default_max_attempts: how often a job runs at most that does not say.
+        serializer: ``pickle`` for any picklable argument; ``classic`` while consumers of the
+            Python 2 library live on the queue.
+        debounce_store: where debounce windows are kept instead of in Redis.
+        clock: what tells the time; None: the backend's clock.
+
+    Raises:
+        InvalidOptions: a default is out of range, or the serializer is unknown.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        redis_client: Any = None,
+        default_error_classes: ErrorClasses | None = None,
+        default_max_attempts: int = 5,
+        *,
+        serializer: str = "pickle",
+        debounce_store: DebounceStore | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.backend = backend
+        self.clock = backend.queue.clock if clock is None else clock
+        self.default_error_classes = default_error_classes
+        self.default_max_attempts = default_max_attempts
+        self.serializer = get_serializer(serializer)
+        if debounce_store is None and redis_client is not None:
+            debounce_store = _redis_store(redis_client, clock)
+        self.debounce_store = debounce_store
+        self.registry = Registry()
+        self.event_consumers: tuple[object, ...] = ()
+        self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
+
+    @property
+    def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
+        """Errors that are retried for jobs that do not say; read at each ``later``."""
+        return self._default_error_classes
+
+    @default_error_classes.setter
+    def default_error_classes(self, classes: ErrorClasses | None) -> None:
+        self._default_error_classes = error_class_tuple("default_error_classes", classes)
+
+    @property
+    def default_max_attempts(self) -> int:
+        """How often a job runs at most that does not say; read at each ``later``."""
+        return self._default_max_attempts
+
+    @default_max_attempts.setter
+    def default_max_attempts(self, attempts: int) -> None:
+        check_max_attempts("default_max_attempts", attempts)
+        self._default_max_attempts = attempts
+
+    @overload
+    def deferrable(self, function: Callable[P, R], /) -> Job[P, R]: ...
+
+    @overload
+    def deferrable(
+        self,
+        error_classes: ErrorClasses | None = None,
+        max_attempts: int | None = None,
+        delay_seconds: Seconds = 0,
+        debounce_seconds: Seconds = 0,
+        debounce_always_delay: bool = False,
+        ttl_seconds: Seconds = 0,
+        use_exponential_backoff: bool = True,
+        *,
+        name: str | None = None,
+        timeout_seconds: float | None = None,
+        backoff_jitter: bool = False,
+        debounce_key: Callable[..., object] | None = None,
+    ) -> Callable[[Callable[P, R]], Job[P, R]]: ...
+
+    def deferrable(
+        self,
+        error_classes: Any = None,
+        max_attempts: int | None = None,
+        delay_seconds: Seconds = 0,
+        debounce_seconds: Seconds = 0,
+        debounce_always_delay: bool = False,
+        ttl_seconds: Seconds = 0,
+        use_exponential_backoff: bool = True,
+        *,
+        name: str | None = None,
+        timeout_seconds: float | None = None,
+        backoff_jitter: bool = False,
+        debounce_key: Callable[..., object] | None = None,
+    ) -> Any:
+        """Register a function, so that it can be deferred. With or without parentheses.
+
+        Args:
+            error_classes: errors that are retried, an iterable of classes; None: the instance's
+                default.
+            max_attempts: how often it runs at most; None: the instance's default; 1: no retry.
+            delay_seconds: how long after ``later`` it may run.
+            debounce_seconds: the window within which equal calls are one run. For idempotent
+                functions only: calls are skipped.
+            debounce_always_delay: the first call of a window waits for the window's end, too.
+            ttl_seconds: how long after ``later`` it may start at the latest; 0: without end.
+            use_exponential_backoff: a retry waits 4, 6, 10, 18, ... up to 900 s; else it is
+                available at once.
+            name: what it is called in items, instead of ``module:qualname``; the consumer must
+                register the same name.
+            timeout_seconds: how long it may run. An async function is cancelled then; a plain one
+                cannot be, it is reported by the event ``overrun``.
+            backoff_jitter: a retry waits between half of the backoff and all of it.
+            debounce_key: makes of the arguments what calls are compared by.
+
+        Returns:
+            a `Job`, called like the function.
+
+        Raises:
+            InvalidOptions: an option is out of range, or two contradict each other.
+            TypeError: an option is unknown, or what is decorated cannot be a job.
+        """
+        function, classes = None, error_classes
+        if callable(error_classes) and not isinstance(error_classes, type):
+            function, classes = error_classes, None
+        options = JobOptions(
+            error_classes=error_class_tuple("error_classes", classes),
+            max_attempts=max_attempts,
+            delay_seconds=delay_seconds,
+            debounce_seconds=debounce_seconds,
+            debounce_always_delay=debounce_always_delay,
+            debounce_key=debounce_key,
+            ttl_seconds=ttl_seconds,
+            use_exponential_backoff=use_exponential_backoff,
+            timeout_seconds=timeout_seconds,
+            backoff_jitter=backoff_jitter,
+        )
+        check(options, can_debounce=self.debounce_store is not None)
+        self.serializer.dump_error_classes(options.error_classes)
+        if name is not None and self.serializer.name == "classic":
+            raise InvalidOptions(
+                f"name={name!r} cannot travel in a classic item, which holds a reference to the "
+                "function; leave it out, or use another serializer"
+            )
+
+        def register(function: Callable[..., Any]) -> Job[..., Any]:
+            _check_function(function)
+            job = Job(self, function, name, options)
+            self.registry.add(job)
+            return job
+
+        return register if function is None else register(function)
+
+    async def run_once(self) -> Outcome | None:
+        """Pop one item and make one attempt at it, keeping its lease meanwhile.
+
+        Cancelling it loses nothing: an async job is cancelled and its item released, no attempt
+        counted; a plain function, which cannot be cancelled, is waited for and settled.
+
+        Returns:
+            what became of the attempt; None when the queue had nothing.
+
+        Raises:
+            BackendUnavailable: the broker could not be reached. What was popped comes back after
+                its lease.
+        """
+        envelope, item = await self.backend.queue.pop()
+        return await self.process(envelope, item)
+
+    async def process(self, envelope: Envelope | None, item: Item | None) -> Outcome | None:
+        """Make one attempt at an item that was popped already; see `run_once`.
+
+        Args:
+            envelope: as ``queue.pop()`` returned it; None: there was nothing.
+            item: likewise.
+        """
+        if not envelope or item is None:
+            await self.emit_empty(_door)
+            return None
+        attempt = Attempt(self, _door, envelope, item)
+        running = asyncio.get_running_loop().create_task(attempt.run())
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            attempt.control.stop("cancelled")
+            await until_done(running)
+            running.result()
+            raise
+        outcome = running.result()
+        if attempt.error_to_raise is not None:
+            raise attempt.error_to_raise
+        return outcome
+
+    async def emit_empty(self, door: Door) -> None:
+        """Tell who listens that a pop found nothing."""
+        await emit(door, self.event_consumers, "empty", None, None)
+
+    def errors(self) -> ErrorItems:
+        """The items of the error queue, each once, oldest first where the broker knows.
+
+        They are leased while the iteration lasts; what was neither requeued nor discarded by its
+        end stays in the error queue. Use it as a context manager to end it early.
+        """
+        return ErrorItems(self.backend, self.clock)
+
+    def register_event_consumer(self, consumer: object) -> None:
+        """Have the ``on_EVENT(self, item)`` methods of an object called, plain or async.
+
+        Consumers are called in the order of registration, after what the event names. One that
+        raises is logged and changes nothing.
+
+        Raises:
+            ValueError: it has a method called ``on_`` something that is no event.
+        """
+        check_event_consumer(consumer)
+        self.event_consumers = (*self.event_consumers, consumer)
+
+    def clear_event_consumers(self) -> None:
+        """Forget every event consumer."""
+        self.event_consumers = ()
+
+    def register_metadata_producer_consumer(
+        self, producer_consumer: MetadataProducerConsumer
+    ) -> None:
+        """Have an object produce metadata for every item, and consume it before every job.
+
+        Raises:
+            ValueError: its namespace is already in use.
+        """
+        check_namespace(producer_consumer, self.metadata_producer_consumers)
+        self.metadata_producer_consumers = (*self.metadata_producer_consumers, producer_consumer)
+
+    def clear_metadata_producer_consumers(self) -> None:
+        """Forget every metadata producer and consumer."""
+        self.metadata_producer_consumers = ()
+
+    async def close(self) -> None:
+        """Close the backend and the debounce store. Twice is harmless."""
+        await self.backend.close()
+        if self.debounce_store is not None:
+            await self.debounce_store.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:
+    # Asked of the door of the adapters: the engine imports none of them.
+    store: DebounceStore = backend_door.RedisDebounceStore(redis_client, clock=clock)
+    return store
+
+
+def _check_function(function: object) -> None:
+    if isinstance(function, type) or not callable(function):
+        raise TypeError(f"a job is a function, got {function!r:.200}")
+    if isinstance(function, Job):
+        raise TypeError(f"{function!r} is a job already; decorate it once")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function!r:.200} is a generator function, and calling it would run nothing; "
+            "return a value instead of yielding"
+        )

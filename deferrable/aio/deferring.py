@@ -1,0 +1,257 @@
+"""Deferring a call: from ``later`` to the queue.
+
+Owns the order of a ``later``: what can fail without I/O comes first, then the debounce decision,
+which reserves its window, then metadata and the push, then the window's confirmation. It may not
+know brokers, threads or loops: a door waits and calls for it.
+
+The one rule: when anything fails after a window was reserved, the window is put back, even if the
+push may have arrived. A duplicate is allowed; a lost update is not.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deferrable._ended import Raised
+from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
+from deferrable.aio.door import Door
+from deferrable.aio.emitting import emit
+from deferrable.debounce import PushDelayed, Skip, classic_keys, identity
+from deferrable.delay import set_delay
+from deferrable.errors import BackendError, UnserializableCall
+from deferrable.item import Item, new_id
+from deferrable.options import JobOptions, ResolvedOptions, resolve
+from deferrable.outcome import Receipt
+from deferrable.ttl import add_ttl
+
+if TYPE_CHECKING:
+    from deferrable.aio.deferrable import Deferrable
+    from deferrable.aio.job import Job
+
+__all__ = ["Deferral", "defer", "defer_many"]
+
+_logger = logging.getLogger("deferrable")
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """A call that is to be deferred, with the options that hold for it."""
+
+    job: "Job[..., Any]"
+    options: JobOptions
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+async def defer(instance: "Deferrable", door: Door, deferral: Deferral) -> Receipt:
+    """Push one call, or skip it if it is debounced and an equal one is pending.
+
+    Raises:
+        InvalidOptions: options that are callables came to something out of range.
+        UnserializableCall: no other process could run the call.
+        BackendError: the push failed; see `Queue.push`.
+    """
+    now = instance.clock.time()
+    resolved = resolve(deferral.options, now)
+    item = _make_item(instance, deferral, resolved, now)
+    if not resolved.debounce_seconds:
+        return await _push(instance, door, item, now)
+    return await _debounce(instance, door, deferral, resolved, item)
+
+
+async def defer_many(
+    instance: "Deferrable", door: Door, deferrals: Sequence[Deferral]
+) -> list[Receipt]:
+    """Push many calls in native batches; each is resolved and serialized before any is pushed.
+
+    Raises:
+        BackendError: some calls were not pushed; its ``receipts`` has None for those.
+    """
+    now = instance.clock.time()
+    ready = []
+    for deferral in deferrals:
+        resolved = resolve(deferral.options, now)
+        ready.append((deferral, resolved, _make_item(instance, deferral, resolved, now)))
+    receipts: list[Receipt | None] = [None] * len(ready)
+    failures: list[Exception] = []
+    batch: list[tuple[int, Item]] = []
+    for index, (deferral, resolved, item) in enumerate(ready):
+        if resolved.debounce_seconds:
+            try:
+                receipts[index] = await _debounce(instance, door, deferral, resolved, item)
+            except BackendError as error:
+                failures.append(error)
+        else:
+            await _add_metadata(instance, door, item)
+            batch.append((index, item))
+    outcomes = await door.wait(instance.backend.queue.push_each([item for _, item in batch]))
+    for (index, item), outcome in zip(batch, outcomes, strict=True):
+        if outcome is None:
+            await _emit(instance, door, "push", item)
+            receipts[index] = _receipt(item, now)
+        else:
+            failures.append(outcome)
+    return _all_or_raise(receipts, failures)
+
+
+def _all_or_raise(receipts: list[Receipt | None], failures: list[Exception]) -> list[Receipt]:
+    pushed = [receipt for receipt in receipts if receipt is not None]
+    if len(pushed) == len(receipts):
+        return pushed
+    missing = [index for index, receipt in enumerate(receipts) if receipt is None]
+    error = BackendError(
+        f"{len(missing)} of {len(receipts)} calls were not pushed, the first at index "
+        f"{missing[0]}: {failures[0]}; see this error's receipts, which has None for each of them"
+    )
+    error.receipts = receipts
+    raise error from failures[0]
+
+
+def _make_item(
+    instance: "Deferrable", deferral: Deferral, resolved: ResolvedOptions, now: float
+) -> Item:
+    job, options = deferral.job, deferral.options
+    job.check_findable()
+    serializer = instance.serializer
+    classes = options.error_classes
+    if classes is None:
+        classes = instance.default_error_classes
+    attempts = options.max_attempts
+    item: Item = {
+        "id": new_id(),
+        **serializer.dump_call(job.name, deferral.args, deferral.kwargs),
+        **serializer.dump_error_classes(classes),
+        "group": instance.backend.group,
+        "attempts": 0,
+        "max_attempts": instance.default_max_attempts if attempts is None else attempts,
+        "first_push_time": now,
+        "last_push_time": now,
+        "original_delay_seconds": resolved.delay_seconds,
+        "original_debounce_seconds": resolved.debounce_seconds,
+        "original_debounce_always_delay": options.debounce_always_delay,
+        "use_exponential_backoff": options.use_exponential_backoff,
+    }
+    if options.backoff_jitter:
+        item["backoff_jitter"] = True
+    if options.timeout_seconds is not None:
+        item["timeout_seconds"] = options.timeout_seconds
+    if resolved.ttl_seconds:
+        add_ttl(item, resolved.ttl_seconds, now)
+    _set_first_delay(instance, item, resolved.delay_seconds, now)
+    instance.backend.queue.check(item)
+    return item
+
+
+def _set_first_delay(instance: "Deferrable", item: Item, seconds: float, now: float) -> None:
+    set_delay(item, seconds, now, instance.backend.queue.MAX_DELAY_SECONDS)
+    item["original_delay"] = seconds
+
+
+async def _debounce(
+    instance: "Deferrable",
+    door: Door,
+    deferral: Deferral,
+    resolved: ResolvedOptions,
+    item: Item,
+) -> Receipt:
+    store = instance.debounce_store
+    assert store is not None  # checked with the options
+    key, token = _debounce_key(instance, deferral, item), item["id"]
+    always_delay = deferral.options.debounce_always_delay
+    try:
+        reservation = await door.wait(
+            store.reserve(key, resolved.debounce_seconds, always_delay, token)
+        )
+    except Exception as error:
+        # A broken store never stops work.
+        _logger.error("cannot debounce %s, it is pushed at once: %s", deferral.job.name, error)
+        await _emit(instance, door, "debounce_error", item)
+        return await _push(instance, door, item, instance.clock.time())
+    if isinstance(reservation.decision, Skip):
+        await _emit(instance, door, "debounce_hit", item)
+        return Receipt(None, "skipped", reservation.decision.pending_time)
+    try:
+        receipt = await _push_reserved(instance, door, item, reservation)
+    except BaseException:
+        await _put_back(door, store, key, token)
+        raise
+    await _confirm(door, store, key, token)
+    return receipt
+
+
+async def _push_reserved(
+    instance: "Deferrable", door: Door, item: Item, reservation: Reservation
+) -> Receipt:
+    now, decision = instance.clock.time(), reservation.decision
+    if isinstance(decision, PushDelayed):
+        _set_first_delay(instance, item, decision.delay_seconds, now)
+    await _emit(instance, door, "debounce_miss", item)
+    return await _push(instance, door, item, now)
+
+
+async def _put_back(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:
+    try:
+        await door.finish(store.restore(key, token))
+    except Exception as error:
+        _logger.warning("a debounce window is put back only when its reservation ends: %s", error)
+
+
+async def _confirm(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:
+    try:
+        await door.finish(store.confirm(key, token))
+    except Exception as error:
+        _logger.warning("a debounce window ends with its reservation: %s", error)
+
+
+def _debounce_key(instance: "Deferrable", deferral: Deferral, item: Item) -> DebounceKey:
+    make = deferral.options.debounce_key
+    if make is None:
+        args, kwargs = deferral.args, deferral.kwargs
+        classic = classic_keys(item) if instance.serializer.name == "classic" else None
+    else:
+        args, kwargs = (make(*deferral.args, **deferral.kwargs),), {}
+        classic = None
+    text = identity(instance.backend.group, deferral.job.name, args, kwargs)
+    return DebounceKey(text, classic)
+
+
+async def _push(instance: "Deferrable", door: Door, item: Item, now: float) -> Receipt:
+    await _add_metadata(instance, door, item)
+    await door.wait(instance.backend.queue.push(item))
+    await _emit(instance, door, "push", item)
+    return _receipt(item, now)
+
+
+async def _add_metadata(instance: "Deferrable", door: Door, item: Item) -> None:
+    for producer in instance.metadata_producer_consumers:
+        ended = await door.call(None, producer.produce_metadata)
+        if isinstance(ended, Raised):
+            if not isinstance(ended.error, Exception):
+                raise ended.error
+            _logger.error(
+                "%s.produce_metadata failed; the item goes without it",
+                type(producer).__qualname__,
+                exc_info=ended.error,
+            )
+            continue
+        try:
+            encoded = instance.serializer.dump_value(ended.value)
+        except UnserializableCall as error:
+            raise UnserializableCall(
+                f"what {type(producer).__qualname__}.produce_metadata returned cannot be sent: "
+                f"{error}"
+            ) from error
+        item.setdefault("metadata", {})[producer.NAMESPACE] = encoded
+
+
+async def _emit(instance: "Deferrable", door: Door, event: str, item: Item) -> None:
+    if instance.event_consumers:
+        await emit(door, instance.event_consumers, event, item, None)
+
+
+def _receipt(item: Item, now: float) -> Receipt:
+    due_time = item.get("due_time")
+    if due_time is None:
+        return Receipt(item["id"], "pushed", now)
+    return Receipt(item["id"], "delayed", due_time)

@@ -1,0 +1,288 @@
+"""The door: who waits and who runs plain callables, on behalf of the engine.
+
+Owns the protocol of a door, and the awaiting door, behind which everything happens on the running
+loop, but for plain jobs, which run in a worker thread. It may not know what is done or decided. The
+engine's coroutines use no asyncio primitive themselves, so that another door can drive them in a
+thread without a loop: `deferrable.sync.door`, which this package never imports.
+
+The one rule: what user code did comes back as a value, and a running job is told to stop only once.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
+
+import anyio.to_thread
+
+from deferrable import _blocking
+from deferrable._ended import Ended, Raised, Returned, value_of, value_of_awaited
+from deferrable.aio._tasks import until_done
+from deferrable.aio.clock import Clock, Timer
+from deferrable.aio.heartbeat import Heartbeat
+
+__all__ = [
+    "AwaitingDoor",
+    "BlockingDoor",
+    "Control",
+    "Door",
+    "Run",
+    "StopReason",
+    "blocking_door",
+    "in_context",
+]
+
+T = TypeVar("T")
+
+StopReason: TypeAlias = Literal["cancelled", "lease lost", "timed out"]
+
+
+class Control:
+    """What may end a job before it ends itself, from outside of it.
+
+    The first reason counts; a job is cancelled once, so that its cleanup may await.
+    """
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self._cancel: Callable[[], object] | None = None
+        self._has_cancelled = False
+
+    def stop(self, reason: StopReason) -> None:
+        """Have the job stop, if it can; called on the loop on which an async job runs."""
+        if self.reason is None:
+            self.reason = reason
+            if self._cancel is not None:
+                self._has_cancelled = True
+                self._cancel()
+
+    def attach(self, cancel: Callable[[], object]) -> None:
+        """Say how the job is cancelled, now that it runs. It is at once if it was to stop."""
+        self._cancel = cancel
+        if self.reason is not None:
+            self._has_cancelled = True
+            cancel()
+
+    def has_cancelled(self, reason: StopReason) -> bool:
+        """Whether an async job was cancelled, and for this reason."""
+        return self._has_cancelled and self.reason == reason
+
+    def detach(self) -> None:
+        """The job has ended."""
+        self._cancel = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A job to be run.
+
+    Attributes:
+        function: what is called, plain or async, with `args` and `kwargs`.
+        context: what it sees; plain functions run inside it, async ones in a copy.
+        timeout_seconds: when it is stopped (an async one) or reported (a plain one).
+        on_overrun: awaited once when a plain function is over its time.
+        control: what may stop it meanwhile.
+        clock: what the time limit is measured by.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    context: Context
+    timeout_seconds: float | None
+    on_overrun: Callable[[], Coroutine[Any, Any, None]]
+    control: Control
+    clock: Clock
+
+    def __call__(self) -> Any:
+        return self.function(*self.args, **self.kwargs)
+
+
+class Door(Protocol):
+    """What the engine's coroutines need from whoever drives them."""
+
+    async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Wait for I/O. A cancellation of the caller reaches it."""
+
+    async def finish(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Wait for I/O that must reach its end. A cancellation is raised only afterwards."""
+
+    async def call(
+        self, context: Context | None, function: Callable[..., Any], *args: Any
+    ) -> Ended[Any]:
+        """Call a short callable of the user's, plain or async, inside `context` (None: here)."""
+
+    async def run(self, run: Run) -> Ended[Any]:
+        """Run a job to its end."""
+
+    def start_heartbeat(self, heartbeat: Heartbeat) -> Callable[[], None]:
+        """Start it beside what follows; returns what stops it."""
+
+    def is_being_cancelled(self) -> bool:
+        """Whether somebody outside asked for the caller to be cancelled."""
+
+
+class AwaitingDoor:
+    """Everything on the running loop; plain jobs in a worker thread."""
+
+    async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
+        return await waiting
+
+    async def finish(self, waiting: Coroutine[Any, Any, T]) -> T:
+        finishing = asyncio.get_running_loop().create_task(waiting)
+        cancellation = await until_done(finishing)
+        result = finishing.result()
+        if cancellation is not None:
+            raise cancellation
+        return result
+
+    async def call(
+        self, context: Context | None, function: Callable[..., Any], *args: Any
+    ) -> Ended[Any]:
+        ended = (
+            value_of(function, *args) if context is None else value_of(context.run, function, *args)
+        )
+        if isinstance(ended, Raised) or not inspect.isawaitable(ended.value):
+            return ended
+        awaited = ended.value if context is None else in_context(context, ended.value)
+        return await value_of_awaited(awaited)
+
+    async def run(self, run: Run) -> Ended[Any]:
+        if inspect.iscoroutinefunction(run.function):
+            return await self._run_async(run, run)
+        ended = await self._run_in_thread(run)
+        if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
+            # A plain callable around an async one: what it returned is the job.
+            coroutine = ended.value
+            return await self._run_async(run, lambda: coroutine)
+        return ended
+
+    def start_heartbeat(self, heartbeat: Heartbeat) -> Callable[[], None]:
+        heartbeat.start()
+        return heartbeat.stop
+
+    def is_being_cancelled(self) -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    async def _run_async(self, run: Run, start: Callable[[], Awaitable[Any]]) -> Ended[Any]:
+        async def job() -> Ended[Any]:
+            # Whatever the job raises is caught inside its own task: a SystemExit or
+            # KeyboardInterrupt that leaves a task ends the loop with it.
+            try:
+                return Returned(await start())
+            except BaseException as error:
+                return Raised(error)
+
+        task = asyncio.get_running_loop().create_task(job(), context=run.context.copy())
+        run.control.attach(task.cancel)
+        timer = _start_timer(run, partial(run.control.stop, "timed out"))
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            run.control.stop("cancelled")
+            await until_done(task)
+        finally:
+            run.control.detach()
+            if timer is not None:
+                timer.cancel()
+        if task.cancelled():  # before its first step
+            return Raised(asyncio.CancelledError())
+        return _as_timeout(run, task.result())
+
+    async def _run_in_thread(self, run: Run) -> Ended[Any]:
+        # The context is entered by nobody else while the thread is inside it.
+        working = asyncio.get_running_loop().create_task(
+            anyio.to_thread.run_sync(value_of, run.context.run, run)
+        )
+        reports: list[asyncio.Task[None]] = []
+
+        def report() -> None:
+            reports.append(asyncio.get_running_loop().create_task(run.on_overrun()))
+
+        timer = _start_timer(run, report)
+        try:
+            if await until_done(working) is not None:
+                run.control.stop("cancelled")
+        finally:
+            if timer is not None:
+                timer.cancel()
+        for reporting in reports:
+            await until_done(reporting)
+        ended: Ended[Any] = working.result()
+        return ended
+
+
+def _start_timer(run: Run, callback: Callable[[], None]) -> Timer | None:
+    if run.timeout_seconds is None:
+        return None
+    return run.clock.call_later(run.timeout_seconds, callback)
+
+
+def _as_timeout(run: Run, ended: Ended[Any]) -> Ended[Any]:
+    if run.control.reason != "timed out" or not isinstance(ended, Raised):
+        return ended
+    if not isinstance(ended.error, asyncio.CancelledError):
+        return ended
+    error = TimeoutError(f"the job ran longer than its timeout_seconds={run.timeout_seconds}")
+    error.__cause__ = ended.error
+    return Raised(error)
+
+
+class _InContext:
+    """Steps a coroutine inside a context, without giving the context to a task."""
+
+    def __init__(self, context: Context, awaitable: Awaitable[Any]) -> None:
+        self._context = context
+        self._awaitable = awaitable
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._context.run(self._awaitable.__await__)
+        step: Callable[[], Any] = partial(next, steps)
+        while True:
+            try:
+                future = self._context.run(step)
+            except StopIteration as returned:
+                return returned.value
+            try:
+                sent = yield future
+            except BaseException as error:
+                step = partial(_throw, steps, error)
+            else:
+                step = partial(_send, steps, sent)
+
+
+def _send(steps: Any, value: Any) -> Any:
+    return next(steps) if value is None else steps.send(value)
+
+
+def _throw(steps: Any, error: BaseException) -> Any:
+    throw = getattr(steps, "throw", None)
+    if throw is None:
+        raise error
+    return throw(error)
+
+
+async def in_context(context: Context, awaitable: Awaitable[T]) -> T:
+    """Await something inside a context; what it sets there stays set."""
+    result: T = await _InContext(context, awaitable)
+    return result
+
+
+class BlockingDoor(Protocol):
+    """What serves a caller that cannot await."""
+
+    def drive(self, make: Callable[[Door], Coroutine[Any, Any, T]], instead: str) -> T:
+        """Run the engine's coroutine that `make` makes, in this thread.
+
+        Raises:
+            CalledFromEventLoop: this is the portal's own thread; names `instead`.
+        """
+
+
+def blocking_door() -> BlockingDoor:
+    """The door for callers that cannot await, as the package's own ``__init__`` registered it."""
+    return cast(BlockingDoor, _blocking.load())

@@ -1,0 +1,92 @@
+"""The repeated touch that keeps a lease while a job runs.
+
+Owns when an item is touched and what a failed touch means. It may not know what the job is, or how
+it is stopped: it calls back when the lease is lost. A heartbeat runs as a task beside the job, on a
+loop that its door chooses.
+
+The one rule: a broker that cannot be reached does not end a lease. Only the broker's word, or the
+moment at which the lease ends unrenewed, does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from deferrable.aio.clock import sleep
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+from deferrable.errors import BackendError, LeaseLost
+
+__all__ = ["Heartbeat"]
+
+_logger = logging.getLogger("deferrable")
+
+TOUCHES_PER_LEASE = 3
+
+
+class Heartbeat:
+    """Keeps one popped item.
+
+    Args:
+        queue: where it was popped.
+        envelope: of the item.
+        on_lost: called once, on the heartbeat's loop, when the lease is found lost.
+    """
+
+    def __init__(self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]) -> None:
+        self._queue = queue
+        self._envelope = envelope
+        self._on_lost = on_lost
+        self._task: asyncio.Task[None] | None = None
+        self._is_touching = False
+        self._is_stopped = False
+
+    def start(self) -> None:
+        """Begin on the running loop. The first touch comes after a third of the lease."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def stop(self) -> None:
+        """Touch no more; called on the heartbeat's own loop. A touch under way may end first."""
+        self._is_stopped = True
+        if self._task is not None and not self._is_touching:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        while not self._is_stopped:
+            await sleep(self._queue.clock, self._queue.lease_seconds / TOUCHES_PER_LEASE)
+            if self._envelope.settlement != "open" or self._has_run_out():
+                return
+            self._is_touching = True
+            is_kept = await self._touch()
+            self._is_touching = False
+            if not is_kept and not self._is_stopped and self._envelope.settlement == "open":
+                _logger.warning(
+                    "lost the lease of %r while its job runs; the job is not completed here",
+                    self._envelope,
+                )
+                self._on_lost()
+                return
+
+    def _has_run_out(self) -> bool:
+        maximum = self._queue.max_lease_seconds
+        if maximum is None:
+            return False
+        held_seconds = self._queue.clock.time() - self._envelope.pop_time
+        if held_seconds < maximum:
+            return False
+        _logger.warning(
+            "%r has been held for %.0f s (max_lease_seconds is %.0f): its lease is kept no longer",
+            self._envelope,
+            held_seconds,
+            maximum,
+        )
+        return True
+
+    async def _touch(self) -> bool:
+        try:
+            await self._queue.touch(self._envelope, self._queue.lease_seconds)
+        except LeaseLost:
+            return False
+        except BackendError as error:
+            _logger.warning("cannot touch %r for now: %s", self._envelope, error)
+        return self._queue.clock.time() <= self._envelope.lease_end_time

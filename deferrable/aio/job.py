@@ -1,0 +1,262 @@
+"""The job: a function that can be called now, or later.
+
+Owns what `@instance.deferrable` returns: it is called like the function, looks like it to whoever
+inspects it, binds as a method, pickles by reference, and defers. It may not know how deferring is
+done, or how blocking is: ``later`` goes through the blocking door, ``later_async`` through the
+awaiting one, on an instance of either face.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
+
+from deferrable import _names
+from deferrable.aio.deferring import Deferral, defer, defer_many
+from deferrable.aio.door import AwaitingDoor, blocking_door
+from deferrable.errors import UnserializableCall
+from deferrable.options import JobOptions, OptionChanges, change, check
+from deferrable.outcome import Receipt
+
+if TYPE_CHECKING:
+    from deferrable.aio.deferrable import Deferrable
+
+__all__ = ["BoundJob", "Call", "Job"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+
+_FUNCTION_ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__")
+"""By these, `inspect` and frameworks tell a coroutine function from a plain one."""
+
+_door = AwaitingDoor()
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R_co]):
+    """The arguments of one call, checked by type checkers like the call itself."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Job(Generic[P, R_co]):
+    """A function registered with an instance.
+
+    Attributes:
+        function: the function itself.
+        name: what it is called in items: ``module:qualname``, or the name given.
+        timeout_seconds: how long it may run, by its options.
+    """
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(
+        self,
+        instance: "Deferrable",
+        function: Callable[P, R_co],
+        name: str | None,
+        options: JobOptions,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        for attribute in _FUNCTION_ATTRIBUTES:
+            if hasattr(function, attribute):
+                setattr(self, attribute, getattr(function, attribute))
+        self.function = function
+        self.name = _names.name_of(function) if name is None else name
+        self._instance = instance
+        self._options = options
+        self._has_given_name = name is not None
+        self._registered: Job[P, R_co] = self
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        return self._options.timeout_seconds
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function now."""
+        return self.function(*args, **kwargs)
+
+    def later(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+        """Defer a call. Blocks until the broker has it; from a coroutine use `later_async`.
+
+        Raises:
+            InvalidOptions: options that are callables came to something out of range.
+            UnserializableCall: no other process could run this call; nothing was pushed.
+            ItemTooLarge: it is over the broker's limit; nothing was pushed.
+            BackendUnavailable: the broker could not be reached; it may or may not have arrived.
+            CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
+        """
+        deferral = self._deferral(args, kwargs)
+        return blocking_door().drive(
+            lambda door: defer(self._instance, door, deferral),
+            f"await {self.__name__}.later_async(...)",
+        )
+
+    async def later_async(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+        """Defer a call, on the running loop.
+
+        Raises:
+            InvalidOptions, UnserializableCall, ItemTooLarge, BackendUnavailable: see `later`.
+        """
+        return await defer(self._instance, _door, self._deferral(args, kwargs))
+
+    def later_many(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> list[Receipt]:
+        """Defer many calls in native batches; see `later`.
+
+        Args:
+            calls: each a tuple of positional arguments, or what `call` returned.
+
+        Returns:
+            a receipt for each, in their order.
+
+        Raises:
+            BackendError: some were not pushed; its ``receipts`` has None for those.
+        """
+        deferrals = self._deferrals(calls)
+        return blocking_door().drive(
+            lambda door: defer_many(self._instance, door, deferrals),
+            f"await {self.__name__}.later_many_async(...)",
+        )
+
+    async def later_many_async(
+        self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]"
+    ) -> list[Receipt]:
+        """Defer many calls in native batches, on the running loop; see `later_many`."""
+        return await defer_many(self._instance, _door, self._deferrals(calls))
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+        """The arguments of one call, for `later_many`."""
+        return Call(args, kwargs)
+
+    def options(self, **changes: Unpack[OptionChanges]) -> "Job[P, R_co]":
+        """This job with other options for the calls made on what is returned.
+
+        Raises:
+            InvalidOptions: they are out of range, or contradict each other or the job's own.
+            TypeError: an option is unknown.
+        """
+        options = change(self._options, changes)
+        check(options, can_debounce=self._instance.debounce_store is not None)
+        other = Job(
+            self._instance, self.function, self.name if self._has_given_name else None, options
+        )
+        other._registered = self._registered
+        return other
+
+    def check_findable(self) -> None:
+        """Refuse a function that no other process could find.
+
+        Raises:
+            UnserializableCall: it is a lambda, or nested, or its name leads elsewhere.
+        """
+        if self._has_given_name or self._registered._is_known_findable:
+            return
+        reason = _names.why_unfindable(self.function, self._registered)
+        if reason is not None:
+            raise UnserializableCall(
+                f"cannot defer {self.name}: no other process could find it, because {reason}; "
+                "define it at the top level of a module, or give the decorator a name= that the "
+                "consumer registers too"
+            )
+        self._registered._is_known_findable = True
+
+    _is_known_findable = False
+
+    def _deferral(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferral:
+        return Deferral(self, self._options, args, kwargs)
+
+    def _deferrals(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> Sequence[Deferral]:
+        return [
+            self._deferral(call.args, call.kwargs)
+            if isinstance(call, Call)
+            else self._deferral(_as_tuple(call), {})
+            for call in calls
+        ]
+
+    @overload
+    def __get__(self, bound: None, owner: type | None = None) -> "Job[P, R_co]": ...
+
+    @overload
+    def __get__(
+        self: "Job[Concatenate[S, P], R_co]", bound: S, owner: type | None = None
+    ) -> "BoundJob[P, R_co]": ...
+
+    def __get__(self, bound: Any, owner: type | None = None) -> Any:
+        return self if bound is None else BoundJob(self, bound)
+
+    def __reduce__(self) -> str:
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name}>"
+
+
+class BoundJob(Generic[P, R_co]):
+    """A job that is a method, bound to an object, which travels as its first argument."""
+
+    def __init__(self, job: Job[..., R_co], bound: object) -> None:
+        functools.update_wrapper(self, job)
+        for attribute in _FUNCTION_ATTRIBUTES:
+            if hasattr(job, attribute):
+                setattr(self, attribute, getattr(job, attribute))
+        self.__self__ = bound
+        self.__func__ = job
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        signature = inspect.signature(self.__func__.function)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the method now."""
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def later(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+        """Defer a call of the method; see `Job.later`."""
+        return self.__func__.later(self.__self__, *args, **kwargs)
+
+    async def later_async(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+        """Defer a call of the method, on the running loop; see `Job.later_async`."""
+        return await self.__func__.later_async(self.__self__, *args, **kwargs)
+
+    def later_many(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> list[Receipt]:
+        """Defer many calls of the method; see `Job.later_many`."""
+        return self.__func__.later_many(self._bind(calls))
+
+    async def later_many_async(
+        self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]"
+    ) -> list[Receipt]:
+        """Defer many calls of the method, on the running loop; see `Job.later_many`."""
+        return await self.__func__.later_many_async(self._bind(calls))
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+        """The arguments of one call, for `later_many`."""
+        return Call(args, kwargs)
+
+    def options(self, **changes: Unpack[OptionChanges]) -> "BoundJob[P, R_co]":
+        """This method with other options; see `Job.options`."""
+        return BoundJob(self.__func__.options(**changes), self.__self__)
+
+    def _bind(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> list[Call[R_co]]:
+        return [
+            Call((self.__self__, *call.args), call.kwargs)
+            if isinstance(call, Call)
+            else Call((self.__self__, *_as_tuple(call)), {})
+            for call in calls
+        ]
+
+    def __repr__(self) -> str:
+        return f"<BoundJob {self.__func__.name} of {self.__self__!r}>"
+
+
+def _as_tuple(call: object) -> tuple[Any, ...]:
+    if not isinstance(call, tuple):
+        raise TypeError(
+            f"later_many takes tuples of positional arguments, or job.call(...), got {call!r:.200}"
+            f"; for one argument write ({call!r:.50},)"
+        )
+    return call

@@ -1,0 +1,110 @@
+"""Which jobs an instance knows, and how an item's call is found among them.
+
+Owns the names. It may not know queues or doors. Whatever an item says, what runs is a job that was
+registered on this instance; its module is imported only if the name is not known yet.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deferrable import _names
+from deferrable.errors import InvalidOptions, UnreadableItem
+from deferrable.item import Item
+from deferrable.serialization import serializer_for
+
+if TYPE_CHECKING:
+    from deferrable.aio.job import Job
+
+__all__ = ["FoundCall", "Registry"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCall:
+    """A call that can be made."""
+
+    job: "Job[..., Any]"
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Registry(Mapping[str, "Job[..., Any]"]):
+    """The jobs of one instance by their names."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job[..., Any]] = {}
+
+    def __getitem__(self, name: str) -> "Job[..., Any]":
+        return self._jobs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._jobs)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: "Job[..., Any]") -> None:
+        """Register a job. A function that is defined again takes its own place.
+
+        Raises:
+            InvalidOptions: another function has the name.
+        """
+        known = self._jobs.get(job.name)
+        if known is not None and _names.name_of(known.function) != _names.name_of(job.function):
+            raise InvalidOptions(
+                f"the name {job.name!r} is taken by {_names.name_of(known.function)}; give "
+                f"{_names.name_of(job.function)} another name="
+            )
+        self._jobs[job.name] = job
+
+    def find(self, item: Item) -> FoundCall:
+        """The call that `item` holds.
+
+        Raises:
+            UnreadableItem: it names no job of this instance, or does not decode; nothing of it
+                was run.
+        """
+        serializer = serializer_for(item)
+        if "object" in item:
+            return self._find_method(item)
+        job = self._job_called(serializer.load_name(item))
+        call = serializer.load_call(item)
+        return FoundCall(job, job.function, call.args, call.kwargs)
+
+    def _find_method(self, item: Item) -> FoundCall:
+        call = serializer_for(item).load_call(item)
+        method = getattr(type(call.target), call.name, None)
+        if method is None or method not in self._jobs.values():
+            raise UnreadableItem(
+                f"the item names the method {call.name!r} of a {type(call.target).__qualname__}, "
+                "which is no job of this instance; decorate it"
+            )
+        return FoundCall(method, method.function, (call.target, *call.args), call.kwargs)
+
+    def _job_called(self, name: str) -> "Job[..., Any]":
+        job = self._jobs.get(name)
+        if job is None:
+            module = name.partition(":")[0]
+            if ":" in name and module not in ("__main__", _names.canonical_main()):
+                _import(module, name)
+            job = self._jobs.get(name)
+        if job is None:
+            raise UnreadableItem(
+                f"the item names {name!r}, which is no job of this instance; import the module "
+                "that defines it in the consumer, decorated with this very instance"
+            )
+        return job
+
+
+def _import(module: str, name: str) -> None:
+    try:
+        importlib.import_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UnreadableItem(
+            f"the item names {name!r}, and importing {module} raised "
+            f"{type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,27 @@
+"""The backends of the blocking face. This door hands on their names and defines nothing."""
+
+from typing import TYPE_CHECKING
+
+from deferrable._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from deferrable.sync.backend import (
+        Backend,
+        BackendFactory,
+        DocketsBackendFactory,
+        InMemoryBackendFactory,
+    )
+
+__all__ = ["Backend", "BackendFactory", "DocketsBackendFactory", "InMemoryBackendFactory"]
+
+_HOME = "deferrable.sync.backend"
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Backend": _HOME,
+        "BackendFactory": _HOME,
+        "DocketsBackendFactory": _HOME,
+        "InMemoryBackendFactory": _HOME,
+    },
+)

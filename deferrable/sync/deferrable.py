@@ -1,0 +1,189 @@
+"""The instance for callers that cannot await: the classic API.
+
+Owns the list of its verbs. It may not decide anything: what is configured is the core's, and
+``run_once`` drives the core's own attempt in the calling thread.
+"""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from deferrable.aio import deferrable as awaiting
+from deferrable.aio.attempt import Attempt
+from deferrable.aio.backend import base
+from deferrable.aio.clock import Clock
+from deferrable.aio.debounce import DebounceStore
+from deferrable.aio.door import Door, blocking_door
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.job import Job
+from deferrable.item import Item
+from deferrable.metadata import MetadataProducerConsumer
+from deferrable.options import ErrorClasses, Seconds
+from deferrable.outcome import Outcome
+from deferrable.sync._facade import ClosingFacade, blocking, core_of
+from deferrable.sync.backend import Backend
+from deferrable.sync.error_items import ErrorItems
+
+__all__ = ["Deferrable"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Deferrable(ClosingFacade[awaiting.Deferrable]):
+    """Defers calls to a backend and runs them from it, in the thread that calls.
+
+    Without error classes, of the instance or of a job, no error is retried.
+
+    Args:
+        backend: where jobs travel; made by a backend factory of `deferrable.backend`.
+        redis_client: where debounce windows are kept: a ``redis.Redis``, a
+            ``redis.asyncio.Redis`` or a URL.
+        default_error_classes: errors that are retried for jobs that do not say.
+        default_max_attempts: how often a job runs at most that does not say.
+        serializer: ``pickle`` for any picklable argument; ``classic`` while consumers of the
+            Python 2 library live on the queue.
+        debounce_store: where debounce windows are kept instead of in Redis.
+        clock: what tells the time; None: the backend's clock.
+
+    Raises:
+        InvalidOptions: a default is out of range, or the serializer is unknown.
+    """
+
+    close = blocking(awaiting.Deferrable.close)
+
+    def __init__(
+        self,
+        backend: Backend | base.Backend,
+        redis_client: Any = None,
+        default_error_classes: ErrorClasses | None = None,
+        default_max_attempts: int = 5,
+        *,
+        serializer: str = "pickle",
+        debounce_store: DebounceStore | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(
+            awaiting.Deferrable(
+                core_of(backend),
+                redis_client,
+                default_error_classes,
+                default_max_attempts,
+                serializer=serializer,
+                debounce_store=debounce_store,
+                clock=clock,
+            )
+        )
+        self._backend = backend if isinstance(backend, Backend) else Backend(backend)
+
+    @property
+    def backend(self) -> Backend:
+        """Where jobs travel; read at each ``later``."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        self._backend = backend
+        self._core.backend = core_of(backend)
+
+    @property
+    def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
+        """Errors that are retried for jobs that do not say; read at each ``later``."""
+        return self._core.default_error_classes
+
+    @default_error_classes.setter
+    def default_error_classes(self, classes: ErrorClasses | None) -> None:
+        self._core.default_error_classes = classes
+
+    @property
+    def default_max_attempts(self) -> int:
+        """How often a job runs at most that does not say; read at each ``later``."""
+        return self._core.default_max_attempts
+
+    @default_max_attempts.setter
+    def default_max_attempts(self, attempts: int) -> None:
+        self._core.default_max_attempts = attempts
+
+    @overload
+    def deferrable(self, function: Callable[P, R], /) -> Job[P, R]: ...
+
+    @overload
+    def deferrable(
+        self,
+        error_classes: ErrorClasses | None = None,
+        max_attempts: int | None = None,
+        delay_seconds: Seconds = 0,
+        debounce_seconds: Seconds = 0,
+        debounce_always_delay: bool = False,
+        ttl_seconds: Seconds = 0,
+        use_exponential_backoff: bool = True,
+        *,
+        name: str | None = None,
+        timeout_seconds: float | None = None,
+        backoff_jitter: bool = False,
+        debounce_key: Callable[..., object] | None = None,
+    ) -> Callable[[Callable[P, R]], Job[P, R]]: ...
+
+    def deferrable(self, *args: Any, **kwargs: Any) -> Any:
+        """Register a function; see `deferrable.aio.Deferrable.deferrable`."""
+        return self._core.deferrable(*args, **kwargs)
+
+    def run_once(self) -> Outcome | None:
+        """Pop one item and make one attempt at it, keeping its lease meanwhile.
+
+        Plain jobs, event handlers and metadata consumers run in this thread; async jobs run on the
+        portal's. An interrupt (Ctrl-C) releases the item, no attempt counted, and is raised again.
+
+        Returns:
+            what became of the attempt; None when the queue had nothing.
+
+        Raises:
+            BackendUnavailable: the broker could not be reached. What was popped comes back after
+                its lease.
+            CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
+        """
+        envelope, item = self._backend.queue.pop()
+        return self.process(envelope, item)
+
+    def process(self, envelope: Envelope | None, item: Item | None) -> Outcome | None:
+        """Make one attempt at an item that was popped already; see `run_once`.
+
+        Args:
+            envelope: as ``queue.pop()`` returned it; a falsy one: there was nothing.
+            item: likewise.
+        """
+        instead = "await process(...) of deferrable.aio.Deferrable"
+        if not envelope or item is None:
+            blocking_door().drive(self._core.emit_empty, instead)
+            return None
+        attempts: list[Attempt] = []
+
+        def attempt(door: Door) -> Any:
+            attempts.append(Attempt(self._core, door, envelope, item))
+            return attempts[0].run()
+
+        outcome: Outcome = blocking_door().drive(attempt, instead)
+        if attempts[0].error_to_raise is not None:
+            raise attempts[0].error_to_raise
+        return outcome
+
+    def errors(self) -> ErrorItems:
+        """The items of the error queue; see `deferrable.aio.Deferrable.errors`."""
+        return ErrorItems(self._core.errors())
+
+    def register_event_consumer(self, consumer: object) -> None:
+        """Have an object's handlers called; see `deferrable.aio.Deferrable`."""
+        self._core.register_event_consumer(consumer)
+
+    def clear_event_consumers(self) -> None:
+        """Forget every event consumer."""
+        self._core.clear_event_consumers()
+
+    def register_metadata_producer_consumer(
+        self, producer_consumer: MetadataProducerConsumer
+    ) -> None:
+        """Have an object produce and consume metadata; see `deferrable.aio.Deferrable`."""
+        self._core.register_metadata_producer_consumer(producer_consumer)
+
+    def clear_metadata_producer_consumers(self) -> None:
+        """Forget every metadata producer and consumer."""
+        self._core.clear_metadata_producer_consumers()

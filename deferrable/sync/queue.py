@@ -1,0 +1,41 @@
+"""A queue for callers that cannot await. Owns nothing but the list of its verbs and flags."""
+
+from deferrable.aio.queue import Queue as AwaitingQueue
+from deferrable.sync._facade import ClosingFacade, blocking
+
+__all__ = ["Queue"]
+
+
+class Queue(ClosingFacade[AwaitingQueue]):
+    """The blocking face of a queue; see `deferrable.aio.Queue` for what each verb promises."""
+
+    push = blocking(AwaitingQueue.push)
+    push_batch = blocking(AwaitingQueue.push_batch)
+    push_each = blocking(AwaitingQueue.push_each)
+    pop = blocking(AwaitingQueue.pop)
+    pop_batch = blocking(AwaitingQueue.pop_batch)
+    touch = blocking(AwaitingQueue.touch)
+    complete = blocking(AwaitingQueue.complete)
+    complete_batch = blocking(AwaitingQueue.complete_batch)
+    release = blocking(AwaitingQueue.release)
+    release_batch = blocking(AwaitingQueue.release_batch)
+    replace = blocking(AwaitingQueue.replace)
+    flush = blocking(AwaitingQueue.flush)
+    stats = blocking(AwaitingQueue.stats)
+    close = blocking(AwaitingQueue.close)
+
+    def __init__(self, core: AwaitingQueue) -> None:
+        super().__init__(core)
+        self.FIFO = core.FIFO
+        self.SUPPORTS_DELAY = core.SUPPORTS_DELAY
+        self.SUPPORTS_RELEASE_DELAY = core.SUPPORTS_RELEASE_DELAY
+        self.RECLAIMS_TO_BACK_OF_QUEUE = core.RECLAIMS_TO_BACK_OF_QUEUE
+        self.MAX_PUSH_BATCH_SIZE = core.MAX_PUSH_BATCH_SIZE
+        self.MAX_POP_BATCH_SIZE = core.MAX_POP_BATCH_SIZE
+        self.MAX_TOUCH_BATCH_SIZE = core.MAX_TOUCH_BATCH_SIZE
+        self.MAX_COMPLETE_BATCH_SIZE = core.MAX_COMPLETE_BATCH_SIZE
+        self.MAX_RELEASE_BATCH_SIZE = core.MAX_RELEASE_BATCH_SIZE
+        self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES
+        self.MAX_DELAY_SECONDS = core.MAX_DELAY_SECONDS
+        self.lease_seconds = core.lease_seconds
+        self.check = core.check
