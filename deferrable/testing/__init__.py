@@ -11,11 +11,22 @@ if TYPE_CHECKING:
     from deferrable.testing.clock import MovingClock as MovingClock
     from deferrable.testing.conformance import QueueConformance as QueueConformance
     from deferrable.testing.conformance import WaitingQueueConformance as WaitingQueueConformance
+    from deferrable.testing.fault_script import Faults as Faults
+    from deferrable.testing.faults import FaultyQueue as FaultyQueue
     from deferrable.testing.waiting import wait_until as wait_until
 
-__all__ = ["MovingClock", "QueueConformance", "WaitingQueueConformance", "wait_until"]
+__all__ = [
+    "Faults",
+    "FaultyQueue",
+    "MovingClock",
+    "QueueConformance",
+    "WaitingQueueConformance",
+    "wait_until",
+]
 
 _HOMES = {
+    "Faults": "fault_script",
+    "FaultyQueue": "faults",
     "MovingClock": "clock",
     "QueueConformance": "conformance",
     "WaitingQueueConformance": "conformance",

@@ -1,0 +1,160 @@
+"""Faults, injected by wrapping a queue.
+
+Owns what a call that meets a fault does, and what its caller sees. It may not know any broker, nor
+who calls: `FaultyQueue` is a queue like any other, and without faults it passes the conformance
+suite. Which call meets which fault is decided by the script.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from deferrable._json import dump
+from deferrable.aio._popping import Popped
+from deferrable.aio.clock import sleep
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Item, Push, Queue, Release, Touch
+from deferrable.errors import BackendError, LeaseLost
+from deferrable.testing.fault_script import AFTER, BEFORE, Fault, Faults, Kind, Verb
+
+__all__ = ["Faults", "FaultyQueue"]
+
+T = TypeVar("T")
+
+_FLAGS = [name for name in vars(Queue) if name.isupper()]
+
+
+class FaultyQueue(Queue):
+    """A queue that stands before another, and has calls go wrong as `faults` say.
+
+    Args:
+        queue: what performs the calls that go through. Closing this one closes it.
+        faults: the script; None: an empty one, to be filled later.
+        has_atomic_replace: False: replace pushes, then completes, and each can go wrong by itself,
+            whatever the wrapped queue could do.
+    """
+
+    def __init__(
+        self, queue: Queue, faults: Faults | None = None, *, has_atomic_replace: bool = True
+    ) -> None:
+        super().__init__(
+            queue.lease_seconds, max_lease_seconds=queue.max_lease_seconds, clock=queue.clock
+        )
+        for name in _FLAGS:
+            setattr(self, name, getattr(queue, name))
+        self.faults = Faults() if faults is None else faults
+        self._queue = queue
+        self._has_atomic_replace = has_atomic_replace
+        self._items: dict[Envelope, Item] = {}
+
+    def __repr__(self) -> str:
+        return f"<FaultyQueue {self._queue!r}>"
+
+    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        items = [push.item for push in pushes]
+        return await self._each("push", pushes, items, self._queue._push_batch)
+
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        await self._meet(self.faults.choose("pop", None, BEFORE))
+        popped = await self._queue._pop_batch(count)
+        for envelope, item in popped:
+            self._items[envelope] = item
+            fault = self.faults.choose("pop", item, AFTER)
+            if fault is not None and fault.kind == "duplicate":
+                await self._queue._push_batch([Push(item, dump(item), 0)])
+            elif fault is not None:
+                raise fault.error()
+        return popped
+
+    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        items = [self._items.get(touch.envelope) for touch in touches]
+        return await self._each("touch", touches, items, self._queue._touch_batch)
+
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        items = [self._items.get(envelope) for envelope in envelopes]
+        outcomes = await self._each("complete", envelopes, items, self._queue._complete_batch)
+        self._forget(envelopes, outcomes)
+        return outcomes
+
+    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
+        envelopes = [release.envelope for release in releases]
+        items = [self._items.get(envelope) for envelope in envelopes]
+        outcomes = await self._each("release", releases, items, self._queue._release_batch)
+        self._forget(envelopes, outcomes)
+        return outcomes
+
+    async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
+        if not self._has_atomic_replace:
+            await super()._replace(envelope, push, to)
+            return
+        target = to._queue if isinstance(to, FaultyQueue) else to
+        await self._one("replace", push.item, lambda: self._queue._replace(envelope, push, target))
+
+    async def _flush(self) -> None:
+        await self._one("flush", None, self._queue._flush)
+
+    async def _stats(self) -> Mapping[str, int]:
+        return await self._one("stats", None, self._queue._stats)
+
+    async def _close(self) -> None:
+        await self._queue.close()
+
+    def _interrupt_pop(self) -> None:
+        self._queue._interrupt_pop()
+
+    def _forget(self, envelopes: Sequence[Envelope], outcomes: Sequence[Exception | None]) -> None:
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+            if isinstance(outcome, LeaseLost | None):
+                self._items.pop(envelope, None)
+
+    async def _each(
+        self,
+        verb: Verb,
+        entries: Sequence[T],
+        items: Sequence[Item | None],
+        hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
+    ) -> Sequence[Exception | None]:
+        """Perform a batch, each entry with its own fault."""
+        outcomes: list[Exception | None] = [None] * len(entries)
+        faults = [self.faults.choose(verb, item) for item in items]
+        through: list[int] = []
+        for index, fault in enumerate(faults):
+            try:
+                await self._meet(fault)
+            except Exception as error:
+                outcomes[index] = error
+            else:
+                through.append(index)
+        results = await hook([entries[index] for index in through]) if through else []
+        twice = [entries[index] for index in through if _is(faults[index], "duplicate")]
+        if twice:
+            await hook(twice)
+        for index, result in zip(through, results, strict=True):
+            fault = faults[index]
+            outcomes[index] = fault.error() if fault and fault.kind == "fail_after" else result
+        return outcomes
+
+    async def _one(self, verb: Verb, item: Item | None, perform: Callable[[], Awaitable[T]]) -> T:
+        """Perform a call that travels alone."""
+        fault = self.faults.choose(verb, item)
+        await self._meet(fault)
+        answer = await perform()
+        if _is(fault, "duplicate"):
+            with suppress(BackendError):
+                await perform()
+        if fault and fault.kind == "fail_after":
+            raise fault.error()
+        return answer
+
+    async def _meet(self, fault: Fault | None) -> None:
+        """What happens before the call goes out."""
+        if fault is None or fault.kind in AFTER:
+            return
+        if fault.kind == "delay":
+            await sleep(self.clock, fault.seconds)
+        else:
+            raise fault.error()
+
+
+def _is(fault: Fault | None, kind: Kind) -> bool:
+    return fault is not None and fault.kind == kind
