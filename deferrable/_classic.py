@@ -386,7 +386,7 @@ class _InertUnpickler(_Python2Unpickler):
         return Inert(_python3_name(module, name) if self.proto < 3 else f"{module}:{name}")
 
     def get_extension(self, code: int) -> None:
-        self.stack.append(Inert(f"copyreg extension:{code}"))
+        self.stack.append(Inert(f"copyreg extension {code}", ()))
 
     def load_newobj(self) -> None:
         arguments = self.stack.pop()

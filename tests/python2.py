@@ -7,6 +7,7 @@ is none; what they check is then covered by strings that a real 2.7.18 wrote onc
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,17 +16,30 @@ import pytest
 
 @cache
 def find_python2() -> str | None:
-    """Return the path of a Python 2.7: $DEFERRABLE_PYTHON2, python2.7 on PATH, or pyenv's."""
-    named = os.environ.get("DEFERRABLE_PYTHON2")
-    if named:
-        return named
-    return shutil.which("python2.7") or _from_pyenv()
+    """Return the path of a Python 2.7: $DEFERRABLE_PYTHON2, python2.7 on PATH, or pyenv's.
+
+    One that does not start (pyenv puts a stub on PATH for every version it ever had) is none.
+    """
+    return next(filter(_is_python2, _candidates()), None)
 
 
-def _from_pyenv() -> str | None:
+def _candidates() -> Iterator[str]:
+    yield os.environ.get("DEFERRABLE_PYTHON2") or ""
+    yield shutil.which("python2.7") or ""
     versions = Path(os.environ.get("HOME", "/")) / ".pyenv" / "versions"
-    found = sorted(versions.glob("2.7*/bin/python2.7"))
-    return str(found[-1]) if found else None
+    yield from map(str, sorted(versions.glob("2.7*/bin/python2.7"), reverse=True))
+
+
+def _is_python2(path: str) -> bool:
+    if not path:
+        return False
+    source = "import sys; sys.exit(sys.version_info[:2] != (2, 7))"
+    try:
+        return (
+            subprocess.run([path, "-c", source], capture_output=True, check=False).returncode == 0
+        )
+    except OSError:
+        return False
 
 
 def run_python2(source: str, *args: str, input: str | None = None) -> str:  # noqa: A002
