@@ -10,6 +10,7 @@ The one rule: the key is the loop's id, checked with ``is``; ids are used again,
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from deferrable._fork import on_fork, set_aside
@@ -17,6 +18,8 @@ from deferrable._fork import on_fork, set_aside
 __all__ = ["PerLoop"]
 
 T = TypeVar("T")
+
+_PATIENCE_SECONDS = 1.0
 
 
 class _Entry(Generic[T]):
@@ -73,29 +76,45 @@ class PerLoop(Generic[T]):
                 del self._entries[id(old.loop)]
             self._entries[id(loop)] = entry
         for old in gone:
-            if self._abandon is not None:
-                self._abandon(old.value)
+            self._let_go(old)
         return entry
 
     async def close(self) -> None:
         """Close every resource on its own loop. Closing twice is harmless; `get` opens anew.
 
         The resource of a loop that is neither closed nor running is left to that loop, which
-        closes it when it shuts its async generators down.
+        closes it when it shuts its async generators down. So is, after a moment, that of a loop
+        that does not get to it: its thread may be waiting for this very call.
         """
         with self._lock:
-            entries = list(self._entries.values())
-            self._entries.clear()
+            # A loop that stands still keeps its resource: if dropped here, that would be finalized
+            # in the midst of whatever runs there next, and perhaps cancelled with it.
+            entries = [
+                entry
+                for entry in self._entries.values()
+                if entry.loop.is_running() or entry.loop.is_closed()
+            ]
+            for entry in entries:
+                del self._entries[id(entry.loop)]
         here = asyncio.get_running_loop()
+        elsewhere: list[asyncio.Future[None]] = []
         for entry in entries:
             if entry.loop is here:
                 await entry.generator.aclose()
             elif entry.loop.is_closed():
-                if self._abandon is not None:
-                    self._abandon(entry.value)
-            elif entry.loop.is_running():
+                self._let_go(entry)
+            else:
                 closing = asyncio.run_coroutine_threadsafe(_close(entry.generator), entry.loop)
-                await asyncio.wrap_future(closing)
+                elsewhere.append(asyncio.wrap_future(closing))
+        if elsewhere:
+            closed, _ = await asyncio.wait(elsewhere, timeout=_PATIENCE_SECONDS)
+            for future in closed:
+                future.result()
+
+    def _let_go(self, entry: _Entry[T]) -> None:
+        is_finished = getattr(entry.generator, "ag_frame", entry) is None
+        if self._abandon is not None and not is_finished:
+            self._abandon(entry.value)
 
     def _start_anew(self) -> None:
         set_aside(self._entries)
@@ -110,6 +129,8 @@ def _first(generator: AsyncGenerator[T, None]) -> T:
     except StopIteration as yielded:
         value: T = yielded.value
         return value
+    with suppress(GeneratorExit):
+        step.throw(GeneratorExit())
     raise RuntimeError(f"{generator!r} awaits before it yields; open its resource lazily instead")
 
 
