@@ -166,8 +166,9 @@ def life_seconds(window_seconds: float) -> float:
     """How long after a reservation its window may still matter to a call.
 
     The item is available within one window, and one window after that a call is the first again.
+    A reservation lives at least as long as it may be confirmed.
     """
-    return 2 * window_seconds
+    return max(2 * window_seconds, RESERVATION_SECONDS)
 
 
 # Which calls share a window.

@@ -1,0 +1,210 @@
+"""Where debounce windows are kept: the contract, and the store in memory.
+
+Owns what a store promises to whoever defers calls. It may not know what a call is, what is pushed,
+or where: a store is apart from the queue. What is decided stands in `deferrable.debounce`.
+
+The one rule: to read a window, decide and write it back is one step. Of 50 producers that ask at
+once, one is told to push now.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from deferrable._fork import on_fork
+from deferrable.aio.clock import Clock, SystemClock
+from deferrable.debounce import (
+    Decision,
+    PushDelayed,
+    PushNow,
+    Skip,
+    Window,
+    confirm,
+    life_seconds,
+    reserve,
+    restore,
+)
+
+__all__ = [
+    "DebounceKey",
+    "DebounceStore",
+    "Decision",
+    "InMemoryDebounceStore",
+    "PushDelayed",
+    "PushNow",
+    "Reservation",
+    "Skip",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DebounceKey:
+    """Which calls share a window.
+
+    Attributes:
+        text: the identity of the call; see `deferrable.debounce.identity`.
+        classic: the two keys under which the old library keeps the same window in Redis, for items
+            of the classic serializer; see `deferrable.debounce.classic_keys`. A store that shares
+            no windows with it goes by `text` alone.
+    """
+
+    text: str
+    classic: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a store decided on one call.
+
+    Attributes:
+        decision: push now, push delayed, or skip.
+        available_time: when the item to be pushed, or the pending one, becomes available, by the
+            store's clock.
+    """
+
+    decision: Decision
+    available_time: float
+
+
+class DebounceStore(ABC):
+    """Keeps the windows of debounced calls. Implement it to keep them elsewhere.
+
+    A push goes: `reserve`, the push itself, `confirm`; when the push fails or is cancelled,
+    `restore` in the place of `confirm`. A producer that dies in between does neither.
+
+    The methods may be called from several event loops at once. What they raise never stops work:
+    a call whose window cannot be reserved is pushed at once.
+    """
+
+    @abstractmethod
+    async def reserve(
+        self, key: DebounceKey, window_seconds: float, always_delay: bool, token: str
+    ) -> Reservation:
+        """Decide on a call, now, and count it as pushed for the next `RESERVATION_SECONDS`.
+
+        It must be one atomic step, and it must decide as `deferrable.debounce.reserve` does: an
+        implementation that can run Python under a lock calls that, and keeps the `Window` that it
+        returns for `life_seconds`. Asked again with the same token it must return the same push.
+
+        Args:
+            key: which window.
+            window_seconds: over 0, and perhaps fractional.
+            always_delay: the first call of a window waits, too.
+            token: names the reservation; new for each call.
+
+        Raises:
+            BackendError: it is unknown whether anything was reserved. The caller may `restore`.
+        """
+
+    @abstractmethod
+    async def confirm(self, key: DebounceKey, token: str) -> None:
+        """The push has worked: it counts for as long as its item is pending, and its window after.
+
+        It must do nothing if the reservation is not there any more, or is another token's.
+
+        Raises:
+            BackendError: the reservation may end as if nothing had been pushed.
+        """
+
+    @abstractmethod
+    async def restore(self, key: DebounceKey, token: str) -> None:
+        """The push has failed: put the window back as it was before `reserve`.
+
+        It must do nothing if the reservation is not there any more, or is another token's.
+
+        Raises:
+            BackendError: the window may be put back only when its reservation ends.
+        """
+
+    async def close(self) -> None:
+        """Close what the store holds open, on every loop. Windows stay; twice is harmless."""
+        return
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class InMemoryDebounceStore(DebounceStore):
+    """Windows of this process, for tests and for programs of one process.
+
+    It may be used from any thread and any event loop. A forked child starts with a copy. Windows
+    that cannot matter any more are dropped.
+
+    Args:
+        clock: what tells the time; None: the machine's own.
+        max_windows: the most windows kept. Beyond it the ones reserved longest ago are dropped
+            early; the next such call is then a first one (a duplicate, never a loss).
+    """
+
+    def __init__(self, clock: Clock | None = None, *, max_windows: int = 100_000) -> None:
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._max_windows = max_windows
+        self._kept: dict[str, tuple[Window, float]] = {}
+        """Windows and the ends of their lives, reserved longest ago first."""
+        self._next_sweep_size = _MIN_SWEEP_SIZE
+        self._lock = threading.Lock()
+        on_fork(self._renew_lock)
+
+    def __len__(self) -> int:
+        """How many windows are kept, some of which may not matter any more."""
+        return len(self._kept)
+
+    async def reserve(
+        self, key: DebounceKey, window_seconds: float, always_delay: bool, token: str
+    ) -> Reservation:
+        with self._lock:
+            now = self._clock.time()
+            decision, window = reserve(
+                self._window(key, now), now, window_seconds, always_delay, token
+            )
+            if isinstance(decision, Skip):
+                return Reservation(decision, decision.pending_time)
+            assert window is not None  # what is to be pushed is remembered
+            self._keep(key, window, now, now + life_seconds(window_seconds))
+            return Reservation(decision, window.available_time)
+
+    async def confirm(self, key: DebounceKey, token: str) -> None:
+        with self._lock:
+            now = self._clock.time()
+            self._replace(key, confirm(self._window(key, now), now, token))
+
+    async def restore(self, key: DebounceKey, token: str) -> None:
+        with self._lock:
+            now = self._clock.time()
+            self._replace(key, restore(self._window(key, now), now, token))
+
+    def _window(self, key: DebounceKey, now: float) -> Window | None:
+        window, end_time = self._kept.get(key.text, (None, now))
+        return window if now <= end_time else None
+
+    def _keep(self, key: DebounceKey, window: Window, now: float, end_time: float) -> None:
+        self._kept.pop(key.text, None)
+        self._kept[key.text] = (window, end_time)
+        if len(self._kept) >= self._next_sweep_size:
+            self._kept = {text: kept for text, kept in self._kept.items() if kept[1] >= now}
+            # Twice what is left, so that a sweep costs each reservation the same on average.
+            self._next_sweep_size = max(_MIN_SWEEP_SIZE, 2 * len(self._kept))
+        while len(self._kept) > self._max_windows:
+            del self._kept[next(iter(self._kept))]
+
+    def _replace(self, key: DebounceKey, window: Window | None) -> None:
+        if window is None:
+            self._kept.pop(key.text, None)
+        else:
+            self._kept[key.text] = (window, self._kept[key.text][1])
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+_MIN_SWEEP_SIZE = 256
