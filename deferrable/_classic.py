@@ -10,6 +10,7 @@ Sources: CPython 2.7.18, ``Modules/cPickle.c`` (what it writes), ``Objects/strin
 """
 
 import codecs
+import copyreg
 import io
 import pickle
 import re
@@ -104,6 +105,7 @@ class _Python2Pickler(pickle._Pickler):
 
     cPickle numbers its memo from 1, gives no number to text of one character, writes integers up
     to 64 bits as ``I``, floats with 17 digits, and escapes only backslash and newline in text.
+    Objects of other classes are readable there, without being the same bytes.
     """
 
     dispatch: ClassVar[dict[type, Callable[[Any, Any], None]]] = dict(pickle._Pickler.dispatch)
@@ -120,6 +122,19 @@ class _Python2Pickler(pickle._Pickler):
         number = len(self.memo) + 1
         self.write(b"p%d\n" % number)
         self.memo[id(obj)] = number, obj
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Take objects apart as protocol 2 does, which Python 2 can put together as well.
+
+        Protocol 0 cannot write ``__slots__``, and writes locks and sockets that nobody can read.
+        """
+        cls: Any = type(obj)
+        by_default = (
+            cls.__reduce_ex__ is object.__reduce_ex__
+            and cls.__reduce__ is object.__reduce__
+            and not (cls in self.dispatch or cls in copyreg.dispatch_table or issubclass(cls, type))
+        )
+        return obj.__reduce_ex__(2) if by_default else NotImplemented
 
     def save_int(self, obj: int) -> None:
         in_64_bits = -(1 << 63) <= obj < 1 << 63

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -362,9 +362,11 @@ plain = (
     | st.text(st.characters(exclude_categories=["Cs"]))
 )
 keys = st.text(st.characters(exclude_categories=["Cs"]))
-decoded = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(keys, inner))
+decoded = st.recursive(
+    plain, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=8
+)
 keywords = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
-calls = st.tuples(st.lists(decoded), st.dictionaries(keywords, decoded))
+calls = st.tuples(st.lists(decoded, max_size=4), st.dictionaries(keywords, decoded, max_size=2))
 
 
 def unshared(value: Any) -> Any:
@@ -399,8 +401,8 @@ def test_no_keyword_arguments_are_written_as_python_2_wrote_them() -> None:
 
 
 @requires_python2
-@settings(max_examples=40, deadline=None)
-@given(st.lists(calls, min_size=1, max_size=12))
+@settings(max_examples=50, deadline=None)
+@given(st.lists(calls, min_size=1, max_size=3))
 def test_any_call_with_decoded_json_is_written_byte_for_byte_as_python_2_would(
     cases: list[tuple[list[Any], dict[str, Any]]],
 ) -> None:
@@ -546,6 +548,9 @@ class Order(object):
     def __init__(self, number):
         self.number = number
 
+class Slotted(object):
+    __slots__ = ("number",)
+
 def send(*args, **kwargs):
     return args, sorted(kwargs)
 
@@ -567,9 +572,11 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_call_written_here_runs_in_python_2(shop: str) -> None:
     import classic_shop
 
+    slotted = classic_shop.Slotted()
+    slotted.number = 6
     call = [
         _classic.dump_reference("classic_shop", "send"),
-        _classic.dumps((classic_shop.Order(5), "x")),
+        _classic.dumps((classic_shop.Order(5), slotted, "x")),
         _classic.dumps_kwargs({"key": 1, "a": b"raw"}),
         _classic.dump_error_classes([ValueError, OSError, classic_shop.ShopError]),
     ]
@@ -578,8 +585,9 @@ import cPickle, json, sys
 sys.path.insert(0, sys.argv[1])
 method, args, kwargs, errors = [
     cPickle.loads(str(text).decode('string_escape')) for text in json.load(sys.stdin)]
-(order, word), keys = method(*args, **dict(kwargs))
-print type(order).__name__, order.number, repr(word), keys, [e.__name__ for e in errors]
+(order, slotted, word), keys = method(*args, **dict(kwargs))
+print type(order).__name__, order.number, slotted.number, repr(word), keys
+print [error.__name__ for error in errors]
 try:
     open('/nowhere/at/all')
 except errors:
@@ -589,7 +597,8 @@ except errors:
     ran = run_python2(source, shop, input=json.dumps(call))
 
     assert ran.splitlines() == [
-        "Order 5 u'x' ['a', 'key'] ['ValueError', 'EnvironmentError', 'ShopError']",
+        "Order 5 6 u'x' ['a', 'key']",
+        "['ValueError', 'EnvironmentError', 'ShopError']",
         "IOError is caught",
     ]
 
@@ -843,6 +852,29 @@ for module, name in json.load(sys.stdin):
     run = run_python2(source, input=json.dumps(names))
 
     assert len(run.splitlines()) == len(names) > 100
+
+
+class Slotted:
+    __slots__ = ("number",)
+
+
+class Named(NamedTuple):
+    number: int
+
+
+class Words(dict[str, int]):
+    """A dict of a class of its own."""
+
+
+def test_objects_of_unusual_classes_are_read_back() -> None:
+    slotted = Slotted()
+    slotted.number = 5
+
+    read = _classic.loads(_classic.dumps((slotted, Named(6), Words(a=7))))
+
+    assert read[0].number == 5
+    assert read[1:] == (Named(6), Words(a=7))
+    assert [type(part) for part in read] == [Slotted, Named, Words]
 
 
 def test_moment_with_a_zone_is_read_back() -> None:
