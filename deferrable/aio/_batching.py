@@ -77,6 +77,11 @@ class Batcher(Generic[T]):
                 batch = self._pending[: self._max_size]
                 del self._pending[: self._max_size]
                 await self._perform_for(batch)
+        except BaseException:
+            # Nobody else would ever perform these.
+            _cancel(self._pending)
+            self._pending.clear()
+            raise
         finally:
             self._is_busy = False
             self._flusher = None
@@ -89,8 +94,7 @@ class Batcher(Generic[T]):
         except Exception as error:
             outcomes = [error] * len(batch)
         except BaseException:
-            for _, future in batch:
-                future.cancel()
+            _cancel(batch)
             raise
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             if future.done():
@@ -99,6 +103,11 @@ class Batcher(Generic[T]):
                 future.set_result(None)
             else:
                 future.set_exception(outcome)
+
+
+def _cancel(places: list[tuple[T, asyncio.Future[None]]]) -> None:
+    for _, future in places:
+        future.cancel()
 
 
 def check_outcomes(
