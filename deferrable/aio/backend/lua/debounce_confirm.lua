@@ -1,0 +1,8 @@
+-- The push has worked: the window stays for its full time.
+--
+-- KEYS: the window.
+-- ARGV: token, now or '' for the server's.
+
+if standing(KEYS[1], moment(ARGV[2])).token == ARGV[1] then
+    redis.call('HDEL', KEYS[1], 'token', 'reserved_until_time', 'previous_time')
+end

@@ -1,0 +1,30 @@
+-- Decide on a call and reserve its window, in one step.
+--
+-- KEYS: the window.
+-- ARGV: token, window_seconds, '1' for always_delay or '', seconds that the reservation lasts,
+--       seconds that the window is kept, now or '' for the server's.
+-- Returns the decision, the delay and the moment at which the item becomes available, as texts.
+
+local token, window_seconds = ARGV[1], tonumber(ARGV[2])
+local now = moment(ARGV[6])
+local window = standing(KEYS[1], now)
+if window.token == token then
+    local decision, available_time, delay_seconds = decide_again(window.available_time, now)
+    return {decision, text_of(delay_seconds), text_of(available_time)}
+end
+
+local decision, available_time, delay_seconds =
+    decide(window.available_time, now, window_seconds, ARGV[3] == '1')
+if decision ~= 'skip' then
+    redis.call('DEL', KEYS[1])
+    redis.call(
+        'HSET', KEYS[1],
+        'available_time', text_of(available_time),
+        'token', token,
+        'reserved_until_time', text_of(now + tonumber(ARGV[4])))
+    if window.available_time then
+        redis.call('HSET', KEYS[1], 'previous_time', text_of(window.available_time))
+    end
+    redis.call('PEXPIRE', KEYS[1], milliseconds(tonumber(ARGV[5])))
+end
+return {decision, text_of(delay_seconds), text_of(available_time)}

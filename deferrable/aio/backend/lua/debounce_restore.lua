@@ -1,0 +1,14 @@
+-- The push has failed: the window is as it was before the reservation.
+--
+-- KEYS: the window.
+-- ARGV: token, now or '' for the server's.
+
+local window = standing(KEYS[1], moment(ARGV[2]))
+if window.token == ARGV[1] then
+    if window.previous_text then
+        redis.call('HSET', KEYS[1], 'available_time', window.previous_text)
+        redis.call('HDEL', KEYS[1], 'token', 'reserved_until_time', 'previous_time')
+    else
+        redis.call('DEL', KEYS[1])
+    end
+end
