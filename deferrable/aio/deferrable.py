@@ -77,8 +77,9 @@ class Deferrable:
         debounce_store: DebounceStore | None = None,
         clock: Clock | None = None,
     ) -> None:
+        _check_backend(backend)
         self.backend = backend
-        self.clock = backend.queue.clock if clock is None else clock
+        self._clock = clock
         self.default_error_classes = default_error_classes
         self.default_max_attempts = default_max_attempts
         self.serializer = get_serializer(serializer)
@@ -88,6 +89,11 @@ class Deferrable:
         self.registry = Registry()
         self.event_consumers: tuple[object, ...] = ()
         self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
+
+    @property
+    def clock(self) -> Clock:
+        """What tells the time: the one given, or the clock of the backend that is set now."""
+        return self.backend.queue.clock if self._clock is None else self._clock
 
     @property
     def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
@@ -306,6 +312,14 @@ def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:
     # Asked of the door of the adapters: the engine imports none of them.
     store: DebounceStore = backend_door.RedisDebounceStore(redis_client, clock=clock)
     return store
+
+
+def _check_backend(backend: object) -> None:
+    if not isinstance(backend, Backend):
+        raise TypeError(
+            f"a backend is what a factory of deferrable.aio.backend creates, got {backend!r:.200}; "
+            "those of deferrable.backend are for the Deferrable that blocks"
+        )
 
 
 def _check_function(function: object) -> None:

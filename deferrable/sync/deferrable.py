@@ -73,7 +73,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
                 clock=clock,
             )
         )
-        self._backend = backend if isinstance(backend, Backend) else Backend(backend)
+        self._backend = _blocking_backend(backend)
 
     @property
     def backend(self) -> Backend:
@@ -81,9 +81,23 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         return self._backend
 
     @backend.setter
-    def backend(self, backend: Backend) -> None:
-        self._backend = backend
+    def backend(self, backend: Backend | base.Backend) -> None:
+        self._backend = _blocking_backend(backend)
         self._core.backend = core_of(backend)
+
+    @property
+    def clock(self) -> Clock:
+        """What tells the time: the one given, or the clock of the backend that is set now."""
+        return self._core.clock
+
+    @property
+    def debounce_store(self) -> DebounceStore | None:
+        """Where debounce windows are kept; read at each ``later``."""
+        return self._core.debounce_store
+
+    @debounce_store.setter
+    def debounce_store(self, store: DebounceStore | None) -> None:
+        self._core.debounce_store = store
 
     @property
     def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
@@ -187,3 +201,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
     def clear_metadata_producer_consumers(self) -> None:
         """Forget every metadata producer and consumer."""
         self._core.clear_metadata_producer_consumers()
+
+
+def _blocking_backend(backend: Backend | base.Backend) -> Backend:
+    return backend if isinstance(backend, Backend) else Backend(backend)

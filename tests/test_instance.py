@@ -1,0 +1,56 @@
+"""The instance itself: what its constructor refuses, and what may be changed later."""
+
+import pytest
+
+import deferrable.aio
+import deferrable.backend
+from deferrable import Deferrable
+from deferrable.aio import InMemoryDebounceStore
+from deferrable.testing import MovingClock
+
+
+def note(number: int) -> int:
+    return number
+
+
+def test_an_instance_that_awaits_refuses_a_backend_that_blocks_and_says_which_to_use() -> None:
+    blocking = deferrable.backend.InMemoryBackendFactory().create_backend_for_group(None)
+
+    with pytest.raises(TypeError, match=r"deferrable\.aio\.backend"):
+        deferrable.aio.Deferrable(blocking)  # type: ignore[arg-type]
+
+
+def test_a_backend_set_later_brings_its_clock_along() -> None:
+    instance = Deferrable(
+        deferrable.backend.InMemoryBackendFactory().create_backend_for_group(None)
+    )
+    job = instance.deferrable(delay_seconds=60)(note)
+    clock = MovingClock()
+
+    instance.backend = deferrable.backend.InMemoryBackendFactory(
+        clock=clock
+    ).create_backend_for_group(None)
+    receipt = job.later(1)
+    before = instance.run_once()
+    clock.advance(60)
+    outcome = instance.run_once()
+
+    assert receipt.available_time == clock.time()
+    assert before is None
+    assert outcome is not None
+    assert outcome.status == "completed"
+
+
+def test_the_debounce_store_can_be_set_later() -> None:
+    clock = MovingClock()
+    instance = Deferrable(
+        deferrable.backend.InMemoryBackendFactory(clock=clock).create_backend_for_group(None),
+        debounce_store=InMemoryDebounceStore(clock=MovingClock()),
+    )
+    job = instance.deferrable(debounce_seconds=60)(note)
+
+    first = job.later(1)
+    instance.debounce_store = InMemoryDebounceStore(clock=clock)
+    second = job.later(1)
+
+    assert (first.status, second.status) == ("pushed", "pushed")
