@@ -17,7 +17,7 @@ from deferrable._ended import Raised
 from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
 from deferrable.aio.door import Door
 from deferrable.aio.emitting import emit
-from deferrable.debounce import PushDelayed, Skip, classic_keys, identity
+from deferrable.debounce import PushDelayed, Skip, classic_keys, identity, identity_of_key
 from deferrable.delay import set_delay
 from deferrable.errors import BackendError, UnserializableCall
 from deferrable.item import Item, new_id
@@ -163,7 +163,11 @@ async def _debounce(
         reservation = await door.wait(
             store.reserve(key, resolved.debounce_seconds, always_delay, token)
         )
-    except Exception as error:
+    except BaseException as error:
+        # It may have been reserved all the same.
+        await _put_back(door, store, key, token)
+        if not isinstance(error, Exception):
+            raise
         # A broken store never stops work.
         _logger.error("cannot debounce %s, it is pushed at once: %s", deferral.job.name, error)
         await _emit(instance, door, "debounce_error", item)
@@ -205,15 +209,11 @@ async def _confirm(door: Door, store: DebounceStore, key: DebounceKey, token: st
 
 
 def _debounce_key(instance: "Deferrable", deferral: Deferral, item: Item) -> DebounceKey:
-    make = deferral.options.debounce_key
-    if make is None:
-        args, kwargs = deferral.args, deferral.kwargs
-        classic = classic_keys(item) if instance.serializer.name == "classic" else None
-    else:
-        args, kwargs = (make(*deferral.args, **deferral.kwargs),), {}
-        classic = None
-    text = identity(instance.backend.group, deferral.job.name, args, kwargs)
-    return DebounceKey(text, classic)
+    make, group, name = deferral.options.debounce_key, instance.backend.group, deferral.job.name
+    if make is not None:
+        return DebounceKey(identity_of_key(group, name, make(*deferral.args, **deferral.kwargs)))
+    classic = classic_keys(item) if instance.serializer.name == "classic" else None
+    return DebounceKey(identity(group, name, deferral.args, deferral.kwargs), classic)
 
 
 async def _push(instance: "Deferrable", door: Door, item: Item, now: float) -> Receipt:
