@@ -4,8 +4,9 @@ Owns the names; each is resolved when it is first asked for, so that only the co
 needs pytest. It may not hold code of its own.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
     from deferrable.testing.clock import MovingClock as MovingClock
@@ -25,21 +26,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Faults": "fault_script",
-    "FaultyQueue": "faults",
-    "MovingClock": "clock",
-    "QueueConformance": "conformance",
-    "WaitingQueueConformance": "conformance",
-    "wait_until": "waiting",
+    "Faults": f"{__name__}.fault_script",
+    "FaultyQueue": f"{__name__}.faults",
+    "MovingClock": f"{__name__}.clock",
+    "QueueConformance": f"{__name__}.conformance",
+    "WaitingQueueConformance": f"{__name__}.conformance",
+    "wait_until": f"{__name__}.waiting",
 }
 
+_resolve, __dir__ = lazy_names(__name__, _HOMES)
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOMES[name] == "conformance":
+
+def __getattr__(name: str) -> Any:
+    if name.endswith("Conformance"):
         _have_pytest_explain_assertions(name)
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return _resolve(name)
 
 
 def _have_pytest_explain_assertions(name: str) -> None:
@@ -50,7 +51,3 @@ def _have_pytest_explain_assertions(name: str) -> None:
             f"{__name__}.{name} is a pytest class; install pytest to prove a backend with it"
         ) from error
     pytest.register_assert_rewrite(f"{__name__}.conformance")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
