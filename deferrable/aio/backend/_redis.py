@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
+from weakref import WeakSet
 
 from redis.crc import key_slot
 
@@ -36,7 +37,15 @@ from deferrable.aio.backend._redis_nodes import nodes_of
 from deferrable.aio.backend._redis_settings import Node, RedisSettings
 from deferrable.errors import BackendUnavailable
 
-__all__ = ["ANSWER_SECONDS", "BlockingLine", "RedisLink", "RedisLinks", "RedisSettings", "Script"]
+__all__ = [
+    "ANSWER_SECONDS",
+    "BlockingLine",
+    "RedisLink",
+    "RedisLinks",
+    "RedisSettings",
+    "Script",
+    "share_slot",
+]
 
 _MOST_REDIRECTIONS = 5
 """As redis-py's own cluster client allows before it gives up on a slot that keeps moving."""
@@ -56,6 +65,11 @@ class Script:
     def load(cls, name: str) -> "Script":
         """The script kept in ``lua/NAME.lua``."""
         return cls(files(__package__).joinpath("lua", f"{name}.lua").read_text())
+
+
+def share_slot(*keys: str) -> bool:
+    """Whether a Redis Cluster keeps all of `keys` on one node."""
+    return len({key_slot(key.encode()) for key in keys}) == 1
 
 
 class BlockingLine:
@@ -159,6 +173,11 @@ class RedisLink:
                 self._spare.setdefault(node, []).append(connection)
             else:
                 connection.abort()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a call could leave at once."""
+        return any(line.is_usable() for line in self._lines.values())
 
     async def close(self) -> None:
         """Close all connections; what is under way fails as unavailable."""
@@ -282,6 +301,7 @@ class RedisLinks:
     def __init__(self, settings: RedisSettings) -> None:
         self.settings = settings
         self._links = PerLoop(self._open, RedisLink.abandon)
+        self._users: WeakSet[object] = WeakSet()
 
     async def _open(self) -> AsyncGenerator[RedisLink, None]:
         link = RedisLink(self.settings)
@@ -293,6 +313,16 @@ class RedisLinks:
     def here(self) -> RedisLink:
         """The running loop's link. No I/O."""
         return self._links.get()
+
+    def join(self, user: object) -> None:
+        """`user` needs the links until it leaves, or is gone."""
+        self._users.add(user)
+
+    async def leave(self, user: object) -> None:
+        """`user` needs the links no longer; they are closed when nobody does."""
+        self._users.discard(user)
+        if not self._users:
+            await self.close()
 
     async def close(self) -> None:
         """Close the links of all loops, each on its own. Twice is harmless; `here` opens anew."""

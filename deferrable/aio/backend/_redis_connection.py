@@ -134,10 +134,13 @@ class RedisConnection(asyncio.Protocol):
     def abandon(self) -> None:
         """Free the socket although the event loop is closed already."""
         self._reason = self._reason or unavailable(self._where, "was left", None)
-        transport = getattr(getattr(self._transport, "_ssl_protocol", None), "_transport", None)
+        tls = getattr(self._transport, "_ssl_protocol", None)
+        transport = getattr(tls, "_transport", self._transport)
         with suppress(Exception):
-            # No public call closes a transport whose loop is gone.
-            (transport or self._transport)._call_connection_lost(None)
+            transport.abort()
+        with suppress(Exception):
+            # No public call closes the socket of a transport whose loop is gone.
+            transport._call_connection_lost(None)
         with suppress(Exception):
             self._connection._reader = self._connection._writer = None
 

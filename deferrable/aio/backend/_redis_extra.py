@@ -6,7 +6,6 @@ from here, so that none of them fails with a bare ``No module named 'redis'``.
 
 try:
     import hiredis
-    import msgspec
     import redis
     import redis.asyncio
 except ImportError as error:
@@ -16,4 +15,4 @@ except ImportError as error:
         name=error.name,
     ) from error
 
-__all__ = ["hiredis", "msgspec", "redis"]
+__all__ = ["hiredis", "redis"]

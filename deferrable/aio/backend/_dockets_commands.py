@@ -1,0 +1,314 @@
+"""What a Dockets queue says to Redis.
+
+Owns the commands and scripts, the keys that each names, and the sizes of batches. It may not know
+who holds what, nor why something is done; and nothing is sent twice here, except through
+`repeating`, by whoever knows that it may be.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+from deferrable.aio.backend._dockets_consumer import Pop
+from deferrable.aio.backend._dockets_moves import Move
+from deferrable.aio.backend._dockets_wire import Keys
+from deferrable.aio.backend._redis import (
+    ANSWER_SECONDS,
+    BlockingLine,
+    RedisLink,
+    RedisLinks,
+    Script,
+)
+from deferrable.aio.clock import Clock
+from deferrable.errors import BackendUnavailable
+
+__all__ = ["MOST_AT_ONCE", "Commands", "Taken", "in_chunks", "repeating", "script"]
+
+T = TypeVar("T")
+
+MOST_AT_ONCE = 500
+"""Entries of one script or command. A script blocks the server while it runs (some microseconds
+for each entry), and Lua's ``unpack`` ends at about 8,000 values."""
+
+_MOST_DUE = 1000
+"""Due items that one pop makes available; it is repeated while there are more."""
+
+_REPEAT_AFTER_SECONDS = (0.02, 0.2)
+_NO_REPEAT_AFTER_SECONDS = 1.0
+
+
+@cache
+def script(name: str) -> Script:
+    """A script of this package, read when it is first used."""
+    return Script.load(name)
+
+
+def in_chunks(entries: Sequence[T], size: int = MOST_AT_ONCE) -> Iterator[Sequence[T]]:
+    """`entries` in pieces of at most `size`."""
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]
+
+
+async def repeating(step: Callable[[bool], Awaitable[T]]) -> T:
+    """The result of `step`, which is tried again when Redis was unavailable for a moment.
+
+    Args:
+        step: called with whether it is a repetition: the step before it may have taken effect.
+    """
+    start_time = time.monotonic()
+    is_repeat = False
+    for pause_seconds in _REPEAT_AFTER_SECONDS:
+        try:
+            return await step(is_repeat)
+        except BackendUnavailable:
+            if time.monotonic() - start_time > _NO_REPEAT_AFTER_SECONDS:
+                raise
+        await asyncio.sleep(pause_seconds)
+        is_repeat = True
+    return await step(is_repeat)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a pop took.
+
+    Attributes:
+        raws: the entries, in the order of the queue.
+        missing: ids of delayed items that were due and had no payload.
+        is_more_due: more delayed items are due than one step moves.
+        next_due_seconds: until the next delayed item is due; None: there is none.
+    """
+
+    raws: list[bytes]
+    missing: list[bytes]
+    is_more_due: bool
+    next_due_seconds: float | None
+
+
+class Commands:
+    """The commands of one queue.
+
+    Args:
+        clock: what tells the time if it was injected; None: the server's does.
+    """
+
+    def __init__(self, links: RedisLinks, keys: Keys, clock: Clock | None) -> None:
+        self.links = links
+        self.keys = keys
+        self._clock = clock
+
+    @property
+    def link(self) -> RedisLink:
+        return self.links.here()
+
+    def now(self) -> str:
+        """The moment for scripts; empty: the server's own."""
+        return "" if self._clock is None else repr(self._clock.time())
+
+    def _heartbeat(self, seconds: float) -> tuple[int, str]:
+        """Milliseconds and value of an active key.
+
+        The value is Dockets' ``1``. Under an injected clock it is the moment of the end, because
+        the server's expiry does not follow that clock.
+        """
+        value = "1" if self._clock is None else repr(self._clock.time() + seconds)
+        return max(1, math.ceil(seconds * 1000)), value
+
+    async def push(self, texts: Sequence[str]) -> None:
+        """Put envelopes at the back."""
+        await self.link.call(("LPUSH", self.keys.queue, *texts))
+
+    async def push_delayed(self, entries: Sequence[tuple[str, float, str]]) -> None:
+        """Store envelopes, each ``(id, seconds of delay, text)``."""
+        args = [value for entry in entries for value in entry]
+        keys = (self.keys.delayed, self.keys.payload)
+        await self.link.run(script("dockets_push_delayed"), keys, (self.now(), *args))
+
+    async def take(self, pop: Pop, count: int, heartbeat_seconds: float) -> Taken | None:
+        """Take what is there. None: somebody has reclaimed this consumer, and nothing was taken."""
+        keys, consumer_id = self.keys, pop.consumer_id
+        milliseconds, value = self._heartbeat(heartbeat_seconds)
+        reply = await self.link.run(
+            script("dockets_pop"),
+            (
+                keys.queue,
+                keys.delayed,
+                keys.payload,
+                keys.workers,
+                keys.working(consumer_id),
+                keys.active(consumer_id),
+            ),
+            (
+                self.now(),
+                consumer_id,
+                "1" if pop.is_first else "0",
+                milliseconds,
+                value,
+                min(count, MOST_AT_ONCE),
+                _MOST_DUE,
+            ),
+        )
+        if reply[0] == 0:
+            return None
+        _, raws, missing, is_more_due, next_due = reply
+        return Taken(raws, missing, is_more_due == 1, float(next_due) if next_due else None)
+
+    async def wait(
+        self, line: BlockingLine, pop: Pop, heartbeat_seconds: float, seconds: float
+    ) -> tuple[bool, bytes | None]:
+        """Wait for one entry and take it.
+
+        The heartbeat is renewed right before, in the same write: a key that expired during the
+        wait would let an entry be delivered into a list that nobody reclaims.
+
+        Returns:
+            whether this consumer was no member any more (it is one again, but what it held is
+            lost); and the entry, or None.
+        """
+        keys, consumer_id = self.keys, pop.consumer_id
+        milliseconds, value = self._heartbeat(heartbeat_seconds)
+        _, joined, raw = await line.call(
+            ("SET", keys.active(consumer_id), value, "PX", milliseconds),
+            # After the heartbeat: a member without one is taken for dead.
+            ("SADD", keys.workers, consumer_id),
+            (
+                "BLMOVE",
+                keys.queue,
+                keys.working(consumer_id),
+                "RIGHT",
+                "LEFT",
+                f"{max(seconds, 0.001):.3f}",
+            ),
+            deadline_seconds=seconds + ANSWER_SECONDS,
+        )
+        return joined == 1, raw
+
+    async def touch(self, consumer_id: str, heartbeat_seconds: float) -> bool:
+        """Renew the heartbeat. False: somebody has reclaimed this consumer."""
+        keys = (self.keys.workers, self.keys.active(consumer_id))
+        milliseconds, value = self._heartbeat(heartbeat_seconds)
+        reply = await self.link.run(
+            script("dockets_touch"), keys, (consumer_id, milliseconds, value)
+        )
+        return bool(reply == 1)
+
+    async def remove(
+        self, consumer_id: str, raws: Sequence[bytes], *, ask_membership: bool
+    ) -> tuple[bool, list[bool]]:
+        """Remove entries from a working list.
+
+        Returns:
+            whether the consumer is a member (False if that was not asked), and for each entry
+            whether it was there.
+        """
+        working = self.keys.working(consumer_id)
+        removed: list[bool] = []
+        for chunk in in_chunks(raws):
+            replies = await self.link.call(*[("LREM", working, -1, raw) for raw in chunk])
+            removed.extend(reply == 1 for reply in replies)
+        if not ask_membership:
+            return False, removed
+        (is_member,) = await self.link.call(("SISMEMBER", self.keys.workers, consumer_id))
+        return is_member == 1, removed
+
+    async def move(
+        self, consumer_id: str, moves: Sequence[Move], *, of_the_dead: bool = False
+    ) -> tuple[bool, list[bool]] | None:
+        """Move entries out of a working list.
+
+        Returns:
+            whether the consumer is a member, and for each entry whether it was there; None if the
+            consumer should be dead and is not.
+        """
+        keys = self.keys
+        names = (
+            keys.working(consumer_id),
+            keys.workers,
+            keys.active(consumer_id),
+            keys.queue,
+            keys.delayed,
+            keys.payload,
+            keys.errors,
+        )
+        is_member, moved = False, list[bool]()
+        for chunk in in_chunks(moves) if moves else [moves]:
+            args = [
+                value
+                for move in chunk
+                for value in (move.raw, move.where, move.text, move.key, move.delay_seconds)
+            ]
+            whose = "dead" if of_the_dead else "own"
+            reply = await self.link.run(
+                script("dockets_move"), names, (self.now(), consumer_id, whose, *args)
+            )
+            if reply[0] == -1:
+                return None
+            is_member = reply[0] == 1
+            moved.extend(flag == 1 for flag in reply[1:])
+        return is_member, moved
+
+    async def bury(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Put ``(error id, text)`` into the errors hash."""
+        for chunk in in_chunks(entries):
+            pairs = [value for entry in chunk for value in entry]
+            await self.link.call(("HSET", self.keys.errors, *pairs))
+
+    async def workers(self) -> list[str]:
+        """The ids of all consumers."""
+        (ids,) = await self.link.call(("SMEMBERS", self.keys.workers))
+        return [consumer_id.decode(errors="replace") for consumer_id in ids]
+
+    async def without_heartbeat(self, consumer_ids: Sequence[str]) -> list[str]:
+        """Those of `consumer_ids` that are dead."""
+        dead: list[str] = []
+        for chunk in in_chunks(consumer_ids):
+            (values,) = await self.link.call(("MGET", *map(self.keys.active, chunk)))
+            dead.extend(
+                each for each, value in zip(chunk, values, strict=True) if self._is_over(value)
+            )
+        return dead
+
+    def _is_over(self, heartbeat: bytes | None) -> bool:
+        if heartbeat is None:
+            return True
+        return (
+            self._clock is not None and heartbeat != b"1" and float(heartbeat) <= float(self.now())
+        )
+
+    async def oldest(self, consumer_id: str, count: int) -> list[bytes]:
+        """The entries that a consumer took first, the oldest one first."""
+        working = self.keys.working(consumer_id)
+        (raws,) = await self.link.call(("LRANGE", working, -count, -1))
+        return list(reversed(raws))
+
+    async def in_flight(self, consumer_ids: Sequence[str]) -> int:
+        """How many entries the consumers' working lists hold."""
+        total = 0
+        for chunk in in_chunks(consumer_ids):
+            total += sum(
+                await self.link.call(*[("LLEN", self.keys.working(each)) for each in chunk])
+            )
+        return total
+
+    async def leave(self, consumer_id: str) -> None:
+        """Take a consumer that holds nothing off the workers."""
+        keys = self.keys
+        names = (keys.workers, keys.working(consumer_id), keys.active(consumer_id))
+        await self.link.run(script("dockets_leave"), names, (consumer_id,))
+
+    async def waiting(self) -> tuple[int, int, list[str]]:
+        """How many items are available and delayed, and the ids of all consumers."""
+        names = (self.keys.queue, self.keys.delayed, self.keys.workers)
+        reply: list[Any] = await self.link.run(script("dockets_stats"), names, (self.now(),))
+        available, delayed, ids = reply
+        return available, delayed, [each.decode(errors="replace") for each in ids]
+
+    async def empty(self) -> None:
+        """Remove what is available, delayed, and in flight of every consumer."""
+        keys = self.keys
+        working = map(keys.working, await self.workers())
+        await self.link.call(("UNLINK", keys.queue, keys.delayed, keys.payload, *working))

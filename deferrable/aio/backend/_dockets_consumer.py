@@ -1,0 +1,241 @@
+"""What one consumer of a Dockets queue holds.
+
+Owns the consumer's id, the items that it holds and until when, and the pops that are under way; all
+of it under one lock, because a queue is used from several threads and event loops. It does no I/O
+and reads no clock.
+
+The one rule: an item that Redis lists as ours is either held here, or on its way to be by a pop
+under way, or an orphan. Nothing is called an orphan as long as one of the others may be true.
+"""
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from deferrable._fork import on_fork
+from deferrable.item import new_id
+
+__all__ = ["Consumer", "Held", "Pop"]
+
+
+class Held:
+    """One delivery: the bytes that lie in the working list, and how long they are ours.
+
+    Two deliveries may have equal bytes, so this object is what tells them apart.
+
+    Attributes:
+        end_time: when this consumer takes the item back unless it is touched.
+        last_time: when it does so although it is touched.
+        may_be_settled: a settlement was sent, and its answer was lost.
+    """
+
+    __slots__ = ("consumer_id", "end_time", "is_claimed", "last_time", "may_be_settled", "raw")
+
+    def __init__(self, consumer_id: str, raw: bytes, end_time: float, last_time: float) -> None:
+        self.consumer_id = consumer_id
+        self.raw = raw
+        self.end_time = min(end_time, last_time)
+        self.last_time = last_time
+        self.is_claimed = False
+        self.may_be_settled = False
+
+
+class Pop:
+    """A pop under way, under the id that the consumer had when it began."""
+
+    __slots__ = ("consumer_id", "end_time", "is_first")
+
+    def __init__(self, consumer_id: str, is_first: bool) -> None:
+        self.consumer_id = consumer_id
+        self.is_first = is_first
+        # Of a broken one: until when the server may still act on it.
+        self.end_time = math.inf
+
+
+class Consumer:
+    """The state of one consumer: one queue object in one process, under an id of its own."""
+
+    def __init__(self) -> None:
+        self._start_anew()
+        on_fork(self._start_anew)
+
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._id: str | None = None
+        self._has_joined = False
+        self._held: set[Held] = set()
+        # Not later than the first end of a lease held, and not before the last one.
+        self._earliest_time = math.inf
+        self._latest_time = -math.inf
+        self._pops: set[Pop] = set()
+        self._suspects: dict[bytes, tuple[int, set[Pop]]] = {}
+
+    @property
+    def id(self) -> str | None:
+        """The id under which this consumer has popped; None: it has not yet."""
+        return self._id
+
+    @property
+    def latest_time(self) -> float:
+        """A moment not before the end of any lease held."""
+        return self._latest_time
+
+    def lose(self, consumer_id: str) -> None:
+        """Redis no longer knows this consumer: forget what it held, and go on under a new id."""
+        with self._lock:
+            if self._id == consumer_id:
+                self._forget_all()
+
+    def resign(self) -> str | None:
+        """Give up the id if nothing is held and no pop is under way: the id, or None."""
+        with self._lock:
+            if self._held or self._pops:
+                return None
+            consumer_id = self._id
+            self._forget_all()
+            return consumer_id
+
+    # Pops.
+
+    def begin_pop(self) -> Pop:
+        with self._lock:
+            if self._id is None:
+                self._id = new_id()
+            pop = Pop(self._id, not self._has_joined)
+            self._pops.add(pop)
+            return pop
+
+    def end_pop(self, pop: Pop) -> None:
+        """What the pop took is held by now, or was never taken."""
+        with self._lock:
+            self._pops.discard(pop)
+
+    def break_pop(self, pop: Pop, end_time: float) -> None:
+        """The answer of `pop` is lost; the server may act on it until `end_time` (monotonic)."""
+        with self._lock:
+            pop.end_time = end_time
+
+    def join(self, pop: Pop) -> None:
+        """Redis knows the consumer as one of the workers."""
+        with self._lock:
+            if self._id == pop.consumer_id:
+                self._has_joined = True
+
+    def hold(
+        self, pop: Pop, raws: Iterable[bytes], end_time: float, last_time: float
+    ) -> list[Held] | None:
+        """Hold what `pop` took. None: the id has changed meanwhile, and nothing is held."""
+        with self._lock:
+            if self._id != pop.consumer_id:
+                return None
+            taken = [Held(pop.consumer_id, raw, end_time, last_time) for raw in raws]
+            self._held.update(taken)
+            for held in taken:
+                # Bytes that somebody holds now say nothing about bytes seen before.
+                self._suspects.pop(held.raw, None)
+                self._note_end(held)
+            return taken
+
+    # Settlements.
+
+    def holds(self, held: Held) -> bool:
+        return held in self._held
+
+    def claim(self, held: Held) -> bool:
+        """Have nobody else settle `held` meanwhile. False: it is not ours, or is being settled."""
+        with self._lock:
+            if held not in self._held or held.is_claimed:
+                return False
+            held.is_claimed = True
+            return True
+
+    def unclaim(self, held: Held, *, may_be_settled: bool) -> None:
+        """The settlement failed."""
+        with self._lock:
+            held.is_claimed = False
+            held.may_be_settled = held.may_be_settled or may_be_settled
+            self._note_end(held)
+
+    def drop(self, held: Held) -> None:
+        """It is settled, or lost."""
+        with self._lock:
+            self._held.discard(held)
+            if not self._held:
+                self._earliest_time, self._latest_time = math.inf, -math.inf
+
+    def drop_all(self) -> None:
+        """The queue was emptied; the consumer lives on."""
+        with self._lock:
+            self._held.clear()
+            self._suspects.clear()
+
+    def prolong(self, held: Held, end_time: float) -> None:
+        """Move the end of a lease, never back."""
+        with self._lock:
+            held.end_time = max(held.end_time, min(end_time, held.last_time))
+            self._latest_time = max(self._latest_time, held.end_time)
+
+    def claim_expired(self, now: float) -> list[Held]:
+        """What is held past its end, claimed, in no order."""
+        if now <= self._earliest_time:
+            return []
+        with self._lock:
+            expired = [each for each in self._held if each.end_time < now and not each.is_claimed]
+            for held in expired:
+                held.is_claimed = True
+            self._earliest_time = min(
+                (held.end_time for held in self._held if not held.is_claimed), default=math.inf
+            )
+            return expired
+
+    def _note_end(self, held: Held) -> None:
+        self._earliest_time = min(self._earliest_time, held.end_time)
+        self._latest_time = max(self._latest_time, held.end_time)
+
+    # Orphans.
+
+    @property
+    def held_count(self) -> int:
+        return len(self._held)
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether `find_orphans` saw something that it has to see again."""
+        return bool(self._suspects)
+
+    def find_orphans(self, listed: Sequence[bytes], monotonic_now: float) -> list[bytes]:
+        """What of `listed`, our working list as Redis has just told it, nobody runs.
+
+        Bytes are orphans once they were seen unheld twice and every pop that was under way at the
+        first look has ended; until then they are remembered as suspects.
+
+        Returns:
+            the orphans in the order of the list; they are no suspects any more.
+        """
+        with self._lock:
+            self._pops = {pop for pop in self._pops if pop.end_time > monotonic_now}
+            unheld = Counter(listed)
+            unheld.subtract(held.raw for held in self._held)
+            suspects: dict[bytes, tuple[int, set[Pop]]] = {}
+            orphans: Counter[bytes] = Counter()
+            for raw, number in unheld.items():
+                if number <= 0:
+                    continue
+                seen, pops = self._suspects.get(raw, (0, None))
+                if pops is None:
+                    suspects[raw] = (number, set(self._pops))
+                elif pops & self._pops:
+                    suspects[raw] = (min(seen, number), pops)
+                else:
+                    orphans[raw] = min(seen, number)
+            self._suspects = suspects
+        found = []
+        for raw in listed:
+            if orphans[raw] > 0:
+                orphans[raw] -= 1
+                found.append(raw)
+        return found

@@ -1,0 +1,194 @@
+"""How a consumer of a Dockets queue takes items.
+
+Owns one pop from its first look to its last: what is there, the wait for what comes, and what is
+done with entries that nobody can read. It may not know what becomes of the items afterwards.
+
+The one rule: from the moment at which the server may hand something over until it is held, a pop is
+under way, and known to be. One that broke stays so for as long as the server may still act on it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from deferrable._fork import on_fork, set_aside
+from deferrable.aio._popping import Popped
+from deferrable.aio.backend._dockets_commands import MOST_AT_ONCE, Commands
+from deferrable.aio.backend._dockets_consumer import Consumer, Held, Pop
+from deferrable.aio.backend._dockets_moves import Move, as_missing_payload, as_unreadable
+from deferrable.aio.backend._dockets_upkeep import UPKEEP_SECONDS, Upkeep
+from deferrable.aio.backend._dockets_wait import Wait
+from deferrable.aio.backend._dockets_wire import item_in
+from deferrable.aio.clock import Clock
+from deferrable.aio.envelope import Envelope
+from deferrable.errors import BackendError, UnreadableItem
+
+__all__ = ["Taker"]
+
+_SERVER_MARGIN_SECONDS = 1.0
+"""How much later than it should a server may notice that the wait of a lost client is over."""
+
+_logger = logging.getLogger("deferrable")
+
+
+class Taker:
+    """Takes items for one consumer.
+
+    Args:
+        wait_seconds: how long a pop waits for the first item.
+        lease_seconds: how long an item is held without a touch.
+        max_lease_seconds: how long it is held at most.
+        injected_clock: None: time is the machine's, and the server's.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        commands: Commands,
+        upkeep: Upkeep,
+        *,
+        wait_seconds: float,
+        lease_seconds: float,
+        max_lease_seconds: float,
+        clock: Clock,
+        injected_clock: Clock | None,
+    ) -> None:
+        self._consumer = consumer
+        self._commands = commands
+        self._upkeep = upkeep
+        self._wait_seconds = wait_seconds
+        self._lease_seconds = lease_seconds
+        self._max_lease_seconds = max_lease_seconds
+        self._clock = clock
+        self._injected_clock = injected_clock
+        self._waits: dict[asyncio.AbstractEventLoop, Wait] = {}
+        on_fork(self._start_anew)
+
+    def _start_anew(self) -> None:
+        set_aside(self._waits)
+        self._waits = {}
+
+    def interrupt(self) -> None:
+        """Have the pop of the running loop end its wait."""
+        wait = self._waits.get(asyncio.get_running_loop())
+        if wait is not None:
+            wait.interrupt()
+
+    async def pop(self, count: int) -> list[Popped]:
+        """Up to `count` items; none when the wait ended without any."""
+        loop = asyncio.get_running_loop()
+        wait = self._waits[loop] = Wait(self._wait_seconds, self._injected_clock)
+        try:
+            while True:
+                await self._upkeep.run()
+                popped = await self._look(count, wait)
+                if popped is not None:
+                    return popped
+        finally:
+            self._waits.pop(loop, None)
+
+    def heartbeat_seconds(self) -> float:
+        """How long Redis has to take this consumer for alive: as long as it holds anything."""
+        return max(self._lease_seconds, self._consumer.latest_time - self._clock.time())
+
+    async def _look(self, count: int, wait: Wait) -> list[Popped] | None:
+        """What is there or comes soon; empty: the wait is over; None: it is time to look again."""
+        pop = self._consumer.begin_pop()
+        popped: list[Popped] = []
+        try:
+            await self._take_or_wait(pop, count, wait, popped)
+        except BaseException as error:
+            end_time = time.monotonic() + self._wait_seconds + _SERVER_MARGIN_SECONDS
+            self._consumer.break_pop(pop, end_time)
+            self._upkeep.hurry()
+            if popped and isinstance(error, BackendError):
+                _logger.warning("a pop broke after its first items: %s", error)
+                return popped
+            raise
+        self._consumer.end_pop(pop)
+        if popped:
+            return popped
+        is_still_itself = self._consumer.id == pop.consumer_id
+        return [] if is_still_itself and wait.rest_seconds() <= 0 else None
+
+    async def _take_or_wait(self, pop: Pop, count: int, wait: Wait, popped: list[Popped]) -> None:
+        next_due_seconds = await self._take(pop, count, popped)
+        if popped or self._consumer.id != pop.consumer_id:
+            return
+        await self._wait_for_one(pop, wait, next_due_seconds, popped)
+        if popped and len(popped) < count:
+            await self._take(pop, count, popped)
+
+    async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> float | None:
+        """Add what is there to `popped`; how long until the next delayed item is due."""
+        while True:
+            pop_time = self._clock.time()
+            wanted = min(count - len(popped), MOST_AT_ONCE)
+            taken = await self._commands.take(pop, wanted, self.heartbeat_seconds())
+            if taken is None:
+                self._consumer.lose(pop.consumer_id)
+                return None
+            self._consumer.join(pop)
+            await self._accept(pop, taken.raws, pop_time, popped)
+            if taken.missing:
+                await self._bury_missing(taken.missing)
+            is_more_there = taken.is_more_due or len(taken.raws) == wanted
+            if len(popped) >= count or not is_more_there:
+                return taken.next_due_seconds
+
+    async def _wait_for_one(
+        self, pop: Pop, wait: Wait, next_due_seconds: float | None, popped: list[Popped]
+    ) -> None:
+        # A third of the lease: the heartbeat must not end while the server may hand over an item.
+        seconds = min(wait.rest_seconds(), self._lease_seconds / 3, UPKEEP_SECONDS)
+        if next_due_seconds is not None and self._injected_clock is None:
+            seconds = min(seconds, next_due_seconds)
+        if seconds <= 0:
+            return
+        async with self._commands.link.blocking(self._commands.keys.queue) as line:
+            with wait.on(line, next_due_seconds):
+                was_lost, raw = await self._commands.wait(
+                    line, pop, self.heartbeat_seconds() + seconds, seconds
+                )
+        if was_lost:
+            self._consumer.lose(pop.consumer_id)
+        if raw is not None:
+            await self._accept(pop, [raw], self._clock.time(), popped)
+
+    async def _accept(
+        self, pop: Pop, raws: Sequence[bytes], pop_time: float, popped: list[Popped]
+    ) -> None:
+        """Hold what was taken, and read it."""
+        taken = self._consumer.hold(
+            pop, raws, pop_time + self._lease_seconds, pop_time + self._max_lease_seconds
+        )
+        if taken is None:
+            # They lie in the list of an id that is ours no longer, and that nobody may look after.
+            back = [Move(raw, "front", raw) for raw in reversed(raws)]
+            await self._commands.move(pop.consumer_id, back)
+            return
+        unreadable: list[tuple[Held, UnreadableItem]] = []
+        for held in taken:
+            try:
+                item = item_in(held.raw)
+            except UnreadableItem as error:
+                unreadable.append((held, error))
+            else:
+                popped.append((Envelope(held, pop_time, held.end_time), item))
+        if unreadable:
+            await self._bury(pop, unreadable)
+
+    async def _bury(self, pop: Pop, unreadable: Sequence[tuple[Held, UnreadableItem]]) -> None:
+        now = self._clock.time()
+        moves = [as_unreadable(held.raw, error, now) for held, error in unreadable]
+        for held, error in unreadable:
+            # Not ours from here on: if the move fails, they are orphans.
+            self._consumer.drop(held)
+            _logger.error("moved an unreadable entry to the errors: %s", error)
+        await self._commands.move(pop.consumer_id, moves)
+
+    async def _bury_missing(self, ids: Sequence[bytes]) -> None:
+        now = self._clock.time()
+        await self._commands.bury([as_missing_payload(each, now) for each in ids])
+        _logger.error("%d delayed items had no payload; see the error queue", len(ids))

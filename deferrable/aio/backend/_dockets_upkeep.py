@@ -1,0 +1,117 @@
+"""Bringing back what nobody will settle.
+
+Owns when to look for it and what is done with it: items of ours past their end, items of dead
+consumers, and orphans, which are in our working list though nobody here runs them. It may not know
+who pops or touches; both have it run in passing.
+
+The one rule: a script moves an entry only if it is still there, and of another consumer only if
+that one is still dead; so any number of consumers may look at once.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from deferrable.aio.backend._dockets_commands import Commands
+from deferrable.aio.backend._dockets_consumer import Consumer
+from deferrable.aio.backend._dockets_moves import Move, as_redelivery
+from deferrable.aio.clock import Clock
+from deferrable.errors import BackendError
+
+__all__ = ["UPKEEP_SECONDS", "Upkeep"]
+
+UPKEEP_SECONDS = 5.0
+"""At least so often a consumer that pops or touches looks for the dead and for orphans."""
+
+_DEAD_ENTRIES = 100
+"""Entries that are read of a dead consumer at a time: they travel here and back."""
+
+_logger = logging.getLogger("deferrable")
+
+
+class Upkeep:
+    """Looks after one queue, for one consumer of it."""
+
+    def __init__(
+        self, consumer: Consumer, commands: Commands, clock: Clock, max_redeliveries: int
+    ) -> None:
+        self._consumer = consumer
+        self._commands = commands
+        self._clock = clock
+        self._max_redeliveries = max_redeliveries
+        self._last_time: float | None = None
+
+    def hurry(self) -> None:
+        """Something went wrong: look at the next opportunity."""
+        self._last_time = None
+
+    async def run(self) -> None:
+        """Do what is due."""
+        now = self._clock.time()
+        await self._take_back_expired(now)
+        if self._last_time is None or not 0 <= now - self._last_time < UPKEEP_SECONDS:
+            self._last_time = now
+            try:
+                await self._reclaim_dead()
+                await self._return_orphans()
+            except BaseException:
+                self.hurry()
+                raise
+
+    async def run_in_passing(self) -> None:
+        """Do what is due, beside something else that must not fail with it."""
+        try:
+            await self.run()
+        except BackendError as error:
+            _logger.warning("could not look for items that nobody will settle: %s", error)
+
+    async def _take_back_expired(self, now: float) -> None:
+        expired = self._consumer.claim_expired(now)
+        if not expired:
+            return
+        expired.sort(key=lambda held: held.end_time)
+        try:
+            moves = self._redeliveries([held.raw for held in expired])
+            await self._commands.move(expired[0].consumer_id, moves)
+        except BaseException:
+            for held in expired:
+                self._consumer.unclaim(held, may_be_settled=True)
+            raise
+        for held in expired:
+            self._consumer.drop(held)
+        _logger.warning("took back %d items whose lease had ended", len(expired))
+
+    async def _reclaim_dead(self) -> None:
+        own_id = self._consumer.id
+        others = [each for each in await self._commands.workers() if each != own_id]
+        for consumer_id in await self._commands.without_heartbeat(others):
+            await self._reclaim(consumer_id)
+
+    async def _reclaim(self, consumer_id: str) -> None:
+        while True:
+            raws = await self._commands.oldest(consumer_id, _DEAD_ENTRIES)
+            moves = self._redeliveries(raws)
+            outcome = await self._commands.move(consumer_id, moves, of_the_dead=True)
+            moved = 0 if outcome is None else sum(outcome[1])
+            if moved:
+                _logger.warning("reclaimed %d items of dead consumer %s", moved, consumer_id)
+            if not moved or len(raws) < _DEAD_ENTRIES:
+                return
+
+    async def _return_orphans(self) -> None:
+        consumer_id = self._consumer.id
+        if consumer_id is None:
+            return
+        listed_count = await self._commands.in_flight([consumer_id])
+        if listed_count <= self._consumer.held_count and not self._consumer.has_suspects:
+            # The usual case, in which the list need not travel.
+            return
+        listed = await self._commands.oldest(consumer_id, 0)
+        orphans = self._consumer.find_orphans(listed, time.monotonic())
+        if orphans:
+            await self._commands.move(consumer_id, self._redeliveries(orphans))
+            _logger.warning("put back %d items whose delivery was lost on its way", len(orphans))
+
+    def _redeliveries(self, raws: Sequence[bytes]) -> list[Move]:
+        now = self._clock.time()
+        return [as_redelivery(raw, now, self._max_redeliveries) for raw in raws]

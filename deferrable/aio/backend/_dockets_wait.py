@@ -1,0 +1,90 @@
+"""How long a pop waits, and what ends its wait early.
+
+Owns one pop's deadline and the ending of a command that waits on the server. It may not know what
+is waited for.
+
+The one rule: the command is never cancelled, because its answer may already hold an item. The
+server is asked to answer it now, with nothing (CLIENT UNBLOCK), which it does unless it has just
+answered with something.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from deferrable.aio.backend._redis import BlockingLine
+from deferrable.aio.clock import Clock
+from deferrable.errors import BackendError
+
+__all__ = ["Wait"]
+
+_LONGEST_PAUSE_SECONDS = 0.1
+
+
+class Wait:
+    """The wait of one pop on one event loop.
+
+    Args:
+        seconds: how long it lasts; 0: it does not wait.
+        clock: an injected one, whose moments end the wait, too; None: there is none.
+    """
+
+    def __init__(self, seconds: float, clock: Clock | None) -> None:
+        self._end_time = time.monotonic() + seconds
+        self._clock = clock
+        self._clock_end_time = None if clock is None else clock.time() + seconds
+        self._is_interrupted = False
+        self._line: BlockingLine | None = None
+        self._told_to_end: BlockingLine | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def rest_seconds(self) -> float:
+        """How long it may still last; 0 or less: it is over."""
+        if self._is_interrupted:
+            return 0.0
+        rest = self._end_time - time.monotonic()
+        if self._clock is None or self._clock_end_time is None:
+            return rest
+        return min(rest, self._clock_end_time - self._clock.time())
+
+    def interrupt(self) -> None:
+        """End the wait; called on its own loop."""
+        self._is_interrupted = True
+        self._end_command()
+
+    @contextmanager
+    def on(self, line: BlockingLine, due_seconds: float | None) -> Iterator[None]:
+        """A command waits on `line` inside the block.
+
+        Args:
+            due_seconds: a moment on the injected clock that ends the command.
+        """
+        timer = None
+        if self._clock is not None:
+            seconds = self.rest_seconds() if due_seconds is None else due_seconds
+            timer = self._clock.call_later(max(seconds, 0.0), self._end_command)
+        self._line = line
+        try:
+            yield
+        finally:
+            self._line = None
+            if timer is not None:
+                timer.cancel()
+
+    def _end_command(self) -> None:
+        if self._line is not None and self._line is not self._told_to_end:
+            self._told_to_end = self._line
+            task = asyncio.ensure_future(self._keep_ending(self._line))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def _keep_ending(self, line: BlockingLine) -> None:
+        # Again and again: the command may not have arrived when it is told to end.
+        pause_seconds = 0.002
+        while self._line is line:
+            with suppress(BackendError):
+                if await line.end_wait():
+                    return
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,320 @@
+"""The Redis backend, which speaks the protocol of Dockets.
+
+Owns what each verb of the contract means for the queue of jobs: Redis lists, a sorted set and a
+hash, shared with Dockets 0.4.2 of Python 2. It may not know the engine, nor redis-py, which the
+link hides; the errors hash is a queue of its own, see `DocketsErrorQueue`.
+
+The one rule: an entry is found again by its bytes, in this consumer's own working list. What is not
+there any more was settled by somebody else, and nothing is settled here.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+
+from deferrable.aio._popping import Popped
+from deferrable.aio.backend._dockets_base import DocketsBase, fail, lost
+from deferrable.aio.backend._dockets_commands import in_chunks, repeating
+from deferrable.aio.backend._dockets_consumer import Consumer, Held
+from deferrable.aio.backend._dockets_errors import DocketsErrorQueue
+from deferrable.aio.backend._dockets_moves import Move, Where, as_redelivery
+from deferrable.aio.backend._dockets_popping import Taker
+from deferrable.aio.backend._dockets_upkeep import Upkeep
+from deferrable.aio.backend._dockets_wire import Keys, envelope_text
+from deferrable.aio.backend._redis import RedisLinks, RedisSettings, share_slot
+from deferrable.aio.backend.base import Backend, BackendFactory
+from deferrable.aio.clock import Clock
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Push, Queue, Release, Touch
+from deferrable.errors import BackendError, InvalidOptions
+from deferrable.item import new_id
+
+__all__ = ["DocketsBackendFactory", "DocketsErrorQueue", "DocketsQueue"]
+
+
+class DocketsQueue(DocketsBase):
+    """A producer and consumer of one queue in Redis. Made by `DocketsBackendFactory`.
+
+    One such object in one process is one consumer, whatever threads and event loops use it.
+    """
+
+    IS_FOR_ERRORS = False
+
+    def __init__(
+        self,
+        name: str,
+        links: RedisLinks,
+        wait_time: float,
+        timeout: float,
+        max_redeliveries: int,
+        max_lease_seconds: float | None,
+        clock: Clock | None,
+    ) -> None:
+        super().__init__(name, links, timeout, max_lease_seconds, clock)
+        self._max_redeliveries = max_redeliveries
+        self._consumer = Consumer()
+        self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries)
+        self._taker = Taker(
+            self._consumer,
+            self._commands,
+            self._upkeep,
+            wait_seconds=wait_time,
+            lease_seconds=timeout,
+            max_lease_seconds=math.inf if max_lease_seconds is None else max_lease_seconds,
+            clock=self.clock,
+            injected_clock=clock,
+        )
+
+    # Push.
+
+    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        outcomes: list[Exception | None] = [None] * len(pushes)
+        at_once = [index for index, push in enumerate(pushes) if not push.delay_seconds]
+        delayed = [index for index, push in enumerate(pushes) if push.delay_seconds]
+        for indexes, store in ((at_once, self._push_now), (delayed, self._push_delayed)):
+            for chunk in in_chunks(indexes):
+                try:
+                    await store([pushes[index] for index in chunk])
+                except BackendError as error:
+                    fail(outcomes, chunk, error)
+        return outcomes
+
+    async def _push_now(self, pushes: Sequence[Push]) -> None:
+        now = self.clock.time()
+        await self._commands.push([envelope_text(push.text, now) for push in pushes])
+
+    async def _push_delayed(self, pushes: Sequence[Push]) -> None:
+        now = self.clock.time()
+        await self._commands.push_delayed(
+            [(new_id(), push.delay_seconds, envelope_text(push.text, now)) for push in pushes]
+        )
+
+    # Pop and touch.
+
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        return await self._taker.pop(count)
+
+    def _interrupt_pop(self) -> None:
+        self._taker.interrupt()
+
+    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        now = self.clock.time()
+        kept: set[Envelope] = set()
+        for touch in touches:
+            held = self._held(touch.envelope)
+            if held is not None and now < held.last_time:
+                self._consumer.prolong(held, now + touch.seconds)
+                kept.add(touch.envelope)
+        consumer_id = self._consumer.id
+        if kept and consumer_id is not None and not await self._renew(consumer_id):
+            self._consumer.lose(consumer_id)
+            kept.clear()
+        await self._upkeep.run_in_passing()
+        return [None if each.envelope in kept else lost(each.envelope) for each in touches]
+
+    async def _renew(self, consumer_id: str) -> bool:
+        seconds = self._taker.heartbeat_seconds()
+        return await repeating(lambda _: self._commands.touch(consumer_id, seconds))
+
+    # Settlement.
+
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        async def remove(claimed: Sequence[Held], ask_membership: bool) -> tuple[bool, list[bool]]:
+            return await self._commands.remove(
+                claimed[0].consumer_id,
+                [held.raw for held in claimed],
+                ask_membership=ask_membership,
+            )
+
+        outcomes = await self._settle(envelopes, remove)
+        return [outcomes[envelope] for envelope in envelopes]
+
+    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
+        now = self.clock.time()
+        moves = {
+            held: self._move(release, held.raw, now)
+            for release in releases
+            if (held := self._held(release.envelope)) is not None
+        }
+        to_front = [each.envelope for each in releases if not each.envelope.has_started]
+        to_back = [each.envelope for each in releases if each.envelope.has_started]
+
+        async def move(claimed: Sequence[Held], ask_membership: bool) -> tuple[bool, list[bool]]:
+            return await self._move_own([moves[held] for held in claimed], claimed)
+
+        # The last one first: whoever is put to the front later is popped earlier.
+        outcomes = await self._settle([*to_back, *reversed(to_front)], move)
+        return [outcomes[release.envelope] for release in releases]
+
+    def _move(self, release: Release, raw: bytes, now: float) -> Move:
+        where: Where = "back" if release.envelope.has_started else "front"
+        if release.delay_seconds:
+            where = "delayed"
+        if release.is_counted:
+            return as_redelivery(raw, now, self._max_redeliveries, where, release.delay_seconds)
+        return Move(raw, where, raw, new_id(), release.delay_seconds)
+
+    async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
+        if not (isinstance(to, DocketsBase) and self._shares_redis_with(to)):
+            await super()._replace(envelope, push, to)
+            return
+        key, text = to._entry(push, self.clock.time())
+        where: Where = "delayed" if push.delay_seconds else "back"
+        if to.IS_FOR_ERRORS:
+            where = "errors"
+
+        async def move(claimed: Sequence[Held], ask_membership: bool) -> tuple[bool, list[bool]]:
+            moves = [Move(held.raw, where, text, key, push.delay_seconds) for held in claimed]
+            return await self._move_own(moves, claimed)
+
+        outcome = (await self._settle([envelope], move))[envelope]
+        if outcome is not None:
+            raise outcome
+
+    def _entry(self, push: Push, now: float) -> tuple[str, str]:
+        return new_id(), envelope_text(push.text, now)
+
+    async def _move_own(
+        self, moves: Sequence[Move], claimed: Sequence[Held]
+    ) -> tuple[bool, list[bool]]:
+        outcome = await self._commands.move(claimed[0].consumer_id, moves)
+        return (False, [False] * len(moves)) if outcome is None else outcome
+
+    async def _settle(
+        self,
+        envelopes: Sequence[Envelope],
+        perform: Callable[[Sequence[Held], bool], Awaitable[tuple[bool, list[bool]]]],
+    ) -> dict[Envelope, Exception | None]:
+        """Settle what is held of `envelopes`, in their order.
+
+        What is missing was settled by somebody else, unless an earlier try of ours may have done
+        it and this consumer is still one of the workers: nobody else touches a worker's list.
+
+        Args:
+            perform: takes what is settled, and whether to tell about the membership; returns that,
+                and for each whether it was still in the working list.
+        """
+        outcomes: dict[Envelope, Exception | None] = {each: lost(each) for each in envelopes}
+        claimed = {
+            envelope: held
+            for envelope in envelopes
+            if (held := self._held(envelope)) is not None and self._consumer.claim(held)
+        }
+        if not claimed:
+            return outcomes
+        entries = list(claimed.values())
+
+        async def attempt(is_repeat: bool) -> tuple[bool, bool, list[bool]]:
+            may_be_settled = is_repeat or any(held.may_be_settled for held in entries)
+            return is_repeat, *await perform(entries, may_be_settled)
+
+        try:
+            is_repeat, is_member, was_there = await repeating(attempt)
+        except BaseException:
+            for held in entries:
+                self._consumer.unclaim(held, may_be_settled=True)
+            raise
+        for (envelope, held), is_settled_now in zip(claimed.items(), was_there, strict=True):
+            self._consumer.drop(held)
+            if is_settled_now or (is_member and (is_repeat or held.may_be_settled)):
+                outcomes[envelope] = None
+        return outcomes
+
+    def _held(self, envelope: Envelope) -> Held | None:
+        held = envelope.handle
+        return held if isinstance(held, Held) and self._consumer.holds(held) else None
+
+    # The rest.
+
+    async def _flush(self) -> None:
+        await self._commands.empty()
+        self._consumer.drop_all()
+
+    async def _stats(self) -> Mapping[str, int]:
+        available, delayed, consumer_ids = await self._commands.waiting()
+        in_flight = await self._commands.in_flight(consumer_ids)
+        return {"available": available, "in_flight": in_flight, "delayed": delayed}
+
+    async def _close(self) -> None:
+        if self._commands.link.is_connected:
+            consumer_id = self._consumer.resign()
+            if consumer_id is not None:
+                with suppress(BackendError):
+                    await self._commands.leave(consumer_id)
+        await super()._close()
+
+
+class DocketsBackendFactory(BackendFactory):
+    """Creates backends in a Redis, in the layout of Dockets 0.4.2.
+
+    No I/O is done before a queue is used. The client lends its settings only: where the Redis is,
+    database, TLS, credentials, Sentinel, cluster; never its time-outs, retries, decoding or pool
+    size. It is neither used nor closed. On a Redis Cluster the group needs a ``{tag}``, so that all
+    keys of a queue lie on one node.
+
+    Args:
+        redis_client: a ``redis.asyncio.Redis``, a ``redis.Redis``, a ``RedisCluster`` of either
+            kind, or a URL. Redis 6.2 or later, or Valkey.
+        wait_time: how many seconds a pop waits for an item; 0: not at all.
+        timeout: how many seconds a popped item stays hidden without a touch; a consumer that is
+            silent for so long loses what it holds.
+        max_redeliveries: an item of which more deliveries than that ended without settlement goes
+            to the error queue.
+        max_lease_seconds: an item held for so long is taken back, touched or not; None: never.
+        clock: what tells the time; None: the machine's own, and where consumers must agree, the
+            server's.
+
+    Raises:
+        InvalidOptions: a number is out of range, or `redis_client` cannot be used.
+    """
+
+    def __init__(
+        self,
+        redis_client: object,
+        wait_time: float = 3,
+        timeout: float = 300,
+        *,
+        max_redeliveries: int = 10,
+        max_lease_seconds: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if wait_time < 0:
+            raise InvalidOptions(f"wait_time is 0 seconds or more, got {wait_time!r}")
+        if timeout <= 0:
+            raise InvalidOptions(f"timeout is over 0 seconds, got {timeout!r}")
+        if max_redeliveries < 0:
+            raise InvalidOptions(f"max_redeliveries is 0 or more, got {max_redeliveries!r}")
+        if max_lease_seconds is not None and max_lease_seconds <= 0:
+            raise InvalidOptions(
+                f"max_lease_seconds is None or over 0 seconds, got {max_lease_seconds!r}"
+            )
+        self._links = RedisLinks(RedisSettings.of(redis_client))
+        self._wait_time = wait_time
+        self._timeout = timeout
+        self._max_redeliveries = max_redeliveries
+        self._max_lease_seconds = max_lease_seconds
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<DocketsBackendFactory {self._links.settings.where()}>"
+
+    def _create_backend(self, group: str | None, name: str) -> Backend:
+        keys = Keys(name)
+        if self._links.settings.is_cluster and not share_slot(keys.queue, keys.delayed):
+            raise InvalidOptions(
+                f"the keys of group {group!r} lie in several hash slots of the Redis Cluster; put "
+                f"a {{tag}} into the group's name, as in {'{' + (group or 'deferrable') + '}'!r}"
+            )
+        queue = DocketsQueue(
+            name,
+            self._links,
+            self._wait_time,
+            self._timeout,
+            self._max_redeliveries,
+            self._max_lease_seconds,
+            self._clock,
+        )
+        error_queue = DocketsErrorQueue(
+            name, self._links, self._timeout, self._max_lease_seconds, self._clock
+        )
+        return Backend(group, queue, error_queue)

@@ -1,0 +1,56 @@
+-- Join the workers, make due items available, and take items into the working list.
+-- In one step, because a consumer that takes without being known as alive loses what it takes.
+--
+-- KEYS: queue, delayed, payload, workers, own working list, own active key
+-- ARGV: now ('' for the server's), consumer id, '1' if it has not joined yet, heartbeat in ms,
+--       heartbeat value, most items to take, most due items to move
+-- Returns {0} if somebody reclaimed this consumer, else
+--   {1, taken, delayed ids that have no payload, 1 if more is due, seconds until the next is due}
+
+local queue, delayed, payload, workers, working, active = unpack(KEYS)
+local now, id, is_first, heartbeat, value, count, most_due = unpack(ARGV)
+
+if is_first ~= '1' and redis.call('SISMEMBER', workers, id) == 0 then
+  return {0}
+end
+redis.call('SET', active, value, 'PX', heartbeat)
+redis.call('SADD', workers, id)
+
+if now == '' then
+  local time = redis.call('TIME')
+  now = time[1] + time[2] / 1000000
+else
+  now = tonumber(now)
+end
+
+local missing = {}
+local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', string.format('%.6f', now),
+  'LIMIT', 0, most_due)
+if #due > 0 then
+  local entries = redis.call('HMGET', payload, unpack(due))
+  for index, entry in ipairs(entries) do
+    if entry then
+      redis.call('LPUSH', queue, entry)
+    else
+      missing[#missing + 1] = due[index]
+    end
+  end
+  redis.call('ZREM', delayed, unpack(due))
+  redis.call('HDEL', payload, unpack(due))
+end
+
+local taken = {}
+for _ = 1, tonumber(count) do
+  local entry = redis.call('LMOVE', queue, working, 'RIGHT', 'LEFT')
+  if not entry then
+    break
+  end
+  taken[#taken + 1] = entry
+end
+
+local next_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+local wait = ''
+if next_due[2] then
+  wait = string.format('%.6f', next_due[2] - now)
+end
+return {1, taken, missing, #due == tonumber(most_due) and 1 or 0, wait}

@@ -1,0 +1,11 @@
+-- Renew a consumer's heartbeat, if nobody has reclaimed it meanwhile.
+--
+-- KEYS: workers, own active key
+-- ARGV: consumer id, heartbeat in ms, heartbeat value
+-- Returns 1, or 0 if it is no member any more: then all that it held is lost.
+
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then
+  return 0
+end
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2])
+return 1
