@@ -92,6 +92,21 @@ def test_script_has_no_name_if_imports_find_another_file(
     assert _names.canonical_main() is None
 
 
+@pytest.mark.parametrize("name", ["shop-script", "shop_package.script"])
+def test_script_whose_file_name_is_no_module_name_has_none(
+    main: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "shop_package").mkdir()
+    (tmp_path / "shop_package" / "script.py").touch()
+    script = tmp_path / f"{name}.py"
+    script.touch()
+    main.__file__ = str(script)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert _names.canonical_main() is None
+    assert "shop_package" not in sys.modules
+
+
 @pytest.mark.parametrize("file", [None, "shop-script.py", "/nowhere/shop_nowhere.py", "<stdin>"])
 def test_main_that_nobody_can_import_has_no_name(main: ModuleType, file: str | None) -> None:
     if file is not None:
@@ -150,7 +165,7 @@ def test_script_that_imports_do_not_find_is_not_recognised_by_its_file(main: Mod
 
 
 def test_lambda_is_unnameable() -> None:
-    assert "lambda" in str(_names.why_unnameable(lambda: None))
+    assert "it is a lambda" in str(_names.why_unnameable(eval("lambda: None")))
 
 
 def test_function_inside_a_function_is_unnameable_and_the_outer_one_is_told() -> None:
@@ -202,6 +217,29 @@ def test_function_is_findable_where_its_module_holds_the_job_that_was_made_of_it
 
     assert _names.is_findable(function, expected=job)
     assert _names.is_findable(job)
+
+
+def test_method_is_findable_where_its_class_holds_a_job_that_binds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class BindingJob:
+        def __get__(self, instance: object, owner: type) -> object:
+            return functools.partial(Outer.Inner, instance)
+
+    function, job = Outer.Inner.method, BindingJob()
+    monkeypatch.setattr(Outer.Inner, "method", job)
+
+    assert _names.is_findable(function, expected=job)
+    assert not _names.is_findable(function)
+
+
+def test_function_of_a_child_of_multiprocessing_is_looked_up_in_main(main: ModuleType) -> None:
+    main.__spec__ = ModuleSpec("shop.worker", loader=None)
+    main.__name__ = "__mp_main__"
+    function = defined_in_main(main, "def send(): ...", "send")
+
+    assert _names.name_of(function) == "shop.worker:send"
+    assert _names.is_findable(function)
 
 
 def test_job_is_findable_below_another_decorator(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import datetime
 import json
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -114,9 +115,10 @@ def test_method_inside_a_class_is_resolved() -> None:
 
 def test_function_of_the_script_itself_is_found_in_main(monkeypatch: pytest.MonkeyPatch) -> None:
     main = ModuleType("__main__")
+    main.__spec__ = ModuleSpec("shop_main", loader=None)
     main.send = send  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "__main__", main)
-    item = get_serializer("pickle").dump_call("__main__:send", (), {})
+    item = get_serializer("pickle").dump_call("shop_main:send", (), {})
 
     assert pickling.unpickle_method_call(item)[0] is send
 
@@ -155,6 +157,18 @@ def test_pretty_text_imports_nothing(name: str, trap: str, monkeypatch: pytest.M
     assert f"{trap}:Order" in text
     assert "{'number': 5}" in text
     assert f"<{trap}:send>" in text
+
+
+def test_pretty_text_leaves_alone_what_is_named_like_a_module_of_python_2(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = ModuleType("commands")
+    exec("class Order: ...", module.__dict__)
+    monkeypatch.setitem(sys.modules, "commands", module)
+
+    text = pickling.pretty_unpickle(item_of("pickle", module.Order()))
+
+    assert "commands:Order" in text
 
 
 def test_pretty_text_calls_nothing() -> None:

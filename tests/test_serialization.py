@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
@@ -131,7 +131,11 @@ values = st.recursive(
 
 
 @pytest.mark.parametrize("name", BOTH)
-@given(args=st.lists(values).map(tuple), kwargs=st.dictionaries(st.text(), values))
+@settings(deadline=None)
+@given(
+    args=st.lists(values, max_size=4).map(tuple),
+    kwargs=st.dictionaries(st.text(), values, max_size=2),
+)
 def test_any_call_is_read_as_it_was_written(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
@@ -144,6 +148,7 @@ def test_any_call_is_read_as_it_was_written(
 
 
 @pytest.mark.parametrize("name", BOTH)
+@settings(deadline=None)
 @given(value=values)
 def test_any_value_is_read_as_it_was_written(name: str, value: object) -> None:
     serializer = get_serializer(name)
@@ -244,6 +249,15 @@ def test_whatever_pickling_an_argument_raises_is_a_refusal(
 
 
 def test_interrupt_while_writing_is_not_swallowed(serializer: Serializer) -> None:
+    class InterruptedOnce:
+        interrupts = [KeyboardInterrupt()]  # noqa: RUF012
+
+        def __reduce__(self) -> Any:
+            raise self.interrupts.pop()
+
+    with pytest.raises(KeyboardInterrupt):
+        serializer.dump_call("shop:send", (InterruptedOnce(),), {})
+
     with pytest.raises(KeyboardInterrupt):
         serializer.dump_call("shop:send", (Refuses(KeyboardInterrupt()),), {})
 
@@ -373,6 +387,7 @@ def test_script_sends_its_own_class_to_a_process_that_imports_it_and_back(
         ({"args": 5}, "args must hold text, and holds 5"),
         ({"args": None}, "args must hold text, and holds None"),
         ({"args": ["a"]}, "args must hold text"),
+        ({"args": "!" + pickled((1,))}, "args cannot be unpickled"),
         ({"args": "not base64!"}, "args cannot be unpickled"),
         ({"args": "é"}, "args cannot be unpickled"),
         ({"args": ""}, "args cannot be unpickled: EOFError"),
@@ -466,6 +481,7 @@ def test_argument_of_a_module_that_is_gone_is_unreadable(
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary().map(lambda data: base64.b64encode(data).decode()))
 def test_any_text_as_a_value_is_read_or_unreadable(text: str) -> None:
     for name in BOTH:
