@@ -4,6 +4,8 @@ This door hands on the names of the blocking face and what both faces share; ``d
 the face that awaits. It defines nothing, and imports what is asked for when it is asked for.
 """
 
+import atexit
+import sys
 from typing import TYPE_CHECKING
 
 from deferrable import _blocking
@@ -79,3 +81,12 @@ def _load_blocking_door() -> object:
 
 
 _blocking.register(_load_blocking_door)
+
+
+# Handlers run in the reverse order of their registration: with this one registered so early, most
+# of the program's own handlers still find the portal running.
+@atexit.register
+def _stop_portal() -> None:
+    portal = sys.modules.get("deferrable.sync.portal")
+    if portal is not None:
+        portal.stop()

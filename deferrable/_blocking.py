@@ -10,16 +10,20 @@ from collections.abc import Callable
 __all__ = ["load", "register"]
 
 _load: Callable[[], object] | None = None
+_door: object = None
 
 
 def register(load_door: Callable[[], object]) -> None:
     """Say how the blocking door is had."""
-    global _load
-    _load = load_door
+    global _load, _door
+    _load, _door = load_door, None
 
 
 def load() -> object:
     """The blocking door, loaded now if it was not yet."""
-    if _load is None:
-        raise RuntimeError("no blocking door is registered; deferrable/__init__.py has to do it")
-    return _load()
+    global _door
+    if _door is None:
+        if _load is None:
+            raise RuntimeError("no blocking door is registered; deferrable/__init__.py has to")
+        _door = _load()
+    return _door

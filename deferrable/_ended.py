@@ -50,5 +50,8 @@ async def value_of_awaited(awaitable: Awaitable[T]) -> Ended[T]:
 def unwrap(ended: Ended[T]) -> T:
     """What it returned; raises what it raised."""
     if isinstance(ended, Raised):
-        raise ended.error
+        try:
+            raise ended.error
+        finally:
+            del ended  # the error's traceback holds this frame
     return ended.value

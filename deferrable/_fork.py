@@ -10,20 +10,29 @@ client in the child disturbs the parent, because the two processes share the ker
 import os
 import weakref
 from collections.abc import Callable
+from itertools import count
 
 __all__ = ["on_fork", "set_aside"]
 
-_listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
+_numbers = count()
+_listeners: dict[int, tuple[weakref.ref[object], Callable[..., None]]] = {}
 _inherited: list[object] = []
 
 
 def on_fork(method: Callable[[], None]) -> None:
-    """Have a bound method called in every child forked from now on.
+    """Have a bound method called in every child forked from now on, in the order of registration.
 
-    The method is held weakly, so that an object needs no farewell. It runs before any other code
+    Its object is held weakly, so that it needs no farewell. The call is made before any other code
     of the child, in its only thread; it must not block and must not raise.
     """
-    _listeners.append(weakref.WeakMethod(method, _listeners.remove))
+    number = next(_numbers)
+    listeners = _listeners  # a collection may come when this module's own names are gone already
+
+    def forget(_: object) -> None:
+        listeners.pop(number, None)
+
+    function: Callable[..., None] = method.__func__  # type: ignore[attr-defined] # a bound method
+    _listeners[number] = (weakref.ref(method.__self__, forget), function)  # type: ignore[attr-defined]
 
 
 def set_aside(inherited: object) -> None:
@@ -32,10 +41,10 @@ def set_aside(inherited: object) -> None:
 
 
 def _tell_everybody() -> None:
-    for listener in list(_listeners):
-        method = listener()
-        if method is not None:
-            method()
+    for listener, function in list(_listeners.values()):
+        instance = listener()
+        if instance is not None:
+            function(instance)
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,10 +4,9 @@ Owns the adapter that keeps signature, types and docstring. It may not know what
 """
 
 import functools
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 from deferrable.sync.door import refuse_portal_thread
 from deferrable.sync.portal import portal
@@ -17,6 +16,13 @@ __all__ = ["ClosingFacade", "Facade", "blocking", "core_of"]
 C = TypeVar("C")
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Closing(Protocol):
+    async def close(self) -> None: ...
+
+
+Closing = TypeVar("Closing", bound=_Closing)
 
 
 class Facade(Generic[C]):
@@ -29,12 +35,42 @@ class Facade(Generic[C]):
         return f"<blocking {self._core!r}>"
 
 
-class ClosingFacade(Facade[C], ABC):
+def blocking(
+    method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
+    undo: Callable[[C, R], Coroutine[Any, Any, object]] | None = None,
+) -> Callable[Concatenate[Facade[C], P], R]:
+    """A method of a facade that waits for its core's.
+
+    Args:
+        method: of the core; an adapter's own override counts.
+        undo: takes back, from the core, a result that an interrupt leaves unclaimed.
+
+    Raises:
+        CalledFromEventLoop: called on the portal's own thread; it names the method to await.
+    """
+    instead = f"await {method.__qualname__}(...) of deferrable.aio"
+
+    @functools.wraps(method)
+    def wait(self: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
+        refuse_portal_thread(instead)
+        core = self._core
+        call = getattr(core, method.__name__)
+        cores = {name: core_of(value) for name, value in kwargs.items()}
+        coroutine = call(*map(core_of, args), **cores)
+        take_back = None if undo is None else functools.partial(undo, core)
+        result: R = portal().run(coroutine, take_back)
+        return result
+
+    return cast(Callable[Concatenate[Facade[C], P], R], wait)
+
+
+class ClosingFacade(Facade[Closing]):
     """One that is closed, by itself or at the end of a ``with`` block."""
 
-    @abstractmethod
     def close(self) -> None:
-        """Close it. Twice is harmless."""
+        """Close what it holds open. Twice is harmless."""
+        refuse_portal_thread(f"await {type(self._core).__qualname__}.close() of deferrable.aio")
+        portal().run(self._core.close())
 
     def __enter__(self) -> Self:
         return self
@@ -46,27 +82,6 @@ class ClosingFacade(Facade[C], ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def blocking(
-    method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[Facade[C], P], R]:
-    """A method of a facade that waits for its core's.
-
-    Raises:
-        CalledFromEventLoop: called on the portal's own thread; it names the method to await.
-    """
-
-    @functools.wraps(method)
-    def wait(self: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
-        refuse_portal_thread(f"await {method.__qualname__}(...) of deferrable.aio")
-        # Looked up on the core, so that an adapter's own override counts.
-        call = getattr(self._core, method.__name__)
-        cores = {name: core_of(value) for name, value in kwargs.items()}
-        result: R = portal().run(call(*map(core_of, args), **cores))
-        return result
-
-    return cast(Callable[Concatenate[Facade[C], P], R], wait)
 
 
 def core_of(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from deferrable.aio.backend import base
 from deferrable.aio.backend.memory import InMemoryBackendFactory as AwaitingMemoryFactory
 from deferrable.aio.clock import Clock
-from deferrable.sync._facade import ClosingFacade, blocking
+from deferrable.sync._facade import ClosingFacade
 from deferrable.sync.queue import Queue
 
 __all__ = ["Backend", "BackendFactory", "DocketsBackendFactory", "InMemoryBackendFactory"]
@@ -23,8 +23,6 @@ class Backend(ClosingFacade[base.Backend]):
         queue: where jobs wait.
         error_queue: where those go that failed for good.
     """
-
-    close = blocking(base.Backend.close)
 
     def __init__(self, core: base.Backend) -> None:
         super().__init__(core)

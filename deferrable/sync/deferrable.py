@@ -4,6 +4,7 @@ Owns the list of its verbs. It may not decide anything: what is configured is th
 ``run_once`` drives the core's own attempt in the calling thread.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -19,8 +20,9 @@ from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import ErrorClasses, Seconds
 from deferrable.outcome import Outcome
-from deferrable.sync._facade import ClosingFacade, blocking, core_of
+from deferrable.sync._facade import ClosingFacade, core_of
 from deferrable.sync.backend import Backend
+from deferrable.sync.door import refuse_portal_thread
 from deferrable.sync.error_items import ErrorItems
 
 __all__ = ["Deferrable"]
@@ -48,8 +50,6 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
     Raises:
         InvalidOptions: a default is out of range, or the serializer is unknown.
     """
-
-    close = blocking(awaiting.Deferrable.close)
 
     def __init__(
         self,
@@ -137,8 +137,8 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         debounce_key: Callable[..., object] | None = None,
     ) -> Callable[[Callable[P, R]], Job[P, R]]: ...
 
+    @functools.wraps(awaiting.Deferrable.deferrable)
     def deferrable(self, *args: Any, **kwargs: Any) -> Any:
-        """Register a function; see `deferrable.aio.Deferrable.deferrable`."""
         return self._core.deferrable(*args, **kwargs)
 
     def run_once(self) -> Outcome | None:
@@ -155,6 +155,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
                 its lease.
             CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
         """
+        refuse_portal_thread("await run_once() of deferrable.aio.Deferrable")
         envelope, item = self._backend.queue.pop()
         return self.process(envelope, item)
 

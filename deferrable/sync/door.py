@@ -12,7 +12,7 @@ from contextvars import Context
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from deferrable._ended import Ended, Raised, Returned, value_of
+from deferrable._ended import Ended, Raised, Returned, unwrap, value_of
 from deferrable.aio.door import AwaitingDoor, Door, Run, in_context
 from deferrable.aio.heartbeat import Heartbeat
 from deferrable.errors import CalledFromEventLoop
@@ -22,29 +22,49 @@ __all__ = ["BlockingDoor", "refuse_portal_thread"]
 
 T = TypeVar("T")
 
+_on_portal = AwaitingDoor()
+
 
 class BlockingDoor:
     """Drives the engine in the calling thread."""
 
-    def __init__(self) -> None:
-        self._on_portal = AwaitingDoor()
-
     def drive(self, make: Callable[[Door], Coroutine[Any, Any, T]], instead: str) -> T:
         refuse_portal_thread(instead)
-        coroutine = make(self)
+        caller = _Caller()
+        coroutine = make(caller)
         try:
             coroutine.send(None)
         except StopIteration as returned:
             value: T = returned.value
-            return value
-        coroutine.close()
-        raise RuntimeError(f"{coroutine!r} suspended behind the blocking door")
+        except BaseException as error:
+            if caller.interrupt is None:
+                raise
+            raise caller.interrupt from error
+        else:
+            coroutine.close()
+            raise RuntimeError(f"{coroutine!r} suspended behind the blocking door")
+        if caller.interrupt is not None:
+            raise caller.interrupt
+        return value
+
+
+class _Caller:
+    """The door of one call, in the thread that made it.
+
+    Attributes:
+        interrupt: struck while something had to be brought to its end; it is raised after all.
+    """
+
+    def __init__(self) -> None:
+        self.interrupt: BaseException | None = None
 
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
         return portal().run(waiting)
 
     async def finish(self, waiting: Coroutine[Any, Any, T]) -> T:
-        return portal().run(waiting, must_finish=True)
+        ended, interrupt = portal().end_of(waiting, is_cancelled_by_interrupt=False)
+        self._remember(interrupt)
+        return unwrap(ended)
 
     async def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
@@ -59,12 +79,22 @@ class BlockingDoor:
         async def await_it() -> Any:
             return await (awaitable if context is None else in_context(context, awaitable))
 
-        return value_of(portal().run, await_it())
+        ended, interrupt = portal().end_of(await_it())
+        if interrupt is not None:
+            raise interrupt
+        return ended
 
     async def run(self, run: Run) -> Ended[Any]:
         if inspect.iscoroutinefunction(run.function):
-            return portal().run(self._on_portal.run(run))
+            return self._run_on_portal(run)
         return await self._run_here(run)
+
+    def _run_on_portal(self, run: Run) -> Ended[Any]:
+        ended, interrupt = portal().end_of(_on_portal.run(run))
+        self._remember(interrupt)
+        if interrupt is not None and isinstance(ended, Raised):
+            return Raised(interrupt)  # it struck before the job began
+        return unwrap(ended)
 
     async def _run_here(self, run: Run) -> Ended[Any]:
         start_time = run.clock.time()
@@ -75,9 +105,7 @@ class BlockingDoor:
             async def rest() -> Any:
                 return await coroutine
 
-            return portal().run(
-                self._on_portal.run(replace(run, function=rest, args=(), kwargs={}))
-            )
+            return self._run_on_portal(replace(run, function=rest, args=(), kwargs={}))
         limit = run.timeout_seconds
         if limit is not None and run.clock.time() - start_time > limit:
             # Nobody could tell before: this thread was busy with the job.
@@ -91,6 +119,10 @@ class BlockingDoor:
 
     def is_being_cancelled(self) -> bool:
         return False
+
+    def _remember(self, interrupt: BaseException | None) -> None:
+        if interrupt is not None and self.interrupt is None:
+            self.interrupt = interrupt
 
 
 def refuse_portal_thread(instead: str) -> None:

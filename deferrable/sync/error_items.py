@@ -30,7 +30,6 @@ class ErrorItem(Facade[awaiting.ErrorItem]):
 class ErrorItems(ClosingFacade[awaiting.ErrorItems]):
     """An iteration over an error queue; ``for``, once."""
 
-    close = blocking(awaiting.ErrorItems.close)
     _next_item = blocking(awaiting.ErrorItems.next_item)
 
     def next_item(self) -> ErrorItem | None:

@@ -9,59 +9,83 @@ who has the coroutine cancelled and waits for its end.
 """
 
 import asyncio
-import atexit
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
-from deferrable._ended import Ended, Raised, unwrap, value_of_awaited
+from deferrable._ended import Ended, Raised, Returned, unwrap, value_of, value_of_awaited
 from deferrable._fork import on_fork, set_aside
 
-__all__ = ["Portal", "is_portal_thread", "portal"]
+__all__ = ["Portal", "is_portal_thread", "portal", "stop"]
 
 T = TypeVar("T")
+
+_STOP_SECONDS = 5.0
+"""How long the exit of the process waits for coroutines that do not heed their cancellation."""
+
+_EXITING = "the process is exiting, and nothing serves blocking calls of other threads any more"
 
 
 class _Handover(Generic[T]):
     """A coroutine on its way to the portal, and how it ended on its way back."""
 
-    __slots__ = ("_coroutine", "_done", "_task", "ended", "is_cancelled")
+    __slots__ = ("_coroutine", "_done", "_has_begun", "_loop", "ended", "task")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._loop = loop
         self._coroutine = coroutine
         self._done = threading.Lock()
         self._done.acquire()
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._has_begun = False
         self.ended: Ended[T] | None = None
-        self.is_cancelled = False
+
+    # On the portal's loop.
 
     def start(self) -> None:
-        """On the portal's loop."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
-        if self.is_cancelled:
-            self._task.cancel()
+        """Begin, unless that was done or has become pointless."""
+        if self.task is None and self.ended is None:
+            self.task = self._loop.create_task(self._run())
 
     def cancel(self) -> None:
-        """On the portal's loop."""
-        self.is_cancelled = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def wait(self) -> None:
-        """In the calling thread; an interrupt may strike here."""
-        self._done.acquire()
-        self._done.release()
-
-    def give_up(self, error: BaseException) -> None:
-        """The loop is gone, and will never run it."""
-        self._coroutine.close()
-        self.ended = Raised(error)
-        self._done.release()
+        """Have the coroutine cancelled, once."""
+        if self.task is None:
+            self.give_up(asyncio.CancelledError())
+        elif self._has_begun:
+            self.task.cancel()
+        else:
+            # A task that is cancelled before its first step never takes it, and tells nobody.
+            self._loop.call_soon(self.cancel)
 
     async def _run(self) -> None:
-        self.ended = await value_of_awaited(self._coroutine)
-        self._done.release()
+        self._has_begun = True
+        self._end(await value_of_awaited(self._coroutine))
+
+    # In any thread.
+
+    def wait(self) -> None:
+        """Return once it has ended; an interrupt may strike here, and waiting again is allowed."""
+        while self.ended is None:
+            self._done.acquire()
+
+    def take(self) -> Ended[T]:
+        """How it ended, after the wait. The frames in an error's traceback hold no more of it."""
+        ended, self.ended = self.ended, None
+        assert ended is not None
+        return ended
+
+    def give_up(self, error: BaseException) -> None:
+        """It never ran, and never will."""
+        if self.ended is None:
+            if self.task is None:
+                self._coroutine.close()
+            self._end(Raised(error))
+
+    def _end(self, ended: Ended[T]) -> None:
+        self.ended = ended
+        with contextlib.suppress(RuntimeError):  # it was given up in this very moment
+            self._done.release()
 
 
 class Portal:
@@ -70,66 +94,132 @@ class Portal:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="deferrable-portal", daemon=True)
+        self._handovers: set[_Handover[Any]] = set()
+        self._is_stopping = False
         self._thread.start()
+        self.thread_id = self._thread.ident
 
-    @property
-    def thread_id(self) -> int | None:
-        return self._thread.ident
-
-    def run(self, coroutine: Coroutine[Any, Any, T], *, must_finish: bool = False) -> T:
+    def run(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        undo: Callable[[T], Coroutine[Any, Any, object]] | None = None,
+    ) -> T:
         """Run a coroutine on the portal's loop and wait for it in this thread.
 
+        An interrupt (Ctrl-C, or whatever a signal handler raises) has the coroutine cancelled, and
+        is raised when that has ended.
+
         Args:
-            must_finish: an interrupt (Ctrl-C) is raised only once the coroutine has ended; else it
-                has the coroutine cancelled, and is raised when that has ended.
+            undo: makes the coroutine that takes back a result that an interrupt leaves unclaimed.
 
         Raises:
             BaseException: what the coroutine raised.
-            RuntimeError: the portal was stopped, as the process is exiting.
+            SystemExit: the process is exiting, and this is not its main thread.
         """
-        handover = _Handover(coroutine)
+        ended, interrupt = self.end_of(coroutine)
+        if interrupt is not None:
+            if undo is not None and isinstance(ended, Returned):
+                self.end_of(undo(ended.value), is_cancelled_by_interrupt=False)
+            raise interrupt
         try:
-            self._loop.call_soon_threadsafe(handover.start)
-        except RuntimeError as error:
-            handover.give_up(error)
-            raise
+            return unwrap(ended)
+        finally:
+            del ended  # an error's traceback holds this frame
+
+    def end_of(
+        self, coroutine: Coroutine[Any, Any, T], *, is_cancelled_by_interrupt: bool = True
+    ) -> tuple[Ended[T], BaseException | None]:
+        """Run a coroutine to its end, also when an interrupt strikes the wait.
+
+        A second interrupt is raised at once and leaves the coroutine to itself.
+
+        Returns:
+            how the coroutine ended, and the interrupt, which is for the caller to raise.
+        """
+        handover = _Handover(self._loop, coroutine)
+        self._handovers.add(handover)
+        interrupt = None
         try:
+            self._hand_over(handover, handover.start)
             handover.wait()
-        except BaseException:
-            if not must_finish:
-                self._loop.call_soon_threadsafe(handover.cancel)
+        except BaseException as error:
+            interrupt = error
+            # Whether it was started before the interrupt is not known; starting twice is harmless.
+            then = handover.cancel if is_cancelled_by_interrupt else handover.start
+            self._hand_over(handover, then)
             handover.wait()
-            raise
-        assert handover.ended is not None
-        return unwrap(handover.ended)
+        finally:
+            self._handovers.discard(handover)
+        ended = handover.take()
+        if self._is_stopping and _is_cancelled(ended):
+            return Raised(SystemExit(_EXITING)), interrupt
+        return ended, interrupt
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call something short on the portal's loop, without waiting for it."""
-        self._loop.call_soon_threadsafe(callback)
+        with contextlib.suppress(RuntimeError):  # it was stopped
+            self._loop.call_soon_threadsafe(callback)
 
     def stop(self) -> None:
         """Cancel what still runs, close what the loop has open, and end the thread."""
-        with contextlib.suppress(RuntimeError):  # it was stopped before
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._is_stopping = True
+        self.call_soon(self._loop.stop)
+        self._thread.join(_STOP_SECONDS)
+
+    def _hand_over(self, handover: _Handover[T], step: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(step)
+        except RuntimeError:
+            handover.give_up(SystemExit(_EXITING))
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            with contextlib.suppress(Exception):
-                _finish(self._loop)
-            self._loop.close()
+        while not self._is_stopping:
+            # A task of the user's own that raises SystemExit or KeyboardInterrupt makes asyncio
+            # leave the loop; whoever awaits the task sees it. The portal goes on.
+            value_of(self._loop.run_forever)
+        value_of(_finish, self._loop, list(self._handovers))
+        self._loop.close()
+        for handover in list(self._handovers):
+            handover.give_up(SystemExit(_EXITING))
 
 
-def _finish(loop: asyncio.AbstractEventLoop) -> None:
-    while tasks := asyncio.all_tasks(loop):
+def _is_cancelled(ended: Ended[Any]) -> bool:
+    return isinstance(ended, Raised) and isinstance(ended.error, asyncio.CancelledError)
+
+
+def _finish(loop: asyncio.AbstractEventLoop, handovers: Iterable[_Handover[Any]]) -> None:
+    loop.run_until_complete(asyncio.sleep(0))  # what was handed over takes its first step
+    # The callers' coroutines come first: each cancels what it has started itself, and a job that
+    # was cancelled twice could not await its cleanup.
+    tasks = {handover.task for handover in handovers if handover.task is not None}
+    while tasks := (tasks & asyncio.all_tasks(loop)) or asyncio.all_tasks(loop):
         for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(asyncio.wait(tasks))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
+
+
+class _ExitPortal(Portal):
+    """Serves what is called while the process exits, when no thread can be started any more.
+
+    Only the thread that runs the at-exit handlers is served, by a loop of its own for each call.
+    """
+
+    def __init__(self) -> None:
+        self.thread_id = None
+
+    def end_of(
+        self, coroutine: Coroutine[Any, Any, T], *, is_cancelled_by_interrupt: bool = True
+    ) -> tuple[Ended[T], BaseException | None]:
+        if threading.current_thread() is not threading.main_thread():
+            coroutine.close()
+            return Raised(SystemExit(_EXITING)), None
+        return value_of(asyncio.run, coroutine), None
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Nothing runs beside a call any more."""
 
 
 class _OnePerProcess:
@@ -137,12 +227,13 @@ class _OnePerProcess:
         self._lock = threading.Lock()
         self._portal: Portal | None = None
         on_fork(self._start_anew)
-        atexit.register(self._stop)
 
     def get(self) -> Portal:
         running = self._portal
         if running is not None:
             return running
+        if not threading.main_thread().is_alive():
+            return _ExitPortal()
         with self._lock:
             if self._portal is None:
                 self._portal = Portal()
@@ -152,13 +243,14 @@ class _OnePerProcess:
         running = self._portal
         return running is not None and running.thread_id == threading.get_ident()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         running, self._portal = self._portal, None
         if running is not None:
             running.stop()
 
     def _start_anew(self) -> None:
-        set_aside(self._portal)
+        if self._portal is not None:
+            set_aside(self._portal)
         self._portal = None
         self._lock = threading.Lock()
 
@@ -174,3 +266,8 @@ def portal() -> Portal:
 def is_portal_thread() -> bool:
     """Whether the calling thread is the portal's own."""
     return _process.is_here()
+
+
+def stop() -> None:
+    """End the portal, because the process exits."""
+    _process.stop()

@@ -1,9 +1,28 @@
-"""A queue for callers that cannot await. Owns nothing but the list of its verbs and flags."""
+"""A queue for callers that cannot await.
 
+Owns the list of its verbs and flags, and that an interrupted pop keeps nothing.
+"""
+
+from collections.abc import Sequence
+
+from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue as AwaitingQueue
+from deferrable.item import Item
 from deferrable.sync._facade import ClosingFacade, blocking
 
 __all__ = ["Queue"]
+
+
+async def _put_back(
+    queue: AwaitingQueue, popped: tuple[Envelope, Item] | tuple[None, None]
+) -> None:
+    """Release what was popped for a caller who was interrupted in the very moment of its coming."""
+    if popped[0] is not None:
+        await queue.release_batch([popped[0]])
+
+
+async def _put_all_back(queue: AwaitingQueue, popped: Sequence[tuple[Envelope, Item]]) -> None:
+    await queue.release_batch([envelope for envelope, _ in popped])
 
 
 class Queue(ClosingFacade[AwaitingQueue]):
@@ -12,8 +31,8 @@ class Queue(ClosingFacade[AwaitingQueue]):
     push = blocking(AwaitingQueue.push)
     push_batch = blocking(AwaitingQueue.push_batch)
     push_each = blocking(AwaitingQueue.push_each)
-    pop = blocking(AwaitingQueue.pop)
-    pop_batch = blocking(AwaitingQueue.pop_batch)
+    pop = blocking(AwaitingQueue.pop, undo=_put_back)
+    pop_batch = blocking(AwaitingQueue.pop_batch, undo=_put_all_back)
     touch = blocking(AwaitingQueue.touch)
     complete = blocking(AwaitingQueue.complete)
     complete_batch = blocking(AwaitingQueue.complete_batch)
@@ -22,7 +41,6 @@ class Queue(ClosingFacade[AwaitingQueue]):
     replace = blocking(AwaitingQueue.replace)
     flush = blocking(AwaitingQueue.flush)
     stats = blocking(AwaitingQueue.stats)
-    close = blocking(AwaitingQueue.close)
 
     def __init__(self, core: AwaitingQueue) -> None:
         super().__init__(core)

@@ -1,0 +1,81 @@
+"""Programs of their own: for what happens at exit, after a fork, and on a signal.
+
+Owns how a test starts one, talks to it, and makes sure that it ends. A program says on its standard
+output where it is; the test waits for that line instead of for a time.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).parent.parent
+DEADLINE_SECONDS = 20
+
+
+class Program:
+    """A running program; it is killed at the end of the ``with`` block if it still runs."""
+
+    def __init__(self, source: str, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *options, "-c", textwrap.dedent(source)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def wait_for(self, line: str) -> None:
+        """Return once the program has printed `line`; it must not print another before."""
+        assert self._process.stdout is not None
+        read = self._process.stdout.readline().rstrip("\n")
+        if read != line:
+            _, errors = self._process.communicate(timeout=DEADLINE_SECONDS)
+            raise AssertionError(f"expected {line!r}, got {read!r}\n{errors}")
+
+    def interrupt(self) -> None:
+        """What Ctrl-C in its terminal would do."""
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> tuple[list[str], str]:
+        """Wait for the end. The lines that it still printed, and its standard error.
+
+        Raises:
+            AssertionError: it failed.
+        """
+        output, errors = self._process.communicate(timeout=DEADLINE_SECONDS)
+        assert self._process.returncode == 0, f"{self._process.returncode}\n{output}\n{errors}"
+        return output.splitlines(), errors
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def run_program(source: str, *options: str) -> list[str]:
+    """Run a program that must succeed and leave its standard error empty; the lines it printed.
+
+    Warnings count: it is run in Python's development mode.
+    """
+    with Program(source, "-X", "dev", *options) as program:
+        lines, errors = program.end()
+    assert errors == ""
+    return lines

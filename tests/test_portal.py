@@ -1,0 +1,440 @@
+"""The portal: what its callers get back, what cannot break it, and how it ends with the process."""
+
+import asyncio
+import contextlib
+import gc
+import threading
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from processes import run_program
+
+import deferrable
+import deferrable.backend
+from deferrable import CalledFromEventLoop
+from deferrable._ended import Raised
+from deferrable.sync.portal import Portal, _Handover, is_portal_thread, portal
+
+instance = deferrable.Deferrable(
+    deferrable.backend.InMemoryBackendFactory().create_backend_for_group(None)
+)
+
+
+@instance.deferrable
+def job(number: int = 0) -> int:
+    return number
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue() -> Iterator[None]:
+    yield
+    instance.backend.queue.flush()
+
+
+@pytest.fixture
+def own_portal() -> Iterator[Portal]:
+    """One that the test may stop."""
+    made = Portal()
+    yield made
+    made.stop()
+
+
+async def answer(value: Any) -> Any:
+    return value
+
+
+async def fail(error: BaseException) -> None:
+    raise error
+
+
+# What callers get back.
+
+
+def test_result_comes_back_to_the_caller() -> None:
+    assert portal().run(answer(7)) == 7
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("broken"),
+        asyncio.CancelledError("its own"),
+        KeyboardInterrupt("its own"),
+        SystemExit(3),
+        GeneratorExit(),
+        ExceptionGroup("several", [ValueError("one")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_coroutine_raises_reaches_the_caller_and_leaves_the_portal_running(
+    error: BaseException,
+) -> None:
+    before = portal()
+
+    with pytest.raises(type(error)) as caught:
+        before.run(fail(error))
+
+    assert caught.value is error
+    assert portal() is before
+    assert portal().run(answer("still here")) == "still here"
+
+
+def test_coroutine_that_raises_stop_iteration_is_a_runtime_error_as_in_python() -> None:
+    with pytest.raises(RuntimeError, match="coroutine raised StopIteration"):
+        portal().run(fail(StopIteration("its own")))
+
+    assert portal().run(answer(1)) == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_task_that_a_coroutine_started_cannot_end_the_portal(error: BaseException) -> None:
+    async def start_and_await() -> str:
+        with pytest.raises(type(error)):
+            await asyncio.create_task(fail(error))
+        return "awaited"
+
+    assert portal().run(start_and_await()) == "awaited"
+    assert portal().run(answer(1)) == 1
+
+
+def test_each_of_many_threads_gets_its_own_answer() -> None:
+    async def slowly(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    def ask(thread: int) -> list[int]:
+        return [portal().run(slowly(thread * 1000 + call)) for call in range(50)]
+
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(ask, range(20)))
+
+    assert answers == [[thread * 1000 + call for call in range(50)] for thread in range(20)]
+
+
+def test_all_threads_share_one_portal_that_was_not_started_yet() -> None:
+    lines = run_program(
+        """
+        import threading
+        from deferrable.sync.portal import portal
+
+        barrier = threading.Barrier(20)
+        portals = []
+
+        def ask():
+            barrier.wait()
+            portals.append(portal())
+
+        threads = [threading.Thread(target=ask) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print(len(set(portals)), sum("portal" in each.name for each in threading.enumerate()))
+        """
+    )
+
+    assert lines == ["1 1"]
+
+
+def test_coroutine_sees_the_context_of_its_caller() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+    variable.set("the caller's")
+
+    async def read() -> str:
+        return variable.get()
+
+    assert portal().run(read()) == "the caller's"
+
+
+def test_caller_of_a_failing_coroutine_leaves_no_reference_cycle() -> None:
+    class Argument:
+        pass
+
+    argument = Argument()
+    reference = weakref.ref(argument)
+
+    async def fail_with(value: Argument) -> None:
+        raise ValueError("broken")
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            portal().run(fail_with(argument))
+        del argument
+        # The portal's thread lets go of its own frames once it has run the next thing.
+        portal().run(answer(1))
+        portal().run(answer(1))
+
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+# Where it would wait for itself.
+
+
+@pytest.mark.parametrize(
+    ("call", "instead"),
+    [
+        (lambda: job.later(1), r"await job\.later_async\(\.\.\.\)"),
+        (lambda: job.later_many([(1,)]), r"await job\.later_many_async\(\.\.\.\)"),
+        (instance.run_once, r"await run_once\(\) of deferrable\.aio"),
+        (lambda: instance.process(None, None), r"await process\(\.\.\.\) of deferrable\.aio"),
+        (instance.close, r"await Deferrable\.close\(\) of deferrable\.aio"),
+        (instance.backend.queue.stats, r"await Queue\.stats\(\.\.\.\) of deferrable\.aio"),
+        (instance.errors().next_item, r"await ErrorItems\.next_item\(\.\.\.\) of"),
+    ],
+    ids=["later", "later_many", "run_once", "process", "close", "stats", "errors"],
+)
+def test_blocking_call_on_the_portals_own_thread_is_refused_and_names_what_to_await(
+    call: Callable[[], object], instead: str
+) -> None:
+    async def call_it() -> None:
+        assert is_portal_thread()
+        call()
+
+    with pytest.raises(CalledFromEventLoop, match=instead) as caught:
+        portal().run(call_it())
+
+    assert isinstance(caught.value, RuntimeError)
+    assert instance.backend.queue.stats()["available"] == 0
+
+
+def test_thread_started_by_an_async_job_may_block() -> None:
+    async def from_a_thread() -> str:
+        receipt = await asyncio.to_thread(job.later, 1)
+        return receipt.status
+
+    assert portal().run(from_a_thread()) == "pushed"
+
+
+# Being given up.
+
+
+def test_coroutine_cancelled_before_its_first_step_still_ends() -> None:
+    running = portal()
+    handover = _Handover(running._loop, answer(1))
+
+    def start_and_cancel() -> None:
+        handover.start()
+        handover.cancel()
+
+    running.call_soon(start_and_cancel)
+    handover.wait()
+
+    assert handover.ended is not None
+
+
+def test_coroutine_cancelled_before_it_was_handed_over_never_begins() -> None:
+    running = portal()
+    handover = _Handover(running._loop, answer(1))
+
+    running.call_soon(handover.cancel)
+    handover.wait()
+    running.call_soon(handover.start)
+    running.run(answer(2))
+
+    assert isinstance(handover.ended, Raised)
+    assert isinstance(handover.ended.error, asyncio.CancelledError)
+
+
+# Its end.
+
+
+def test_stopping_cancels_what_runs_and_ends_the_thread(own_portal: Portal) -> None:
+    has_begun = threading.Event()
+    ends: list[str] = []
+
+    async def run_for_ever() -> None:
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ends.append("cleaned up")
+
+    def call() -> None:
+        with pytest.raises(SystemExit):
+            own_portal.run(run_for_ever())
+        ends.append("caller freed")
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    has_begun.wait()
+    own_portal.stop()
+    caller.join(5)
+
+    assert ends == ["cleaned up", "caller freed"]
+    assert own_portal.thread_id not in {thread.ident for thread in threading.enumerate()}
+
+
+def test_stopping_closes_what_async_generators_hold_open(own_portal: Portal) -> None:
+    closed: list[str] = []
+    kept: list[AsyncIterator[int]] = []
+
+    async def hold() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.append("closed")
+
+    async def open_it() -> None:
+        kept.append(hold())
+        await anext(kept[0])
+
+    own_portal.run(open_it())
+    own_portal.stop()
+
+    assert closed == ["closed"]
+
+
+def test_stopping_twice_is_harmless(own_portal: Portal) -> None:
+    own_portal.stop()
+    own_portal.stop()
+
+    with pytest.raises(SystemExit):
+        own_portal.run(answer(1))
+
+
+MEMORY = """
+import deferrable
+from deferrable.backend import InMemoryBackendFactory
+
+instance = deferrable.Deferrable(InMemoryBackendFactory().create_backend_for_group(None))
+
+@instance.deferrable(name="job")
+def job():
+    pass
+"""
+
+
+def test_process_that_exits_right_after_later_leaves_no_warnings() -> None:
+    lines = run_program(MEMORY + "print(job.later().status)")
+
+    assert lines == ["pushed"]
+
+
+def test_process_that_never_deferred_starts_no_portal_at_exit() -> None:
+    lines = run_program(
+        """
+        import atexit, sys
+        atexit.register(lambda: print("deferrable.sync.portal" in sys.modules))
+        import deferrable
+        """
+    )
+
+    assert lines == ["False"]
+
+
+def test_at_exit_handlers_may_call_later_whenever_they_were_registered() -> None:
+    lines = run_program(
+        "import atexit\n"
+        "atexit.register(lambda: print('before the import', job.later().status))\n"
+        "atexit.register(lambda: print('and again', instance.backend.queue.stats()['available']))\n"
+        + MEMORY
+        + "atexit.register(lambda: print('after the import', job.later().status))\n"
+        "job.later()\n"
+    )
+
+    assert lines == ["after the import pushed", "and again 2", "before the import pushed"]
+
+
+def test_at_exit_handler_may_make_the_first_blocking_call_of_the_process() -> None:
+    lines = run_program(
+        MEMORY + "import atexit\natexit.register(lambda: print(job.later().status))\n"
+    )
+
+    assert lines == ["pushed"]
+
+
+def test_at_exit_handler_may_run_a_job() -> None:
+    lines = run_program(
+        "import atexit\natexit.register(lambda: print(instance.run_once().status))\n"
+        + MEMORY
+        + "job.later()\n"
+    )
+
+    assert lines == ["completed"]
+
+
+CONSUMER = """
+import atexit, sys, threading
+if "join" in sys.argv:
+    atexit.register(lambda: (consumer.join(10), print("joined", not consumer.is_alive())))
+
+import asyncio
+import deferrable
+from deferrable.backend import InMemoryBackendFactory
+
+instance = deferrable.Deferrable(InMemoryBackendFactory(60).create_backend_for_group(None))
+is_running = threading.Event()
+
+@instance.deferrable(name="job")
+async def job():
+    is_running.set()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        print("cleaned up")
+
+def consume():
+    while True:
+        instance.run_once()
+
+consumer = threading.Thread(target=consume, daemon=True)
+"""
+
+
+def test_daemon_thread_that_waits_for_an_item_ends_silently_with_the_process() -> None:
+    lines = run_program(CONSUMER + "consumer.start()\ninstance.backend.queue.stats()\n")
+
+    assert lines == []
+
+
+def test_at_exit_handler_may_join_a_daemon_thread_that_waits_for_an_item() -> None:
+    lines = run_program(
+        "import sys; sys.argv.append('join')\n"
+        + CONSUMER
+        + "consumer.start()\ninstance.backend.queue.stats()\n"
+    )
+
+    assert lines == ["joined True"]
+
+
+def test_async_job_of_a_daemon_thread_cleans_up_when_the_process_exits() -> None:
+    lines = run_program(CONSUMER + "consumer.start()\njob.later()\nis_running.wait()\n")
+
+    assert lines == ["cleaned up"]
+
+
+def test_job_that_does_not_heed_its_cancellation_does_not_keep_the_process() -> None:
+    lines = run_program(
+        CONSUMER
+        + """
+from deferrable.sync import portal
+portal._STOP_SECONDS = 0.1
+
+@instance.deferrable(name="stubborn")
+async def stubborn():
+    is_running.set()
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+consumer.start()
+stubborn.later()
+is_running.wait()
+print("exiting")
+"""
+    )
+
+    assert lines == ["exiting"]
