@@ -5,6 +5,7 @@ a callable is resolved exactly once for each ``later``, by whoever calls `resolv
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -74,6 +75,9 @@ class JobOptions:
     use_exponential_backoff: bool = True
     timeout_seconds: float | None = None
     backoff_jitter: bool = False
+
+
+_NAMES = frozenset(JobOptions.__annotations__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +169,16 @@ def change(options: JobOptions, changes: OptionChanges) -> JobOptions:
         InvalidOptions: error classes are no such thing.
     """
     given: dict[str, Any] = dict(changes)
+    unknown = sorted(given.keys() - _NAMES)
+    if unknown:
+        raise TypeError(
+            f"there is no option {unknown[0]!r}; options are {', '.join(sorted(_NAMES))}"
+        )
     if "error_classes" in given:
         given["error_classes"] = error_class_tuple("error_classes", given["error_classes"])
     if given.get("run_at") is not None:
         given.setdefault("delay_seconds", 0)
-    elif given.get("delay_seconds"):
+    elif "delay_seconds" in given:
         given.setdefault("run_at", None)
     return replace(options, **given)
 
@@ -209,7 +218,7 @@ def _check_seconds(name: str, value: Seconds) -> None:
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidOptions(f"{name} is a number of seconds, got {value!r:.200}")
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= sys.float_info.max:
         raise InvalidOptions(f"{name} is a number of seconds from 0 on, got {value!r}")
 
 

@@ -1,0 +1,225 @@
+"""Options: what is refused at decoration, what at ``later``, and in which words."""
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from deferrable.aio import Deferrable, InMemoryDebounceStore
+from deferrable.aio.backend import InMemoryBackendFactory
+from deferrable.errors import DeferrableError, InvalidOptions
+from deferrable.options import JobOptions, change, check, error_class_tuple, resolve
+
+NOW = 1_000_000.0
+
+
+def give_five() -> float:
+    return 5
+
+
+def instance(**options: Any) -> Deferrable:
+    return Deferrable(InMemoryBackendFactory().create_backend_for_group(None), **options)
+
+
+def function(*args: object) -> None:
+    """A function to decorate."""
+
+
+@pytest.mark.parametrize("option", ["delay_seconds", "debounce_seconds", "ttl_seconds"])
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, -math.inf, "5", True, None, [], 10**400])
+def test_seconds_out_of_range_are_refused_at_decoration(option: str, value: Any) -> None:
+    options = JobOptions(**{option: value})
+
+    with pytest.raises(InvalidOptions, match=option) as caught:
+        check(options, can_debounce=True)
+
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, DeferrableError)
+
+
+@pytest.mark.parametrize("option", ["delay_seconds", "debounce_seconds", "ttl_seconds"])
+@pytest.mark.parametrize("value", [-1, math.nan, "5", True, None])
+def test_seconds_out_of_range_of_a_callable_are_refused_at_later(option: str, value: Any) -> None:
+    options = JobOptions(**{option: lambda: value})
+    check(options, can_debounce=True)
+
+    with pytest.raises(InvalidOptions, match=option):
+        resolve(options, NOW)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 2.0, "3"])
+def test_attempts_are_a_whole_number_from_one_on(value: Any) -> None:
+    with pytest.raises(InvalidOptions, match="max_attempts"):
+        check(JobOptions(max_attempts=value), can_debounce=False)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, "1", True])
+def test_a_time_limit_is_over_zero(value: Any) -> None:
+    with pytest.raises(InvalidOptions, match="timeout_seconds"):
+        check(JobOptions(timeout_seconds=value), can_debounce=False)
+
+
+@pytest.mark.parametrize("seconds", [5, give_five])
+def test_debounce_needs_a_place_to_keep_windows(seconds: Any) -> None:
+    with pytest.raises(InvalidOptions, match="redis_client"):
+        instance().deferrable(debounce_seconds=seconds)
+
+
+@pytest.mark.parametrize("delay", [1, give_five])
+@pytest.mark.parametrize("debounce", [1, give_five])
+def test_delay_and_debounce_exclude_each_other_where_a_callable_counts_as_set(
+    delay: Any, debounce: Any
+) -> None:
+    with pytest.raises(InvalidOptions, match="delayed and debounced"):
+        instance(debounce_store=InMemoryDebounceStore()).deferrable(
+            delay_seconds=delay, debounce_seconds=debounce
+        )
+
+
+@pytest.mark.parametrize("option", ["debounce_always_delay", "debounce_key"])
+def test_an_option_to_debounce_needs_debounce(option: str) -> None:
+    with pytest.raises(InvalidOptions, match=option):
+        instance(debounce_store=InMemoryDebounceStore()).deferrable(**{option: function})
+
+
+def test_a_moment_to_run_and_a_delay_exclude_each_other() -> None:
+    with pytest.raises(InvalidOptions, match="run_at"):
+        check(JobOptions(delay_seconds=1, run_at=NOW), can_debounce=False)
+
+
+def test_a_moment_to_run_and_debounce_exclude_each_other() -> None:
+    with pytest.raises(InvalidOptions, match="run_at"):
+        check(JobOptions(debounce_seconds=1, run_at=NOW), can_debounce=True)
+
+
+@pytest.mark.parametrize("value", ["tomorrow", math.nan, math.inf, True])
+def test_a_moment_to_run_is_a_datetime_or_epoch_seconds(value: Any) -> None:
+    with pytest.raises(InvalidOptions, match="run_at"):
+        check(JobOptions(run_at=value), can_debounce=False)
+
+
+@pytest.mark.parametrize("classes", [ValueError, Exception, int])
+def test_a_bare_class_as_error_classes_is_refused_with_what_to_write(classes: type) -> None:
+    with pytest.raises(InvalidOptions, match=rf"write error_classes=\[{classes.__name__}\]"):
+        instance().deferrable(error_classes=classes)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("classes", [5, [5], ["ValueError"], [int], [ValueError()], ValueError()])
+def test_error_classes_that_are_no_exception_classes_are_refused(classes: Any) -> None:
+    with pytest.raises(InvalidOptions, match="error_classes"):
+        instance().deferrable(error_classes=classes)
+
+
+@pytest.mark.parametrize("value", [ValueError, 5, [int]])
+def test_default_error_classes_are_checked_like_a_jobs(value: Any) -> None:
+    with pytest.raises(InvalidOptions, match="default_error_classes"):
+        instance(default_error_classes=value)
+    with pytest.raises(InvalidOptions, match="default_error_classes"):
+        instance().default_error_classes = value
+
+
+@pytest.mark.parametrize("value", [0, None, "2"])
+def test_default_max_attempts_are_checked_like_a_jobs(value: Any) -> None:
+    with pytest.raises(InvalidOptions, match="default_max_attempts"):
+        instance(default_max_attempts=value)
+
+
+def test_an_iterable_of_error_classes_is_read_once() -> None:
+    classes = error_class_tuple("error_classes", (each for each in (KeyError, ValueError)))
+
+    assert classes == (KeyError, ValueError)
+
+
+@pytest.mark.parametrize("option", ["delay_secconds", "retries", "run_at", "args"])
+def test_an_unknown_option_is_refused_at_decoration(option: str) -> None:
+    with pytest.raises(TypeError, match=option):
+        instance().deferrable(**{option: 1})
+
+
+@pytest.mark.parametrize("option", ["delay_secconds", "name", "args"])
+def test_an_unknown_option_of_one_call_is_refused_and_the_known_ones_named(option: str) -> None:
+    job = instance().deferrable(function)
+
+    with pytest.raises(TypeError, match=f"no option '{option}'.*delay_seconds"):
+        job.options(**{option: 1})
+
+
+def test_an_unknown_serializer_is_refused() -> None:
+    with pytest.raises(InvalidOptions, match="serializer"):
+        instance(serializer="yaml")
+
+
+def test_a_name_cannot_travel_in_a_classic_item() -> None:
+    with pytest.raises(InvalidOptions, match="name="):
+        instance(serializer="classic").deferrable(name="mine")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"delay_seconds": 11}, {"debounce_seconds": 11}, {"delay_seconds": lambda: 11}],
+)
+def test_a_delay_or_window_longer_than_the_ttl_is_refused_at_later(options: Any) -> None:
+    with pytest.raises(InvalidOptions, match="ttl_seconds=10"):
+        resolve(JobOptions(ttl_seconds=10, **options), NOW)
+
+
+@pytest.mark.parametrize("option", ["delay_seconds", "debounce_seconds"])
+def test_a_delay_or_window_as_long_as_the_ttl_is_allowed(option: str) -> None:
+    resolved = resolve(JobOptions(ttl_seconds=10, **{option: 10}), NOW)
+
+    assert getattr(resolved, option) == 10
+
+
+def test_each_callable_is_called_exactly_once() -> None:
+    calls: list[str] = []
+
+    def seconds(name: str) -> Callable[[], float]:
+        def give() -> float:
+            calls.append(name)
+            return 5
+
+        return give
+
+    resolve(JobOptions(delay_seconds=seconds("delay"), ttl_seconds=seconds("ttl")), NOW)
+    resolve(JobOptions(debounce_seconds=seconds("debounce")), NOW)
+
+    assert calls == ["delay", "ttl", "debounce"]
+
+
+@pytest.mark.parametrize(
+    "run_at",
+    [
+        NOW + 60,
+        datetime.fromtimestamp(NOW + 60, UTC),
+        datetime.fromtimestamp(NOW + 60, timezone(timedelta(hours=-7))),
+        datetime.fromtimestamp(NOW + 60),  # noqa: DTZ006 # no zone is local time
+    ],
+)
+def test_a_moment_to_run_is_a_delay_until_then(run_at: Any) -> None:
+    assert resolve(JobOptions(run_at=run_at), NOW).delay_seconds == 60
+
+
+def test_a_moment_of_the_past_is_now() -> None:
+    assert resolve(JobOptions(run_at=NOW - 60), NOW).delay_seconds == 0
+
+
+def test_a_moment_after_the_ttl_is_refused() -> None:
+    with pytest.raises(InvalidOptions, match="ttl_seconds"):
+        resolve(JobOptions(run_at=NOW + 60, ttl_seconds=59), NOW)
+
+
+def test_a_new_moment_replaces_an_old_delay_and_a_new_delay_an_old_moment() -> None:
+    delayed, dated = JobOptions(delay_seconds=5), JobOptions(run_at=NOW)
+
+    assert change(delayed, {"run_at": NOW}) == JobOptions(run_at=NOW)
+    assert change(dated, {"delay_seconds": 5}) == JobOptions(delay_seconds=5)
+    assert change(dated, {"delay_seconds": 0}) == JobOptions()
+
+
+def test_what_contradicts_the_jobs_own_options_is_refused_for_one_call_too() -> None:
+    job = instance(debounce_store=InMemoryDebounceStore()).deferrable(debounce_seconds=5)(function)
+
+    with pytest.raises(InvalidOptions, match="delayed and debounced"):
+        job.options(delay_seconds=1)
