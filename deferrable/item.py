@@ -27,12 +27,14 @@ def queue_name(group: str | None) -> str:
 
 def copy_item(item: Item) -> Item:
     """A copy of `item` that shares no dict and no list with it."""
-    return {key: _copy(value) for key, value in item.items()}
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_copy(member) for member in value]
-    return value
+    # Without recursion: what a broker holds may be nested deeper than the stack is.
+    copy = dict(item)
+    to_copy: list[Any] = [copy]
+    while to_copy:
+        container = to_copy.pop()
+        members = container.items() if isinstance(container, dict) else enumerate(container)
+        for place, member in list(members):
+            if isinstance(member, dict | list):
+                container[place] = member.copy()
+                to_copy.append(container[place])
+    return copy

@@ -99,10 +99,11 @@ def after_error(
     if asked is None and not is_retriable:
         return bury(item, error, now, hostname)
     counts = asked is None or asked.count
-    attempts = read_count(item, "attempts", 0) + (1 if counts else 0)
+    finished = read_count(item, "attempts", 0) + 1
+    attempts = finished if counts else finished - 1
     if counts and attempts >= read_count(item, "max_attempts", 1):
         return bury(item, _cause_of(error), now, hostname)
-    seconds = _retry_seconds(item, asked, attempts, draw) if max_delay_seconds > 0 else 0.0
+    seconds = _retry_seconds(item, asked, finished, draw) if max_delay_seconds > 0 else 0.0
     expiry = expiry_time(item)
     if expiry is not None and now + seconds > expiry:
         return bury(item, _cause_of(error), now, hostname)
@@ -154,13 +155,13 @@ def error_record(error: BaseException, now: float, hostname: str) -> dict[str, A
 
 
 def _retry_seconds(
-    item: Item, asked: RetryAsked | None, attempts: int, draw: Callable[[], float]
+    item: Item, asked: RetryAsked | None, finished: int, draw: Callable[[], float]
 ) -> float:
     if asked is not None and asked.after_seconds is not None:
         return asked.after_seconds
     if not item.get("use_exponential_backoff"):
         return 0.0
-    return backoff_seconds(attempts, draw() if item.get("backoff_jitter") else None)
+    return backoff_seconds(finished, draw() if item.get("backoff_jitter") else None)
 
 
 def _cause_of(error: BaseException) -> BaseException:
@@ -172,14 +173,18 @@ def _cause_of(error: BaseException) -> BaseException:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:
         return f"<the text of this error cannot be had: {type(second).__name__}>"
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception as second:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:
         return f"<the traceback of this error cannot be had: {type(second).__name__}>"
 
 

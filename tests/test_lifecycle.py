@@ -1,0 +1,337 @@
+"""What becomes of an item: decided without I/O."""
+
+import json
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deferrable.errors import UnreadableItem
+from deferrable.item import Item, copy_item
+from deferrable.lifecycle import (
+    Bury,
+    Hop,
+    Retry,
+    Verdict,
+    after_error,
+    before_run,
+    bury,
+    error_record,
+    requeued,
+)
+from deferrable.retry import Retry as RetryAsked
+
+NOW = 1_000_000.0
+
+
+def draw_half() -> float:
+    return 0.5
+
+
+def decide(
+    item: Item,
+    error: BaseException | None = None,
+    *,
+    is_retriable: bool = True,
+    max_delay_seconds: float = 1e9,
+) -> Verdict:
+    return after_error(
+        item,
+        ValueError("no") if error is None else error,
+        is_retriable=is_retriable,
+        now=NOW,
+        draw=draw_half,
+        max_delay_seconds=max_delay_seconds,
+        hostname="here",
+    )
+
+
+def item_with(**fields: Any) -> Item:
+    return {"id": "1", "attempts": 0, "max_attempts": 5, "use_exponential_backoff": True, **fields}
+
+
+def test_an_item_that_is_due_is_run() -> None:
+    assert before_run({"due_time": NOW}, NOW, 900) is None
+    assert before_run({}, NOW, 900) is None
+
+
+def test_an_item_that_is_not_due_is_sent_on_for_the_rest() -> None:
+    item = {"id": "1", "due_time": NOW + 60}
+
+    hop = before_run(item, NOW, 900)
+
+    assert hop == Hop({"id": "1", "due_time": NOW + 60, "delay": 60})
+    assert item == {"id": "1", "due_time": NOW + 60}
+
+
+def test_an_item_that_is_due_long_after_goes_as_far_as_the_broker_takes_it() -> None:
+    hop = before_run({"due_time": NOW + 2000}, NOW, 900)
+
+    assert hop == Hop({"due_time": NOW + 2000, "delay": 900})
+
+
+def test_a_retry_counts_the_attempt_and_waits_for_its_backoff() -> None:
+    verdict = decide(item_with(attempts=2))
+
+    assert isinstance(verdict, Retry)
+    assert verdict.seconds == 10
+    assert verdict.item["attempts"] == 3
+    assert verdict.item["delay"] == 10
+    assert verdict.item["due_time"] == NOW + 10
+    assert verdict.item["last_push_time"] == NOW + 10
+
+
+def test_a_retry_without_backoff_has_no_delay_at_all() -> None:
+    verdict = decide(item_with(use_exponential_backoff=False, delay=5, due_time=NOW - 1))
+
+    assert isinstance(verdict, Retry)
+    assert verdict.seconds == 0
+    assert not {"delay", "due_time"} & verdict.item.keys()
+    assert verdict.item["last_push_time"] == NOW
+
+
+def test_a_retry_with_jitter_draws_between_half_and_all_of_the_backoff() -> None:
+    verdict = decide(item_with(backoff_jitter=True))
+
+    assert isinstance(verdict, Retry)
+    assert verdict.seconds == 3
+
+
+def test_a_retry_on_a_queue_that_cannot_delay_is_available_at_once() -> None:
+    verdict = decide(item_with(), max_delay_seconds=0)
+
+    assert isinstance(verdict, Retry)
+    assert "delay" not in verdict.item
+
+
+def test_a_backoff_over_the_brokers_maximum_keeps_its_due_time() -> None:
+    verdict = decide(item_with(attempts=8, max_attempts=20), max_delay_seconds=60)
+
+    assert isinstance(verdict, Retry)
+    assert verdict.item["delay"] == 60
+    assert verdict.item["due_time"] == NOW + 514
+
+
+@given(st.integers(min_value=1, max_value=50))
+def test_max_attempts_is_the_total_number_of_executions(max_attempts: int) -> None:
+    item, executions = item_with(max_attempts=max_attempts), 1
+
+    while isinstance(verdict := decide(item), Retry):
+        item, executions = verdict.item, executions + 1
+
+    assert executions == max_attempts
+    assert verdict.item["attempts"] == max_attempts - 1  # those of its last execution
+
+
+def test_an_error_of_another_class_is_buried_at_once() -> None:
+    verdict = decide(item_with(), is_retriable=False)
+
+    assert isinstance(verdict, Bury)
+    assert verdict.item["error"]["error_type"] == "ValueError"
+    assert verdict.item["attempts"] == 0
+
+
+def test_an_item_without_a_maximum_is_not_retried() -> None:
+    assert isinstance(decide({"id": "1"}), Bury)
+
+
+def test_an_asked_retry_needs_no_error_class() -> None:
+    verdict = decide(item_with(), RetryAsked(after_seconds=7), is_retriable=False)
+
+    assert isinstance(verdict, Retry)
+    assert (verdict.seconds, verdict.item["attempts"]) == (7, 1)
+
+
+def test_an_asked_retry_after_zero_seconds_is_available_at_once() -> None:
+    verdict = decide(item_with(), RetryAsked(after_seconds=0))
+
+    assert isinstance(verdict, Retry)
+    assert "delay" not in verdict.item
+
+
+def test_an_asked_retry_without_seconds_waits_for_the_backoff() -> None:
+    verdict = decide(item_with(attempts=1), RetryAsked())
+
+    assert isinstance(verdict, Retry)
+    assert verdict.seconds == 6
+
+
+def test_an_uncounted_retry_leaves_the_attempts_and_waits_like_a_counted_one() -> None:
+    verdict = decide(item_with(), RetryAsked(count=False))
+
+    assert isinstance(verdict, Retry)
+    assert (verdict.seconds, verdict.item["attempts"]) == (4, 0)
+
+
+def test_an_uncounted_retry_never_runs_out_of_attempts() -> None:
+    verdict = decide(item_with(attempts=4, max_attempts=5), RetryAsked(count=False))
+
+    assert isinstance(verdict, Retry)
+
+
+def test_an_asked_retry_out_of_attempts_records_its_cause() -> None:
+    asked = RetryAsked()
+    asked.__cause__ = KeyError("the cause")
+
+    verdict = decide(item_with(max_attempts=1), asked)
+
+    assert isinstance(verdict, Bury)
+    assert verdict.item["error"]["error_type"] == "KeyError"
+
+
+def test_an_asked_retry_out_of_attempts_records_itself_if_it_has_no_cause() -> None:
+    verdict = decide(item_with(max_attempts=1), RetryAsked(after_seconds=3))
+
+    assert isinstance(verdict, Bury)
+    assert verdict.item["error"]["error_type"] == "Retry"
+    assert "3 s" in verdict.item["error"]["error_text"]
+
+
+@pytest.mark.parametrize("after_seconds", [-1, float("nan"), float("inf")])
+def test_a_retry_after_no_possible_time_is_refused(after_seconds: float) -> None:
+    with pytest.raises(ValueError, match="after_seconds"):
+        RetryAsked(after_seconds=after_seconds)
+
+
+def test_a_retry_that_could_not_start_before_the_ttl_ends_is_buried_with_its_error() -> None:
+    item = item_with(ttl_seconds=10, item_queued_timestamp=NOW - 6.5)
+
+    verdict = decide(item)
+
+    assert isinstance(verdict, Bury)
+    assert verdict.item["error"]["error_text"] == "no"
+
+
+def test_a_retry_that_could_start_at_the_end_of_the_ttl_is_scheduled() -> None:
+    verdict = decide(item_with(ttl_seconds=10, item_queued_timestamp=NOW - 6))
+
+    assert isinstance(verdict, Retry)
+    assert verdict.item["item_queued_timestamp"] == NOW - 6
+
+
+@pytest.mark.parametrize("field", ["attempts", "max_attempts", "ttl_seconds"])
+def test_fields_of_the_wrong_kind_are_unreadable_and_named(field: str) -> None:
+    item = item_with(item_queued_timestamp=NOW, **{"ttl_seconds": 1, field: "many"})
+
+    with pytest.raises(UnreadableItem, match=field):
+        decide(item)
+
+
+def test_no_decision_changes_the_item_and_every_one_keeps_unknown_fields() -> None:
+    item = item_with(metadata={"a": ["x"]}, unknown={"deep": [1, {"two": 2}]})
+    before = json.dumps(item)
+
+    copies = [
+        decide(item).item,
+        decide(item, is_retriable=False).item,
+        requeued(item, NOW),
+    ]
+    for copy in copies:
+        copy["unknown"]["deep"][1]["two"] = "changed"
+
+    assert json.dumps(item) == before
+
+
+def test_a_buried_item_is_not_delayed() -> None:
+    buried = bury(item_with(delay=5, due_time=NOW), ValueError(), NOW, "here").item
+
+    assert not {"delay", "due_time"} & buried.keys()
+    assert buried["last_push_time"] == NOW
+
+
+def test_a_requeued_item_begins_anew_under_its_id() -> None:
+    item = item_with(attempts=4, ttl_seconds=5, item_queued_timestamp=1, delay=0, error={"a": 1})
+
+    again = requeued(item, NOW)
+
+    assert again == item_with(
+        attempts=0, ttl_seconds=5, item_queued_timestamp=NOW, last_push_time=NOW
+    )
+
+
+def test_an_error_record_tells_what_the_old_library_told() -> None:
+    try:
+        raise ValueError("wrong")
+    except ValueError as error:
+        record = error_record(error, NOW, "here")
+
+    assert set(record) == {"error_type", "error_text", "traceback", "hostname", "ts", "id"}
+    assert record["error_type"] == "ValueError"
+    assert record["error_text"] == "wrong"
+    assert 'raise ValueError("wrong")' in record["traceback"]
+    assert (record["hostname"], record["ts"]) == ("here", NOW)
+
+
+class _Unspeakable(Exception):
+    def __init__(self, second: BaseException) -> None:
+        self.second = second
+
+    def __str__(self) -> NoReturn:
+        raise self.second
+
+    def __eq__(self, other: object) -> NoReturn:
+        raise self.second
+
+    def __hash__(self) -> NoReturn:
+        raise self.second
+
+
+@pytest.mark.parametrize("second", [ValueError(), SystemExit(), StopIteration(), RecursionError()])
+def test_an_error_without_a_text_is_recorded_all_the_same(second: BaseException) -> None:
+    record = error_record(_Unspeakable(second), NOW, "here")
+
+    assert record["error_type"] == "_Unspeakable"
+    assert type(second).__name__ in record["error_text"]
+    assert "_Unspeakable" in record["traceback"]
+
+
+@given(st.text(alphabet=st.characters(categories=["Cs", "L", "Cc"])))
+def test_every_text_of_an_error_can_be_encoded(text: str) -> None:
+    record = error_record(ValueError(text), NOW, "here")
+
+    json.dumps(record, ensure_ascii=False).encode()
+
+
+def test_a_text_that_cannot_be_encoded_is_replaced_character_by_character() -> None:
+    record = error_record(ValueError("a\ud800b\udfffc"), NOW, "here")
+
+    assert record["error_text"] == "a?b?c"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=4))
+def test_a_copy_of_an_item_is_equal_and_shares_no_container(item: Item) -> None:
+    copy = copy_item(item)
+
+    assert copy == item
+    assert not _containers(copy) & _containers(item)
+
+
+def test_an_item_may_be_nested_deeper_than_the_stack() -> None:
+    nested: list[Any] = []
+    item: Item = {"nested": nested}
+    for _ in range(100_000):
+        nested.append([])
+        nested = nested[0]
+
+    copy = copy_item(item)
+
+    depth, level = 0, copy["nested"]
+    while level:
+        depth, level = depth + 1, level[0]
+    assert depth == 100_000
+
+
+def _containers(value: Any) -> set[int]:
+    if isinstance(value, dict):
+        return {id(value)}.union(*map(_containers, value.values()))
+    if isinstance(value, list):
+        return {id(value)}.union(*map(_containers, value))
+    return set()
