@@ -1,0 +1,112 @@
+"""How the project is checked: ``nox -s tests``, or ``nox`` for all of it.
+
+Owns which tools run in which environment. It may not hold a check that a test could make; the one
+that no test can, of what is inside a built wheel, is here.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests", "wheel", "demo"]
+nox.options.reuse_venv = "yes"
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+OLDEST, NEWEST = 11, 14
+
+
+def find_pythons() -> list[str]:
+    """The versions that run here, the one that runs nox among them; pyenv's are put on PATH."""
+    pyenv = Path(os.environ.get("HOME", "/"), ".pyenv", "versions")
+    folders = [Path(sys.executable).parent, *sorted(pyenv.glob("3.*/bin"), reverse=True)]
+    os.environ["PATH"] = os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
+    return [f"3.{minor}" for minor in range(OLDEST, NEWEST + 1) if _runs(f"python3.{minor}")]
+
+
+def _runs(name: str) -> bool:
+    # A name on PATH is no proof: pyenv leaves a stub there for every version it knows of.
+    path = shutil.which(name)
+    return path is not None and subprocess.run([path, "-c", ""], check=False).returncode == 0
+
+
+def install(session: nox.Session, *groups: str, extras: str = "redis") -> None:
+    """Install the project and dependency groups, without asking for a recent pip."""
+    session.install("-q", "-e", f".[{extras}]", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+@nox.session(python=find_pythons())
+def tests(session: nox.Session) -> None:
+    """Run the tests, under every Python that is here."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, with both checkers."""
+    install(session, "types", extras="all")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show what the library does."""
+    session.install("-q", ".")
+    session.run("python", "examples/demo.py")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build, look inside, and run the demo from the wheel alone in an empty environment."""
+    session.install("-q", "build")
+    built = Path(session.create_tmp()).resolve() / "built"
+    shutil.rmtree(built, ignore_errors=True)
+    # By way of the source distribution, so that it is seen to be whole, too.
+    session.run("python", "-m", "build", "--outdir", str(built), silent=True)
+    (path,) = built.glob("*.whl")
+    missing = files_of_package() - set(zipfile.ZipFile(path).namelist())
+    if missing:
+        session.error(f"{path.name} lacks {', '.join(sorted(missing))}")
+    empty = built / "empty"
+    session.run("python", "-m", "venv", str(empty))
+    python = str(empty / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", str(path), external=True)
+    session.chdir(built)  # So that what is imported is what was installed.
+    session.run(python, "-c", MISSING_EXTRA_IS_NAMED, external=True)
+    session.run(python, str(ROOT / "examples" / "demo.py"), external=True)
+
+
+MISSING_EXTRA_IS_NAMED = """
+from deferrable.backend import DocketsBackendFactory
+try:
+    DocketsBackendFactory("redis://localhost")
+except ImportError as error:
+    assert "deferrable[redis]" in str(error), error
+else:
+    raise AssertionError("an extra was installed that nobody asked for")
+"""
+
+
+def files_of_package() -> set[str]:
+    """What a wheel must hold: every source file, script and marker of the package."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "deferrable").rglob("*")
+        if path.suffix in {".py", ".lua", ".typed"}
+    }
