@@ -1,0 +1,213 @@
+"""The README and the pages under docs, held to what they say.
+
+Every Python block there begins with the name of its file, ``# hello.py``. Every block of console is
+a transcript: its commands are run in fresh processes, in a folder that holds the page's files, and
+must print what the page shows. A diff changes a file of its page.
+"""
+
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deferrable.aio import Deferrable
+from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.backoff import backoff_seconds
+from deferrable.events import EVENTS
+from deferrable.options import OptionChanges
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+REDIS_URL = "redis://localhost:6379/0"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    language: str
+    text: str
+
+    @property
+    def file_name(self) -> str:
+        """The file that the block is, or changes."""
+        first_line = self.text.partition("\n")[0]
+        assert re.fullmatch(r"# \w+\.py", first_line), f"{self.page}: which file is {first_line!r}?"
+        return first_line[2:]
+
+
+def blocks_of(page: str) -> list[Block]:
+    return [Block(page, *found) for found in BLOCK.findall((ROOT / page).read_text())]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+TRANSCRIPTS = [block for block in BLOCKS if block.language == "console"]
+
+
+class Folder:
+    """The files of one page, and the commands that are run among them."""
+
+    def __init__(self, path: Path, page: str, redis_url: str | None) -> None:
+        self.path = path
+        self.redis_url = redis_url
+        for block in blocks_of(page):
+            if block.language == "python":
+                (path / block.file_name).write_text(block.text)
+        (path / "sqlite_queue.py").write_text((ROOT / "tests/third_party_backend.py").read_text())
+
+    def change(self, diff: Block) -> None:
+        """Apply a diff of one file, whose lines each occur once."""
+        assert self.redis_url is not None
+        path = self.path / diff.file_name
+        lines = diff.text.splitlines()
+        for old, new in zip(marked("-", lines), marked("+", lines), strict=True):
+            text = path.read_text()
+            assert text.count(old) == 1, f"{diff.page} changes a line that is not there: {old}"
+            path.write_text(text.replace(old, new.replace(REDIS_URL, self.redis_url)))
+
+    def run(self, command: str) -> str:
+        """What a command of a transcript prints, in a fresh process."""
+        program, *args = shlex.split(command)
+        folder = ROOT if program.startswith(".venv/") else self.path
+        arguments = (
+            ["-m", "pytest", "-p", "no:cacheprovider", *args] if program == "pytest" else args
+        )
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def marked(sign: str, lines: list[str]) -> list[str]:
+    return [line[1:] for line in lines if line.startswith(sign)]
+
+
+def transcript_of(block: Block) -> list[tuple[str, str]]:
+    """The commands of a transcript, and what each is shown to print."""
+    parts = re.split(r"^\$ (.*)\n", block.text, flags=re.MULTILINE)
+    assert parts[0] == "", f"{block.page}: a transcript begins with a command"
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"(?:, \d+ deselected)? in \d+\.\d+s\b", "", text)
+
+
+@pytest.mark.parametrize(
+    "block", TRANSCRIPTS, ids=[f"{b.page}-{b.text.split(chr(10))[0][2:]}" for b in TRANSCRIPTS]
+)
+def test_what_a_page_shows_is_what_its_files_print(
+    block: Block, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    before = [each for each in BLOCKS[: BLOCKS.index(block)] if each.page == block.page]
+    diffs = [each for each in before if each.language == "diff"]
+    redis_url = request.getfixturevalue("redis_url") if diffs else None
+    folder = Folder(tmp_path, block.page, redis_url)
+    for diff in diffs:
+        folder.change(diff)
+
+    for command, shown in transcript_of(block):
+        assert without_times(folder.run(command)) == without_times(shown)
+
+
+def test_every_file_of_a_page_is_run_or_imported_by_a_transcript_there() -> None:
+    for page in PAGES:
+        blocks = blocks_of(page)
+        commands = " ".join(block.text for block in blocks if block.language == "console")
+        sources = [block for block in blocks if block.language == "python"]
+        imported = " ".join(
+            re.findall(r"^from (\w+) import", "".join(b.text for b in sources), re.M)
+        )
+        for block in sources:
+            module = block.file_name.removesuffix(".py")
+            assert block.file_name in commands or module in imported.split(), block.file_name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_to_a_file_leads_to_one(page: str) -> None:
+    folder = (ROOT / page).parent
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
+        assert "://" in target or (folder / target).exists(), target
+
+
+def test_ci_runs_the_readmes_own_commands() -> None:
+    commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
+    script = (ROOT / ".ci" / "run").read_text()
+
+    assert len(commands) == 2
+    assert commands[1] in script
+
+
+# The tables, held to the code.
+
+
+def rows_after(heading: str) -> list[list[str]]:
+    """The rows of the first table after a heading or a line, without its head."""
+    _, _, rest = README.partition(f"{heading}\n")
+    assert rest, f"the README has no {heading!r}"
+    table = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)
+    assert table is not None
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in table.group().splitlines()[2:]
+    ]
+
+
+def test_the_table_of_events_names_them_all() -> None:
+    assert {name.strip("`") for name, _ in rows_after("## Events")} == EVENTS
+
+
+def test_the_table_of_options_has_their_names_and_defaults() -> None:
+    parameters = inspect.signature(Deferrable.deferrable).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.name != "self"}
+    rows = rows_after("## Options")
+
+    assert {name.strip("`"): eval(default.strip("`")) for name, default, _ in rows} == defaults
+    assert {*defaults, "run_at"} - {"name"} == set(OptionChanges.__annotations__)
+
+
+def test_the_table_of_backoffs_is_the_formula() -> None:
+    head = re.search(r"^\| failed attempts .*\n.*\n\| seconds .*$", README, re.MULTILINE)
+    assert head is not None
+    seconds = [float(each) for each in re.findall(r"\d+", head.group().splitlines()[2])]
+
+    assert seconds == [backoff_seconds(attempts) for attempts in range(1, 11)]
+
+
+@pytest.mark.parametrize("factory", [InMemoryBackendFactory, DocketsBackendFactory])
+def test_the_table_of_backends_has_their_arguments(
+    factory: type[InMemoryBackendFactory] | type[DocketsBackendFactory],
+) -> None:
+    shown = re.search(rf"`{factory.__name__}\((.*?)\)`", README)
+    parameters = inspect.signature(factory).parameters.values()
+    positional = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    keywords = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
+
+    assert shown is not None
+    assert shown.group(1) == ", ".join(
+        each.name if each.default is each.empty else f"{each.name}={each.default}"
+        for each in positional
+    )
+    for each in keywords:
+        assert f"`{each.name}={each.default}`" in README
+
+
+def test_the_suite_in_the_readme_is_the_one_that_runs_here() -> None:
+    (shown,) = (block for block in blocks_of("README.md") if "QueueConformance" in block.text)
+    here = (ROOT / "tests" / "test_third_party_backend.py").read_text()
+
+    assert shown.text.partition("class ")[2] == here.partition("class ")[2]
