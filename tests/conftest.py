@@ -1,9 +1,27 @@
 """Fixtures that every test may ask for."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
+from redis_server import RedisServer, start_redis
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """asyncio is the one loop of this library."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of this session's own. Whoever stops or reconfigures one starts another."""
+    with start_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a Redis: $REDIS_URL, or one started for this session."""
+    named = os.environ.get("REDIS_URL")
+    return named if named else str(request.getfixturevalue("redis_server").url)

@@ -80,13 +80,13 @@ class Taken:
         raws: the entries, in the order of the queue.
         missing: ids of delayed items that were due and had no payload.
         is_more_due: more delayed items are due than one step moves.
-        next_due_seconds: until the next delayed item is due; None: there is none.
+        next_due_seconds: until the next delayed item is due; infinity: there is none.
     """
 
     raws: list[bytes]
     missing: list[bytes]
     is_more_due: bool
-    next_due_seconds: float | None
+    next_due_seconds: float
 
 
 class Commands:
@@ -155,7 +155,7 @@ class Commands:
         if reply[0] == 0:
             return None
         _, raws, missing, is_more_due, next_due = reply
-        return Taken(raws, missing, is_more_due == 1, float(next_due) if next_due else None)
+        return Taken(raws, missing, is_more_due == 1, float(next_due or math.inf))
 
     async def wait(
         self, line: BlockingLine, pop: Pop, heartbeat_seconds: float, seconds: float
@@ -262,22 +262,28 @@ class Commands:
         (ids,) = await self.link.call(("SMEMBERS", self.keys.workers))
         return [consumer_id.decode(errors="replace") for consumer_id in ids]
 
-    async def without_heartbeat(self, consumer_ids: Sequence[str]) -> list[str]:
-        """Those of `consumer_ids` that are dead."""
-        dead: list[str] = []
+    async def heartbeats(self, consumer_ids: Sequence[str]) -> dict[str, float]:
+        """In how many seconds each consumer is dead unless it is heard of; 0: it is."""
+        read = self._seconds_by_server if self._clock is None else self._seconds_by_clock
+        left: dict[str, float] = {}
         for chunk in in_chunks(consumer_ids):
-            (values,) = await self.link.call(("MGET", *map(self.keys.active, chunk)))
-            dead.extend(
-                each for each, value in zip(chunk, values, strict=True) if self._is_over(value)
-            )
-        return dead
+            left.update(zip(chunk, await read(chunk), strict=True))
+        return left
 
-    def _is_over(self, heartbeat: bytes | None) -> bool:
-        if heartbeat is None:
-            return True
-        return (
-            self._clock is not None and heartbeat != b"1" and float(heartbeat) <= float(self.now())
+    async def _seconds_by_server(self, consumer_ids: Sequence[str]) -> list[float]:
+        replies = await self.link.call(
+            *[("PTTL", self.keys.active(consumer_id)) for consumer_id in consumer_ids]
         )
+        # -2: no such key; -1: somebody has made it last for ever.
+        return [math.inf if reply == -1 else max(reply, 0) / 1000 for reply in replies]
+
+    async def _seconds_by_clock(self, consumer_ids: Sequence[str]) -> list[float]:
+        (values,) = await self.link.call(("MGET", *map(self.keys.active, consumer_ids)))
+        now = float(self.now())
+        ends = [
+            0.0 if each is None else math.inf if each == b"1" else float(each) for each in values
+        ]
+        return [max(end - now, 0.0) for end in ends]
 
     async def oldest(self, consumer_id: str, count: int) -> list[bytes]:
         """The entries that a consumer took first, the oldest one first."""

@@ -84,6 +84,11 @@ class Consumer:
         """A moment not before the end of any lease held."""
         return self._latest_time
 
+    @property
+    def earliest_time(self) -> float:
+        """A moment not after the first end of a lease held; infinity: nothing is held."""
+        return self._earliest_time
+
     def lose(self, consumer_id: str) -> None:
         """Redis no longer knows this consumer: forget what it held, and go on under a new id."""
         with self._lock:
@@ -181,10 +186,10 @@ class Consumer:
 
     def claim_expired(self, now: float) -> list[Held]:
         """What is held past its end, claimed, in no order."""
-        if now <= self._earliest_time:
+        if now < self._earliest_time:
             return []
         with self._lock:
-            expired = [each for each in self._held if each.end_time < now and not each.is_claimed]
+            expired = [each for each in self._held if each.end_time <= now and not each.is_claimed]
             for held in expired:
                 held.is_claimed = True
             self._earliest_time = min(

@@ -120,7 +120,7 @@ class Taker:
         if popped and len(popped) < count:
             await self._take(pop, count, popped)
 
-    async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> float | None:
+    async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> float:
         """Add what is there to `popped`; how long until the next delayed item is due."""
         while True:
             pop_time = self._clock.time()
@@ -128,7 +128,7 @@ class Taker:
             taken = await self._commands.take(pop, wanted, self.heartbeat_seconds())
             if taken is None:
                 self._consumer.lose(pop.consumer_id)
-                return None
+                return 0.0
             self._consumer.join(pop)
             await self._accept(pop, taken.raws, pop_time, popped)
             if taken.missing:
@@ -138,16 +138,17 @@ class Taker:
                 return taken.next_due_seconds
 
     async def _wait_for_one(
-        self, pop: Pop, wait: Wait, next_due_seconds: float | None, popped: list[Popped]
+        self, pop: Pop, wait: Wait, next_due_seconds: float, popped: list[Popped]
     ) -> None:
         # A third of the lease: the heartbeat must not end while the server may hand over an item.
         seconds = min(wait.rest_seconds(), self._lease_seconds / 3, UPKEEP_SECONDS)
-        if next_due_seconds is not None and self._injected_clock is None:
-            seconds = min(seconds, next_due_seconds)
-        if seconds <= 0:
+        event_seconds = min(next_due_seconds, self._upkeep.due_seconds())
+        if self._injected_clock is None:
+            seconds = min(seconds, event_seconds)
+        if min(seconds, event_seconds) <= 0:
             return
         async with self._commands.link.blocking(self._commands.keys.queue) as line:
-            with wait.on(line, next_due_seconds):
+            with wait.on(line, event_seconds):
                 was_lost, raw = await self._commands.wait(
                     line, pop, self.heartbeat_seconds() + seconds, seconds
                 )

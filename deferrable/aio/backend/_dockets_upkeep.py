@@ -9,6 +9,7 @@ that one is still dead; so any number of consumers may look at once.
 """
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
@@ -22,6 +23,9 @@ __all__ = ["UPKEEP_SECONDS", "Upkeep"]
 
 UPKEEP_SECONDS = 5.0
 """At least so often a consumer that pops or touches looks for the dead and for orphans."""
+
+_SOONEST_SECONDS = 0.05
+"""Not before that, so that a heartbeat about to end is not looked at again and again."""
 
 _DEAD_ENTRIES = 100
 """Entries that are read of a dead consumer at a time: they travel here and back."""
@@ -39,20 +43,25 @@ class Upkeep:
         self._commands = commands
         self._clock = clock
         self._max_redeliveries = max_redeliveries
-        self._last_time: float | None = None
+        self._next_time = -math.inf
 
     def hurry(self) -> None:
         """Something went wrong: look at the next opportunity."""
-        self._last_time = None
+        self._next_time = -math.inf
+
+    def due_seconds(self) -> float:
+        """In how many seconds there may be something to do."""
+        return min(self._next_time, self._consumer.earliest_time) - self._clock.time()
 
     async def run(self) -> None:
         """Do what is due."""
         now = self._clock.time()
         await self._take_back_expired(now)
-        if self._last_time is None or not 0 <= now - self._last_time < UPKEEP_SECONDS:
-            self._last_time = now
+        # Also when the clock was set back, or it would be silent for as long.
+        if not now < self._next_time <= now + UPKEEP_SECONDS:
+            self._next_time = now + UPKEEP_SECONDS
             try:
-                await self._reclaim_dead()
+                await self._reclaim_dead(now)
                 await self._return_orphans()
             except BaseException:
                 self.hurry()
@@ -81,11 +90,15 @@ class Upkeep:
             self._consumer.drop(held)
         _logger.warning("took back %d items whose lease had ended", len(expired))
 
-    async def _reclaim_dead(self) -> None:
+    async def _reclaim_dead(self, now: float) -> None:
         own_id = self._consumer.id
         others = [each for each in await self._commands.workers() if each != own_id]
-        for consumer_id in await self._commands.without_heartbeat(others):
-            await self._reclaim(consumer_id)
+        for consumer_id, seconds in (await self._commands.heartbeats(others)).items():
+            if seconds <= 0:
+                await self._reclaim(consumer_id)
+            else:
+                # It may be dead already; then nobody will hear of it before this moment.
+                self._next_time = min(self._next_time, now + max(seconds, _SOONEST_SECONDS))
 
     async def _reclaim(self, consumer_id: str) -> None:
         while True:

