@@ -17,8 +17,6 @@ from importlib.resources import files
 from typing import Any
 from weakref import WeakSet
 
-from redis.crc import key_slot
-
 from deferrable.aio._loops import PerLoop
 from deferrable.aio.backend._redis_connection import (
     ANSWER_SECONDS,
@@ -33,6 +31,7 @@ from deferrable.aio.backend._redis_errors import (
     refused,
     unavailable,
 )
+from deferrable.aio.backend._redis_extra import key_slot
 from deferrable.aio.backend._redis_nodes import nodes_of
 from deferrable.aio.backend._redis_settings import Node, RedisSettings
 from deferrable.errors import BackendUnavailable

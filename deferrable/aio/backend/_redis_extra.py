@@ -8,6 +8,8 @@ try:
     import hiredis
     import redis
     import redis.asyncio
+    from redis.crc import key_slot
+    from redis.credentials import CredentialProvider
 except ImportError as error:
     raise ImportError(
         f"the Redis (Dockets) backend needs the package {error.name!r}, which is not installed; "
@@ -15,4 +17,4 @@ except ImportError as error:
         name=error.name,
     ) from error
 
-__all__ = ["hiredis", "redis"]
+__all__ = ["CredentialProvider", "hiredis", "key_slot", "redis"]

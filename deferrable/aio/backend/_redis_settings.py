@@ -13,9 +13,7 @@ import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from redis.credentials import CredentialProvider
-
-from deferrable.aio.backend._redis_extra import redis
+from deferrable.aio.backend._redis_extra import CredentialProvider, redis
 from deferrable.errors import InvalidOptions
 
 __all__ = ["Node", "RedisSettings"]
