@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from faces import face as face
+from faces import kind as kind
+from faces import make_face as make_face
 from redis_server import RedisServer, start_redis
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from deferrable._ended import Raised
 from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
 from deferrable.aio.door import Door
-from deferrable.aio.emitting import emit
+from deferrable.aio.emitting import emit, log_or_raise
 from deferrable.debounce import PushDelayed, Skip, classic_keys, identity, identity_of_key
 from deferrable.delay import set_delay
-from deferrable.errors import BackendError, UnserializableCall
+from deferrable.errors import BackendError, DeferrableError, UnserializableCall
 from deferrable.item import Item, new_id
 from deferrable.options import JobOptions, ResolvedOptions, resolve
 from deferrable.outcome import Receipt
@@ -76,15 +76,16 @@ async def defer_many(
     receipts: list[Receipt | None] = [None] * len(ready)
     failures: list[Exception] = []
     batch: list[tuple[int, Item]] = []
+    for index, (_, resolved, item) in enumerate(ready):
+        if not resolved.debounce_seconds:
+            await _add_metadata(instance, door, item)
+            batch.append((index, item))
     for index, (deferral, resolved, item) in enumerate(ready):
         if resolved.debounce_seconds:
             try:
                 receipts[index] = await _debounce(instance, door, deferral, resolved, item)
-            except BackendError as error:
+            except DeferrableError as error:
                 failures.append(error)
-        else:
-            await _add_metadata(instance, door, item)
-            batch.append((index, item))
     outcomes = await door.wait(instance.backend.queue.push_each([item for _, item in batch]))
     for (index, item), outcome in zip(batch, outcomes, strict=True):
         if outcome is None:
@@ -227,13 +228,7 @@ async def _add_metadata(instance: "Deferrable", door: Door, item: Item) -> None:
     for producer in instance.metadata_producer_consumers:
         ended = await door.call(None, producer.produce_metadata)
         if isinstance(ended, Raised):
-            if not isinstance(ended.error, Exception):
-                raise ended.error
-            _logger.error(
-                "%s.produce_metadata failed; the item goes without it",
-                type(producer).__qualname__,
-                exc_info=ended.error,
-            )
+            log_or_raise(door, f"{type(producer).__qualname__}.produce_metadata", ended.error)
             continue
         try:
             encoded = instance.serializer.dump_value(ended.value)

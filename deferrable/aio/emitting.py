@@ -9,14 +9,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextvars import Context
-from typing import Any
 
-from deferrable._ended import Raised
+from deferrable._ended import Ended, Raised, Returned, value_of
 from deferrable.aio.door import Door
 from deferrable.events import handler_of
 from deferrable.item import Item, copy_item
 
-__all__ = ["emit"]
+__all__ = ["emit", "is_its_own", "log_or_raise"]
 
 _logger = logging.getLogger("deferrable")
 
@@ -31,20 +30,41 @@ async def emit(
         context: a copy of it is what a handler sees; None: the caller's own context.
     """
     for consumer in consumers:
-        handler = handler_of(consumer, event)
-        if handler is None:
-            continue
-        lent = None if item is None else copy_item(item)
-        ended = await door.call(None if context is None else context.copy(), handler, lent)
+        ended = await _tell(door, consumer, event, item, context)
         if isinstance(ended, Raised):
-            _pass_on_or_log(door, handler, ended.error)
+            log_or_raise(door, f"{type(consumer).__qualname__}.on_{event}", ended.error)
 
 
-def _pass_on_or_log(door: Door, handler: Any, error: BaseException) -> None:
-    is_its_own = isinstance(error, Exception) or (
-        isinstance(error, asyncio.CancelledError) and not door.is_being_cancelled()
-    )
-    if not is_its_own:
+async def _tell(
+    door: Door, consumer: object, event: str, item: Item | None, context: Context | None
+) -> Ended[object]:
+    found = value_of(handler_of, consumer, event)
+    if isinstance(found, Raised):
+        return found
+    handler = found.value
+    if handler is None:
+        return Returned(None)
+    lent = None if item is None else copy_item(item)
+    return await door.call(None if context is None else context.copy(), handler, lent)
+
+
+def log_or_raise(door: Door, name: str, error: BaseException) -> None:
+    """Log what a callable of the user's raised, which changes nothing.
+
+    Args:
+        name: of the callable. (Not its ``repr``, which is the user's code, too.)
+
+    Raises:
+        BaseException: `error`, if it is not the callable's own: the caller is being cancelled, or
+            the process is to end (KeyboardInterrupt, SystemExit).
+    """
+    if not is_its_own(door, error):
         raise error
-    name = getattr(handler, "__qualname__", repr(handler))
-    _logger.error("the event handler %s failed; it changes nothing", name, exc_info=error)
+    _logger.error("%s failed; it changes nothing", name, exc_info=error)
+
+
+def is_its_own(door: Door, error: BaseException) -> bool:
+    """Whether an error is the failure of the callable that raised it, and of nothing else."""
+    if isinstance(error, asyncio.CancelledError):
+        return not door.is_being_cancelled()
+    return isinstance(error, Exception)
