@@ -11,14 +11,16 @@ The one rule: whatever happens, an item is settled at most once, or its lease is
 import logging
 import random
 import socket
+from asyncio import CancelledError
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from deferrable import _names
-from deferrable._ended import Ended, Raised, Returned
+from deferrable._ended import Ended, Raised, Returned, value_of_awaited
 from deferrable._fields import read_seconds
-from deferrable.aio.door import Control, Door, Run
-from deferrable.aio.emitting import emit
+from deferrable.aio.door import Control, Door, NotStarted, Run
+from deferrable.aio.emitting import emit, is_its_own
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import Heartbeat
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
@@ -38,10 +40,6 @@ _logger = logging.getLogger("deferrable")
 
 class _Expired(Exception):
     """The item's ttl had passed before the job could start."""
-
-
-class _Withdrawn(Exception):
-    """The attempt was cancelled before the job could start."""
 
 
 class Attempt:
@@ -71,18 +69,29 @@ class Attempt:
         self.control = Control()
         self.error_to_raise: BaseException | None = None
 
+    async def run_to_value(self) -> Ended[Outcome]:
+        """Make the attempt; `run` tells what may be raised.
+
+        For a task of its own: a KeyboardInterrupt or SystemExit that leaves a task ends the loop
+        with it.
+        """
+        return await value_of_awaited(self.run())
+
     async def run(self) -> Outcome:
         """Make the attempt.
 
         Raises:
             BackendUnavailable: the broker did not take the settlement; the item comes back after
                 its lease.
-            KeyboardInterrupt: it struck in this thread; the item was released.
+            KeyboardInterrupt, SystemExit: it struck in this thread, or an event handler raised
+                it; if the item was not settled by then, it was released.
         """
-        stop_heartbeat = self._door.start_heartbeat(
-            Heartbeat(self._queue, self._envelope, self._on_lost)
-        )
+        heartbeat = Heartbeat(self._queue, self._envelope, self._on_lost)
+        stop_heartbeat: Callable[[], None] | None = None
         try:
+            # In here, because an interrupt may strike already. A heartbeat that it left unstopped
+            # ends by itself, as the item is released.
+            stop_heartbeat = self._door.start_heartbeat(heartbeat)
             hop = self._hop_if_not_due()
             if hop is not None:
                 return await self._send_on(hop)
@@ -91,10 +100,11 @@ class Attempt:
         except Exception:
             raise  # The broker did not take the settlement: the lease ends, the item comes back.
         except BaseException:
-            await self._give_back()
+            await self.give_back()
             raise
         finally:
-            stop_heartbeat()
+            if stop_heartbeat is not None:
+                stop_heartbeat()
 
     def _on_lost(self) -> None:
         self.control.stop("lease lost")
@@ -119,8 +129,10 @@ class Attempt:
         return self._outcome("hopped")
 
     async def _execute(self) -> Ended[Any]:
+        failure = await self._consume_metadata()
+        if failure is not None:
+            return failure
         try:
-            await self._consume_metadata()
             if is_expired(self._item, self._clock.time()):
                 return Raised(_Expired())
             before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
@@ -128,24 +140,30 @@ class Attempt:
         except Exception as error:
             return Raised(error)
         if self.control.reason is not None:
-            return Raised(_Withdrawn())
+            return Raised(NotStarted())
         self._envelope.has_started = True
         return await self._door.run(run)
 
-    async def _consume_metadata(self) -> None:
-        consumers = self._instance.metadata_producer_consumers
-        if not consumers:
-            return
+    async def _consume_metadata(self) -> Raised | None:
+        for consumer in self._instance.metadata_producer_consumers:
+            try:
+                value = self._metadata_of(consumer.NAMESPACE)
+            except UnreadableItem as error:
+                return Raised(error)
+            ended = await self._door.call(self._context, consumer.consume_metadata, value)
+            if isinstance(ended, Raised):
+                is_stopped = isinstance(ended.error, CancelledError) and not is_its_own(
+                    self._door, ended.error
+                )
+                return Raised(NotStarted()) if is_stopped else ended
+        return None
+
+    def _metadata_of(self, namespace: str | None) -> Any:
         encoded = self._item.get("metadata") or {}
         if not isinstance(encoded, dict):
             raise UnreadableItem(f"the item's metadata is {encoded!r:.200}, which is no object")
-        serializer = serializer_for(self._item)
-        for consumer in consumers:
-            data = encoded.get(consumer.NAMESPACE)
-            value = None if data is None else serializer.load_value(data)
-            ended = await self._door.call(self._context, consumer.consume_metadata, value)
-            if isinstance(ended, Raised):
-                raise ended.error
+        data = encoded.get(namespace)
+        return None if data is None else serializer_for(self._item).load_value(data)
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
@@ -163,7 +181,10 @@ class Attempt:
         )
 
     async def _on_overrun(self) -> None:
-        await self._emit("overrun")
+        try:
+            await self._emit("overrun")
+        except BaseException as error:
+            self.error_to_raise = error  # The job still runs, and is settled first.
 
     # After the job.
 
@@ -186,7 +207,7 @@ class Attempt:
             self.error_to_raise = error
             # An interrupt is the operator's doing; an exit is the job's, and may be so every time.
             return await self._release(error, is_counted=isinstance(error, SystemExit))
-        if isinstance(error, _Withdrawn) or self.control.has_cancelled("cancelled"):
+        if isinstance(error, NotStarted) or self.control.has_cancelled("cancelled"):
             return await self._release(error)
         verdict = self._judge(error)
         if isinstance(verdict, Retry):
@@ -209,8 +230,10 @@ class Attempt:
                 hostname=hostname,
             )
         except UnreadableItem as unreadable:
-            first = error if isinstance(error, UnreadableItem) else unreadable
-            return bury(self._item, first, now, hostname)
+            if isinstance(error, UnreadableItem):
+                return bury(self._item, error, now, hostname)
+            unreadable.__cause__ = error  # so that its traceback tells of both
+            return bury(self._item, unreadable, now, hostname)
 
     async def _complete(self, *events: str) -> None:
         await self._door.finish(self._queue.complete(self._envelope))
@@ -256,7 +279,7 @@ class Attempt:
         await self._emit("lease_lost")
         return self._outcome("lost", error)
 
-    async def _give_back(self) -> None:
+    async def give_back(self) -> None:
         """Release what an interruption left unsettled, if that is still possible."""
         if self._envelope.settlement != "open":
             return
@@ -268,6 +291,8 @@ class Attempt:
                 self._item.get("id"),
                 error,
             )
+            return
+        await self._emit("release")
 
     async def _emit(self, event: str, item: Item | None = None) -> None:
         consumers = self._instance.event_consumers

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
+from deferrable._ended import unwrap
 from deferrable.aio import backend as backend_door
 from deferrable.aio._tasks import until_done
 from deferrable.aio.attempt import Attempt
@@ -234,15 +235,19 @@ class Deferrable:
             await self.emit_empty(_door)
             return None
         attempt = Attempt(self, _door, envelope, item)
-        running = asyncio.get_running_loop().create_task(attempt.run())
+        running = asyncio.get_running_loop().create_task(attempt.run_to_value())
         try:
             await asyncio.wait([running])
         except asyncio.CancelledError:
             attempt.control.stop("cancelled")
             await until_done(running)
-            running.result()
+            if running.cancelled():
+                # Before its first step, by a loop that is being shut down.
+                await attempt.give_back()
+            else:
+                unwrap(running.result())
             raise
-        outcome = running.result()
+        outcome = unwrap(running.result())
         if attempt.error_to_raise is not None:
             raise attempt.error_to_raise
         return outcome
@@ -327,6 +332,10 @@ def _check_function(function: object) -> None:
         raise TypeError(f"a job is a function, got {function!r:.200}")
     if isinstance(function, Job):
         raise TypeError(f"{function!r} is a job already; decorate it once")
+    if isinstance(function, staticmethod):
+        raise TypeError(
+            f"{function!r:.200} would be bound as a method; put @staticmethod above this decorator"
+        )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
             f"{function!r:.200} is a generator function, and calling it would run nothing; "

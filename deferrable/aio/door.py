@@ -10,7 +10,9 @@ The one rule: what user code did comes back as a value, and a running job is tol
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +31,7 @@ __all__ = [
     "BlockingDoor",
     "Control",
     "Door",
+    "NotStarted",
     "Run",
     "StopReason",
     "blocking_door",
@@ -48,7 +51,7 @@ class Control:
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
-        self._cancel: Callable[[], object] | None = None
+        self._cancel: Callable[[], bool] | None = None
         self._has_cancelled = False
 
     def stop(self, reason: StopReason) -> None:
@@ -56,15 +59,17 @@ class Control:
         if self.reason is None:
             self.reason = reason
             if self._cancel is not None:
-                self._has_cancelled = True
-                self._cancel()
+                self._has_cancelled = self._cancel()
 
-    def attach(self, cancel: Callable[[], object]) -> None:
-        """Say how the job is cancelled, now that it runs. It is at once if it was to stop."""
+    def attach(self, cancel: Callable[[], bool]) -> None:
+        """Say how the job is cancelled, now that it runs. It is at once if it was to stop.
+
+        Args:
+            cancel: returns whether that is how the job ends; False if it has ended otherwise.
+        """
         self._cancel = cancel
         if self.reason is not None:
-            self._has_cancelled = True
-            cancel()
+            self._has_cancelled = cancel()
 
     def has_cancelled(self, reason: StopReason) -> bool:
         """Whether an async job was cancelled, and for this reason."""
@@ -73,6 +78,10 @@ class Control:
     def detach(self) -> None:
         """The job has ended."""
         self._cancel = None
+
+
+class NotStarted(Exception):
+    """How a job ended that was to stop before it could start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +166,10 @@ class AwaitingDoor:
         if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
             # A plain callable around an async one: what it returned is the job.
             coroutine = ended.value
-            return await self._run_async(run, lambda: coroutine)
+            try:
+                return await self._run_async(run, lambda: coroutine)
+            finally:
+                coroutine.close()  # if it was cancelled before its first step
         return ended
 
     def start_heartbeat(self, heartbeat: Heartbeat) -> Callable[[], None]:
@@ -178,7 +190,7 @@ class AwaitingDoor:
                 return Raised(error)
 
         task = asyncio.get_running_loop().create_task(job(), context=run.context.copy())
-        run.control.attach(task.cancel)
+        run.control.attach(partial(_cancel_once, task))
         timer = _start_timer(run, partial(run.control.stop, "timed out"))
         try:
             await asyncio.wait([task])
@@ -195,9 +207,7 @@ class AwaitingDoor:
 
     async def _run_in_thread(self, run: Run) -> Ended[Any]:
         # The context is entered by nobody else while the thread is inside it.
-        working = asyncio.get_running_loop().create_task(
-            anyio.to_thread.run_sync(value_of, run.context.run, run)
-        )
+        ending = _call_in_thread(partial(value_of, run.context.run, run))
         reports: list[asyncio.Task[None]] = []
 
         def report() -> None:
@@ -205,15 +215,54 @@ class AwaitingDoor:
 
         timer = _start_timer(run, report)
         try:
-            if await until_done(working) is not None:
+            if await until_done(ending) is not None:
                 run.control.stop("cancelled")
         finally:
             if timer is not None:
                 timer.cancel()
         for reporting in reports:
             await until_done(reporting)
-        ended: Ended[Any] = working.result()
-        return ended
+        return ending.result()
+
+
+def _call_in_thread(call: Callable[[], Ended[Any]]) -> asyncio.Future[Ended[Any]]:
+    """Have `call` made in a worker thread; the future is done when it has ended, and not before.
+
+    A loop that is being shut down cancels every task, the one that waits for the thread too, while
+    the thread goes on. The future is no task.
+    """
+    loop = asyncio.get_running_loop()
+    ending: asyncio.Future[Ended[Any]] = loop.create_future()
+    start = threading.Lock()  # Who acquires it first decides whether the call is made.
+
+    def work() -> None:
+        if start.acquire(blocking=False):
+            ended = call()
+            with suppress(RuntimeError):  # the loop was closed without waiting
+                loop.call_soon_threadsafe(ending.set_result, ended)
+
+    def stop_waiting(waiting: asyncio.Task[None]) -> None:
+        if ending.done() or not start.acquire(blocking=False):
+            return
+        if waiting.cancelled():
+            ending.set_result(Raised(NotStarted()))
+        else:
+            ending.set_exception(waiting.exception() or RuntimeError("the thread ended early"))
+
+    loop.create_task(anyio.to_thread.run_sync(work)).add_done_callback(stop_waiting)
+    return ending
+
+
+def _cancel_once(job: asyncio.Task[Ended[Any]]) -> bool:
+    if job.done():
+        return job.cancelled() or _is_cancellation(job.result())
+    if not job.cancelling():  # as it is when the loop is being shut down
+        job.cancel()
+    return True
+
+
+def _is_cancellation(ended: Ended[Any]) -> bool:
+    return isinstance(ended, Raised) and isinstance(ended.error, asyncio.CancelledError)
 
 
 def _start_timer(run: Run, callback: Callable[[], None]) -> Timer | None:
@@ -223,10 +272,9 @@ def _start_timer(run: Run, callback: Callable[[], None]) -> Timer | None:
 
 
 def _as_timeout(run: Run, ended: Ended[Any]) -> Ended[Any]:
-    if run.control.reason != "timed out" or not isinstance(ended, Raised):
+    if not run.control.has_cancelled("timed out") or not _is_cancellation(ended):
         return ended
-    if not isinstance(ended.error, asyncio.CancelledError):
-        return ended
+    assert isinstance(ended, Raised)
     error = TimeoutError(f"the job ran longer than its timeout_seconds={run.timeout_seconds}")
     error.__cause__ = ended.error
     return Raised(error)

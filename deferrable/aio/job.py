@@ -67,6 +67,8 @@ class Job(Generic[P, R_co]):
                 setattr(self, attribute, getattr(function, attribute))
         self.function = function
         self.name = _names.name_of(function) if name is None else name
+        if not hasattr(function, "__name__"):  # a callable object, a partial
+            self.__name__ = self.__qualname__ = self.name
         self._instance = instance
         self._options = options
         self._has_given_name = name is not None
@@ -248,6 +250,9 @@ class BoundJob(Generic[P, R_co]):
             else Call((self.__self__, *_as_tuple(call)), {})
             for call in calls
         ]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.__self__, self.__func__.__name__)
 
     def __repr__(self) -> str:
         return f"<BoundJob {self.__func__.name} of {self.__self__!r}>"

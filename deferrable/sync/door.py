@@ -105,7 +105,10 @@ class _Caller:
             async def rest() -> Any:
                 return await coroutine
 
-            return self._run_on_portal(replace(run, function=rest, args=(), kwargs={}))
+            try:
+                return self._run_on_portal(replace(run, function=rest, args=(), kwargs={}))
+            finally:
+                coroutine.close()  # if it was cancelled before its first step
         limit = run.timeout_seconds
         if limit is not None and run.clock.time() - start_time > limit:
             # Nobody could tell before: this thread was busy with the job.
