@@ -15,7 +15,7 @@ from collections.abc import Callable
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
-from deferrable.errors import BackendError, LeaseLost
+from deferrable.errors import LeaseLost
 
 __all__ = ["Heartbeat"]
 
@@ -54,7 +54,10 @@ class Heartbeat:
     async def _run(self) -> None:
         while not self._is_stopped:
             await sleep(self._queue.clock, self._queue.lease_seconds / TOUCHES_PER_LEASE)
-            if self._envelope.settlement != "open" or self._has_run_out():
+            if self._envelope.settlement != "open":
+                return
+            if self._has_run_out():
+                await self._wait_for_the_end()
                 return
             self._is_touching = True
             is_kept = await self._touch()
@@ -82,11 +85,17 @@ class Heartbeat:
         )
         return True
 
+    async def _wait_for_the_end(self) -> None:
+        rest_seconds = self._envelope.lease_end_time - self._queue.clock.time()
+        await sleep(self._queue.clock, rest_seconds)
+        if self._envelope.settlement == "open":
+            self._on_lost()
+
     async def _touch(self) -> bool:
         try:
             await self._queue.touch(self._envelope, self._queue.lease_seconds)
         except LeaseLost:
             return False
-        except BackendError as error:
+        except Exception as error:  # an adapter's own mistake must not end the heartbeat either
             _logger.warning("cannot touch %r for now: %s", self._envelope, error)
         return self._queue.clock.time() <= self._envelope.lease_end_time
