@@ -12,6 +12,8 @@ from deferrable import _blocking
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from deferrable.aio.envelope import Envelope
+    from deferrable.aio.job import BoundJob, Call, Job
     from deferrable.errors import (
         BackendError,
         BackendUnavailable,
@@ -28,19 +30,31 @@ if TYPE_CHECKING:
     from deferrable.metadata import MetadataProducerConsumer
     from deferrable.outcome import Outcome, Receipt
     from deferrable.retry import Retry
+    from deferrable.sync.backend import Backend, BackendFactory
     from deferrable.sync.deferrable import Deferrable
+    from deferrable.sync.error_items import ErrorItem, ErrorItems
+    from deferrable.sync.queue import Queue
 
 __all__ = [
+    "Backend",
     "BackendError",
+    "BackendFactory",
     "BackendUnavailable",
+    "BoundJob",
+    "Call",
     "CalledFromEventLoop",
     "Deferrable",
     "DeferrableError",
+    "Envelope",
+    "ErrorItem",
+    "ErrorItems",
     "InvalidOptions",
     "ItemTooLarge",
+    "Job",
     "LeaseLost",
     "MetadataProducerConsumer",
     "Outcome",
+    "Queue",
     "Receipt",
     "Retry",
     "SerializationError",
@@ -54,16 +68,25 @@ _ERRORS = "deferrable.errors"
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Backend": "deferrable.sync.backend",
         "BackendError": _ERRORS,
+        "BackendFactory": "deferrable.sync.backend",
         "BackendUnavailable": _ERRORS,
+        "BoundJob": "deferrable.aio.job",
+        "Call": "deferrable.aio.job",
         "CalledFromEventLoop": _ERRORS,
         "Deferrable": "deferrable.sync.deferrable",
         "DeferrableError": _ERRORS,
+        "Envelope": "deferrable.aio.envelope",
+        "ErrorItem": "deferrable.sync.error_items",
+        "ErrorItems": "deferrable.sync.error_items",
         "InvalidOptions": _ERRORS,
         "ItemTooLarge": _ERRORS,
+        "Job": "deferrable.aio.job",
         "LeaseLost": _ERRORS,
         "MetadataProducerConsumer": "deferrable.metadata",
         "Outcome": "deferrable.outcome",
+        "Queue": "deferrable.sync.queue",
         "Receipt": "deferrable.outcome",
         "Retry": "deferrable.retry",
         "SerializationError": _ERRORS,

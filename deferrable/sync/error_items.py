@@ -1,6 +1,7 @@
 """Looking through an error queue without awaiting. Owns nothing but the list of its verbs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from deferrable.aio import error_items as awaiting
 from deferrable.serialization import DecodedCall
@@ -18,8 +19,16 @@ class ErrorItem(Facade[awaiting.ErrorItem]):
     def __init__(self, core: awaiting.ErrorItem) -> None:
         super().__init__(core)
         self.item = core.item
-        self.id = core.id
-        self.error = core.error
+
+    @property
+    def id(self) -> str | None:
+        """The item's id; see `deferrable.aio.ErrorItem.id`."""
+        return self._core.id
+
+    @property
+    def error(self) -> Mapping[str, Any]:
+        """What is recorded of the failure; see `deferrable.aio.ErrorItem.error`."""
+        return self._core.error
 
     @property
     def call(self) -> DecodedCall:

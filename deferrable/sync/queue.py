@@ -56,4 +56,9 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES
         self.MAX_DELAY_SECONDS = core.MAX_DELAY_SECONDS
         self.lease_seconds = core.lease_seconds
-        self.check = core.check
+        self.max_lease_seconds = core.max_lease_seconds
+        self.clock = core.clock
+
+    def check(self, item: Item) -> None:
+        """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
+        self._core.check(item)
