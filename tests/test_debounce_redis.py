@@ -16,12 +16,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis
 import redis.asyncio
+from redis_server import free_port, start_redis
 
 from deferrable.aio.backend.redis_debounce import RedisDebounceStore
 from deferrable.aio.debounce import DebounceKey
 from deferrable.debounce import PushDelayed, PushNow, Skip, classic_keys
 from deferrable.errors import BackendUnavailable, InvalidOptions
-from deferrable.testing import MovingClock
+from deferrable.testing import MovingClock, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -210,6 +211,26 @@ async def test_a_window_is_one_key_that_expires_when_it_cannot_matter_any_more(
     assert is_about(client.pttl(f"deferrable.debounce.{key.text}"), 60)
 
 
+async def test_a_window_decided_on_by_an_injected_clock_outlives_a_test(
+    redis_url: str, key: DebounceKey, client: "redis.Redis"
+) -> None:
+    async with RedisDebounceStore(redis_url, clock=MovingClock()) as store:
+        await store.reserve(key, 0.001, False, "1")
+
+    assert is_about(client.pttl(f"deferrable.debounce.{key.text}"), 3600)
+
+
+async def test_a_time_is_written_as_the_old_librarys_python_wrote_it(
+    redis_url: str, shared_key: DebounceKey, client: "redis.Redis"
+) -> None:
+    clock = MovingClock(1_712_345_678.1)
+    async with RedisDebounceStore(redis_url, clock=clock) as store:
+        await store.reserve(shared_key, 60, False, "1")
+        await store.confirm(shared_key, "1")
+
+    assert client.get(names_of(shared_key)[1]) == "1712345678.1"
+
+
 async def test_a_window_put_back_to_nothing_leaves_no_key(
     store: RedisDebounceStore,
     key: DebounceKey,
@@ -374,6 +395,32 @@ async def test_groups_share_the_window_of_a_classic_item_as_they_did(
     await store.restore(shared_key, "1")
 
     assert isinstance((await store.reserve(shared_key, 60, False, "3")).decision, Skip)
+
+
+# On a cluster.
+
+
+async def test_on_a_cluster_every_window_is_one_key_of_ours(shared_key: DebounceKey) -> None:
+    # The nodes' own port is 10,000 higher.
+    port = next(port for port in iter(free_port, None) if port <= 55_535)
+    with start_redis(port, {"cluster-enabled": "yes"}) as server:
+        client = redis.Redis(port=server.port, decode_responses=True)
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+        await wait_until(
+            lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")),
+            "the cluster serves every slot",
+        )
+        cluster = redis.asyncio.RedisCluster(host=server.host, port=server.port)
+        async with RedisDebounceStore(cluster) as store:
+            await store.reserve(shared_key, 60, False, "1")
+            await store.confirm(shared_key, "1")
+            second = await store.reserve(shared_key, 60, False, "2")
+            await store.restore(shared_key, "2")
+
+        assert isinstance(second.decision, PushDelayed)
+        assert client.keys("*") == [f"deferrable.debounce.{shared_key.text}"]
+        client.close()
+        await cluster.aclose()
 
 
 # What is passed in.

@@ -363,5 +363,14 @@ async def test_windows_in_memory_never_outnumber_their_maximum(clock: MovingCloc
         await push(store, DebounceKey(f"{number}"), "1")
 
     assert len(store) == 100
-    assert (await push(store, DebounceKey("999"), "2")).decision == PushDelayed(60)
-    assert (await push(store, DebounceKey("0"), "2")).decision == PushNow()
+
+
+async def test_the_windows_dropped_early_are_those_reserved_longest_ago(
+    clock: MovingClock,
+) -> None:
+    store = InMemoryDebounceStore(clock, max_windows=2)
+    for text in ("reserved again", "once", "reserved again", "last"):
+        await push(store, DebounceKey(text), text)
+
+    assert isinstance((await push(store, DebounceKey("reserved again"), "x")).decision, Skip)
+    assert (await push(store, DebounceKey("once"), "x")).decision == PushNow()

@@ -11,10 +11,11 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from deferrable._fork import on_fork
 from deferrable.aio.clock import Clock, SystemClock
+from deferrable.aio.queue import Queue
 from deferrable.debounce import (
     Decision,
     PushDelayed,
@@ -26,12 +27,14 @@ from deferrable.debounce import (
     reserve,
     restore,
 )
+from deferrable.item import Item
 
 __all__ = [
     "DebounceKey",
     "DebounceStore",
     "Decision",
     "InMemoryDebounceStore",
+    "JoinedPush",
     "PushDelayed",
     "PushNow",
     "Reservation",
@@ -66,6 +69,31 @@ class Reservation:
 
     decision: Decision
     available_time: float
+
+
+class JoinedPush(Protocol):
+    """Decides on a call and pushes its item in one atomic step; see `DebounceStore.joined_with`."""
+
+    async def __call__(
+        self,
+        item: Item,
+        key: DebounceKey,
+        window_seconds: float,
+        always_delay: bool,
+        token: str,
+    ) -> Reservation:
+        """Push `item`, now or delayed, or skip it; nothing is to be confirmed or restored.
+
+        The item is stored with ``delay``, ``original_delay`` and, if it is delayed, ``due_time`` of
+        the decision, whatever it holds under these names; so it cannot have been signed. It is
+        neither kept nor changed.
+
+        Raises:
+            SerializationError: it is not made of JSON values.
+            BackendError: it was not pushed, and no window is kept. `BackendUnavailable`: it is
+                unknown whether both happened, or neither.
+        """
+        ...
 
 
 class DebounceStore(ABC):
@@ -117,6 +145,13 @@ class DebounceStore(ABC):
         Raises:
             BackendError: the window may be put back only when its reservation ends.
         """
+
+    def joined_with(self, queue: Queue) -> JoinedPush | None:
+        """What decides and pushes in one step, where windows and `queue` are in one place.
+
+        None, as most stores return: nothing does.
+        """
+        return None
 
     async def close(self) -> None:
         """Close what the store holds open, on every loop. Windows stay; twice is harmless."""

@@ -1,29 +1,29 @@
 """Debounce windows in Redis, shared by all producers that use it.
 
-Owns under which keys a window is kept, for how long, and by whose clock: the server's, so that a
-producer whose own is wrong decides like every other. It may not know what is pushed, nor where to.
-The scripts decide; they are the twin of `deferrable.debounce`, held to it by a property test.
+Owns what each verb of the contract means there. It may not know what is pushed, nor how, except
+that a queue in the same Redis can be pushed to in the same step. The scripts decide, by the
+server's clock, so that a producer whose own is wrong decides like every other; they are the twin of
+`deferrable.debounce`, held to it by a property test.
 
 The one rule: a window is read, decided on and written in one script.
 """
 
-from collections.abc import Sequence
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
+from deferrable.aio.backend import _dockets_debounce
+from deferrable.aio.backend._debounce_windows import (
+    CLASSIC_LIFE_IN_WINDOWS,
+    Call,
+    now_text,
+    read_reservation,
+    run_repeatable,
+    script,
+    window_keys,
+)
 from deferrable.aio.backend._redis import RedisLinks, RedisSettings, Script
 from deferrable.aio.clock import Clock
-from deferrable.aio.debounce import (
-    DebounceKey,
-    DebounceStore,
-    Decision,
-    PushDelayed,
-    PushNow,
-    Reservation,
-    Skip,
-)
-from deferrable.debounce import RESERVATION_SECONDS, life_seconds
-from deferrable.errors import BackendUnavailable
+from deferrable.aio.debounce import DebounceKey, DebounceStore, JoinedPush, Reservation
+from deferrable.aio.queue import Queue
 
 if TYPE_CHECKING:
     from redis import Redis, RedisCluster
@@ -32,28 +32,18 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisDebounceStore"]
 
-_PREFIX: Final = "deferrable.debounce."
 
-_CLASSIC_LIFE_IN_WINDOWS: Final = 2
-"""The old library keeps the time of the last push so long (its ``px=int(2*debounce_seconds*1000)``,
-and the same in its script)."""
+class _Scripts:
+    """The scripts of one kind of window."""
 
-_LEAST_LIFE_SECONDS: Final = 3600.0
-"""Keys expire by the server's clock, so a window decided on by a clock that a test moves, or lets
-stand still, is kept for so long at least."""
-
-
-def _script(*names: str) -> Script:
-    folder = files("deferrable.aio.backend").joinpath("lua")
-    return Script("\n".join(folder.joinpath(f"debounce_{name}.lua").read_text() for name in names))
+    def __init__(self, kind: str) -> None:
+        window = ("debounce_decide", f"debounce_{kind}window")
+        self.reserve: Script = script(*window, f"debounce_{kind}reserve")
+        self.confirm: Script = script(*window, f"debounce_{kind}confirm")
+        self.restore: Script = script(*window, f"debounce_{kind}restore")
 
 
-_RESERVE = _script("decide", "window", "reserve")
-_CONFIRM = _script("decide", "window", "confirm")
-_RESTORE = _script("decide", "window", "restore")
-_CLASSIC_RESERVE = _script("decide", "classic_window", "classic_reserve")
-_CLASSIC_CONFIRM = _script("decide", "classic_window", "classic_confirm")
-_CLASSIC_RESTORE = _script("decide", "classic_window", "classic_restore")
+_OURS, _CLASSIC = _Scripts(""), _Scripts("classic_")
 
 
 class RedisDebounceStore(DebounceStore):
@@ -93,71 +83,31 @@ class RedisDebounceStore(DebounceStore):
     async def reserve(
         self, key: DebounceKey, window_seconds: float, always_delay: bool, token: str
     ) -> Reservation:
-        keys = self._classic_keys(key)
-        if keys is not None:
-            life = _CLASSIC_LIFE_IN_WINDOWS * window_seconds
-        elif self._clock is None:
-            life = life_seconds(window_seconds)
-        else:
-            life = max(life_seconds(window_seconds), _LEAST_LIFE_SECONDS)
-        decision, delay, available = await self._run(
-            _RESERVE if keys is None else _CLASSIC_RESERVE,
-            keys or _own_keys(key),
-            token,
-            repr(window_seconds),
-            "1" if always_delay else "",
-            repr(RESERVATION_SECONDS),
-            repr(life),
-            self._now(),
-        )
-        available_time = float(available)
-        return Reservation(_decision(decision, float(delay), available_time), available_time)
+        is_classic = self._is_classic(key)
+        call = Call(token, window_seconds, always_delay, is_classic, self._clock)
+        keys, scripts = window_keys(key, is_classic=is_classic), self._scripts(key)
+        answer = await run_repeatable(self._links.here(), scripts.reserve, keys, call.args())
+        return read_reservation(answer)
 
     async def confirm(self, key: DebounceKey, token: str) -> None:
-        keys = self._classic_keys(key)
-        if keys is None:
-            await self._run(_CONFIRM, _own_keys(key), token, self._now())
-        else:
-            life = _CLASSIC_LIFE_IN_WINDOWS
-            await self._run(_CLASSIC_CONFIRM, keys, token, self._now(), repr(life))
+        await self._end(self._scripts(key).confirm, key, token)
 
     async def restore(self, key: DebounceKey, token: str) -> None:
-        keys = self._classic_keys(key)
-        if keys is None:
-            await self._run(_RESTORE, _own_keys(key), token, self._now())
-        else:
-            await self._run(_CLASSIC_RESTORE, keys, token, self._now())
+        await self._end(self._scripts(key).restore, key, token)
+
+    async def _end(self, script: Script, key: DebounceKey, token: str) -> None:
+        keys = window_keys(key, is_classic=self._is_classic(key))
+        args = (token, now_text(self._clock), repr(CLASSIC_LIFE_IN_WINDOWS))
+        await run_repeatable(self._links.here(), script, keys, args)
+
+    def joined_with(self, queue: Queue) -> JoinedPush | None:
+        return _dockets_debounce.join(self.settings, self._clock, queue)
 
     async def close(self) -> None:
         await self._links.close()
 
-    def _classic_keys(self, key: DebounceKey) -> Sequence[str] | None:
-        if key.classic is None or self.settings.is_cluster:
-            return None
-        mark, last_push = key.classic
-        # Without the group, as those two are: they are what is reserved.
-        return mark, last_push, _PREFIX + last_push
+    def _is_classic(self, key: DebounceKey) -> bool:
+        return key.classic is not None and not self.settings.is_cluster
 
-    def _now(self) -> str:
-        return "" if self._clock is None else repr(self._clock.time())
-
-    async def _run(self, script: Script, keys: Sequence[str], *args: str) -> Any:
-        link = self._links.here()
-        try:
-            return await link.run(script, keys, args)
-        except BackendUnavailable:
-            return await link.run(script, keys, args)
-
-
-def _own_keys(key: DebounceKey) -> Sequence[str]:
-    return (_PREFIX + key.text,)
-
-
-def _decision(name: bytes, delay_seconds: float, available_time: float) -> Decision:
-    match name:
-        case b"skip":
-            return Skip(available_time)
-        case b"now":
-            return PushNow()
-        case _:
-            return PushDelayed(delay_seconds)
+    def _scripts(self, key: DebounceKey) -> _Scripts:
+        return _CLASSIC if self._is_classic(key) else _OURS

@@ -8,50 +8,34 @@ local token, window_seconds = ARGV[1], tonumber(ARGV[2])
 local reserved_seconds, life_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = moment(ARGV[6])
 
-local last_push = redis.call('GET', LAST_PUSH)
-local reserved = reservation(last_push)
-local previous, pushed_time
-if not reserved then
-    previous = last_push or ''
-    pushed_time = tonumber(previous)
-    if pushed_time and pushed_time > now and redis.call('EXISTS', MARK) == 0 then
-        -- An old producer, whose clock is ahead, pushed at once: nothing is pending.
-        pushed_time = now
-    end
-elseif now < reserved.reserved_until_time then
-    if reserved.token == token then
-        local decision, available_time, delay_seconds = decide_again(reserved.available_time, now)
-        return {decision, text_of(delay_seconds), text_of(available_time)}
-    end
-    previous = reserved.available_text
-    pushed_time = reserved.available_time
-else
-    previous = reserved.previous
-    pushed_time = tonumber(previous)
+local window = standing(now)
+if window.token == token then
+    local decision, available_time, delay_seconds = decide_again(window.available_time, now)
+    return {decision, text_of(delay_seconds), text_of(available_time)}
 end
 
 local decision, available_time, delay_seconds =
-    decide(pushed_time, now, window_seconds, ARGV[3] == '1')
+    decide(window.available_time, now, window_seconds, ARGV[3] == '1')
 if decision == 'skip' then
     return {decision, text_of(delay_seconds), text_of(available_time)}
 end
 
 local left_milliseconds = redis.call('PTTL', LAST_PUSH)
-if reserved or left_milliseconds < 0 then
+if window.is_reserved or left_milliseconds < 0 then
     left_milliseconds = math.ceil(life_seconds * 1000)
 end
 local left
 if available_time > now then
     redis.call('SET', MARK, '_', 'PX', milliseconds(math.min(delay_seconds, reserved_seconds)))
-    if reserved then
+    if window.is_reserved then
         -- It may be there only for as long as the other reservation. From now on it is a fact.
-        if previous == '' then
+        if window.previous == '' then
             redis.call('DEL', LAST_PUSH)
         else
-            redis.call('SET', LAST_PUSH, previous, 'PX', milliseconds(life_seconds))
+            redis.call('SET', LAST_PUSH, window.previous, 'PX', milliseconds(life_seconds))
         end
     end
-    left = previous
+    left = window.previous
 else
     redis.call('DEL', MARK)
     left = text_of(now)
@@ -65,7 +49,7 @@ redis.call(
     'reserved_until_time', text_of(now + reserved_seconds),
     'window_seconds', ARGV[2],
     'available_time', text_of(available_time),
-    'previous', previous,
+    'previous', window.previous,
     'previous_end', string.format('%.0f', server_milliseconds() + left_milliseconds),
     'left', left)
 redis.call('PEXPIRE', RESERVATION, milliseconds(reserved_seconds))

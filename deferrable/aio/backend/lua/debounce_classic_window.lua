@@ -39,6 +39,31 @@ local function reservation(last_push)
     }
 end
 
+-- What counts at `now`: available_time, previous (the same as text), token and is_reserved.
+local function standing(now)
+    local last_push = redis.call('GET', LAST_PUSH)
+    local reserved = reservation(last_push)
+    local window = {is_reserved = reserved ~= nil}
+    if not reserved then
+        window.previous = last_push or ''
+        window.available_time = tonumber(window.previous)
+        if window.available_time and window.available_time > now
+                and redis.call('EXISTS', MARK) == 0 then
+            -- An old producer, whose clock is ahead, pushed at once: nothing is pending.
+            window.available_time = now
+        end
+        return window
+    end
+    if now < reserved.reserved_until_time then
+        window.token = reserved.token
+        window.previous = reserved.available_text
+    else
+        window.previous = reserved.previous
+    end
+    window.available_time = tonumber(window.previous)
+    return window
+end
+
 -- The reservation of `token`, if it still stands at `now`.
 local function reservation_of(token, now)
     local reserved = reservation(redis.call('GET', LAST_PUSH))

@@ -29,7 +29,7 @@ local function milliseconds(seconds)
     return string.format('%.0f', math.max(1, math.ceil(seconds * 1000)))
 end
 
--- Returns 'skip', 'now' or 'delayed', the moment at which the item becomes available, and its delay.
+-- Returns 'skip', 'now' or 'delayed', when the item becomes available, and its delay in seconds.
 local function decide(available_time, now, window_seconds, always_delay)
     if available_time and available_time > now then
         return 'skip', available_time, 0
