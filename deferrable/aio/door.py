@@ -10,6 +10,7 @@ The one rule: what user code did comes back as a value, and a running job is tol
 
 import asyncio
 import inspect
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("deferrable")
 
 StopReason: TypeAlias = Literal["cancelled", "lease lost", "timed out"]
 
@@ -108,6 +111,15 @@ class Run:
 
     def __call__(self) -> Any:
         return self.function(*self.args, **self.kwargs)
+
+    def log_overrun(self) -> None:
+        """Say that a plain function is over its time; the event may have to wait for its end."""
+        _logger.warning(
+            "%s runs for longer than its timeout_seconds=%s; a plain function cannot be stopped, "
+            "and its item's lease is kept",
+            getattr(self.function, "__qualname__", "a job"),
+            self.timeout_seconds,
+        )
 
 
 class Door(Protocol):
@@ -211,6 +223,7 @@ class AwaitingDoor:
         reports: list[asyncio.Task[None]] = []
 
         def report() -> None:
+            run.log_overrun()
             reports.append(asyncio.get_running_loop().create_task(run.on_overrun()))
 
         timer = _start_timer(run, report)

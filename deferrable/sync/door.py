@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of
+from deferrable.aio.clock import Timer
 from deferrable.aio.door import AwaitingDoor, Door, Run, in_context
 from deferrable.aio.heartbeat import Heartbeat
 from deferrable.errors import CalledFromEventLoop
@@ -98,7 +99,11 @@ class _Caller:
 
     async def _run_here(self, run: Run) -> Ended[Any]:
         start_time = run.clock.time()
-        ended: Ended[Any] = value_of(run.context.run, run)
+        stop_watching = _watch(run)
+        try:
+            ended: Ended[Any] = value_of(run.context.run, run)
+        finally:
+            stop_watching()
         if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
             coroutine = ended.value
 
@@ -110,8 +115,8 @@ class _Caller:
             finally:
                 coroutine.close()  # if it was cancelled before its first step
         limit = run.timeout_seconds
-        if limit is not None and run.clock.time() - start_time > limit:
-            # Nobody could tell before: this thread was busy with the job.
+        if limit is not None and run.clock.time() - start_time >= limit:
+            # No handler could be told before: this thread was busy with the job.
             await run.on_overrun()
         return ended
 
@@ -126,6 +131,17 @@ class _Caller:
     def _remember(self, interrupt: BaseException | None) -> None:
         if interrupt is not None and self.interrupt is None:
             self.interrupt = interrupt
+
+
+def _watch(run: Run) -> Callable[[], None]:
+    """Have the log say when a plain job is over its time; returns what ends that."""
+    limit = run.timeout_seconds
+    if limit is None:
+        return lambda: None
+    the_portal = portal()
+    timers: list[Timer] = []
+    the_portal.call_soon(lambda: timers.append(run.clock.call_later(limit, run.log_overrun)))
+    return lambda: the_portal.call_soon(lambda: timers[0].cancel())
 
 
 def refuse_portal_thread(instead: str) -> None:
