@@ -93,7 +93,9 @@ class RedisServer:
         file = self._directory / f"{self.port}.conf"
         lines = [f"{name} {value or EMPTY}" for name, value in self._config.items()]
         file.write_text("\n".join(lines) + "\n")
-        sentinel = ["--sentinel"] if any(name.startswith("sentinel") for name in self._config) else []
+        sentinel = (
+            ["--sentinel"] if any(name.startswith("sentinel") for name in self._config) else []
+        )
         log = self._directory / f"{self.port}.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -146,8 +148,9 @@ class RedisServer:
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(signal.SIGCONT)
         process.send_signal(number)
+        if number != signal.SIGKILL:
+            process.send_signal(signal.SIGCONT)  # a frozen one ends only now
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:

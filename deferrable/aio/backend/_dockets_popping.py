@@ -113,42 +113,43 @@ class Taker:
         return [] if is_still_itself and wait.rest_seconds() <= 0 else None
 
     async def _take_or_wait(self, pop: Pop, count: int, wait: Wait, popped: list[Popped]) -> None:
-        next_due_seconds = await self._take(pop, count, popped)
+        next_due_time = await self._take(pop, count, popped)
         if popped or self._consumer.id != pop.consumer_id:
             return
-        await self._wait_for_one(pop, wait, next_due_seconds, popped)
+        await self._wait_for_one(pop, wait, next_due_time, popped)
         if popped and len(popped) < count:
             await self._take(pop, count, popped)
 
     async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> float:
-        """Add what is there to `popped`; how long until the next delayed item is due."""
+        """Add what is there to `popped`; the moment at which the next delayed item is due."""
         while True:
             pop_time = self._clock.time()
             wanted = min(count - len(popped), MOST_AT_ONCE)
             taken = await self._commands.take(pop, wanted, self.heartbeat_seconds())
             if taken is None:
                 self._consumer.lose(pop.consumer_id)
-                return 0.0
+                return pop_time
             self._consumer.join(pop)
             await self._accept(pop, taken.raws, pop_time, popped)
             if taken.missing:
                 await self._bury_missing(taken.missing)
             is_more_there = taken.is_more_due or len(taken.raws) == wanted
             if len(popped) >= count or not is_more_there:
-                return taken.next_due_seconds
+                return pop_time + taken.next_due_seconds
 
     async def _wait_for_one(
-        self, pop: Pop, wait: Wait, next_due_seconds: float, popped: list[Popped]
+        self, pop: Pop, wait: Wait, next_due_time: float, popped: list[Popped]
     ) -> None:
         # A third of the lease: the heartbeat must not end while the server may hand over an item.
         seconds = min(wait.rest_seconds(), self._lease_seconds / 3, UPKEEP_SECONDS)
-        event_seconds = min(next_due_seconds, self._upkeep.due_seconds())
+        event_time = min(next_due_time, self._upkeep.due_time)
+        event_seconds = event_time - self._clock.time()
         if self._injected_clock is None:
             seconds = min(seconds, event_seconds)
         if min(seconds, event_seconds) <= 0:
             return
         async with self._commands.link.blocking(self._commands.keys.queue) as line:
-            with wait.on(line, event_seconds):
+            with wait.on(line, event_time):
                 was_lost, raw = await self._commands.wait(
                     line, pop, self.heartbeat_seconds() + seconds, seconds
                 )

@@ -49,9 +49,10 @@ class Upkeep:
         """Something went wrong: look at the next opportunity."""
         self._next_time = -math.inf
 
-    def due_seconds(self) -> float:
-        """In how many seconds there may be something to do."""
-        return min(self._next_time, self._consumer.earliest_time) - self._clock.time()
+    @property
+    def due_time(self) -> float:
+        """When there may be something to do."""
+        return min(self._next_time, self._consumer.earliest_time)
 
     async def run(self) -> None:
         """Do what is due."""

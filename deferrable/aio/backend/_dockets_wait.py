@@ -9,6 +9,7 @@ answered with something.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,7 @@ class Wait:
     def __init__(self, seconds: float, clock: Clock | None) -> None:
         self._end_time = time.monotonic() + seconds
         self._clock = clock
-        self._clock_end_time = None if clock is None else clock.time() + seconds
+        self._clock_end_time = math.inf if clock is None else clock.time() + seconds
         self._is_interrupted = False
         self._line: BlockingLine | None = None
         self._told_to_end: BlockingLine | None = None
@@ -44,7 +45,7 @@ class Wait:
         if self._is_interrupted:
             return 0.0
         rest = self._end_time - time.monotonic()
-        if self._clock is None or self._clock_end_time is None:
+        if self._clock is None:
             return rest
         return min(rest, self._clock_end_time - self._clock.time())
 
@@ -54,18 +55,22 @@ class Wait:
         self._end_command()
 
     @contextmanager
-    def on(self, line: BlockingLine, event_seconds: float) -> Iterator[None]:
+    def on(self, line: BlockingLine, event_time: float) -> Iterator[None]:
         """A command waits on `line` inside the block.
 
         Args:
-            event_seconds: so much later on the injected clock the command ends, if not before.
+            event_time: the moment on the injected clock at which the command ends, if not before.
         """
-        timer = None
-        if self._clock is not None and self._clock_end_time is not None:
-            rest_seconds = self._clock_end_time - self._clock.time()
-            seconds = max(min(rest_seconds, event_seconds), 0.0)
-            timer = self._clock.call_later(seconds, self._end_command)
         self._line = line
+        timer = None
+        if self._clock is not None:
+            end_time = min(event_time, self._clock_end_time)
+            timer = self._clock.call_later(end_time - self._clock.time(), self._end_command)
+            if self._clock.time() >= end_time:
+                # It was moved in another thread just now, and the timer counts from there.
+                self._end_command()
+        if self._is_interrupted:
+            self._end_command()
         try:
             yield
         finally:

@@ -68,7 +68,10 @@ class RedisConnection(asyncio.Protocol):
         self.client_id: int | None = None
         """The server's number of this connection, once learnt; None: it does not tell."""
         self._transport = _transport_of(connection, where)
-        # The stream that redis-py made waits for this call when it is closed.
+        if connection._reader.at_eof():
+            # The stream was told, and will not tell again.
+            raise unavailable(where, "closed the connection as soon as it was open", None)
+        # The stream that redis-py made waits for a call of its own when this is closed.
         self._former = self._transport.get_protocol()
         self._transport.set_protocol(self)
         self._poll = select.poll()

@@ -22,7 +22,7 @@ from deferrable.errors import BackendError, BackendUnavailable
 
 __all__ = ["ClusterNodes", "NamedNode", "SentinelNode", "nodes_of"]
 
-_UNFIT = {b"s_down", b"o_down", b"disconnected"}
+_UNFIT = {b"s_down", b"o_down"}
 
 
 class NamedNode:
