@@ -43,10 +43,16 @@ class MetadataProducerConsumer:
 def check_namespace(
     new: MetadataProducerConsumer, registered: Iterable[MetadataProducerConsumer]
 ) -> None:
-    """Refuse a second user of one namespace.
+    """Refuse what has no namespace, and a second user of one.
 
     Raises:
-        ValueError: one that is registered has the same namespace.
+        ValueError: its namespace is no text, or one that is registered has the same.
     """
+    # Asked here as well, because a subclass's own __init__ may not call the base's.
+    if not isinstance(new.NAMESPACE, str):
+        raise ValueError(
+            f"NAMESPACE must be provided: {type(new).__name__} has {new.NAMESPACE!r:.200}, give it "
+            "a text unique among the instance's"
+        )
     if any(each.NAMESPACE == new.NAMESPACE for each in registered):
         raise ValueError(f"NAMESPACE {new.NAMESPACE} is already in use")
