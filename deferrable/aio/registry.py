@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deferrable import _names
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
-from deferrable.serialization import serializer_for
+from deferrable.serialization import serializer_for, short_repr
 
 if TYPE_CHECKING:
     from deferrable.aio.job import Job
@@ -76,12 +76,13 @@ class Registry(Mapping[str, "Job[..., Any]"]):
     def _find_method(self, item: Item) -> FoundCall:
         call = serializer_for(item).load_call(item)
         method = getattr(type(call.target), call.name, None)
-        if method is None or method not in self._jobs.values():
-            raise UnreadableItem(
-                f"the item names the method {call.name!r} of a {type(call.target).__qualname__}, "
-                "which is no job of this instance; decorate it"
-            )
-        return FoundCall(method, method.function, (call.target, *call.args), call.kwargs)
+        for job in self._jobs.values():
+            if job is method:
+                return FoundCall(job, job.function, (call.target, *call.args), call.kwargs)
+        raise UnreadableItem(
+            f"the item names the method {call.name!r} of a {type(call.target).__qualname__}, "
+            "which is no job of this instance; decorate it"
+        )
 
     def _job_called(self, name: str) -> "Job[..., Any]":
         job = self._jobs.get(name)
@@ -106,5 +107,5 @@ def _import(module: str, name: str) -> None:
     except BaseException as error:
         raise UnreadableItem(
             f"the item names {name!r}, and importing {module} raised "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {short_repr(error)}"
         ) from error
