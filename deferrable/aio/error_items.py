@@ -41,7 +41,8 @@ class ErrorItem:
     @property
     def id(self) -> str | None:
         """The item's id; None for items of the Python 2 library."""
-        return self.item.get("id")
+        item_id = self.item.get("id")
+        return item_id if isinstance(item_id, str) else None
 
     @property
     def error(self) -> Mapping[str, Any]:
@@ -110,11 +111,10 @@ class ErrorItems:
             if self._keeper is None:
                 self._keeper = asyncio.get_running_loop().create_task(self._keep())
             # One that was requeued and has failed again meanwhile is left for another time.
-            item_id = item.get("id")
-            if item_id is None or item_id not in self._seen_ids:
-                if item_id is not None:
-                    self._seen_ids.add(item_id)
-                return ErrorItem(self._backend, self._clock, envelope, item)
+            entry = ErrorItem(self._backend, self._clock, envelope, item)
+            if entry.id is None or entry.id not in self._seen_ids:
+                self._seen_ids.update(filter(None, [entry.id]))
+                return entry
 
     async def close(self) -> None:
         """Give back what was neither requeued nor discarded. Twice is harmless."""
