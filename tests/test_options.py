@@ -194,7 +194,7 @@ def test_each_callable_is_called_exactly_once() -> None:
         NOW + 60,
         datetime.fromtimestamp(NOW + 60, UTC),
         datetime.fromtimestamp(NOW + 60, timezone(timedelta(hours=-7))),
-        datetime.fromtimestamp(NOW + 60),  # noqa: DTZ006 # no zone is local time
+        datetime.fromtimestamp(NOW + 60),  # no zone is local time
     ],
 )
 def test_a_moment_to_run_is_a_delay_until_then(run_at: Any) -> None:
