@@ -11,15 +11,21 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 from deferrable._fork import on_fork, set_aside
 
-__all__ = ["PerLoop"]
+__all__ = ["PerLoop", "blocked_loop"]
 
 T = TypeVar("T")
 
 _PATIENCE_SECONDS = 1.0
+
+blocked_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
+    "deferrable_blocked_loop", default=None
+)
+"""The loop whose thread is known to wait for what runs in this context."""
 
 
 class _Entry(Generic[T]):
@@ -52,6 +58,7 @@ class PerLoop(Generic[T]):
         self._open = open_resource
         self._abandon = abandon
         self._entries: dict[int, _Entry[T]] = {}
+        self._closing: set[_Entry[T]] = set()
         self._lock = threading.Lock()
         on_fork(self._start_anew)
 
@@ -75,6 +82,7 @@ class PerLoop(Generic[T]):
             for old in gone:
                 del self._entries[id(old.loop)]
             self._entries[id(loop)] = entry
+            self._closing = {old for old in self._closing if not old.loop.is_closed()}
         for old in gone:
             self._let_go(old)
         return entry
@@ -83,8 +91,9 @@ class PerLoop(Generic[T]):
         """Close every resource on its own loop. Closing twice is harmless; `get` opens anew.
 
         The resource of a loop that is neither closed nor running is left to that loop, which
-        closes it when it shuts its async generators down. So is, after a moment, that of a loop
-        that does not get to it: its thread may be waiting for this very call.
+        closes it when it shuts its async generators down. That of a loop that does not get to it
+        is closed when it does: its thread may be waiting for this very call. Where that is not
+        known (`blocked_loop`), it shows after a moment.
         """
         with self._lock:
             # A loop that stands still keeps its resource: if dropped here, that would be finalized
@@ -104,12 +113,22 @@ class PerLoop(Generic[T]):
             elif entry.loop.is_closed():
                 self._let_go(entry)
             else:
-                closing = asyncio.run_coroutine_threadsafe(_close(entry.generator), entry.loop)
-                elsewhere.append(asyncio.wrap_future(closing))
+                with self._lock:
+                    self._closing.add(entry)
+                closing = asyncio.run_coroutine_threadsafe(self._close(entry), entry.loop)
+                if entry.loop is not blocked_loop.get():
+                    elsewhere.append(asyncio.wrap_future(closing))
         if elsewhere:
             closed, _ = await asyncio.wait(elsewhere, timeout=_PATIENCE_SECONDS)
             for future in closed:
                 future.result()
+
+    async def _close(self, entry: _Entry[T]) -> None:
+        # Cancelled before its first step, as a loop that ends does, it leaves the entry where it
+        # is, so that the loop still closes the generator, and does not find it collected.
+        await entry.generator.aclose()
+        with self._lock:
+            self._closing.discard(entry)
 
     def _let_go(self, entry: _Entry[T]) -> None:
         is_finished = getattr(entry.generator, "ag_frame", entry) is None
@@ -117,8 +136,8 @@ class PerLoop(Generic[T]):
             self._abandon(entry.value)
 
     def _start_anew(self) -> None:
-        set_aside(self._entries)
-        self._entries = {}
+        set_aside((self._entries, self._closing))
+        self._entries, self._closing = {}, set()
         self._lock = threading.Lock()
 
 
@@ -132,7 +151,3 @@ def _first(generator: AsyncGenerator[T, None]) -> T:
     with suppress(GeneratorExit):
         step.throw(GeneratorExit())
     raise RuntimeError(f"{generator!r} awaits before it yields; open its resource lazily instead")
-
-
-async def _close(generator: AsyncGenerator[T, None]) -> None:
-    await generator.aclose()

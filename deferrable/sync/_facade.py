@@ -3,11 +3,13 @@
 Owns the adapter that keeps signature, types and docstring. It may not know what the method does.
 """
 
+import asyncio
 import functools
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
+from deferrable.aio._loops import blocked_loop
 from deferrable.sync.door import refuse_portal_thread
 from deferrable.sync.portal import portal
 
@@ -70,7 +72,11 @@ class ClosingFacade(Facade[Closing]):
     def close(self) -> None:
         """Close what it holds open. Twice is harmless."""
         refuse_portal_thread(f"await {type(self._core).__qualname__}.close() of deferrable.aio")
-        portal().run(self._core.close())
+        blocking = blocked_loop.set(_running_loop())
+        try:
+            portal().run(self._core.close())
+        finally:
+            blocked_loop.reset(blocking)
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +88,13 @@ class ClosingFacade(Facade[Closing]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def core_of(value: Any) -> Any:
