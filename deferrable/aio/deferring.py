@@ -4,13 +4,14 @@ Owns the order of a ``later``: what can fail without I/O comes first, then the d
 which reserves its window, then metadata and the push, then the window's confirmation. It may not
 know brokers, threads or loops: a door waits and calls for it.
 
+Where windows and queue are in one place, decision and push are one step, and metadata comes first.
+
 The one rule: when anything fails after a window was reserved, the window is put back, even if the
 push may have arrived. A duplicate is allowed; a lost update is not.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deferrable._ended import Raised
@@ -34,14 +35,23 @@ __all__ = ["Deferral", "defer", "defer_many"]
 _logger = logging.getLogger("deferrable")
 
 
-@dataclass(frozen=True, slots=True)
 class Deferral:
     """A call that is to be deferred, with the options that hold for it."""
 
-    job: "Job[..., Any]"
-    options: JobOptions
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    # No dataclass: a field that is a job would be a method to type checkers.
+    __slots__ = ("args", "job", "kwargs", "options")
+
+    def __init__(
+        self,
+        job: "Job[..., Any]",
+        options: JobOptions,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.job = job
+        self.options = options
+        self.args = args
+        self.kwargs = kwargs
 
 
 async def defer(instance: "Deferrable", door: Door, deferral: Deferral) -> Receipt:
@@ -160,6 +170,13 @@ async def _debounce(
     assert store is not None  # checked with the options
     key, token = _debounce_key(instance, deferral, item), item["id"]
     always_delay = deferral.options.debounce_always_delay
+    joined = store.joined_with(instance.backend.queue)
+    if joined is not None:
+        await _add_metadata(instance, door, item)
+        reservation = await door.wait(
+            joined(item, key, resolved.debounce_seconds, always_delay, token)
+        )
+        return await _tell_joined(instance, door, item, reservation)
     try:
         reservation = await door.wait(
             store.reserve(key, resolved.debounce_seconds, always_delay, token)
@@ -174,8 +191,7 @@ async def _debounce(
         await _emit(instance, door, "debounce_error", item)
         return await _push(instance, door, item, instance.clock.time())
     if isinstance(reservation.decision, Skip):
-        await _emit(instance, door, "debounce_hit", item)
-        return Receipt(None, "skipped", reservation.decision.pending_time)
+        return await _tell_skipped(instance, door, item, reservation)
     try:
         receipt = await _push_reserved(instance, door, item, reservation)
     except BaseException:
@@ -183,6 +199,27 @@ async def _debounce(
         raise
     await _confirm(door, store, key, token)
     return receipt
+
+
+async def _tell_skipped(
+    instance: "Deferrable", door: Door, item: Item, reservation: Reservation
+) -> Receipt:
+    await _emit(instance, door, "debounce_hit", item)
+    return Receipt(None, "skipped", reservation.available_time)
+
+
+async def _tell_joined(
+    instance: "Deferrable", door: Door, item: Item, reservation: Reservation
+) -> Receipt:
+    """Tell what one step has decided and done."""
+    if isinstance(reservation.decision, Skip):
+        return await _tell_skipped(instance, door, item, reservation)
+    if isinstance(reservation.decision, PushDelayed):
+        _set_first_delay(instance, item, reservation.decision.delay_seconds, instance.clock.time())
+        item["due_time"] = reservation.available_time
+    for event in ("debounce_miss", "push"):
+        await _emit(instance, door, event, item)
+    return _receipt(item, reservation.available_time)
 
 
 async def _push_reserved(
