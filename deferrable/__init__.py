@@ -12,6 +12,7 @@ from deferrable import _blocking
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from deferrable.aio.current import current_attempt
     from deferrable.aio.envelope import Envelope
     from deferrable.aio.job import BoundJob, Call, Job
     from deferrable.errors import (
@@ -61,6 +62,7 @@ __all__ = [
     "UnreadableItem",
     "UnserializableCall",
     "Unsupported",
+    "current_attempt",
 ]
 
 _ERRORS = "deferrable.errors"
@@ -93,6 +95,7 @@ __getattr__, __dir__ = lazy_names(
         "UnreadableItem": _ERRORS,
         "UnserializableCall": _ERRORS,
         "Unsupported": _ERRORS,
+        "current_attempt": "deferrable.aio.current",
     },
 )
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from deferrable.aio.error_items import ErrorItem, ErrorItems
     from deferrable.aio.job import BoundJob, Call, Job
     from deferrable.aio.queue import Envelope, Push, Queue, Release, Touch
+    from deferrable.aio.worker import Worker
 
 __all__ = [
     "Backend",
@@ -30,6 +31,7 @@ __all__ = [
     "Queue",
     "Release",
     "Touch",
+    "Worker",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -51,5 +53,6 @@ __getattr__, __dir__ = lazy_names(
         "Queue": "deferrable.aio.queue",
         "Release": "deferrable.aio.queue",
         "Touch": "deferrable.aio.queue",
+        "Worker": "deferrable.aio.worker",
     },
 )

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from deferrable import _names
 from deferrable._ended import Ended, Raised, Returned, value_of_awaited
 from deferrable._fields import read_seconds
+from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.door import Control, Door, NotStarted, Run
 from deferrable.aio.emitting import emit, is_its_own
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import Heartbeat
+from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import Bury, Hop, Retry, Verdict, after_error, before_run, bury
@@ -50,13 +52,22 @@ class Attempt:
         door: what waits and calls.
         envelope: of the item.
         item: as it was popped; never changed.
+        state: what the instance's lifespan gave, for the job to ask for.
 
     Attributes:
+        name: the job's, once it is known, and the item's id, for logs.
         control: how others stop it.
         error_to_raise: what the caller of ``run_once`` has to see raised, once it is settled.
     """
 
-    def __init__(self, instance: "Deferrable", door: Door, envelope: Envelope, item: Item) -> None:
+    def __init__(
+        self,
+        instance: "Deferrable",
+        door: Door,
+        envelope: Envelope,
+        item: Item,
+        state: object = None,
+    ) -> None:
         self._instance = instance
         self._queue = instance.backend.queue
         self._door = door
@@ -65,9 +76,13 @@ class Attempt:
         self._context: Context = copy_context()
         self._clock = instance.clock
         self._start_time = self._clock.time()
-        self._name = "a job"
+        self.name = f"a job (item {item.get('id')})"
         self.control = Control()
         self.error_to_raise: BaseException | None = None
+        self._context.run(
+            set_current_attempt,
+            CurrentAttempt(self._queue, envelope, item, self._clock, self.control, state),
+        )
 
     async def run_to_value(self) -> Ended[Outcome]:
         """Make the attempt; `run` tells what may be raised.
@@ -106,6 +121,11 @@ class Attempt:
             if stop_heartbeat is not None:
                 stop_heartbeat()
 
+    @property
+    def has_started(self) -> bool:
+        """Whether the job itself has begun to run."""
+        return self._envelope.has_started
+
     def _on_lost(self) -> None:
         self.control.stop("lease lost")
 
@@ -118,15 +138,16 @@ class Attempt:
             return None  # Reading the call meets it again, where it is an error of the attempt.
 
     async def _send_on(self, hop: Hop) -> Outcome:
+        queue, envelope = self._queue, self._envelope
         try:
             if self._queue.SUPPORTS_DELAY:
-                await self._door.finish(self._queue.replace(self._envelope, hop.item))
+                await self._door.finish(lambda: queue.replace(envelope, hop.item))
             else:
-                await self._door.finish(self._queue.release(self._envelope, hop.item["delay"]))
+                await self._door.finish(lambda: queue.release(envelope, hop.item["delay"]))
         except LeaseLost as error:
             return await self._lost(error)
         await self._emit("hop")
-        return self._outcome("hopped")
+        return self.outcome("hopped")
 
     async def _execute(self) -> Ended[Any]:
         failure = await self._consume_metadata()
@@ -150,7 +171,7 @@ class Attempt:
                 value = self._metadata_of(consumer.NAMESPACE)
             except UnreadableItem as error:
                 return Raised(error)
-            ended = await self._door.call(self._context, consumer.consume_metadata, value)
+            ended = await self._door.consume(self._context, consumer.consume_metadata, value)
             if isinstance(ended, Raised):
                 is_stopped = isinstance(ended.error, CancelledError) and not is_its_own(
                     self._door, ended.error
@@ -167,7 +188,7 @@ class Attempt:
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
-        self._name = call.job.name
+        self.name = f"{call.job.name} (item {self._item.get('id')})"
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
             call.function,
@@ -175,12 +196,14 @@ class Attempt:
             call.kwargs,
             self._context,
             call.job.timeout_seconds if timeout_seconds is None else timeout_seconds,
-            self._on_overrun,
+            self.tell_overrun,
             self.control,
             self._clock,
+            self.name,
         )
 
-    async def _on_overrun(self) -> None:
+    async def tell_overrun(self) -> None:
+        """Emit the event that the job runs, or holds its loop, for too long."""
         try:
             await self._emit("overrun")
         except BaseException as error:
@@ -194,7 +217,7 @@ class Attempt:
         try:
             if isinstance(ended, Returned):
                 await self._complete()
-                return self._outcome("completed", result=ended.value)
+                return self.outcome("completed", result=ended.value)
             return await self._settle_error(ended.error)
         except LeaseLost as error:
             return await self._lost(error)
@@ -202,8 +225,8 @@ class Attempt:
     async def _settle_error(self, error: BaseException) -> Outcome:
         if isinstance(error, _Expired):
             await self._complete("expire")
-            return self._outcome("expired")
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return self.outcome("expired")
+        if isinstance(error, KeyboardInterrupt | SystemExit) and not self._door.exits_are_failures:
             self.error_to_raise = error
             # An interrupt is the operator's doing; an exit is the job's, and may be so every time.
             return await self._release(error, is_counted=isinstance(error, SystemExit))
@@ -236,55 +259,53 @@ class Attempt:
             return bury(self._item, unreadable, now, hostname)
 
     async def _complete(self, *events: str) -> None:
-        await self._door.finish(self._queue.complete(self._envelope))
+        await self._door.finish(lambda: self._queue.complete(self._envelope))
         for event in (*events, "complete"):
             await self._emit(event)
 
     async def _retry(self, verdict: Retry, error: BaseException) -> Outcome:
-        await self._door.finish(self._queue.replace(self._envelope, verdict.item))
+        await self._replace(verdict.item, self._queue)
         _logger.info(
-            "%s (item %s) failed with %s, next attempt in %.1f s",
-            self._name,
-            self._item.get("id"),
+            "%s failed with %s, next attempt in %.1f s",
+            self.name,
             type(error).__name__,
             verdict.seconds,
         )
         await self._emit("retry", verdict.item)
         await self._emit("complete")
-        return self._outcome("retried", error)
+        return self.outcome("retried", error)
 
     async def _bury(self, verdict: Bury, error: BaseException) -> Outcome:
-        error_queue = self._instance.backend.error_queue
-        await self._door.finish(self._queue.replace(self._envelope, verdict.item, error_queue))
+        await self._replace(verdict.item, self._instance.backend.error_queue)
         _logger.error(
-            "%s (item %s) failed for good and is in the error queue: %s",
-            self._name,
-            self._item.get("id"),
+            "%s failed for good and is in the error queue: %s",
+            self.name,
             verdict.item["error"]["error_type"],
             exc_info=(type(error), error, error.__traceback__),
         )
         await self._emit("error", verdict.item)
         await self._emit("complete")
-        return self._outcome("errored", error)
+        return self.outcome("errored", error)
+
+    async def _replace(self, item: Item, to: Queue) -> None:
+        await self._door.finish(lambda: self._queue.replace(self._envelope, item, to))
 
     async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
-        await self._door.finish(self._queue.release(self._envelope, is_counted=is_counted))
+        await self._door.finish(lambda: self._queue.release(self._envelope, is_counted=is_counted))
         await self._emit("release")
-        return self._outcome("released", error)
+        return self.outcome("released", error)
 
     async def _lost(self, error: BaseException | None) -> Outcome:
-        _logger.warning(
-            "%s (item %s) lost its lease; nothing was settled", self._name, self._item.get("id")
-        )
+        _logger.warning("%s lost its lease; nothing was settled", self.name)
         await self._emit("lease_lost")
-        return self._outcome("lost", error)
+        return self.outcome("lost", error)
 
     async def give_back(self) -> None:
         """Release what an interruption left unsettled, if that is still possible."""
         if self._envelope.settlement != "open":
             return
         try:
-            await self._door.finish(self._queue.release(self._envelope))
+            await self._door.finish(lambda: self._queue.release(self._envelope))
         except BackendError as error:
             _logger.warning(
                 "item %s could not be released and comes back after its lease: %s",
@@ -300,8 +321,9 @@ class Attempt:
             lent = self._item if item is None else item
             await emit(self._door, consumers, event, lent, self._context)
 
-    def _outcome(
+    def outcome(
         self, status: OutcomeStatus, error: BaseException | None = None, result: Any = None
     ) -> Outcome:
+        """An outcome of this attempt, as of now."""
         duration_seconds = self._clock.time() - self._start_time
         return Outcome(self._item, status, error, result, duration_seconds)

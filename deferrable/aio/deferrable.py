@@ -8,8 +8,9 @@ the same two behind a door of its own.
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from deferrable._ended import unwrap
 from deferrable.aio import backend as backend_door
@@ -24,6 +25,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
 from deferrable.aio.job import Job
 from deferrable.aio.registry import Registry
+from deferrable.aio.worker import Worker
 from deferrable.errors import InvalidOptions
 from deferrable.events import check_event_consumer
 from deferrable.item import Item
@@ -39,7 +41,10 @@ from deferrable.options import (
 from deferrable.outcome import Outcome
 from deferrable.serialization import get_serializer
 
-__all__ = ["Deferrable"]
+__all__ = ["Deferrable", "Lifespan"]
+
+Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]]
+"""What is open for as long as a worker works: a pool, a client."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +66,8 @@ class Deferrable:
         serializer: ``pickle`` for any picklable argument; ``classic`` while consumers of the
             Python 2 library live on the queue.
         debounce_store: where debounce windows are kept instead of in Redis.
+        lifespan: returns a context manager, async or plain, which a worker enters before its first
+            pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
 
     Raises:
@@ -76,6 +83,7 @@ class Deferrable:
         *,
         serializer: str = "pickle",
         debounce_store: DebounceStore | None = None,
+        lifespan: Lifespan | None = None,
         clock: Clock | None = None,
     ) -> None:
         _check_backend(backend)
@@ -87,6 +95,7 @@ class Deferrable:
         if debounce_store is None and redis_client is not None:
             debounce_store = _redis_store(redis_client, clock)
         self.debounce_store = debounce_store
+        self.lifespan = lifespan
         self.registry = Registry()
         self.event_consumers: tuple[object, ...] = ()
         self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
@@ -255,6 +264,31 @@ class Deferrable:
     async def emit_empty(self, door: Door) -> None:
         """Tell who listens that a pop found nothing."""
         await emit(door, self.event_consumers, "empty", None, None)
+
+    def worker(
+        self,
+        concurrency: int = 100,
+        *,
+        threads: int | None = None,
+        grace_seconds: float = 30.0,
+    ) -> Worker:
+        """A worker over this instance's queue; see `Worker`.
+
+        Args:
+            concurrency: how many jobs run at once.
+            threads: how many of them may be plain functions; None: 32.
+            grace_seconds: how long running jobs may go on when the worker stops.
+        """
+        return Worker([self], concurrency=concurrency, threads=threads, grace_seconds=grace_seconds)
+
+    async def enter_lifespan(self, stack: AsyncExitStack) -> object:
+        """What the lifespan gives; `stack` leaves it. None without one."""
+        if self.lifespan is None:
+            return None
+        manager = self.lifespan()
+        if isinstance(manager, AbstractAsyncContextManager):
+            return await stack.enter_async_context(manager)
+        return stack.enter_context(manager)
 
     def errors(self) -> ErrorItems:
         """The items of the error queue, each once, oldest first where the broker knows.

@@ -234,14 +234,14 @@ async def _push_reserved(
 
 async def _put_back(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:
     try:
-        await door.finish(store.restore(key, token))
+        await door.finish(lambda: store.restore(key, token))
     except Exception as error:
         _logger.warning("a debounce window is put back only when its reservation ends: %s", error)
 
 
 async def _confirm(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:
     try:
-        await door.finish(store.confirm(key, token))
+        await door.finish(lambda: store.confirm(key, token))
     except Exception as error:
         _logger.warning("a debounce window ends with its reservation: %s", error)
 

@@ -98,6 +98,7 @@ class Run:
         on_overrun: awaited once when a plain function is over its time.
         control: what may stop it meanwhile.
         clock: what the time limit is measured by.
+        name: of the job and its item, for whoever looks at tasks.
     """
 
     function: Callable[..., Any]
@@ -108,6 +109,7 @@ class Run:
     on_overrun: Callable[[], Coroutine[Any, Any, None]]
     control: Control
     clock: Clock
+    name: str
 
     def __call__(self) -> Any:
         return self.function(*self.args, **self.kwargs)
@@ -117,24 +119,40 @@ class Run:
         _logger.warning(
             "%s runs for longer than its timeout_seconds=%s; a plain function cannot be stopped, "
             "and its item's lease is kept",
-            getattr(self.function, "__qualname__", "a job"),
+            self.name,
             self.timeout_seconds,
         )
 
 
 class Door(Protocol):
-    """What the engine's coroutines need from whoever drives them."""
+    """What the engine's coroutines need from whoever drives them.
+
+    Attributes:
+        exits_are_failures: a SystemExit or KeyboardInterrupt that a job raises is its own failure;
+            else it is the caller's, and the item is released.
+    """
+
+    exits_are_failures: bool
 
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait for I/O. A cancellation of the caller reaches it."""
 
-    async def finish(self, waiting: Coroutine[Any, Any, T]) -> T:
-        """Wait for I/O that must reach its end. A cancellation is raised only afterwards."""
+    async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Wait for I/O that must reach its end. A cancellation is raised only afterwards.
+
+        Args:
+            start: begins it; a door that tries again what the broker did not take calls it again.
+        """
 
     async def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
     ) -> Ended[Any]:
         """Call a short callable of the user's, plain or async, inside `context` (None: here)."""
+
+    async def consume(
+        self, context: Context, function: Callable[..., Any], value: object
+    ) -> Ended[Any]:
+        """Have a metadata consumer called inside `context`, now or right before the job."""
 
     async def run(self, run: Run) -> Ended[Any]:
         """Run a job to its end."""
@@ -149,11 +167,13 @@ class Door(Protocol):
 class AwaitingDoor:
     """Everything on the running loop; plain jobs in a worker thread."""
 
+    exits_are_failures = False
+
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
         return await waiting
 
-    async def finish(self, waiting: Coroutine[Any, Any, T]) -> T:
-        finishing = asyncio.get_running_loop().create_task(waiting)
+    async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        finishing = asyncio.get_running_loop().create_task(start())
         cancellation = await until_done(finishing)
         result = finishing.result()
         if cancellation is not None:
@@ -170,6 +190,11 @@ class AwaitingDoor:
             return ended
         awaited = ended.value if context is None else in_context(context, ended.value)
         return await value_of_awaited(awaited)
+
+    async def consume(
+        self, context: Context, function: Callable[..., Any], value: object
+    ) -> Ended[Any]:
+        return await self.call(context, function, value)
 
     async def run(self, run: Run) -> Ended[Any]:
         if inspect.iscoroutinefunction(run.function):
@@ -201,7 +226,9 @@ class AwaitingDoor:
             except BaseException as error:
                 return Raised(error)
 
-        task = asyncio.get_running_loop().create_task(job(), context=run.context.copy())
+        task = asyncio.get_running_loop().create_task(
+            job(), name=run.name, context=run.context.copy()
+        )
         run.control.attach(partial(_cancel_once, task))
         timer = _start_timer(run, partial(run.control.stop, "timed out"))
         try:

@@ -17,7 +17,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.errors import LeaseLost
 
-__all__ = ["Heartbeat"]
+__all__ = ["TOUCHES_PER_LEASE", "Heartbeat", "has_run_out"]
 
 _logger = logging.getLogger("deferrable")
 
@@ -34,9 +34,9 @@ class Heartbeat:
     """
 
     def __init__(self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]) -> None:
-        self._queue = queue
-        self._envelope = envelope
-        self._on_lost = on_lost
+        self.queue = queue
+        self.envelope = envelope
+        self.on_lost = on_lost
         self._task: asyncio.Task[None] | None = None
         self._is_touching = False
         self._is_stopped = False
@@ -53,49 +53,51 @@ class Heartbeat:
 
     async def _run(self) -> None:
         while not self._is_stopped:
-            await sleep(self._queue.clock, self._queue.lease_seconds / TOUCHES_PER_LEASE)
-            if self._envelope.settlement != "open":
+            await sleep(self.queue.clock, self.queue.lease_seconds / TOUCHES_PER_LEASE)
+            if self.envelope.settlement != "open":
                 return
-            if self._has_run_out():
+            if has_run_out(self.queue, self.envelope):
                 await self._wait_for_the_end()
                 return
             self._is_touching = True
             is_kept = await self._touch()
             self._is_touching = False
-            if not is_kept and not self._is_stopped and self._envelope.settlement == "open":
+            if not is_kept and not self._is_stopped and self.envelope.settlement == "open":
                 _logger.warning(
                     "lost the lease of %r while its job runs; the job is not completed here",
-                    self._envelope,
+                    self.envelope,
                 )
-                self._on_lost()
+                self.on_lost()
                 return
 
-    def _has_run_out(self) -> bool:
-        maximum = self._queue.max_lease_seconds
-        if maximum is None:
-            return False
-        held_seconds = self._queue.clock.time() - self._envelope.pop_time
-        if held_seconds < maximum:
-            return False
-        _logger.warning(
-            "%r has been held for %.0f s (max_lease_seconds is %.0f): its lease is kept no longer",
-            self._envelope,
-            held_seconds,
-            maximum,
-        )
-        return True
-
     async def _wait_for_the_end(self) -> None:
-        rest_seconds = self._envelope.lease_end_time - self._queue.clock.time()
-        await sleep(self._queue.clock, rest_seconds)
-        if self._envelope.settlement == "open":
-            self._on_lost()
+        rest_seconds = self.envelope.lease_end_time - self.queue.clock.time()
+        await sleep(self.queue.clock, rest_seconds)
+        if self.envelope.settlement == "open":
+            self.on_lost()
 
     async def _touch(self) -> bool:
         try:
-            await self._queue.touch(self._envelope, self._queue.lease_seconds)
+            await self.queue.touch(self.envelope, self.queue.lease_seconds)
         except LeaseLost:
             return False
         except Exception as error:  # an adapter's own mistake must not end the heartbeat either
-            _logger.warning("cannot touch %r for now: %s", self._envelope, error)
-        return self._queue.clock.time() <= self._envelope.lease_end_time
+            _logger.warning("cannot touch %r for now: %s", self.envelope, error)
+        return self.queue.clock.time() <= self.envelope.lease_end_time
+
+
+def has_run_out(queue: Queue, envelope: Envelope) -> bool:
+    """Whether an item was held for as long as its queue lets a lease be kept; logs it if so."""
+    maximum = queue.max_lease_seconds
+    if maximum is None:
+        return False
+    held_seconds = queue.clock.time() - envelope.pop_time
+    if held_seconds < maximum:
+        return False
+    _logger.warning(
+        "%r has been held for %.0f s (max_lease_seconds is %.0f): its lease is kept no longer",
+        envelope,
+        held_seconds,
+        maximum,
+    )
+    return True

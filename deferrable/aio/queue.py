@@ -287,6 +287,33 @@ class Queue(ABC):
         await self._traffic.get().touch(Touch(envelope, seconds))
         envelope.lease_end_time = max(envelope.lease_end_time, now + seconds)
 
+    async def touch_each(
+        self, envelopes: Sequence[Envelope], seconds: float
+    ) -> list[Exception | None]:
+        """Keep several items for at least `seconds` from now, in native batches; see `touch`.
+
+        Returns:
+            None, or why it was not touched, for each in their order.
+        """
+        outcomes: list[Exception | None] = [None] * len(envelopes)
+        held: list[tuple[int, Touch]] = []
+        for index, envelope in enumerate(envelopes):
+            try:
+                self._check_held("touch", envelope)
+            except LeaseLost as error:
+                outcomes[index] = error
+            else:
+                held.append((index, Touch(envelope, seconds)))
+        now = self.clock.time()
+        touches = [touch for _, touch in held]
+        results = await _in_batches(touches, self.MAX_TOUCH_BATCH_SIZE, self._touch_batch)
+        for (index, touch), result in zip(held, results, strict=True):
+            outcomes[index] = result
+            if result is None:
+                end_time = max(touch.envelope.lease_end_time, now + seconds)
+                touch.envelope.lease_end_time = end_time
+        return outcomes
+
     async def complete(self, envelope: Envelope) -> None:
         """Remove an item for good: its work is done.
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from deferrable.sync.deferrable import Deferrable
     from deferrable.sync.error_items import ErrorItem, ErrorItems
     from deferrable.sync.queue import Queue
+    from deferrable.sync.worker import Worker
 
 __all__ = [
     "Backend",
@@ -23,6 +24,7 @@ __all__ = [
     "ErrorItems",
     "Job",
     "Queue",
+    "Worker",
 ]
 
 _JOB = "deferrable.aio.job"
@@ -40,5 +42,6 @@ __getattr__, __dir__ = lazy_names(
         "ErrorItems": "deferrable.sync.error_items",
         "Job": _JOB,
         "Queue": "deferrable.sync.queue",
+        "Worker": "deferrable.sync.worker",
     },
 )

@@ -13,6 +13,7 @@ from deferrable.aio.attempt import Attempt
 from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
+from deferrable.aio.deferrable import Lifespan
 from deferrable.aio.door import Door, blocking_door
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.job import Job
@@ -24,6 +25,7 @@ from deferrable.sync._facade import ClosingFacade, core_of
 from deferrable.sync.backend import Backend
 from deferrable.sync.door import refuse_portal_thread
 from deferrable.sync.error_items import ErrorItems
+from deferrable.sync.worker import Worker
 
 __all__ = ["Deferrable"]
 
@@ -45,6 +47,8 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         serializer: ``pickle`` for any picklable argument; ``classic`` while consumers of the
             Python 2 library live on the queue.
         debounce_store: where debounce windows are kept instead of in Redis.
+        lifespan: returns a context manager, async or plain, which a worker enters before its first
+            pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
 
     Raises:
@@ -60,6 +64,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         *,
         serializer: str = "pickle",
         debounce_store: DebounceStore | None = None,
+        lifespan: Lifespan | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
@@ -70,6 +75,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
                 default_max_attempts,
                 serializer=serializer,
                 debounce_store=debounce_store,
+                lifespan=lifespan,
                 clock=clock,
             )
         )
@@ -180,6 +186,16 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         if attempts[0].error_to_raise is not None:
             raise attempts[0].error_to_raise
         return outcome
+
+    def worker(
+        self,
+        concurrency: int = 100,
+        *,
+        threads: int | None = None,
+        grace_seconds: float = 30.0,
+    ) -> Worker:
+        """A worker over this instance's queue; see `deferrable.aio.Deferrable.worker`."""
+        return Worker(self._core.worker(concurrency, threads=threads, grace_seconds=grace_seconds))
 
     def errors(self) -> ErrorItems:
         """The items of the error queue; see `deferrable.aio.Deferrable.errors`."""

@@ -56,14 +56,16 @@ class _Caller:
         interrupt: struck while something had to be brought to its end; it is raised after all.
     """
 
+    exits_are_failures = False
+
     def __init__(self) -> None:
         self.interrupt: BaseException | None = None
 
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
         return portal().run(waiting)
 
-    async def finish(self, waiting: Coroutine[Any, Any, T]) -> T:
-        ended, interrupt = portal().end_of(waiting, is_cancelled_by_interrupt=False)
+    async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        ended, interrupt = portal().end_of(start(), is_cancelled_by_interrupt=False)
         self._remember(interrupt)
         return unwrap(ended)
 
@@ -84,6 +86,11 @@ class _Caller:
         if interrupt is not None:
             raise interrupt
         return ended
+
+    async def consume(
+        self, context: Context, function: Callable[..., Any], value: object
+    ) -> Ended[Any]:
+        return await self.call(context, function, value)
 
     async def run(self, run: Run) -> Ended[Any]:
         if inspect.iscoroutinefunction(run.function):

@@ -91,9 +91,9 @@ class _Handover(Generic[T]):
 class Portal:
     """A thread that runs an event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "deferrable-portal") -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="deferrable-portal", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._handovers: set[_Handover[Any]] = set()
         self._is_stopping = False
         self._thread.start()

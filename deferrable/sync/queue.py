@@ -34,6 +34,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
     pop = blocking(AwaitingQueue.pop, undo=_put_back)
     pop_batch = blocking(AwaitingQueue.pop_batch, undo=_put_all_back)
     touch = blocking(AwaitingQueue.touch)
+    touch_each = blocking(AwaitingQueue.touch_each)
     complete = blocking(AwaitingQueue.complete)
     complete_batch = blocking(AwaitingQueue.complete_batch)
     release = blocking(AwaitingQueue.release)

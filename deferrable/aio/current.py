@@ -1,0 +1,114 @@
+"""What a job may know of its own attempt.
+
+Owns the view that `current_attempt` gives from inside a job of either kind. It may not decide
+anything: it shows the attempt, and touches its item when the job asks for it.
+"""
+
+from contextvars import ContextVar
+from typing import Any
+
+from deferrable.aio.clock import Clock
+from deferrable.aio.door import Control, blocking_door
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+from deferrable.item import Item
+from deferrable.ttl import expiry_time
+
+__all__ = ["CurrentAttempt", "current_attempt"]
+
+
+class CurrentAttempt:
+    """The attempt that is being made.
+
+    Attributes:
+        item: the item; it is the job's to read, not to change.
+        state: what the instance's lifespan gave; None without one, and outside a worker.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        envelope: Envelope,
+        item: Item,
+        clock: Clock,
+        control: Control,
+        state: Any,
+    ) -> None:
+        self._queue = queue
+        self._envelope = envelope
+        self._clock = clock
+        self._control = control
+        self.item = item
+        self.state = state
+
+    @property
+    def id(self) -> str | None:
+        """The item's id; None for items of the Python 2 library."""
+        return self.item.get("id")
+
+    @property
+    def number(self) -> int:
+        """Which attempt this is, counted from 1."""
+        return int(self.item.get("attempts") or 0) + 1
+
+    @property
+    def ttl_remaining_seconds(self) -> float | None:
+        """How long until the item's ttl ends, which is for its start only; None without one."""
+        expiry = expiry_time(self.item)
+        return None if expiry is None else expiry - self._clock.time()
+
+    @property
+    def lease_end_time(self) -> float:
+        """When the lease ends unless it is renewed, in epoch seconds. Heartbeats renew it."""
+        return self._envelope.lease_end_time
+
+    @property
+    def is_lease_lost(self) -> bool:
+        """Whether the item is another consumer's by now: what is done here, is done in vain."""
+        has_ended = self._clock.time() > self._envelope.lease_end_time
+        return has_ended or self._control.reason == "lease lost"
+
+    async def touch(self, seconds: float) -> None:
+        """Keep the item for at least `seconds` from now, from an async job.
+
+        Raises:
+            LeaseLost: it is no longer this consumer's.
+        """
+        await self._queue.touch(self._envelope, seconds)
+
+    def touch_blocking(self, seconds: float) -> None:
+        """Keep the item for at least `seconds` from now, from a plain job.
+
+        Raises:
+            LeaseLost: it is no longer this consumer's.
+            CalledFromEventLoop: from an async job of the blocking face; await `touch` there.
+        """
+        blocking_door().drive(
+            lambda door: door.wait(self._queue.touch(self._envelope, seconds)),
+            "await current_attempt().touch(...)",
+        )
+
+    def __repr__(self) -> str:
+        return f"<CurrentAttempt {self.number} of item {self.id}>"
+
+
+_current: ContextVar[CurrentAttempt] = ContextVar("deferrable_current_attempt")
+
+
+def set_current_attempt(attempt: CurrentAttempt) -> None:
+    """Have `current_attempt` give `attempt` in the running context."""
+    _current.set(attempt)
+
+
+def current_attempt() -> CurrentAttempt:
+    """The attempt that is being made, from inside a job.
+
+    Raises:
+        LookupError: no job runs here.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError(
+            "current_attempt() tells a job of its own attempt, and no job runs here"
+        ) from None

@@ -1,0 +1,86 @@
+"""A worker for callers that cannot await.
+
+Owns the thread in which it works, and how the caller reads and leaves it. It may not decide
+anything. The worker has an event loop of its own, not the portal's: what runs on it, a plain event
+handler for instance, may make blocking calls like any other thread.
+"""
+
+from types import TracebackType
+from typing import Self
+
+from deferrable._ended import unwrap
+from deferrable.aio import worker as awaiting
+from deferrable.aio.health import Health
+from deferrable.outcome import Outcome
+from deferrable.sync.door import refuse_portal_thread
+from deferrable.sync.portal import Portal
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Pops items and runs their jobs until it is left or stopped; see `deferrable.aio.Worker`.
+
+    ``with instance.worker() as worker: for outcome in worker: ...``. Plain jobs run in threads of
+    the worker's, async ones on its event loop. An interrupt (Ctrl-C) while it is read leaves the
+    block, and with it the worker, within the grace period.
+    """
+
+    def __init__(self, core: awaiting.Worker) -> None:
+        self._core = core
+        self._portal: Portal | None = None
+
+    @property
+    def health(self) -> Health:
+        """Whether the brokers answer."""
+        return self._core.health
+
+    def __enter__(self) -> Self:
+        refuse_portal_thread("async with ... of deferrable.aio")
+        self._portal = Portal("deferrable-worker")
+        try:
+            self._portal.run(self._core.__aenter__())
+        except BaseException:
+            self._portal.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._portal is not None
+        try:
+            ended, interrupt = self._portal.end_of(
+                self._core.__aexit__(error_type, error, traceback), is_cancelled_by_interrupt=False
+            )
+        finally:
+            self._portal.stop()
+        unwrap(ended)
+        if interrupt is not None:
+            raise interrupt
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Outcome:
+        """The next outcome.
+
+        Raises:
+            StopIteration: the worker has stopped, and every outcome was read.
+        """
+        assert self._portal is not None, "enter the worker first: with instance.worker() as worker"
+        outcome = self._portal.run(self._core.next_outcome())
+        if outcome is None:
+            raise StopIteration
+        return outcome
+
+    def stop(self) -> None:
+        """Pop no more, and come to an end within the grace period; from any thread.
+
+        Called again, it ends the grace period.
+        """
+        if self._portal is not None:
+            self._portal.call_soon(self._core.stop)
