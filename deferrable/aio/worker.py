@@ -161,6 +161,15 @@ class Worker:
             self._is_in_a_hurry.set()
         self._is_to_stop.set()
 
+    async def release_running(self) -> None:
+        """Give back the items of all jobs that still run, the plain ones too. From any loop.
+
+        For a process that ends in the same moment, and for nobody else: a plain function runs on,
+        and its item may be running elsewhere by then.
+        """
+        attempts = list(self._attempts.values())
+        await asyncio.gather(*(each.give_back() for each in attempts), return_exceptions=True)
+
     async def _live(self, is_up: "asyncio.Future[None]") -> None:
         try:
             async with AsyncExitStack() as lifespans:
