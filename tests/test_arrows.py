@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "adapter": {"adapter", "contract", "pure"},
     "facade": {"facade", "engine", "adapter", "contract", "pure"},
     "testing": {"testing", "facade", "contract", "pure"},
+    "cli": {"cli", "facade", "engine", "contract", "pure"},
     "door": {"pure"},
 }
 EXCEPTIONS = {
@@ -58,6 +59,8 @@ def layer_of(module: str) -> str:
     if module in CONTRACT:
         return "contract"
     _, room, *rest = module.split(".")
+    if room in ("cli", "__main__"):
+        return "cli"
     if room == "sync":
         return "facade"
     if room == "testing":
@@ -150,6 +153,7 @@ def test_no_arrow_points_up() -> None:
             "def f():\n    from deferrable.aio.attempt import Attempt",
         ),
         ("deferrable.aio.queue", "if TYPE_CHECKING:\n    from deferrable.aio.job import Job"),
+        ("deferrable.sync.portal", "import deferrable.cli.app"),
         ("deferrable.ttl", "import deferrable.aio.clock"),
         ("deferrable.ttl", "from deferrable import Deferrable"),
         ("deferrable.testing.faults", "from deferrable.aio import deferrable"),

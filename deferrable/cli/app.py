@@ -1,0 +1,43 @@
+"""The commands, put together. Owns their list, and what every one of them has in common."""
+
+import os
+import sys
+
+import click
+
+from deferrable.cli.errors import errors
+from deferrable.cli.jobs import jobs
+from deferrable.cli.printing import version_text
+from deferrable.cli.stats import stats
+from deferrable.cli.worker import worker
+
+__all__ = ["cli", "run"]
+
+EPILOG = "Exit codes: 0 done, 1 an error, 2 wrong usage, 3 a worker was forced to stop."
+
+
+@click.group(
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(version_text(), prog_name="deferrable")
+def cli() -> None:
+    """Run workers, and look after queues.
+
+    Instances are named MODULE:NAME, as in app.jobs:stats. Modules are imported from the current
+    directory, as with python -m.
+    """
+
+
+cli.add_command(worker)
+cli.add_command(stats)
+cli.add_command(errors)
+cli.add_command(jobs)
+
+
+def run() -> None:
+    """Run the command that the program was started with."""
+    here = os.getcwd()
+    if not sys.flags.safe_path and sys.path[:1] not in ([""], [here]):
+        sys.path.insert(0, here)
+    cli(prog_name="deferrable")

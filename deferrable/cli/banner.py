@@ -1,0 +1,43 @@
+"""What a worker says when it is up. Owns these lines alone."""
+
+import logging
+import os
+from collections.abc import Sequence
+
+from deferrable.cli.loading import Named
+from deferrable.cli.logs import log_fields
+from deferrable.cli.printing import version_text
+
+__all__ = ["log_banner"]
+
+_logger = logging.getLogger("deferrable.cli")
+
+
+def log_banner(named: Sequence[Named], concurrency: int) -> None:
+    """Log who works on what: one line for the process, one for each instance."""
+    log_fields(
+        _logger,
+        logging.INFO,
+        f"deferrable {version_text()} works (process {os.getpid()}, concurrency {concurrency})",
+        version=version_text(),
+        process=os.getpid(),
+        concurrency=concurrency,
+    )
+    for each in named:
+        backend, jobs = each.instance.backend, sorted(each.instance.registry)
+        log_fields(
+            _logger,
+            logging.INFO,
+            f"{each.path}: {backend.queue!r}, group {backend.group or '(none)'}, {_listed(jobs)}",
+            instance=each.path,
+            backend=repr(backend.queue),
+            group=backend.group,
+            jobs=jobs,
+        )
+
+
+def _listed(jobs: Sequence[str]) -> str:
+    if not jobs:
+        return "no jobs registered yet"
+    head = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+    return "\n".join([f"{head}:", *(f"    {job}" for job in jobs)])

@@ -1,0 +1,102 @@
+"""How an error item looks. Owns the table, the page and the JSON; decides nothing.
+
+What items say is untrusted text: it is never read as markup.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from deferrable.aio.error_items import ErrorItem
+from deferrable.cli.choosing import key_of
+from deferrable.cli.printing import age_text, table
+from deferrable.cli.reading import attempt_number, job_name
+from deferrable.errors import UnreadableItem
+
+__all__ = ["as_data", "as_page", "as_table"]
+
+
+_ID_COLUMNS = 36
+"""An id can be copied whole."""
+
+
+def as_table(entries: Sequence[ErrorItem]) -> Table:
+    """One line for each."""
+    made = table("id", "job", "error", ">attempts", ">age")
+    made.columns[0].no_wrap, made.columns[0].min_width = True, _ID_COLUMNS
+    for column in made.columns[1:3]:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    for entry in entries:
+        made.add_row(
+            key_of(entry),
+            Text(job_name(entry.item)),
+            Text(_error_text(entry).partition("\n")[0]),
+            str(attempt_number(entry.item)),
+            age_text(entry.error.get("ts")),
+        )
+    return made
+
+
+def as_page(entry: ErrorItem) -> RenderableType:
+    """All of one."""
+    error, item = entry.error, entry.item
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="dim", no_wrap=True)
+    lines.add_column(overflow="fold")
+    lines.add_row("item", Text(key_of(entry)))
+    lines.add_row("job", Text(job_name(item)))
+    for name, value in _call(entry).items():
+        lines.add_row(name, Text(str(value)))
+    lines.add_row("attempts", f"{attempt_number(item)} of {item.get('max_attempts')}")
+    lines.add_row("deferred", _moment_text(item.get("first_push_time")))
+    lines.add_row("failed", f"{_moment_text(error.get('ts'))} on {error.get('hostname') or '?'}")
+    lines.add_row("error", Text(_error_text(entry), style="red"))
+    trace = error.get("traceback")
+    if not isinstance(trace, str) or not trace.strip():
+        return Group(lines, "")
+    return Group(lines, Padding(Text(trace.rstrip()), (1, 0, 1, 2)))
+
+
+def as_data(entry: ErrorItem, is_whole: bool) -> dict[str, Any]:
+    """For programs; whole with the call, the traceback and the item itself."""
+    error, item = entry.error, entry.item
+    data = {
+        "id": key_of(entry),
+        "job": job_name(item),
+        "attempts": attempt_number(item),
+        "error_type": error.get("error_type"),
+        "error_text": error.get("error_text"),
+        "hostname": error.get("hostname"),
+        "time": error.get("ts"),
+    }
+    if is_whole:
+        data |= {"call": _call(entry), "traceback": error.get("traceback"), "item": dict(item)}
+    return data
+
+
+def _call(entry: ErrorItem) -> dict[str, Any]:
+    try:
+        call = entry.call
+    except UnreadableItem as error:
+        return {"call": f"cannot be read: {error}"}
+    return {
+        "args": list(map(repr, call.args)),
+        "kwargs": {k: repr(v) for k, v in call.kwargs.items()},
+    }
+
+
+def _error_text(entry: ErrorItem) -> str:
+    error = entry.error
+    return f"{error.get('error_type') or 'unknown'}: {error.get('error_text') or ''}".rstrip(": ")
+
+
+def _moment_text(moment: object) -> str:
+    if isinstance(moment, bool) or not isinstance(moment, int | float):
+        return "?"
+    when = datetime.fromtimestamp(moment).astimezone()
+    return f"{when:%Y-%m-%d %H:%M:%S %z} ({age_text(moment)} ago)"

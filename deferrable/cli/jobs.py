@@ -1,0 +1,80 @@
+"""``deferrable jobs``. Owns how registered jobs and their options are shown."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from deferrable.aio.deferrable import Deferrable
+from deferrable.aio.job import Job
+from deferrable.cli.loading import instances_argument, load_all
+from deferrable.cli.printing import json_option, print_json, table, to_output
+from deferrable.cli.trouble import debug_option
+from deferrable.options import JobOptions
+
+__all__ = ["jobs"]
+
+
+@click.command()
+@instances_argument
+@json_option
+@debug_option
+def jobs(paths: Sequence[str], as_json: bool) -> None:
+    """Show the registered jobs and their options."""
+    named = load_all(paths)
+    if as_json:
+        print_json(
+            [
+                {"instance": each.path, **_described(job, each.instance)}
+                for each in named
+                for job in each.instance.registry.values()
+            ]
+        )
+        return
+    for each in named:
+        registry = each.instance.registry
+        made = table("job", "kind", ">attempts", "retried errors", "options", title=each.path)
+        made.columns[0].no_wrap = True
+        for name in sorted(registry):
+            job = _described(registry[name], each.instance)
+            options = job["options"]
+            made.add_row(
+                name,
+                job["kind"],
+                str(options["max_attempts"]),
+                ", ".join(options["error_classes"]) or "[dim]none[/]",
+                _others(options) or "[dim]-[/]",
+            )
+        console = to_output()
+        console.print(made)
+        if not registry:
+            console.print("no jobs yet; decorate functions with the instance, in this module")
+        console.print()
+
+
+def _described(job: Job[..., Any], instance: Deferrable) -> dict[str, Any]:
+    options = job._options
+    classes = options.error_classes
+    if classes is None:
+        classes = instance.default_error_classes or ()
+    attempts = options.max_attempts
+    values = {field.name: _value(getattr(options, field.name)) for field in fields(options)}
+    values["error_classes"] = [each.__qualname__ for each in classes]
+    values["max_attempts"] = instance.default_max_attempts if attempts is None else attempts
+    kind = "async" if inspect.iscoroutinefunction(job.function) else "plain"
+    return {"job": job.name, "kind": kind, "options": values}
+
+
+def _value(value: object) -> object:
+    return getattr(value, "__qualname__", repr(value)) if callable(value) else value
+
+
+def _others(options: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{field.name}={options[field.name]}"
+        for field in fields(JobOptions)
+        if field.name not in ("error_classes", "max_attempts")
+        and options[field.name] != field.default
+    )

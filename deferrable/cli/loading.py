@@ -1,0 +1,123 @@
+"""From ``app.jobs:stats`` to the instance.
+
+Owns the reading of such paths, and what is said when one leads nowhere. It may not know what is
+done with an instance. Either face will do: what is handed on is the core.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from deferrable.aio.deferrable import Deferrable
+from deferrable.cli.trouble import ERROR, USAGE, Trouble
+from deferrable.sync._facade import core_of
+
+__all__ = ["Named", "instance_argument", "instances_argument", "load", "load_all"]
+
+instances_argument = click.argument("paths", metavar="MODULE:NAME...", nargs=-1, required=True)
+instance_argument = click.argument("path", metavar="MODULE:NAME")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An instance, by the path that named it."""
+
+    path: str
+    instance: Deferrable
+
+
+def load_all(paths: Sequence[str]) -> list[Named]:
+    """The instances at `paths`, each once.
+
+    Raises:
+        Trouble: a path leads to none, or two instances take items from one queue.
+    """
+    by_instance: dict[Deferrable, Named] = {}
+    for path in paths:
+        named = load(path)
+        by_instance.setdefault(named.instance, named)
+    by_queue: dict[object, Named] = {}
+    for named in by_instance.values():
+        other = by_queue.setdefault(named.instance.backend.queue, named)
+        if other is not named:
+            raise Trouble(
+                f"{other.path} and {named.path} share {named.instance.backend.queue!r}, where each "
+                "would take the other's items; give one of them a group of its own",
+                USAGE,
+            )
+    return list(by_instance.values())
+
+
+def load(path: str) -> Named:
+    """The instance at `path`.
+
+    Raises:
+        Trouble: it leads to none.
+    """
+    module_name, colon, name = path.partition(":")
+    if not module_name or (colon and not name):
+        raise Trouble(f"{path!r} is no path to an instance; write MODULE:NAME", USAGE)
+    module = _import(module_name, path)
+    if not colon:
+        raise Trouble(f"{path!r} names a module only; write {_proposal(module)}", USAGE)
+    found: Any = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise Trouble(
+                f"{module_name} has no {name}; write {_proposal(module)}", USAGE
+            ) from None
+    core = core_of(found)
+    if not isinstance(core, Deferrable):
+        kind = type(found).__name__
+        raise Trouble(
+            f"{path} is no instance of Deferrable, but of {kind}; write {_proposal(module)}", USAGE
+        )
+    return Named(path, core)
+
+
+def _proposal(module: Any) -> str:
+    paths = [
+        f"{module.__name__}:{name}"
+        for name, value in vars(module).items()
+        if isinstance(core_of(value), Deferrable)
+    ]
+    if paths:
+        return " or ".join(paths)
+    return (
+        f"the path of a module with an instance, because {module.__name__} has none "
+        "(stats = Deferrable(...) at its top level)"
+    )
+
+
+def _import(module_name: str, path: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if _is_absent(module_name, error):
+            raise Trouble(
+                f"there is no module {getattr(error, 'name', module_name)!r} for {path}; run the "
+                f"command in the directory that holds it (searched first: {sys.path[0] or '.'}), "
+                "or set PYTHONPATH",
+                USAGE,
+            ) from error
+        reason = str(error) or "without a message"
+        raise Trouble(
+            f"importing {module_name} raised {type(error).__name__}: {reason}; mend the module, or "
+            "see the traceback with --debug",
+            ERROR,
+        ) from error
+
+
+def _is_absent(module_name: str, error: BaseException) -> bool:
+    """Whether the module itself is missing, and not one that it imports."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return False
+    return module_name == error.name or module_name.startswith(f"{error.name}.")

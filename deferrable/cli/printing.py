@@ -1,0 +1,90 @@
+"""How results look. Owns the consoles, the JSON and the texts of numbers; knows no command."""
+
+import json
+import os
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+__all__ = [
+    "age_text",
+    "json_option",
+    "print_json",
+    "seconds_text",
+    "table",
+    "to_output",
+    "version_text",
+]
+
+_PIPE_COLUMNS = 240
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def to_output(is_error: bool = False) -> Console:
+    """The terminal, or whatever the output was sent to, which has no width to fit into."""
+    console = Console(file=sys.stderr if is_error else sys.stdout, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE_COLUMNS
+    return console
+
+
+def print_json(value: Any, is_line: bool = False) -> None:
+    """Print a value for programs; what JSON does not know is printed as text."""
+    indent = None if is_line else 2
+    click.echo(json.dumps(value, indent=indent, default=repr, ensure_ascii=False))
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table. A column that begins with ``>`` holds numbers."""
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        header_style="dim",
+    )
+    for column in columns:
+        if column.startswith(">"):
+            made.add_column(column[1:], justify="right", no_wrap=True)
+        else:
+            made.add_column(column, overflow="fold")
+    return made
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration in one or two of the units that people use: ``12 s``, ``3 min``, ``2 h 5 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d"
+
+
+def age_text(moment: object) -> str:
+    """How long ago a moment in epoch seconds was; a dash for what is no moment."""
+    if isinstance(moment, bool) or not isinstance(moment, int | float):
+        return "-"
+    return seconds_text(max(0.0, time.time() - moment))
+
+
+def version_text() -> str:
+    """The version that is installed, or a word for a source tree that is not."""
+    try:
+        return version("deferrable")
+    except PackageNotFoundError:
+        return "from source"

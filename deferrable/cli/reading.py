@@ -1,0 +1,27 @@
+"""What an item says about itself, for people.
+
+Owns the texts for names and numbers of items, whoever wrote them: nothing here raises because of an
+item, and nothing runs what an item holds.
+"""
+
+from deferrable.errors import UnreadableItem
+from deferrable.item import Item
+from deferrable.serialization import serializer_for
+
+__all__ = ["attempt_number", "job_name"]
+
+
+def job_name(item: Item) -> str:
+    """The name of the job that the item is for; a phrase where it says none."""
+    if "object" in item:
+        return f"method {item.get('method')!s:.80}"
+    try:
+        return serializer_for(item).load_name(item)
+    except UnreadableItem:
+        return "unreadable item"
+
+
+def attempt_number(item: Item) -> int:
+    """Which attempt it is for whoever popped it, counted from 1."""
+    attempts = item.get("attempts")
+    return attempts + 1 if isinstance(attempts, int) else 1

@@ -1,0 +1,108 @@
+"""One worker process.
+
+Owns what is started around a worker and in which order, and the exit code. It may not know options
+or children. The log tells of every job; health is asked for elsewhere.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+
+from deferrable.aio.worker import Worker
+from deferrable.cli.banner import log_banner
+from deferrable.cli.health import HealthServer
+from deferrable.cli.loading import Named
+from deferrable.cli.logs import log_outcome
+from deferrable.cli.reloading import FileWatch
+from deferrable.cli.shutdown import Shutdown
+from deferrable.cli.signals import Signals
+from deferrable.cli.trouble import FORCED, Trouble
+from deferrable.errors import BackendError
+
+__all__ = ["RELOAD", "Serving", "serve"]
+
+_logger = logging.getLogger("deferrable.cli")
+
+RELOAD = -1
+"""Instead of an exit code: the process is to begin anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How to serve.
+
+    Attributes:
+        health_socket: bound, for who asks for health; None: nobody may ask.
+        is_reloading: a change of a file ends it, too.
+    """
+
+    concurrency: int
+    threads: int | None
+    grace_seconds: float
+    health_socket: socket.socket | None
+    is_reloading: bool
+
+
+def serve(named: Sequence[Named], serving: Serving) -> int:
+    """Work until a signal comes. Called in the main thread.
+
+    Returns:
+        the exit code, or `RELOAD`.
+
+    Raises:
+        Trouble: it could not start, or not stop in order.
+    """
+    with Signals() as signals:
+        try:
+            return asyncio.run(_serve(named, serving, signals))
+        except BackendError as error:
+            raise Trouble(f"the worker did not stop in order: {error}") from error
+
+
+async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
+    worker = Worker(
+        [each.instance for each in named],
+        concurrency=serving.concurrency,
+        threads=serving.threads,
+        grace_seconds=serving.grace_seconds,
+    )
+    shutdown = Shutdown(signals, worker, serving.grace_seconds)
+    shutdown.start()
+    async with AsyncExitStack() as stack:
+        stack.callback(shutdown.end)
+        for each in named:
+            stack.push_async_callback(_close, each)
+        if serving.health_socket is not None:
+            stack.enter_context(HealthServer(worker.health, serving.health_socket))
+        if serving.is_reloading:
+            stack.enter_context(FileWatch(shutdown.request))
+        await _work(worker, named, serving)
+    if shutdown.is_forced:
+        return FORCED
+    return RELOAD if shutdown.reason is not None else 0
+
+
+async def _work(worker: Worker, named: Sequence[Named], serving: Serving) -> None:
+    try:
+        await worker.__aenter__()
+    except Exception as error:
+        raise Trouble(
+            f"the worker could not start, {type(error).__name__}: {error}; if that came from a "
+            "lifespan=, see its traceback with --debug"
+        ) from error
+    try:
+        log_banner(named, serving.concurrency)
+        async for outcome in worker:
+            log_outcome(outcome)
+    finally:
+        await worker.__aexit__(None, None, None)
+    _logger.info("stopped (process %d)", os.getpid())
+
+
+async def _close(named: Named) -> None:
+    with suppress(BackendError):
+        await named.instance.close()

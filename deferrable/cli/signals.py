@@ -1,0 +1,62 @@
+"""Signals, heard in a thread.
+
+Owns how SIGTERM and SIGINT reach whoever waits for them, also while a job holds the main thread. It
+may not know what they mean. Python writes each signal's number to a socket at the moment it
+arrives; a handler would wait until the main thread runs Python code again.
+"""
+
+import select
+import signal
+import socket
+import time
+from types import TracebackType
+from typing import Self
+
+__all__ = ["STOP_SIGNALS", "Signals"]
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_WAKE = 0
+
+
+class Signals:
+    """Entered and left in the main thread; read in any one thread."""
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._old_handlers = {each: signal.signal(each, _ignore) for each in STOP_SIGNALS}
+        return self
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The number of the next signal to stop; None when `seconds` passed, or after `wake`."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not select.select([self._reader], [], [], left)[0]:
+                return None
+            number = self._reader.recv(1)[0]
+            if number == _WAKE:
+                return None
+            if number in STOP_SIGNALS:
+                return number
+
+    def wake(self) -> None:
+        """End a `wait`, now or when it begins; from any thread."""
+        self._writer.send(bytes([_WAKE]))
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_fd)
+        self._reader.close()
+        self._writer.close()
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Have Python catch the signal; the socket tells of it."""

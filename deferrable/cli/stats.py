@@ -1,0 +1,112 @@
+"""``deferrable stats``. Owns how queues are counted and shown, once or again and again."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+from rich.console import RenderableType
+from rich.live import Live
+
+from deferrable.cli.loading import Named, instances_argument, load_all
+from deferrable.cli.printing import json_option, print_json, seconds_text, table, to_output
+from deferrable.cli.trouble import debug_option, telling
+from deferrable.errors import BackendError
+
+__all__ = ["stats"]
+
+COUNTS = ("available", "in_flight", "delayed", "errors")
+OLDEST = "oldest_age_seconds"
+
+
+@click.command()
+@instances_argument
+@click.option("--watch", "is_watching", is_flag=True, help="Show it until Ctrl-C.")
+@click.option(
+    "--interval", "interval_seconds", type=click.FloatRange(0.1), default=1.0, show_default=True,
+    metavar="SECONDS", help="How often, with --watch.",
+)  # fmt: skip
+@json_option
+@debug_option
+def stats(paths: Sequence[str], is_watching: bool, interval_seconds: float, as_json: bool) -> None:
+    """Count the items of queues.
+
+    With --watch and --json, one line of JSON is printed at each interval.
+    """
+    named = load_all(paths)
+    try:
+        asyncio.run(_show(named, is_watching, interval_seconds, as_json))
+    except KeyboardInterrupt:
+        if not is_watching:  # Ctrl-C is how one leaves a watch.
+            raise
+
+
+async def _show(
+    named: Sequence[Named], is_watching: bool, interval_seconds: float, as_json: bool
+) -> None:
+    try:
+        if not is_watching:
+            rows = [await _count(each) for each in named]
+            print_json(rows) if as_json else to_output().print(_table(rows))
+        elif as_json:
+            while True:
+                print_json([await _count_or_tell(each) for each in named], is_line=True)
+                await asyncio.sleep(interval_seconds)
+        else:
+            rows = [await _count(each) for each in named]
+            with Live(_table(rows), console=to_output(), auto_refresh=False) as live:
+                while True:
+                    await asyncio.sleep(interval_seconds)
+                    rows = [await _count_or_tell(each) for each in named]
+                    live.update(_table(rows), refresh=True)
+    finally:
+        for each in named:
+            with suppress(BackendError):
+                await each.instance.close()
+
+
+async def _count(named: Named) -> dict[str, Any]:
+    backend = named.instance.backend
+    with telling(named.path):
+        waiting, failed = await asyncio.gather(backend.queue.stats(), backend.error_queue.stats())
+    return {
+        "instance": named.path,
+        "queue": repr(backend.queue),
+        "group": backend.group,
+        **{name: waiting.get(name) for name in COUNTS[:3]},
+        "errors": sum(failed.values()),
+        OLDEST: waiting.get(OLDEST),
+    }
+
+
+async def _count_or_tell(named: Named) -> dict[str, Any]:
+    try:
+        return await _count(named)
+    except click.ClickException as error:
+        return {"instance": named.path, "error": error.message}
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    made = table("instance", ">available", ">in flight", ">delayed", ">errors", ">oldest")
+    for row in rows:
+        if "error" in row:
+            made.add_row(row["instance"], *("[red]?[/]" for _ in range(5)))
+            continue
+        counts = [_number(row[name]) for name in COUNTS]
+        if row["errors"]:
+            counts[3] = f"[red]{counts[3]}[/]"
+        oldest = row[OLDEST]
+        made.add_row(
+            row["instance"], *counts, "[dim]-[/]" if oldest is None else seconds_text(oldest)
+        )
+    troubles = [row["error"] for row in rows if "error" in row]
+    if troubles:
+        made.caption, made.caption_justify = f"[red]{troubles[0]}[/]", "left"
+    return made
+
+
+def _number(count: int | None) -> str:
+    if count is None:
+        return "[dim]-[/]"
+    return f"{count:,}" if count else "[dim]0[/]"

@@ -1,0 +1,144 @@
+"""Several processes of one worker.
+
+Owns the children: they run the very command line of their parent, are told which signals came, and
+are started again when they die, later each time. It may not know what they do.
+
+A child has a process group of its own, so that Ctrl-C in a terminal reaches it once, by way of its
+parent; when the parent is killed, the child sees its standard input end, and stops as well.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+from deferrable.cli.shutdown import CLEANUP_SECONDS, RELEASE_SECONDS
+from deferrable.cli.signals import Signals
+from deferrable.cli.trouble import ERROR, FORCED, USAGE
+
+__all__ = ["child_index", "code_of", "restart_seconds", "supervise", "watch_parent"]
+
+_logger = logging.getLogger("deferrable.cli")
+
+_INDEX = "DEFERRABLE_WORKER_PROCESS"
+_LOOK_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_STABLE_SECONDS = 60.0
+"""A child that lived for so long did not die of how it was started."""
+
+
+def restart_seconds(deaths: int) -> float:
+    """The wait before a child is started again that died so many times in a row, from 1 on."""
+    return float(min(_FIRST_PAUSE_SECONDS * 2 ** min(deaths - 1, 10), _LONGEST_PAUSE_SECONDS))
+
+
+def code_of(codes: Iterable[int]) -> int:
+    """What the supervisor exits with, from what its children did: the worst of it."""
+    known = {code if code in (0, USAGE, FORCED) else ERROR for code in codes}
+    return next((code for code in (USAGE, ERROR, FORCED) if code in known), 0)
+
+
+def child_index() -> int | None:
+    """Which child this process is, from 0 on; None if it is none."""
+    index = os.environ.get(_INDEX)
+    return int(index) if index is not None else None
+
+
+def watch_parent() -> None:
+    """Have this child stop when its parent is gone."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="deferrable-parent", daemon=True).start()
+
+
+class _Child:
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.deaths = 0
+        self.start()
+
+    def start(self) -> None:
+        self.start_time = time.monotonic()
+        self.restart_time: float | None = None
+        self.process = subprocess.Popen(
+            [sys.executable, *sys.orig_argv[1:]],
+            stdin=subprocess.PIPE,
+            env={**os.environ, _INDEX: str(self.index)},
+            process_group=0,
+        )
+
+    def note_death(self, code: int) -> None:
+        now = time.monotonic()
+        self.deaths = 1 if now - self.start_time > _STABLE_SECONDS else self.deaths + 1
+        seconds = restart_seconds(self.deaths)
+        self.restart_time = now + seconds
+        _logger.error(
+            "process %d died (%s); it is started again in %g s",
+            self.process.pid,
+            f"exit code {code}" if code >= 0 else signal.Signals(-code).name,
+            seconds,
+        )
+
+
+def supervise(count: int, grace_seconds: float) -> int:
+    """Keep `count` children working until a signal comes. Called in the main thread.
+
+    Returns:
+        the exit code.
+    """
+    with Signals() as signals:
+        _logger.info("supervising %d processes (process %d)", count, os.getpid())
+        children = [_Child(index) for index in range(count)]
+        try:
+            number: int | None = None
+            while number is None:
+                if any(child.process.poll() == USAGE for child in children):
+                    number = signal.SIGTERM
+                    break
+                _restart_the_dead(children)
+                number = signals.wait(_LOOK_SECONDS)
+            _forward(number, children)
+            most_seconds = grace_seconds + CLEANUP_SECONDS + RELEASE_SECONDS + 5
+            return _wait_for_end(children, signals, time.monotonic() + most_seconds)
+        finally:
+            for child in children:
+                child.process.kill()
+                child.process.communicate()
+
+
+def _restart_the_dead(children: Sequence[_Child]) -> None:
+    for child in children:
+        code = child.process.poll()
+        if code is None:
+            continue
+        if child.restart_time is None:
+            child.note_death(code)
+        elif time.monotonic() >= child.restart_time:
+            child.process.communicate()
+            child.start()
+
+
+def _forward(number: int, children: Sequence[_Child]) -> None:
+    for child in children:
+        if child.process.poll() is None:
+            child.process.send_signal(number)
+
+
+def _wait_for_end(children: Sequence[_Child], signals: Signals, end_time: float) -> int:
+    while any(child.process.poll() is None for child in children):
+        number = signals.wait(_LOOK_SECONDS)
+        if number is not None:
+            _forward(number, children)
+        if time.monotonic() > end_time:
+            _logger.error("processes that did not stop are killed")
+            return FORCED
+    return code_of(child.process.poll() or 0 for child in children if child.restart_time is None)

@@ -1,0 +1,72 @@
+"""What the command line says when it cannot go on.
+
+Owns the one line, and its exit code. It may not know commands. What went wrong is told with what to
+do; the traceback is for whoever asks with ``--debug``.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, TypeVar
+
+import click
+
+from deferrable.errors import BackendUnavailable, DeferrableError
+
+__all__ = ["ERROR", "FORCED", "USAGE", "Trouble", "debug_option", "telling"]
+
+ERROR, USAGE, FORCED = 1, 2, 3
+"""Exit codes: something failed; what was typed is wrong; a worker left jobs running."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+_DEBUG = "deferrable.debug"
+
+
+class Trouble(click.ClickException):
+    """What cannot be done, and what to do; `__cause__` is shown with ``--debug``."""
+
+    def __init__(self, message: str, exit_code: int = ERROR) -> None:
+        super().__init__(" ".join(message.split()))
+        self._exit_code = exit_code
+        context = click.get_current_context(silent=True)
+        self._is_debugging = context is not None and context.find_root().meta.get(_DEBUG, False)
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # click reads it only
+        return self._exit_code
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        cause = self.__cause__
+        if cause is not None and self._is_debugging:
+            traceback.print_exception(cause, file=sys.stderr)
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(self.message, err=True)
+
+
+def _remember(context: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    context.find_root().meta[_DEBUG] = is_wanted
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_remember,
+    help="Show the traceback of an error.",
+)
+
+
+@contextmanager
+def telling(path: str) -> Iterator[None]:
+    """Turn what the library raises about the instance at `path` into one line."""
+    try:
+        yield
+    except BackendUnavailable as error:
+        raise Trouble(
+            f"cannot reach the broker of {path}: {error}; start it, or correct the address that "
+            "the instance is given"
+        ) from error
+    except DeferrableError as error:
+        raise Trouble(f"{path}: {error}") from error

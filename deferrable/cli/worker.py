@@ -1,0 +1,100 @@
+"""``deferrable worker``. Owns its options, and who does the work: this process, or children."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from deferrable.cli.health import listen
+from deferrable.cli.loading import instances_argument, load_all
+from deferrable.cli.logs import LEVELS, configure
+from deferrable.cli.reloading import begin_anew, wait_for_change_below
+from deferrable.cli.serving import RELOAD, Serving, serve
+from deferrable.cli.supervising import child_index, supervise, watch_parent
+from deferrable.cli.trouble import Trouble, debug_option
+
+__all__ = ["worker"]
+
+DEFAULT_GRACE_SECONDS = 30.0
+
+
+@click.command()
+@instances_argument
+@click.option(
+    "--concurrency", "-c", type=click.IntRange(1), default=100, show_default=True,
+    help="How many jobs run at once.",
+)  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(1), default=None,
+    help="How many of them may be plain functions.  [default: 32]",
+)  # fmt: skip
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True,
+    help="How many processes do so; one that dies is started again.",
+)  # fmt: skip
+@click.option(
+    "--grace", "grace_seconds", type=click.FloatRange(0), default=DEFAULT_GRACE_SECONDS,
+    show_default=True, metavar="SECONDS", help="How long running jobs may go on when it stops.",
+)  # fmt: skip
+@click.option(
+    "--health-port", type=click.IntRange(1, 65535), default=None,
+    help="Answer GET /health here; process 2 answers one port further, and so on.",
+)  # fmt: skip
+@click.option(
+    "--health-host", default="127.0.0.1", show_default=True, help="The address to answer on."
+)
+@click.option("--reload", "is_reloading", is_flag=True, help="Begin anew when the code changes.")
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@debug_option
+@click.pass_context
+def worker(
+    context: click.Context,
+    paths: Sequence[str],
+    concurrency: int,
+    threads: int | None,
+    processes: int,
+    grace_seconds: float,
+    health_port: int | None,
+    health_host: str,
+    is_reloading: bool,
+    log_format: str,
+    log_level: str,
+) -> None:
+    """Run the jobs of one or more instances.
+
+    SIGTERM or SIGINT stops it: nothing more is taken, running jobs have the grace period, then
+    async ones are cancelled and everything unfinished is given back. A second signal ends the
+    grace period.
+    """
+    configure(log_format, log_level)
+    index = child_index()
+    if processes > 1 and index is None:
+        context.exit(supervise(processes, grace_seconds))
+    if index is not None:
+        watch_parent()
+        health_port = None if health_port is None else health_port + index
+    try:
+        named = load_all(paths)
+        listener = None if health_port is None else listen(health_host, health_port)
+        serving = Serving(concurrency, threads, grace_seconds, listener, is_reloading)
+        code = serve(named, serving)
+    except Trouble as trouble:
+        if not is_reloading:
+            raise
+        trouble.show()
+        click.echo("waiting for a change", err=True)
+        wait_for_change_below(Path.cwd(), _pause)
+        code = RELOAD
+    if code == RELOAD:
+        begin_anew()
+    context.exit(code)
+
+
+def _pause(seconds: float) -> bool:
+    time.sleep(seconds)
+    return os.getppid() == 1 and child_index() is not None

@@ -1,0 +1,3 @@
+"""A module without an instance."""
+
+number = 1

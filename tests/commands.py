@@ -1,0 +1,105 @@
+"""The command line as a program of its own.
+
+Owns how a test starts a command, reads what it says, and makes sure that it ends. What is waited
+for is a line or a state, never a time.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from processes import ROOT
+
+TESTS = Path(__file__).parent
+DEADLINE_SECONDS = 20.0
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    known = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    return {**known, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **variables}
+
+
+def run_command(
+    *arguments: str, variables: Mapping[str, str], folder: Path = TESTS, answer: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "deferrable", *arguments],
+        env=environment(variables),
+        cwd=folder,
+        input=answer,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+class Command:
+    """A command that runs; it is killed at the end of the ``with`` block if it still does."""
+
+    def __init__(self, *arguments: str, variables: Mapping[str, str], folder: Path = TESTS) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deferrable", *arguments],
+            env=environment(variables),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self._lines.extend(iter(self.process.stdout.readline, ""))
+
+    @property
+    def text(self) -> str:
+        """What it said so far."""
+        return "".join(list(self._lines))
+
+    def wait_for(self, text: str, count: int = 1) -> None:
+        """Return once it has said `text` so many times."""
+        self.wait_until(lambda: self.text.count(text) >= count, f"it says {text!r}")
+
+    def wait_until(self, condition: Callable[[], object], description: str) -> None:
+        deadline_time = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            if time.monotonic() > deadline_time:
+                raise AssertionError(f"in vain until {description}:\n{self.text}")
+            time.sleep(0.005)
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Its exit code, once it has ended."""
+        self.process.wait(DEADLINE_SECONDS)
+        self._reader.join()
+        return self.process.returncode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()

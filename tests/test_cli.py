@@ -1,0 +1,451 @@
+"""``deferrable stats``, ``errors`` and ``jobs``, and what is said when something is wrong."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import TESTS, Command, environment, run_command
+from processes import run_program
+from redis_server import unique_group
+
+from deferrable import Deferrable
+from deferrable.backend import DocketsBackendFactory
+
+STATS, MAILS = "cli_app.jobs:stats", "cli_app.jobs:mails"
+
+
+class Shell:
+    """Runs commands against a group of its own, whose queue `instance` fills."""
+
+    def __init__(self, url: str) -> None:
+        self.variables = {"REDIS_URL": url, "GROUP": unique_group("cli-")}
+        backend = DocketsBackendFactory(url).create_backend_for_group(self.variables["GROUP"])
+        self.instance = Deferrable(backend)
+        self.divide = self.instance.deferrable(name="cli_app.jobs:divide")(_divide)
+
+    def fail(self, *by: Any) -> list[str]:
+        """Have a call fail for each of `by`; the items' ids."""
+        ids = []
+        for each in by:
+            ids.append(self.divide.later(1, by=each).id or "")
+            outcome = self.instance.run_once()
+            assert outcome is not None
+            assert outcome.status == "errored"
+        return ids
+
+    def run(self, *arguments: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
+        return run_command(*arguments, variables=self.variables, answer=answer)
+
+    def read(self, *arguments: str) -> Any:
+        """The JSON that a command prints, which must succeed and say nothing else."""
+        done = self.run(*arguments, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    def counts(self) -> tuple[int, int]:
+        """How many items are available, and how many in the error queue."""
+        (counted,) = self.read("stats", STATS)
+        return counted["available"], counted["errors"]
+
+
+def _divide(number: int, by: int) -> float:
+    return number / by
+
+
+@pytest.fixture
+def shell(redis_url: str) -> Iterator[Shell]:
+    made = Shell(redis_url)
+    yield made
+    made.instance.close()
+
+
+# Errors of whoever types.
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "line"),
+    [
+        ("no_such_app:stats", 2, "there is no module 'no_such_app' for no_such_app:stats; run the"),
+        ("cli_app.nothing:stats", 2, "there is no module 'cli_app.nothing'"),
+        ("cli_app.jobs", 2, f"'cli_app.jobs' names a module only; write {STATS} or {MAILS}"),
+        ("cli_app.jobs:other", 2, f"cli_app.jobs has no other; write {STATS} or {MAILS}"),
+        (
+            "cli_app.jobs:send",
+            2,
+            "cli_app.jobs:send is no instance of Deferrable, but of Job; write",
+        ),
+        (
+            "cli_app.empty:stats",
+            2,
+            "cli_app.empty has no stats; write the path of a module with an",
+        ),
+        (":stats", 2, "':stats' is no path to an instance; write MODULE:NAME"),
+        ("cli_app.jobs:", 2, "'cli_app.jobs:' is no path to an instance; write MODULE:NAME"),
+        (
+            "cli_app.broken:stats",
+            1,
+            "importing cli_app.broken raised RuntimeError: no configuratio",
+        ),
+        (
+            "cli_app.lacking:stats",
+            1,
+            "importing cli_app.lacking raised ModuleNotFoundError: No mod",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [["worker"], ["stats"], ["jobs"], ["errors", "list"]])
+def test_path_that_leads_to_no_instance_is_one_line_that_says_what_to_do(
+    command: list[str], path: str, code: int, line: str
+) -> None:
+    variables = {"REDIS_URL": "redis://127.0.0.1:1", "GROUP": "x"}
+    done = run_command(*command, path, variables=variables)
+
+    assert done.returncode == code
+    assert done.stdout == ""
+    (told,) = done.stderr.splitlines()
+    assert told.startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize("command", [["stats"], ["errors", "list"]])
+def test_unreachable_broker_is_one_line_that_says_what_to_do(command: list[str]) -> None:
+    done = run_command(*command, "cli_app.unreachable:stats", variables={})
+
+    assert done.returncode == 1
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("error: cannot reach the broker of cli_app.unreachable:stats: ")
+    assert told.endswith("start it, or correct the address that the instance is given")
+
+
+def test_debug_shows_the_traceback_before_the_line() -> None:
+    done = run_command("stats", "cli_app.broken:stats", "--debug", variables={})
+
+    assert done.stderr.startswith("Traceback (most recent call last):")
+    assert 'raise RuntimeError("no configuration' in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: importing cli_app.broken raised")
+
+
+def test_two_instances_on_one_queue_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "shared.py").write_text(
+        "from deferrable import Deferrable\n"
+        "from deferrable.backend import InMemoryBackendFactory\n"
+        "backend = InMemoryBackendFactory().create_backend_for_group(None)\n"
+        "one, other = Deferrable(backend), Deferrable(backend)\n"
+    )
+    done = run_command("worker", "shared:one", "shared:other", variables={}, folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "shared:one and shared:other share <InMemoryQueue deferrable>" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["worker"], ["worker", STATS, "--concurrency", "0"], ["no-such-command"]]
+)
+def test_wrong_usage_is_code_2(arguments: list[str], shell: Shell) -> None:
+    assert shell.run(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("package", ["click", "rich"])
+def test_missing_extra_is_named_with_the_command_that_installs_it(package: str) -> None:
+    (told,) = run_program(
+        f"""
+        import sys
+        sys.modules[{package!r}] = None
+        from deferrable.cli import main
+        try:
+            main()
+        except SystemExit as error:
+            print(error)
+        """
+    )
+
+    assert f"needs the package {package!r}" in told
+    assert "pip install 'deferrable[cli]'" in told
+
+
+# Stats.
+
+
+def test_stats_count_what_is_available_in_flight_delayed_and_failed(shell: Shell) -> None:
+    shell.fail(0)
+    shell.divide.later_many([(1, 1), (2, 1)])
+    shell.divide.options(delay_seconds=600).later(1, 1)
+    shell.instance.backend.queue.pop()
+
+    (counted, other) = shell.read("stats", STATS, MAILS)
+
+    assert counted["instance"] == STATS
+    counts = [counted[name] for name in ("available", "in_flight", "delayed", "errors")]
+    assert counts == [1, 1, 1, 1]
+    assert other["instance"] == MAILS
+
+
+def test_stats_are_a_table_with_a_row_for_each_instance(shell: Shell) -> None:
+    shell.divide.later_many([(1, 1)] * 1234)
+
+    head, _, first, second = shell.run("stats", STATS, MAILS).stdout.rstrip().splitlines()
+
+    assert head.split() == [
+        *("instance", "available", "in", "flight", "delayed", "errors", "oldest")
+    ]
+    assert first.split() == [STATS, "1,234", "0", "0", "0", "-"]
+    assert second.split() == [MAILS, "0", "0", "0", "0", "-"]
+
+
+def test_watched_stats_in_json_are_a_line_each_time_until_an_interrupt(shell: Shell) -> None:
+    arguments = ("stats", STATS, "--watch", "--json", "--interval", "0.1")
+    with Command(*arguments, variables=shell.variables) as command:
+        command.wait_for('"available": 0')
+        shell.divide.later(1, 1)
+        command.wait_for('"available": 1')
+        command.send(signal.SIGINT)
+
+        assert command.end() == 0
+    assert all(json.loads(line) for line in command.text.splitlines())
+
+
+def in_terminal(shell: Shell, *arguments: str, until: str, then: bytes = b"") -> tuple[int, str]:
+    """Run a command in a terminal of 100 columns; once it shows `until`, type `then`."""
+    ours, theirs = pty.openpty()
+    variables = {**shell.variables, "COLUMNS": "100", "TERM": "xterm"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "deferrable", *arguments],
+        env={**environment({}), **variables},
+        cwd=TESTS,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: _own_terminal(theirs),
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                read = os.read(ours, 4096)
+            except OSError:
+                break
+            if not read:
+                break
+            shown += read
+            if then and until.encode() in shown:
+                os.write(ours, then)
+                then = b""
+        os.close(ours)
+        code = process.wait(20)
+    return code, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+def _own_terminal(number: int) -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(number, termios.TIOCSCTTY, 0)
+
+
+def test_watched_stats_are_a_live_table_that_ctrl_c_leaves_with_code_0(shell: Shell) -> None:
+    code, shown = in_terminal(shell, "stats", STATS, "--watch", until=STATS, then=b"\x03")
+
+    assert code == 0
+    assert "available" in shown
+    assert "Traceback" not in shown
+
+
+# Errors.
+
+
+def test_errors_are_listed_the_oldest_first_with_id_job_error_and_attempts(shell: Shell) -> None:
+    ids = shell.fail(0, "x")
+
+    done = shell.run("errors", "list", STATS)
+    lines = [line.split() for line in done.stdout.splitlines()[2:-1]]
+
+    assert [line[:3] for line in lines] == [
+        [ids[0], "cli_app.jobs:divide", "ZeroDivisionError:"],
+        [ids[1], "cli_app.jobs:divide", "TypeError:"],
+    ]
+    assert done.stdout.splitlines()[-1] == "2 of 2 errors"
+
+
+def test_errors_of_one_type_are_listed_alone(shell: Shell) -> None:
+    ids = shell.fail(0, "x")
+
+    listed = shell.read("errors", "list", STATS, "--type", "TypeError")
+
+    assert [(each["id"], each["error_type"]) for each in listed] == [(ids[1], "TypeError")]
+
+
+def test_listing_leaves_errors_where_they_are(shell: Shell) -> None:
+    shell.fail(0, 0)
+
+    shell.run("errors", "list", STATS)
+
+    assert shell.instance.backend.error_queue.stats() == {"available": 2, "in_flight": 0}
+
+
+def test_an_error_is_shown_with_its_call_and_its_traceback(shell: Shell) -> None:
+    (item_id,) = shell.fail(0)
+
+    shown = shell.run("errors", "show", STATS, item_id[:8]).stdout
+    (whole,) = shell.read("errors", "show", STATS, item_id)
+
+    for part in (
+        item_id,
+        "cli_app.jobs:divide",
+        "{'by': '0'}",
+        "ZeroDivisionError: division by ze",
+    ):
+        assert part in shown
+    assert "Traceback (most recent call last)" in shown
+    assert whole["call"] == {"args": ["1"], "kwargs": {"by": "0"}}
+    assert whole["item"]["id"] == item_id
+
+
+def test_text_of_an_error_is_never_read_as_markup(shell: Shell) -> None:
+    shell.fail("[bold]")
+    item = {
+        "id": "b",
+        "error": {"error_type": "E", "error_text": "[red]x[/] [/nothing]", "id": "b"},
+    }
+    shell.instance.backend.error_queue.push(item)
+
+    assert "[red]x[/] [/nothing]" in shell.run("errors", "list", STATS).stdout
+    assert "[red]x[/] [/nothing]" in shell.run("errors", "show", STATS, "b").stdout
+
+
+def test_requeued_item_is_available_again(shell: Shell) -> None:
+    ids = shell.fail(0, 0)
+
+    done = shell.run("errors", "requeue", STATS, ids[0])
+
+    assert (done.returncode, done.stdout) == (0, "requeued 1 of 1 items\n")
+    assert shell.counts() == (1, 1)
+
+
+def test_all_items_of_a_type_are_requeued_and_no_other(shell: Shell) -> None:
+    ids = shell.fail(0, "x", 0)
+
+    answer = shell.read("errors", "requeue", STATS, "--all", "--type", "ZeroDivisionError")
+
+    assert answer == {"requeued": [ids[0], ids[2]], "failed": {}, "missing": []}
+    assert shell.counts() == (2, 1)
+
+
+def test_discarded_item_is_gone_and_yes_is_not_asked_for_twice(shell: Shell) -> None:
+    ids = shell.fail(0, 0)
+
+    done = shell.run("errors", "discard", STATS, ids[0], "--yes")
+
+    assert (done.returncode, done.stdout) == (0, "discarded 1 of 1 items\n")
+    assert shell.counts() == (0, 1)
+
+
+def test_discarding_without_a_terminal_wants_yes(shell: Shell) -> None:
+    shell.fail(0)
+
+    done = shell.run("errors", "discard", STATS, "--all", answer="y\n")
+
+    assert done.returncode == 2
+    assert "add --yes" in done.stderr
+    assert shell.counts() == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "left"), [(b"n\r", 1, 2), (b"\r", 1, 2), (b"y\r", 0, 0)]
+)
+def test_discarding_shows_what_would_be_lost_and_asks(
+    shell: Shell, answer: bytes, code: int, left: int
+) -> None:
+    ids = shell.fail(0, "x")
+
+    ended, shown = in_terminal(
+        shell, "errors", "discard", STATS, "--all", until="[y/N]", then=answer
+    )
+
+    assert all(item_id in shown for item_id in ids)
+    assert f"Remove these 2 items of {STATS} for good?" in shown
+    assert (ended, shell.counts()) == (code, (0, left))
+
+
+def test_bulk_work_shows_its_progress_in_a_terminal(shell: Shell) -> None:
+    shell.fail(*[0] * 20)
+
+    code, shown = in_terminal(shell, "errors", "requeue", STATS, "--all", until="")
+
+    assert code == 0
+    assert "100%" in shown
+    assert "requeued 20 of 20 items" in shown
+
+
+@pytest.mark.parametrize("command", [["show"], ["requeue"], ["discard", "--yes"]])
+def test_id_that_is_not_there_is_code_1(shell: Shell, command: list[str]) -> None:
+    done = shell.run("errors", *command, STATS, "no-such-id")
+
+    assert done.returncode == 1
+    assert "error: no error here has the id no-such-id" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["show"], ["requeue"], ["discard", "--yes"]])
+@pytest.mark.parametrize("which", [[], ["--type", "TypeError"], ["some-id", "--all"]])
+def test_items_are_said_by_id_or_by_all(shell: Shell, command: list[str], which: list[str]) -> None:
+    done = shell.run("errors", *command, STATS, *which)
+
+    assert done.returncode == 2
+    assert "error: say which items" in done.stderr
+
+
+def test_beginning_of_an_id_that_fits_several_items_is_refused(shell: Shell) -> None:
+    for item_id in ("same-1", "same-2"):
+        item = {"id": item_id, "error": {"id": item_id, "error_type": "E"}}
+        shell.instance.backend.error_queue.push(item)
+
+    done = shell.run("errors", "discard", STATS, "same", "--yes")
+
+    assert done.returncode == 2
+    assert "same fits 2 items" in done.stderr
+    assert shell.counts() == (0, 2)
+
+
+def test_item_that_names_no_job_is_not_requeued_and_told_of(shell: Shell) -> None:
+    item = {"id": "odd", "error": {"id": "odd", "error_type": "E"}}
+    shell.instance.backend.error_queue.push(item)
+
+    done = shell.run("errors", "requeue", STATS, "odd")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("odd: ")
+    assert shell.counts() == (0, 1)
+
+
+# Jobs.
+
+
+def test_jobs_are_listed_with_their_options(shell: Shell) -> None:
+    listed = {each["job"]: each for each in shell.read("jobs", STATS, MAILS)}
+
+    count, send = listed["cli_app.jobs:count"], listed["cli_app.jobs:send"]
+    assert (count["instance"], count["kind"]) == (STATS, "async")
+    assert count["options"]["error_classes"] == ["OSError"]
+    assert count["options"]["max_attempts"] == 3
+    assert count["options"]["timeout_seconds"] == 60
+    assert (send["instance"], send["kind"]) == (MAILS, "plain")
+    assert send["options"]["error_classes"] == ["ConnectionError"]
+    assert send["options"]["max_attempts"] == 5
+
+
+def test_jobs_are_a_table_that_shows_the_options_that_were_set(shell: Shell) -> None:
+    shown = shell.run("jobs", STATS).stdout
+
+    (line,) = [line for line in shown.splitlines() if "jobs:count" in line]
+    assert line.split() == ["cli_app.jobs:count", "async", "3", "OSError", "timeout_seconds=60"]
+
+
+def test_jobs_need_no_broker() -> None:
+    assert run_command("jobs", "cli_app.unreachable:stats", variables={}).returncode == 0
