@@ -1,0 +1,441 @@
+"""``deferrable worker``: real processes, real signals, a real Redis."""
+
+import json
+import os
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from commands import Command
+from redis_server import free_port, start_redis, unique_group
+
+STATS, MAILS = "cli_app.jobs:stats", "cli_app.jobs:mails"
+UP = "works (process"
+
+
+class Place:
+    """A group of a test's own, and how to defer there."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.group = unique_group("cli-")
+        self.variables = {"REDIS_URL": url, "GROUP": self.group}
+        self.client = redis.Redis.from_url(url)
+        self._folder = folder
+
+    def path(self, name: str) -> str:
+        return str(self._folder / name)
+
+    def defer(self, job: str, *args: Any, **options: Any) -> str:
+        """Defer a call of a job of `cli_app.jobs`, without importing it here."""
+        blocking = job in {"send", "block_forever", "block_until", "fail", "reconnect", "die"}
+        from deferrable import Deferrable
+        from deferrable.backend import DocketsBackendFactory
+
+        factory = DocketsBackendFactory(self.variables["REDIS_URL"])
+        group = f"{self.group}-mails" if blocking else self.group
+        with Deferrable(factory.create_backend_for_group(group)) as instance:
+            function = instance.deferrable(name=f"cli_app.jobs:{job}", **options)(lambda *_: None)
+            item_id = function.later(*args).id
+            assert item_id is not None
+            return item_id
+
+    def waiting(self, is_mails: bool = False) -> int:
+        name = f"deferrable_{self.group}{'-mails' if is_mails else ''}"
+        return int(self.client.llen(f"queue.{name}"))  # type: ignore[arg-type]
+
+    def errors(self, is_mails: bool = False) -> list[dict[str, Any]]:
+        name = f"deferrable_{self.group}{'-mails' if is_mails else ''}"
+        values: Any = self.client.hvals(f"queue.{name}.errors")
+        return [json.loads(value) for value in values]
+
+    def attempts_of_waiting(self, is_mails: bool = False) -> list[int]:
+        name = f"deferrable_{self.group}{'-mails' if is_mails else ''}"
+        values: Any = self.client.lrange(f"queue.{name}", 0, -1)
+        items = [json.loads(value)["item"] for value in values]
+        return [(json.loads(item) if isinstance(item, str) else item)["attempts"] for item in items]
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@pytest.fixture
+def place(redis_url: str, tmp_path: Path) -> Any:
+    made = Place(redis_url, tmp_path)
+    yield made
+    made.close()
+
+
+def worker(place: Place, *arguments: str) -> Command:
+    return Command("worker", *arguments, variables=place.variables)
+
+
+def test_worker_serves_instances_of_both_faces_in_one_process(place: Place) -> None:
+    place.defer("count", "word")
+    place.defer("send", "ada")
+
+    with worker(place, STATS, MAILS) as command:
+        command.wait_for("cli_app.jobs:count completed")
+        command.wait_for("cli_app.jobs:send completed")
+        command.wait_for("sent to ada")
+
+        assert command.text.count(UP) == 1
+
+
+def test_banner_names_version_backend_group_jobs_and_concurrency(place: Place) -> None:
+    with worker(place, STATS, "--concurrency", "7") as command:
+        command.wait_for("cli_app.jobs:wait_forever")
+
+        banner = command.text
+    for part in ("deferrable ", "DocketsQueue", place.group, "4 jobs", "concurrency 7"):
+        assert part in banner
+
+
+def test_each_job_is_one_line_with_name_id_attempt_and_duration(place: Place) -> None:
+    item_id = place.defer("count", "word")
+
+    with worker(place, STATS) as command:
+        command.wait_for("completed")
+
+        (line,) = [line for line in command.text.splitlines() if item_id in line]
+    assert " INFO " in line
+    assert "cli_app.jobs:count completed in " in line
+    assert f"(attempt 1, item {item_id})" in line
+
+
+def test_json_log_is_one_object_a_line_with_a_field_for_each_number(place: Place) -> None:
+    item_id = place.defer("divide", 1, 0)
+
+    with worker(place, STATS, "--log-format", "json") as command:
+        command.wait_for('"status"')
+        command.send(signal.SIGTERM)
+        assert command.end() == 0
+
+        entries = [json.loads(line) for line in command.text.splitlines()]
+    (job,) = [entry for entry in entries if "status" in entry]
+    assert (job["job"], job["id"]) == ("cli_app.jobs:divide", item_id)
+    assert (job["attempt"], job["status"]) == (1, "errored")
+    assert job["error"] == "ZeroDivisionError: division by zero"
+    assert job["duration_seconds"] >= 0
+    assert any("ZeroDivisionError" in entry.get("traceback", "") for entry in entries)
+
+
+def test_log_level_warning_leaves_out_what_went_well(place: Place) -> None:
+    place.defer("count", "word")
+    place.defer("divide", 1, 0)
+
+    with worker(place, STATS, "--log-level", "warning") as command:
+        command.wait_for("failed for good")
+        command.send(signal.SIGTERM)
+        command.end()
+
+        assert "completed" not in command.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_an_idle_worker_ends_it_with_code_0(place: Place, number: signal.Signals) -> None:
+    with worker(place, STATS) as command:
+        command.wait_for(UP)
+        command.send(number)
+
+        assert command.end() == 0
+        assert "Traceback" not in command.text
+
+
+def test_running_plain_function_ends_within_the_grace_period(place: Place) -> None:
+    started, released = place.path("started"), place.path("released")
+    place.defer("block_until", started, released)
+
+    with worker(place, MAILS) as command:
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+        command.send(signal.SIGTERM)
+        command.wait_for("stopping (SIGTERM)")
+        Path(released).touch()
+
+        assert command.end() == 0
+        assert "block_until completed" in command.text
+    assert place.waiting(is_mails=True) == 0
+
+
+def test_async_job_is_cancelled_after_the_grace_period_and_given_back(place: Place) -> None:
+    started = place.path("started")
+    place.defer("wait_forever", started)
+
+    with worker(place, STATS, "--grace", "0.2") as command:
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 0
+        assert "wait_forever released" in command.text
+    assert place.attempts_of_waiting() == [0]
+
+
+def test_plain_function_still_running_is_given_back_as_the_process_ends_with_3(
+    place: Place,
+) -> None:
+    started = place.path("started")
+    place.defer("block_forever", started)
+
+    with worker(place, MAILS, "--grace", "0.1") as command:
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+        command.send(signal.SIGTERM)
+        command.wait_for("stopping (SIGTERM)")
+        assert place.waiting(is_mails=True) == 0
+
+        assert command.end() == 3
+    assert place.attempts_of_waiting(is_mails=True) == [0]
+
+
+def test_second_signal_leaves_at_once_and_gives_async_items_back(place: Place) -> None:
+    started = place.path("started")
+    place.defer("wait_forever", started)
+
+    with worker(place, STATS, "--grace", "600") as command:
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+        command.send(signal.SIGTERM)
+        command.wait_for("stopping (SIGTERM)")
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 3
+    assert place.attempts_of_waiting() == [0]
+
+
+def test_second_and_third_signal_end_a_process_whose_loop_a_job_holds(place: Place) -> None:
+    started = place.path("started")
+    place.defer("hold_the_loop", started)
+
+    with worker(place, STATS, "--grace", "600") as command:
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+        command.send(signal.SIGTERM)
+        command.wait_for("stopping (SIGTERM)")
+        command.send(signal.SIGTERM)
+        command.wait_for("leaving now")
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 3
+    assert place.attempts_of_waiting() == [0]
+
+
+def test_given_back_item_runs_in_the_next_worker(place: Place) -> None:
+    started, released = place.path("started"), place.path("released")
+    place.defer("block_until", started, released)
+    with worker(place, MAILS, "--grace", "0.1") as command:
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+        command.send(signal.SIGTERM)
+        assert command.end() == 3
+    Path(released).touch()
+
+    with worker(place, MAILS) as command:
+        command.wait_for("block_until completed in")
+
+
+def test_unreachable_broker_is_one_line_and_work_begins_when_it_is_there(tmp_path: Path) -> None:
+    port = free_port()
+    variables = {"REDIS_URL": f"redis://127.0.0.1:{port}/0", "GROUP": "late"}
+
+    with Command("worker", STATS, variables=variables) as command:
+        command.wait_for("cannot be polled, and is tried again")
+        with start_redis(port) as server:
+            place = Place(server.url, tmp_path)
+            place.group = "late"
+            place.defer("count", "word")
+            command.wait_for("count completed")
+            command.send(signal.SIGTERM)
+            assert command.end() == 0
+            place.close()
+        assert command.text.count("cannot be polled") == 1
+        assert "Traceback" not in command.text
+
+
+# Health.
+
+
+def ask(url: str, method: str = "GET") -> tuple[int, Any]:
+    request = urllib.request.Request(url, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return response.status, json.loads(response.read() or b"null")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read() or b"null")
+
+
+def test_health_is_200_with_the_age_of_the_last_poll_of_each_queue(place: Place) -> None:
+    port = free_port()
+    with worker(place, STATS, "--health-port", str(port)) as command:
+        command.wait_for(UP)
+
+        status, answer = ask(f"http://127.0.0.1:{port}/health")
+    assert (status, answer["status"]) == (200, "healthy")
+    ((name, queue),) = answer["queues"].items()
+    assert place.group in name
+    assert queue["poll_age_seconds"] < 30
+
+
+def test_health_is_503_while_the_broker_cannot_be_reached() -> None:
+    port = free_port()
+    variables = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0", "GROUP": "gone"}
+    with Command("worker", STATS, "--health-port", str(port), variables=variables) as command:
+        command.wait_for("cannot be polled")
+        command.wait_for(UP)
+
+        status, answer = ask(f"http://127.0.0.1:{port}/health")
+    assert (status, answer["status"]) == (503, "unhealthy")
+
+
+def test_health_answers_while_a_job_holds_the_loop(place: Place) -> None:
+    port, started = free_port(), place.path("started")
+    place.defer("hold_the_loop", started)
+    with worker(place, STATS, "--health-port", str(port)) as command:
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+
+        assert ask(f"http://127.0.0.1:{port}/health")[0] in (200, 503)
+
+
+def test_anything_but_health_is_404_and_anything_but_get_405(place: Place) -> None:
+    port = free_port()
+    with worker(place, STATS, "--health-port", str(port)) as command:
+        command.wait_for(UP)
+
+        assert ask(f"http://127.0.0.1:{port}/")[0] == 404
+        assert ask(f"http://127.0.0.1:{port}/health", "POST")[0] == 405
+
+
+def test_health_is_answered_on_the_loopback_interface_alone_unless_told(place: Place) -> None:
+    port = free_port()
+    with worker(place, STATS, "--health-port", str(port)) as command:
+        command.wait_for(UP)
+
+        with pytest.raises(OSError, match=r"refused|unreachable"):
+            socket.create_connection(("127.0.0.2", port), 1).close()
+
+
+def test_taken_health_port_is_one_line_and_code_1(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with worker(place, STATS, "--health-port", port) as command:
+            assert command.end() == 1
+    (line,) = command.text.splitlines()
+    assert line.startswith(f"error: cannot answer for health on 127.0.0.1:{port}: ")
+
+
+# Several processes.
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(each) for each in listed.split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_processes_are_started_and_a_signal_ends_all_with_code_0(place: Place) -> None:
+    with worker(place, STATS, "--processes", "2") as command:
+        command.wait_for(UP, 2)
+        children = children_of(command.process.pid)
+        command.send(signal.SIGINT)
+
+        assert command.end() == 0
+    assert len(children) == 2
+    assert not any(map(is_running, children))
+
+
+def test_process_that_dies_is_started_again(place: Place) -> None:
+    with worker(place, MAILS, "--processes", "2") as command:
+        command.wait_for(UP, 2)
+        place.defer("die")
+        command.wait_for("died (exit code 9)")
+        command.wait_for(UP, 3)
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 0
+
+
+def test_second_signal_is_handed_on_to_the_processes(place: Place) -> None:
+    started = place.path("started")
+    place.defer("wait_forever", started)
+    with worker(place, STATS, "--processes", "2", "--grace", "600") as command:
+        command.wait_for(UP, 2)
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+        command.send(signal.SIGTERM)
+        command.wait_for("stopping (SIGTERM)", 2)
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 3
+    assert place.attempts_of_waiting() == [0]
+
+
+def test_processes_stop_when_their_parent_is_killed(place: Place) -> None:
+    with worker(place, STATS, "--processes", "2") as command:
+        command.wait_for(UP, 2)
+        children = children_of(command.process.pid)
+        command.send(signal.SIGKILL)
+
+        command.wait_until(lambda: not any(map(is_running, children)), "the children ended")
+
+
+def test_wrong_path_ends_all_processes_with_code_2(place: Place) -> None:
+    with worker(place, "cli_app.jobs:nothing", "--processes", "2") as command:
+        assert command.end() == 2
+
+
+# Reload.
+
+MODULE = """
+import os
+from deferrable import Deferrable
+from deferrable.backend import DocketsBackendFactory
+
+backend = DocketsBackendFactory(os.environ["REDIS_URL"], wait_time=1)
+instance = Deferrable(backend.create_backend_for_group(os.environ["GROUP"]))
+
+@instance.deferrable
+def {name}(): ...
+"""
+
+
+def write(path: Path, text: str) -> None:
+    """Write it in one step, with a moment that no earlier version had."""
+    draft = path.with_suffix(".new")
+    draft.write_text(text)
+    moment = time.time_ns()
+    os.utime(draft, ns=(moment, moment))
+    draft.replace(path)
+
+
+def reloading(tmp_path: Path, variables: Mapping[str, str]) -> Command:
+    arguments = ("worker", "changing:instance", "--reload")
+    return Command(*arguments, variables=variables, folder=tmp_path)
+
+
+def test_reload_begins_anew_when_an_imported_module_changes(place: Place, tmp_path: Path) -> None:
+    write(tmp_path / "changing.py", MODULE.format(name="first"))
+    with reloading(tmp_path, place.variables) as command:
+        command.wait_for("changing:first")
+        write(tmp_path / "changing.py", MODULE.format(name="second"))
+        command.wait_for("changing:second")
+
+        assert "changing.py has changed" in command.text
+        command.send(signal.SIGTERM)
+        assert command.end() == 0
+
+
+def test_reload_waits_for_a_change_while_the_module_is_broken(place: Place, tmp_path: Path) -> None:
+    write(tmp_path / "changing.py", "raise ValueError('half written')")
+    with reloading(tmp_path, place.variables) as command:
+        command.wait_for("half written")
+        command.wait_for("waiting for a change")
+        write(tmp_path / "changing.py", MODULE.format(name="mended"))
+
+        command.wait_for("changing:mended")
