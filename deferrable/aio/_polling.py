@@ -3,20 +3,23 @@
 Owns when the next poll is made, and what a broker that cannot be reached means: the wait before the
 next try grows, up to a maximum, and the log tells once that it went away and once that it is back.
 It may not know slots, jobs or attempts: how many items may come, and who takes them, is given.
+
+The one rule: nothing but its cancellation ends a poller. A worker that lives is not deaf.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from deferrable.aio._popping import Popped
 from deferrable.aio.clock import sleep
-from deferrable.aio.health import Health
+from deferrable.aio.health import LONGEST_POLL_SECONDS, Health
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError
 
-__all__ = ["Poller", "reconnect_seconds"]
+__all__ = ["Poller", "Room", "reconnect_seconds"]
 
 _logger = logging.getLogger("deferrable")
 
@@ -36,29 +39,44 @@ def reconnect_seconds(failures: int, draw: float) -> float:
     return longest * (0.5 + 0.5 * draw)
 
 
+class Room(Protocol):
+    """How many items one poller may ask for."""
+
+    def try_take(self, *, is_quiet: bool) -> int:
+        """How many may be asked for now; 0: none, and nothing was taken.
+
+        Args:
+            is_quiet: the last poll found nothing.
+        """
+
+    async def wait(self) -> None:
+        """Return when there may be room."""
+
+    def give_up(self) -> None:
+        """The poll for what was taken is over."""
+
+
 class Poller:
     """Polls `queue` until it is cancelled; cancelling it loses nothing.
 
     Args:
-        wait_for_room: returns how many items may be asked for, once it is one or more.
+        room: says how many items may be asked for.
         take: is handed what came; it must not raise.
-        give_up_room: is told how many had been asked for when a poll has ended.
     """
 
     def __init__(
         self,
         queue: Queue,
         health: Health,
-        wait_for_room: Callable[[], Awaitable[int]],
+        room: Room,
         take: Callable[[Sequence[Popped]], None],
-        give_up_room: Callable[[int], None],
     ) -> None:
         self._queue = queue
         self._health = health
-        self._wait_for_room = wait_for_room
+        self._room = room
         self._take = take
-        self._give_up_room = give_up_room
         self._failures = 0
+        self._is_quiet = False
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -66,14 +84,15 @@ class Poller:
             count = await self._wait_for_room()
             start = loop.time()
             try:
-                popped = await self._queue.pop_batch(min(count, self._queue.MAX_POP_BATCH_SIZE))
-            except BackendError as error:
+                popped = await self._pop(min(count, self._queue.MAX_POP_BATCH_SIZE))
+            except Exception as error:  # an adapter's own mistake must not end the polling either
                 self._note_failure(error)
                 popped = []
             else:
                 self._note_success()
             finally:
-                self._give_up_room(count)
+                self._room.give_up()
+            self._is_quiet = not popped
             if popped:
                 self._take(popped)
             elif self._failures:
@@ -81,14 +100,35 @@ class Poller:
             elif loop.time() - start < _IDLE_SECONDS:
                 await asyncio.sleep(_IDLE_SECONDS)
 
-    def _note_failure(self, error: BackendError) -> None:
+    async def _wait_for_room(self) -> int:
+        while not (count := self._room.try_take(is_quiet=self._is_quiet)):
+            self._health.note_pause(self._queue)
+            await self._room.wait()
+        self._health.note_poll_start(self._queue)
+        return count
+
+    async def _pop(self, count: int) -> list[Popped]:
+        limit = asyncio.timeout(LONGEST_POLL_SECONDS)
+        try:
+            # Ended like this, a poll still lands, and what it brings is given back.
+            async with limit:
+                return await self._queue.pop_batch(count)
+        except TimeoutError:
+            if limit.expired():
+                return []
+            raise
+
+    def _note_failure(self, error: Exception) -> None:
         if not self._failures:
-            _logger.error("%r cannot be polled, and is tried again: %s", self._queue, error)
+            trace = None if isinstance(error, BackendError) else error
+            _logger.error(
+                "%r cannot be polled, and is tried again: %s", self._queue, error, exc_info=trace
+            )
         self._failures += 1
-        self._health.note_failure(self._queue, error)
+        self._health.note_poll(self._queue, error)
 
     def _note_success(self) -> None:
         if self._failures:
             _logger.warning("%r is back after %d failures", self._queue, self._failures)
         self._failures = 0
-        self._health.note_poll(self._queue)
+        self._health.note_poll(self._queue, None)

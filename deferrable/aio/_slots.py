@@ -21,7 +21,7 @@ class Slots:
         pollers: how many queues are polled.
         running: jobs that run.
         buffered: items that are popped and wait for a slot.
-        asked: items that polls under way may bring.
+        asked: items that polls under way are expected to bring.
         polling: polls under way.
         settling: jobs that ended and whose settlement is not answered yet.
         unread: outcomes that nobody has read yet.
@@ -54,3 +54,20 @@ class Slots:
             return 0
         idle_pollers = max(1, self.pollers - self.polling)
         return max(1, (min(free, room) - self.asked) // idle_pollers)
+
+    def begin_poll(self, count: int, *, is_quiet: bool) -> int:
+        """A poll asks for `count` items; what it is expected to bring, for `end_poll`.
+
+        Args:
+            is_quiet: the last poll of that queue found nothing. It is expected to bring one item,
+                or a queue without work would halve the batches of one with plenty.
+        """
+        expected = 1 if is_quiet else count
+        self.asked += expected
+        self.polling += 1
+        return expected
+
+    def end_poll(self, expected: int) -> None:
+        """The poll is over; what it brought is counted as buffered."""
+        self.asked -= expected
+        self.polling -= 1

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from deferrable.aio.clock import Clock
-from deferrable.aio.door import Control, blocking_door
+from deferrable.aio.door import Control, StopReason, blocking_door
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.item import Item
@@ -58,6 +58,21 @@ class CurrentAttempt:
         return None if expiry is None else expiry - self._clock.time()
 
     @property
+    def deadline_time(self) -> float | None:
+        """When the job's ``timeout_seconds`` end, in epoch seconds; None without."""
+        return self._control.deadline_time
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the job is to stop; None: it is not.
+
+        An async job that is cancelled finds the reason here: ``lease lost``, ``timed out`` or
+        ``cancelled`` (the worker stops, or the caller of ``run_once`` gave up). A plain job can
+        look for it while it works.
+        """
+        return self._control.reason
+
+    @property
     def lease_end_time(self) -> float:
         """When the lease ends unless it is renewed, in epoch seconds. Heartbeats renew it."""
         return self._envelope.lease_end_time
@@ -65,7 +80,7 @@ class CurrentAttempt:
     @property
     def is_lease_lost(self) -> bool:
         """Whether the item is another consumer's by now: what is done here, is done in vain."""
-        has_ended = self._clock.time() > self._envelope.lease_end_time
+        has_ended = self._queue.clock.time() >= self._envelope.lease_end_time
         return has_ended or self._control.reason == "lease lost"
 
     async def touch(self, seconds: float) -> None:

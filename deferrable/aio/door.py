@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
+import anyio
 import anyio.to_thread
 
 from deferrable import _blocking
@@ -50,10 +51,16 @@ class Control:
     """What may end a job before it ends itself, from outside of it.
 
     The first reason counts; a job is cancelled once, so that its cleanup may await.
+
+    Attributes:
+        reason: why the job is to stop; None: it is not.
+        deadline_time: when its time limit ends, in epoch seconds; None: it has none, or has not
+            started.
     """
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
+        self.deadline_time: float | None = None
         self._cancel: Callable[[], bool] | None = None
         self._has_cancelled = False
 
@@ -114,6 +121,11 @@ class Run:
     def __call__(self) -> Any:
         return self.function(*self.args, **self.kwargs)
 
+    def note_deadline(self) -> None:
+        """The job starts now; from now on it may know until when it may run."""
+        if self.timeout_seconds is not None:
+            self.control.deadline_time = self.clock.time() + self.timeout_seconds
+
     def log_overrun(self) -> None:
         """Say that a plain function is over its time; the event may have to wait for its end."""
         _logger.warning(
@@ -165,9 +177,14 @@ class Door(Protocol):
 
 
 class AwaitingDoor:
-    """Everything on the running loop; plain jobs in a worker thread."""
+    """Everything on the running loop; plain jobs in a worker thread.
+
+    Attributes:
+        limiter: how many threads there are; None: as many as anyio has for the whole process.
+    """
 
     exits_are_failures = False
+    limiter: anyio.CapacityLimiter | None = None
 
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
         return await waiting
@@ -226,10 +243,11 @@ class AwaitingDoor:
             except BaseException as error:
                 return Raised(error)
 
+        run.note_deadline()
         task = asyncio.get_running_loop().create_task(
             job(), name=run.name, context=run.context.copy()
         )
-        run.control.attach(partial(_cancel_once, task))
+        run.control.attach(partial(_cancel_once, task, run.control))
         timer = _start_timer(run, partial(run.control.stop, "timed out"))
         try:
             await asyncio.wait([task])
@@ -245,8 +263,9 @@ class AwaitingDoor:
         return _as_timeout(run, task.result())
 
     async def _run_in_thread(self, run: Run) -> Ended[Any]:
+        run.note_deadline()
         # The context is entered by nobody else while the thread is inside it.
-        ending = _call_in_thread(partial(value_of, run.context.run, run))
+        ending = _call_in_thread(partial(value_of, run.context.run, run), self.limiter)
         reports: list[asyncio.Task[None]] = []
 
         def report() -> None:
@@ -265,7 +284,9 @@ class AwaitingDoor:
         return ending.result()
 
 
-def _call_in_thread(call: Callable[[], Ended[Any]]) -> asyncio.Future[Ended[Any]]:
+def _call_in_thread(
+    call: Callable[[], Ended[Any]], limiter: anyio.CapacityLimiter | None
+) -> asyncio.Future[Ended[Any]]:
     """Have `call` made in a worker thread; the future is done when it has ended, and not before.
 
     A loop that is being shut down cancels every task, the one that waits for the thread too, while
@@ -289,15 +310,16 @@ def _call_in_thread(call: Callable[[], Ended[Any]]) -> asyncio.Future[Ended[Any]
         else:
             ending.set_exception(waiting.exception() or RuntimeError("the thread ended early"))
 
-    loop.create_task(anyio.to_thread.run_sync(work)).add_done_callback(stop_waiting)
+    running = anyio.to_thread.run_sync(work, limiter=limiter)
+    loop.create_task(running).add_done_callback(stop_waiting)
     return ending
 
 
-def _cancel_once(job: asyncio.Task[Ended[Any]]) -> bool:
+def _cancel_once(job: asyncio.Task[Ended[Any]], control: Control) -> bool:
     if job.done():
         return job.cancelled() or _is_cancellation(job.result())
     if not job.cancelling():  # as it is when the loop is being shut down
-        job.cancel()
+        job.cancel(control.reason)
     return True
 
 

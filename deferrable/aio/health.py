@@ -1,8 +1,10 @@
 """Whether a worker can do its work.
 
-Owns the moments of the last successful poll and touch of each queue, and what they come to. It may
-not know how polls are made. A worker that is alive but deaf is not healthy: what counts is the age
-of the last answer.
+Owns the moments of the last answered poll and touch of each queue, and what they come to. It may
+not know how polls are made, but that none of them waits for longer than `LONGEST_POLL_SECONDS`: so
+silence means something.
+
+The one rule: never alive and deaf. What counts is the age of the last answer, not that a task runs.
 """
 
 import threading
@@ -11,12 +13,12 @@ from dataclasses import dataclass
 
 from deferrable.aio.queue import Queue
 
-__all__ = ["Health", "QueueHealth"]
+__all__ = ["LONGEST_POLL_SECONDS", "SILENCE_SECONDS", "Health", "QueueHealth"]
 
-SILENT_LEASES = 1.0
-"""After so many leases without an answer, what is held is lost: the worker is not healthy."""
-LEAST_SILENCE_SECONDS = 30.0
-"""A poll may wait for so long on an empty queue (20 s on SQS) without telling anything."""
+LONGEST_POLL_SECONDS = 25.0
+"""No poll waits longer for a first item, whatever its queue is set to. SQS waits for 20 at most."""
+SILENCE_SECONDS = 2 * LONGEST_POLL_SECONDS
+"""A poll that was not answered for so long never will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +26,27 @@ class QueueHealth:
     """One queue's.
 
     Attributes:
-        is_healthy: the broker answered recently.
-        poll_age_seconds: since a poll was answered, or is under way on a connection that works.
-        touch_age_seconds: since a touch was answered; None: there was nothing to touch yet.
-        error: what the last poll failed with, if it did.
+        is_healthy: the broker answers.
+        poll_age_seconds: for how long a poll has been wanting an answer; 0 while every slot is
+            taken, as there is none under way.
+        touch_age_seconds: since the held items were renewed, or there were none to renew.
+        error: what the last poll or touch failed with, if it did.
     """
 
     is_healthy: bool
     poll_age_seconds: float
-    touch_age_seconds: float | None
+    touch_age_seconds: float
     error: str | None
 
 
 class _Record:
-    __slots__ = ("error", "poll_time", "touch_time")
+    __slots__ = ("is_polled", "poll_error", "poll_time", "touch_error", "touch_time")
 
     def __init__(self, now: float) -> None:
-        self.poll_time = now
-        self.touch_time: float | None = None
-        self.error: str | None = None
+        self.is_polled = True
+        self.poll_time = self.touch_time = now
+        self.poll_error: str | None = None
+        self.touch_error: str | None = None
 
 
 class Health:
@@ -52,18 +56,33 @@ class Health:
         self._records = {queue: _Record(queue.clock.time()) for queue in queues}
         self._lock = threading.Lock()
 
-    def note_poll(self, queue: Queue) -> None:
-        """A poll was answered."""
-        record = self._records[queue]
-        record.poll_time, record.error = queue.clock.time(), None
+    def note_pause(self, queue: Queue) -> None:
+        """There is no room for items of `queue`, so it is not polled."""
+        with self._lock:
+            self._records[queue].is_polled = False
 
-    def note_failure(self, queue: Queue, error: Exception) -> None:
-        """A poll failed."""
-        self._records[queue].error = str(error)
+    def note_poll_start(self, queue: Queue) -> None:
+        """It is polled."""
+        now, record = queue.clock.time(), self._records[queue]
+        with self._lock:
+            if not record.is_polled:
+                record.is_polled, record.poll_time = True, now
 
-    def note_touch(self, queue: Queue) -> None:
-        """A touch was answered."""
-        self._records[queue].touch_time = queue.clock.time()
+    def note_poll(self, queue: Queue, error: Exception | None) -> None:
+        """A poll was answered, or failed with `error`."""
+        now, record = queue.clock.time(), self._records[queue]
+        with self._lock:
+            record.poll_error = _text_of(error)
+            if error is None:
+                record.poll_time = now
+
+    def note_touch(self, queue: Queue, error: Exception | None) -> None:
+        """Every held item was renewed, or there was none; or none could be, for `error`."""
+        now, record = queue.clock.time(), self._records[queue]
+        with self._lock:
+            record.touch_error = _text_of(error)
+            if error is None:
+                record.touch_time = now
 
     @property
     def is_healthy(self) -> bool:
@@ -72,12 +91,18 @@ class Health:
 
     def queues(self) -> Mapping[str, QueueHealth]:
         """The health of each queue, by its description."""
-        return {repr(queue): self._of(queue, record) for queue, record in self._records.items()}
+        with self._lock:
+            return {repr(queue): _of(queue, record) for queue, record in self._records.items()}
 
-    def _of(self, queue: Queue, record: _Record) -> QueueHealth:
-        now = queue.clock.time()
-        silence_seconds = max(LEAST_SILENCE_SECONDS, SILENT_LEASES * queue.lease_seconds)
-        poll_age_seconds = now - record.poll_time
-        touch_age_seconds = None if record.touch_time is None else now - record.touch_time
-        is_healthy = record.error is None and poll_age_seconds < silence_seconds
-        return QueueHealth(is_healthy, poll_age_seconds, touch_age_seconds, record.error)
+
+def _of(queue: Queue, record: _Record) -> QueueHealth:
+    now = queue.clock.time()
+    poll_age_seconds = now - record.poll_time if record.is_polled else 0.0
+    touch_age_seconds = now - record.touch_time
+    error = record.poll_error or record.touch_error
+    is_heard = poll_age_seconds < SILENCE_SECONDS and touch_age_seconds < queue.lease_seconds
+    return QueueHealth(error is None and is_heard, poll_age_seconds, touch_age_seconds, error)
+
+
+def _text_of(error: Exception | None) -> str | None:
+    return None if error is None else str(error) or type(error).__name__

@@ -11,118 +11,188 @@ moment at which the lease ends unrenewed, does.
 
 import asyncio
 import logging
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
+from deferrable.aio._tasks import until_done
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.heartbeat import TOUCHES_PER_LEASE, has_run_out
+from deferrable.aio.heartbeat import TOUCHES_PER_LEASE
 from deferrable.aio.queue import Queue
-from deferrable.errors import LeaseLost
+from deferrable.errors import BackendError, LeaseLost
 
-__all__ = ["Keeper"]
+__all__ = ["Keeper", "Round", "plan_round"]
 
 _logger = logging.getLogger("deferrable")
 
 
-@dataclass(eq=False, slots=True)
-class _Kept:
-    envelope: Envelope
-    on_lost: Callable[[], None]
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is to be done about the items held at one moment.
+
+    Attributes:
+        touches: the envelopes to be kept, by for how many seconds from now.
+        ended: those whose lease ended unrenewed.
+    """
+
+    touches: Mapping[float, Sequence[Envelope]] = field(default_factory=dict)
+    ended: Sequence[Envelope] = ()
+
+
+def plan_round(
+    held: Iterable[Envelope], now: float, lease_seconds: float, max_lease_seconds: float | None
+) -> Round:
+    """Decide about `held`: each is renewed for a lease, but not beyond the maximum after its pop.
+
+    One that has reached the maximum is left to its end.
+    """
+    touches: dict[float, list[Envelope]] = {}
+    ended: list[Envelope] = []
+    for envelope in held:
+        if now >= envelope.lease_end_time:
+            ended.append(envelope)
+            continue
+        maximum = math.inf if max_lease_seconds is None else max_lease_seconds
+        seconds = min(lease_seconds, envelope.pop_time + maximum - now)
+        if seconds > 0:
+            touches.setdefault(seconds, []).append(envelope)
+    return Round(touches, ended)
 
 
 class Keeper:
     """Keeps leases from a thread of its own, from `start` to `stop`.
 
     Args:
-        on_touched: called in the keeper's thread after each round in which the broker answered.
+        on_round: called in the keeper's thread after each round, with None, or why nothing could be
+            renewed.
     """
 
-    def __init__(self, on_touched: Callable[[Queue], None]) -> None:
-        self._on_touched = on_touched
+    def __init__(self, on_round: Callable[[Queue, Exception | None], None]) -> None:
+        self._on_round = on_round
         self._worker_loop: asyncio.AbstractEventLoop | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._rounds: dict[Queue, dict[Envelope, _Kept]] = {}
-        self._tasks: dict[Queue, asyncio.Task[None]] = {}
-        self._stopped: asyncio.Event | None = None
+        self._held: dict[Queue, dict[Envelope, Callable[[], None]]] = {}
+        self._failing: set[Queue] = set()
+        self._end: Callable[[], None] | None = None
 
-    def start(self, queues: Sequence[Queue]) -> None:
-        """Begin to keep items of `queues`; called on the worker's loop."""
-        self._worker_loop = asyncio.get_running_loop()
-        self._rounds = {queue: {} for queue in queues}
-        is_ready = threading.Event()
+    async def start(self, queues: Iterable[Queue]) -> None:
+        """Begin to keep items of `queues`, called on the worker's loop."""
+        self._worker_loop = loop = asyncio.get_running_loop()
+        self._held = {queue: {} for queue in queues}
+        is_ready: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(is_ready)), name="deferrable-keeper", daemon=True
         )
         self._thread.start()
-        is_ready.wait()
+        cancellation = await until_done(is_ready)
+        if cancellation is not None:
+            await self.stop()
+            raise cancellation
 
     def keep(self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]) -> None:
         """Renew the item's lease until it is let go. Replaces an earlier `on_lost` of it."""
-        self._rounds[queue][envelope] = _Kept(envelope, on_lost)
+        self._held[queue][envelope] = on_lost
 
     def let_go(self, queue: Queue, envelope: Envelope) -> None:
         """Touch the item no more. Harmless if it was let go before."""
-        self._rounds[queue].pop(envelope, None)
+        self._held[queue].pop(envelope, None)
 
     async def stop(self) -> None:
-        """End the thread; called on the worker's loop."""
-        loop, stopped, thread = self._loop, self._stopped, self._thread
-        if loop is None or stopped is None or thread is None:
+        """End the thread; called on the worker's loop. Harmless if it was not started."""
+        if self._end is None or self._thread is None:
             return
-        with suppress(RuntimeError):  # its loop has ended by itself
-            loop.call_soon_threadsafe(stopped.set)
-        await asyncio.get_running_loop().run_in_executor(None, thread.join)
+        self._end()
+        loop = asyncio.get_running_loop()
+        await until_done(loop.run_in_executor(None, self._thread.join))
 
-    async def _serve(self, is_ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopped = asyncio.Event()
-        tasks = [asyncio.create_task(self._go_round(queue)) for queue in self._rounds]
-        is_ready.set()
-        await self._stopped.wait()
-        for task in tasks:
+    # In the keeper's thread.
+
+    async def _serve(self, is_ready: "asyncio.Future[None]") -> None:
+        loop, to_end = asyncio.get_running_loop(), asyncio.Event()
+
+        def end() -> None:
+            with suppress(RuntimeError):  # it has ended by itself
+                loop.call_soon_threadsafe(to_end.set)
+
+        self._end = end
+        keeping = [loop.create_task(self._keep(queue)) for queue in self._held]
+        self._call_worker(partial(_set, is_ready))
+        await to_end.wait()
+        for task in keeping:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(keeping)
 
-    async def _go_round(self, queue: Queue) -> None:
+    async def _keep(self, queue: Queue) -> None:
         while True:
-            await sleep(queue.clock, queue.lease_seconds / TOUCHES_PER_LEASE)
-            # A copy in one step: the worker's thread adds and removes meanwhile.
-            kept = list(self._rounds[queue].values())
-            due = [each for each in kept if self._is_to_be_kept(queue, each)]
-            if due:
-                try:
-                    await self._touch(queue, due)
-                except Exception:
-                    _logger.exception("the keeper of %r failed; it goes on", queue)
+            await sleep(queue.clock, self._rest_seconds(queue))
+            error: Exception | None
+            try:
+                error = await self._go_round(queue)
+            except Exception as unforeseen:  # an adapter's own mistake must not end it either
+                error = unforeseen
+            self._tell(queue, error)
 
-    def _is_to_be_kept(self, queue: Queue, kept: _Kept) -> bool:
-        if kept.envelope.settlement != "open":
-            return False
-        if not has_run_out(queue, kept.envelope):
-            return True
-        self.let_go(queue, kept.envelope)
-        return False
+    def _rest_seconds(self, queue: Queue) -> float:
+        """Until the next round, or the first end of a lease if that comes before."""
+        now = queue.clock.time()
+        # A copy in one step: the worker's thread adds and removes meanwhile.
+        ends = (each.lease_end_time - now for each in list(self._held[queue]) if _is_open(each))
+        return max(0.0, min(queue.lease_seconds / TOUCHES_PER_LEASE, min(ends, default=math.inf)))
 
-    async def _touch(self, queue: Queue, kept: Sequence[_Kept]) -> None:
-        envelopes = [each.envelope for each in kept]
-        outcomes = await queue.touch_each(envelopes, queue.lease_seconds)
-        is_answered = False
-        for each, outcome in zip(kept, outcomes, strict=True):
-            if outcome is None or isinstance(outcome, LeaseLost):
-                is_answered = True
-            if isinstance(outcome, LeaseLost) and each.envelope.settlement == "open":
-                self._lose(queue, each)
-        if is_answered:
-            self._on_touched(queue)
+    async def _go_round(self, queue: Queue) -> Exception | None:
+        held = [envelope for envelope in list(self._held[queue]) if _is_open(envelope)]
+        round_ = plan_round(held, queue.clock.time(), queue.lease_seconds, queue.max_lease_seconds)
+        for envelope in round_.ended:
+            self._lose(queue, envelope)
+        errors: list[Exception] = []
+        is_answered = not round_.touches
+        for seconds, envelopes in round_.touches.items():
+            outcomes = await queue.touch_each(envelopes, seconds)
+            for envelope, outcome in zip(envelopes, outcomes, strict=True):
+                if outcome is None or isinstance(outcome, LeaseLost):
+                    is_answered = True
+                else:
+                    errors.append(outcome)
+                # One that is being settled meanwhile is not found, and not lost.
+                if isinstance(outcome, LeaseLost) and _is_open(envelope):
+                    self._lose(queue, envelope)
+        return None if is_answered else errors[0]
 
-    def _lose(self, queue: Queue, kept: _Kept) -> None:
-        if self._rounds[queue].pop(kept.envelope, None) is None:
-            return
-        _logger.warning("lost the lease of %r; it is not completed here", kept.envelope)
-        if self._worker_loop is not None:
-            with suppress(RuntimeError):  # the worker's loop has ended
-                self._worker_loop.call_soon_threadsafe(kept.on_lost)
+    def _lose(self, queue: Queue, envelope: Envelope) -> None:
+        on_lost = self._held[queue].pop(envelope, None)
+        if on_lost is not None:
+            _logger.warning(
+                "lost the lease of %r after %.1f s (max_lease_seconds=%s); not completed here",
+                envelope,
+                queue.clock.time() - envelope.pop_time,
+                queue.max_lease_seconds,
+            )
+            self._call_worker(on_lost)
+
+    def _tell(self, queue: Queue, error: Exception | None) -> None:
+        if error is not None and queue not in self._failing:
+            self._failing.add(queue)
+            trace = None if isinstance(error, BackendError) else error
+            _logger.error("cannot touch items of %r for now: %s", queue, error, exc_info=trace)
+        elif error is None and queue in self._failing:
+            self._failing.discard(queue)
+            _logger.warning("items of %r are touched again", queue)
+        self._on_round(queue, error)
+
+    def _call_worker(self, callback: Callable[[], object]) -> None:
+        assert self._worker_loop is not None
+        with suppress(RuntimeError):  # the worker's loop has ended
+            self._worker_loop.call_soon_threadsafe(callback)
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _is_open(envelope: Envelope) -> bool:
+    return envelope.settlement == "open"

@@ -21,56 +21,68 @@ _logger = logging.getLogger("deferrable")
 HELD_SECONDS = 1.0
 """A loop that did not turn for so long is reported."""
 
+_ADVICE = "await something that does not block, or make the job a plain function"
+
 
 class Watchdog:
     """Watches the loop on which it is started.
 
     Args:
-        on_held: called on that loop, once it turns again, with the name of the task that held it.
+        on_held: called on that loop, as soon as it turns again, with the name of the task that
+            held it.
+        held_seconds: how long the loop may stand still.
     """
 
-    def __init__(self, on_held: Callable[[str], None]) -> None:
+    def __init__(self, on_held: Callable[[str], None], held_seconds: float = HELD_SECONDS) -> None:
         self._on_held = on_held
+        self._held_seconds = held_seconds
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._turned = threading.Event()
 
     def start(self) -> None:
         """Begin to watch the running loop."""
         loop, thread_id = asyncio.get_running_loop(), threading.get_ident()
-        self._thread = threading.Thread(
+        threading.Thread(
             target=self._watch, args=(loop, thread_id), name="deferrable-watchdog", daemon=True
-        )
-        self._thread.start()
+        ).start()
 
     def stop(self) -> None:
         """Watch no more."""
         self._stopped.set()
+        self._turned.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
-        while not self._stopped.is_set():
-            turned = threading.Event()
-            asked = time.monotonic()
-            try:
-                loop.call_soon_threadsafe(turned.set)
-            except RuntimeError:
-                return
-            if not turned.wait(HELD_SECONDS) and not self._stopped.is_set():
-                name = self._report(loop, thread_id, time.monotonic() - asked)
-                turned.wait()
-                with suppress(RuntimeError):
+        with suppress(RuntimeError):  # the loop was closed without a stop
+            while not self._stopped.is_set():
+                self._turned.clear()
+                start = time.monotonic()
+                loop.call_soon_threadsafe(self._turned.set)
+                if not self._turned.wait(self._held_seconds):
+                    name = _report(loop, thread_id, time.monotonic() - start)
+                    # At once, so that it comes before what the end of the job brings about.
                     loop.call_soon_threadsafe(self._on_held, name)
-            self._stopped.wait(HELD_SECONDS)
+                    self._wait_for_the_turn(loop)
+                    _logger.warning(
+                        "the event loop turns again; %s held it for %.1f s",
+                        name,
+                        time.monotonic() - start,
+                    )
+                self._stopped.wait(self._held_seconds)
 
-    def _report(self, loop: asyncio.AbstractEventLoop, thread_id: int, seconds: float) -> str:
-        task = asyncio.current_task(loop)
-        name = "unknown" if task is None else task.get_name()
-        frame = sys._current_frames().get(thread_id)
-        where = "unknown" if frame is None else traceback.extract_stack(frame)[-1]
-        _logger.warning(
-            "the event loop has been held for %.1f s by %s at %s; await something, or make it a "
-            "plain function",
-            seconds,
-            name,
-            where,
-        )
-        return name
+    def _wait_for_the_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._turned.wait(self._held_seconds) and not loop.is_closed():
+            pass
+
+
+def _report(loop: asyncio.AbstractEventLoop, thread_id: int, seconds: float) -> str:
+    task = asyncio.current_task(loop)
+    name = "something that is no task" if task is None else task.get_name()
+    frame = sys._current_frames().get(thread_id)
+    where = "an unknown line"
+    if frame is not None:
+        line = traceback.extract_stack(frame)[-1]
+        where = f'File "{line.filename}", line {line.lineno}, in {line.name}: {line.line}'
+    _logger.warning(
+        "the event loop has been held for %.1f s by %s at %s; %s", seconds, name, where, _ADVICE
+    )
+    return name

@@ -1,34 +1,31 @@
 """The worker: many attempts at once, over the queues of one or several instances.
 
-Owns when items are popped and started, the stream of outcomes, and the order in which a worker
-stops. It may not know brokers, nor how an attempt is made. It is an object that is entered, read
-and left; whoever holds it may leave at any point.
+Owns its life: what is entered, started, stopped and left, in which order, and what whoever holds it
+may do at which moment. It may not know brokers, nor how an attempt is made; polls, slots, attempts,
+leases and outcomes have rooms of their own.
 
-The one rule: whatever is popped is started, or given back, or kept until one of both.
+The one rule: one task enters everything and leaves everything, and nothing but the end of its work
+ends it. Whoever cancels it only puts it in a hurry.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from deferrable._ended import Returned
+import anyio
+
+from deferrable.aio._attempts import Attempts
+from deferrable.aio._outcomes import Outcomes
 from deferrable.aio._polling import Poller
-from deferrable.aio._popping import Popped
 from deferrable.aio._slots import Slots
-from deferrable.aio._tasks import until_done
-from deferrable.aio._worker_door import WorkerDoor
-from deferrable.aio.attempt import Attempt
-from deferrable.aio.envelope import Envelope
+from deferrable.aio._worker_door import Surroundings
 from deferrable.aio.health import Health
 from deferrable.aio.keeper import Keeper
-from deferrable.aio.queue import Queue
 from deferrable.aio.watchdog import Watchdog
 from deferrable.errors import InvalidOptions
-from deferrable.item import Item
 from deferrable.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -50,7 +47,7 @@ class Worker:
 
     ``async with instance.worker() as worker: async for outcome in worker: ...``. Outcomes have to
     be read: while nobody reads them, nothing more is popped. The iteration ends when the worker
-    was stopped and everything is settled.
+    was stopped and everything is settled. A worker is entered once.
 
     Args:
         instances: whose queues are served; they share the slots.
@@ -75,40 +72,45 @@ class Worker:
         threads: int | None = None,
         grace_seconds: float = 30.0,
     ) -> None:
-        _check("concurrency", concurrency, 1)
-        _check("threads", DEFAULT_THREADS if threads is None else threads, 1)
-        _check("grace_seconds", grace_seconds, 0)
+        thread_count = DEFAULT_THREADS if threads is None else threads
+        _check_count("concurrency", concurrency)
+        _check_count("threads", thread_count)
+        _check_seconds("grace_seconds", grace_seconds)
         if not instances:
             raise InvalidOptions("a worker serves one or more instances, got none")
-        self._instances = list(instances)
+        self._instances = list(dict.fromkeys(instances))
+        self._thread_count = thread_count
         self._grace_seconds = grace_seconds
         self._slots = Slots(concurrency, pollers=len(self._instances))
-        self._threads = asyncio.Semaphore(DEFAULT_THREADS if threads is None else threads)
-        self._buffer: deque[tuple[Deferrable, Envelope, Item]] = deque()
-        self._attempts: dict[str, Attempt] = {}
-        self._outcomes: deque[Outcome] = deque()
-        self._states: dict[Deferrable, Any] = {}
-        self._readable = asyncio.Event()
+        self._outcomes = Outcomes(self._slots, self._note_room)
         self._has_room = asyncio.Event()
-        self._is_idle = asyncio.Event()
         self._is_to_stop = asyncio.Event()
         self._is_in_a_hurry = asyncio.Event()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._stop_count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._life: asyncio.Task[None] | None = None
+        self._attempts: Attempts | None = None
         self.health = Health([instance.backend.queue for instance in self._instances])
         self._keeper = Keeper(self.health.note_touch)
-        self._watchdog = Watchdog(self._on_held)
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
+        """Enter the lifespans, and begin to pop.
+
+        Raises:
+            RuntimeError: it was entered before.
+            BaseException: what a lifespan raised; those entered before it were left.
+        """
+        if self._life is not None:
+            raise RuntimeError("a worker is entered once; make another: instance.worker()")
+        self._loop = loop = asyncio.get_running_loop()
         is_up: asyncio.Future[None] = loop.create_future()
-        # One task enters and leaves the lifespans, as they may hold a cancel scope open.
         self._life = loop.create_task(self._live(is_up))
         try:
             await asyncio.wait([self._life, is_up], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            self.stop()
-            await until_done(self._life)
+            # A lifespan may wait for long; a worker that is up heeds this as a stop in a hurry.
+            self._life.cancel()
+            await self._wait_for_the_end()
             raise
         if self._life.done():
             self._life.result()
@@ -120,12 +122,14 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._life is not None
+        """Stop, and return when everything is settled; cancelling it ends the grace period."""
+        if self._life is None:
+            return
         self._is_to_stop.set()
-        cancellation = await until_done(self._life)
-        self._life.result()
+        cancellation = await self._wait_for_the_end()
         if cancellation is not None:
             raise cancellation
+        self._life.result()
 
     def __aiter__(self) -> Self:
         return self
@@ -135,6 +139,7 @@ class Worker:
 
         Raises:
             StopAsyncIteration: the worker has stopped, and every outcome was read.
+            RuntimeError: it was not entered.
         """
         outcome = await self.next_outcome()
         if outcome is None:
@@ -142,24 +147,29 @@ class Worker:
         return outcome
 
     async def next_outcome(self) -> Outcome | None:
-        """The next outcome; None once the worker has stopped and every outcome was read."""
-        while not self._outcomes:
-            if self._life is None or self._life.done():
-                return None
-            self._readable.clear()
-            await self._readable.wait()
-        self._slots.unread -= 1
-        self._has_room.set()
-        return self._outcomes.popleft()
+        """The next outcome; None once the worker has stopped and every outcome was read.
+
+        Raises:
+            RuntimeError: the worker was not entered.
+        """
+        if self._life is None:
+            raise RuntimeError(
+                "this worker was not entered; async with instance.worker() as worker: ..."
+            )
+        return await self._outcomes.next()
 
     def stop(self) -> None:
-        """Pop no more, and come to an end within the grace period. Called on the worker's loop.
+        """Pop no more, and come to an end within the grace period.
 
-        Called again, it ends the grace period.
+        Called again, it ends the grace period. Any thread and any signal handler may call it; a
+        worker that is not entered yet ends as soon as it is.
         """
-        if self._is_to_stop.is_set():
-            self._is_in_a_hurry.set()
-        self._is_to_stop.set()
+        self._stop_count += 1
+        if self._loop is None:
+            self._is_to_stop.set()
+            return
+        with suppress(RuntimeError):  # its loop was closed, and the worker with it
+            self._loop.call_soon_threadsafe(self._heed_stop)
 
     async def release_running(self) -> None:
         """Give back the items of all jobs that still run, the plain ones too. From any loop.
@@ -167,160 +177,140 @@ class Worker:
         For a process that ends in the same moment, and for nobody else: a plain function runs on,
         and its item may be running elsewhere by then.
         """
-        attempts = list(self._attempts.values())
-        await asyncio.gather(*(each.give_back() for each in attempts), return_exceptions=True)
+        if self._attempts is not None:
+            await self._attempts.release_running()
+
+    def _heed_stop(self) -> None:
+        self._is_to_stop.set()
+        if self._stop_count > 1:
+            self._is_in_a_hurry.set()
+
+    async def _wait_for_the_end(self) -> asyncio.CancelledError | None:
+        """Return when its life is over; a cancellation, returned, puts it in a hurry."""
+        assert self._life is not None
+        cancellation = None
+        with anyio.CancelScope(shield=True):
+            while not self._life.done():
+                try:
+                    await asyncio.wait([self._life])
+                except asyncio.CancelledError as error:
+                    cancellation = error
+                    self._is_in_a_hurry.set()
+        if cancellation is not None and not self._life.cancelled():
+            self._life.exception()  # looked at, or asyncio would complain
+        return cancellation
+
+    # What its one task does.
 
     async def _live(self, is_up: "asyncio.Future[None]") -> None:
         try:
             async with AsyncExitStack() as lifespans:
-                for instance in self._instances:
-                    self._states[instance] = await instance.enter_lifespan(lifespans)
-                self._keeper.start([instance.backend.queue for instance in self._instances])
-                self._watchdog.start()
-                loop = asyncio.get_running_loop()
-                pollers = [loop.create_task(self._poller(each).run()) for each in self._instances]
-                is_up.set_result(None)
-                await self._is_to_stop.wait()
-                await self._wind_up(pollers)
+                states = {each: await each.enter_lifespan(lifespans) for each in self._instances}
+                surroundings = Surroundings(self._keeper, self._thread_count)
+                attempts = Attempts(
+                    self._slots, surroundings, states, self._note_room, self._outcomes.add
+                )
+                self._attempts = attempts
+                watchdog = Watchdog(attempts.tell_overrun)
+                try:
+                    await self._keeper.start(each.backend.queue for each in self._instances)
+                    watchdog.start()
+                    await self._work(is_up, attempts, surroundings)
+                finally:
+                    watchdog.stop()
+                    await self._keeper.stop()
         finally:
-            self._readable.set()
+            self._outcomes.end()
 
-    # Popping and starting.
+    async def _work(
+        self, is_up: "asyncio.Future[None]", attempts: Attempts, surroundings: Surroundings
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        pollers = [loop.create_task(self._poller(each, attempts).run()) for each in self._instances]
+        if not is_up.done():
+            is_up.set_result(None)
+        await self._until(self._is_to_stop)
+        clock = self._instances[0].backend.queue.clock
+        grace = clock.call_later(self._grace_seconds, self._is_in_a_hurry.set)
+        winding_up = loop.create_task(self._wind_up(pollers, attempts))
+        winding_up.add_done_callback(lambda _: self._is_in_a_hurry.set())
+        await self._until(self._is_in_a_hurry)
+        grace.cancel()
+        surroundings.is_patient = False
+        attempts.cancel()
+        while not winding_up.done():
+            await self._in_any_case(asyncio.wait([winding_up]))
+        if winding_up.cancelled():
+            await self._in_any_case(asyncio.wait(pollers))
+            await self._in_any_case(attempts.return_buffered())
+        while not attempts.are_idle:
+            await self._in_any_case(attempts.wait_until_idle())
+        if not winding_up.cancelled() and winding_up.exception() is not None:
+            _logger.error("a worker did not wind up in order", exc_info=winding_up.exception())
 
-    def _poller(self, instance: "Deferrable") -> Poller:
-        queue = instance.backend.queue
-
-        def take(popped: Sequence[Popped]) -> None:
-            for envelope, item in popped:
-                self._keep_buffered(queue, envelope)
-                self._buffer.append((instance, envelope, item))
-                self._slots.buffered += 1
-            self._start_what_fits()
-
-        return Poller(queue, self.health, self._wait_for_room, take, self._give_up_room)
-
-    async def _wait_for_room(self) -> int:
-        while (count := self._slots.to_ask()) == 0:
-            self._has_room.clear()
-            await self._has_room.wait()
-        self._slots.asked += count
-        self._slots.polling += 1
-        return count
-
-    def _give_up_room(self, count: int) -> None:
-        self._slots.asked -= count
-        self._slots.polling -= 1
-
-    def _keep_buffered(self, queue: Queue, envelope: Envelope) -> None:
-        def drop() -> None:
-            for entry in self._buffer:
-                if entry[1] is envelope:
-                    self._buffer.remove(entry)
-                    self._slots.buffered -= 1
-                    return
-
-        self._keeper.keep(queue, envelope, drop)
-
-    def _start_what_fits(self) -> None:
-        while self._buffer and self._slots.is_free and not self._is_to_stop.is_set():
-            instance, envelope, item = self._buffer.popleft()
-            self._slots.buffered -= 1
-            self._slots.running += 1
-            self._start(instance, envelope, item)
-        self._has_room.set()
-
-    def _start(self, instance: "Deferrable", envelope: Envelope, item: Item) -> None:
-        has_ended = False
-
-        def job_ended() -> None:
-            nonlocal has_ended
-            if not has_ended:
-                has_ended = True
-                self._slots.running -= 1
-                self._slots.settling += 1
-                self._start_what_fits()
-
-        queue = instance.backend.queue
-        door = WorkerDoor(queue, envelope, self._keeper, self._threads, job_ended)
-        attempt = Attempt(instance, door, envelope, item, self._states.get(instance))
-        task = asyncio.get_running_loop().create_task(self._make(attempt, job_ended))
-        self._attempts[task.get_name()] = attempt
-        self._is_idle.clear()
-
-    async def _make(self, attempt: Attempt, job_ended: Callable[[], None]) -> None:
-        ended = await attempt.run_to_value()
-        job_ended()
-        self._slots.settling -= 1
-        task = asyncio.current_task()
-        if task is not None:
-            del self._attempts[task.get_name()]
-        if not self._attempts:
-            self._is_idle.set()
-        if isinstance(ended, Returned):
-            self._tell(ended.value)
-        else:
-            _logger.error("%s could not be settled: %s", attempt.name, ended.error)
-            self._tell(attempt.outcome("lost", ended.error))
-        self._has_room.set()
-
-    def _tell(self, outcome: Outcome) -> None:
-        self._outcomes.append(outcome)
-        self._slots.unread += 1
-        self._readable.set()
-
-    def _on_held(self, name: str) -> None:
-        """The loop turns again; tell of the job that held it."""
-        for attempt in self._attempts.values():
-            if attempt.name == name:
-                telling = asyncio.get_running_loop().create_task(attempt.tell_overrun())
-                self._telling.add(telling)
-                telling.add_done_callback(self._telling.discard)
-
-    # Stopping.
-
-    async def _wind_up(self, pollers: Sequence[asyncio.Task[None]]) -> None:
-        """Pop no more, give back what has not started, let the rest end, cancel what does not."""
+    async def _wind_up(self, pollers: Sequence[asyncio.Task[None]], attempts: Attempts) -> None:
+        """Pop no more, give back what has not started, and wait for the rest."""
+        attempts.close()
         for poller in pollers:
             poller.cancel()
         # A poll under way ends first: its answer may hold items.
-        await asyncio.gather(*pollers, return_exceptions=True)
-        await self._return_buffered()
-        for attempt in list(self._attempts.values()):
-            if not attempt.has_started:
-                attempt.control.stop("cancelled")
-        await self._wait_for_grace()
-        for attempt in list(self._attempts.values()):
-            attempt.control.stop("cancelled")
-        while self._attempts:
-            self._is_idle.clear()
-            await self._is_idle.wait()
-        self._watchdog.stop()
-        await self._keeper.stop()
+        await asyncio.wait(pollers)
+        await attempts.return_buffered()
+        await attempts.return_unstarted()
+        await attempts.wait_until_idle()
 
-    async def _return_buffered(self) -> None:
-        held: dict[Queue, list[Envelope]] = {}
-        for instance, envelope, _ in self._buffer:
-            held.setdefault(instance.backend.queue, []).append(envelope)
-        self._buffer.clear()
-        self._slots.buffered = 0
-        for queue, envelopes in held.items():
-            for envelope in envelopes:
-                self._keeper.let_go(queue, envelope)
-            await queue.release_batch(envelopes)
+    async def _until(self, event: asyncio.Event) -> None:
+        while not event.is_set():
+            await self._in_any_case(event.wait())
 
-    async def _wait_for_grace(self) -> None:
-        if not self._attempts:
-            return
-        loop = asyncio.get_running_loop()
-        ends = [
-            loop.create_task(self._is_idle.wait()),
-            loop.create_task(self._is_in_a_hurry.wait()),
-        ]
-        await asyncio.wait(ends, timeout=self._grace_seconds, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
+    async def _in_any_case(self, waiting: Awaitable[object]) -> None:
+        """Wait; a cancellation, of a loop that is being shut down, means to stop at once."""
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            self._is_to_stop.set()
+            self._is_in_a_hurry.set()
+
+    # Popping.
+
+    def _poller(self, instance: "Deferrable", attempts: Attempts) -> Poller:
+        queue = instance.backend.queue
+        room = _Room(self._slots, self._has_room)
+        return Poller(
+            queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
+        )
+
+    def _note_room(self) -> None:
+        self._has_room.set()
 
 
-def _check(name: str, value: float, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-        raise InvalidOptions(f"{name} is a number from {least} on, got {value!r}")
+class _Room:
+    """One poller's view of the slots."""
+
+    def __init__(self, slots: Slots, has_room: asyncio.Event) -> None:
+        self._slots = slots
+        self._has_room = has_room
+        self._expected = 0
+
+    def try_take(self, *, is_quiet: bool) -> int:
+        count = self._slots.to_ask()
+        if count:
+            self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)
+        return count
+
+    async def wait(self) -> None:
+        self._has_room.clear()
+        await self._has_room.wait()
+
+    def give_up(self) -> None:
+        self._slots.end_poll(self._expected)
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}")
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InvalidOptions(f"{name} is a number of seconds from 0 on, got {value!r}")

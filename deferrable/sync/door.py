@@ -106,6 +106,7 @@ class _Caller:
 
     async def _run_here(self, run: Run) -> Ended[Any]:
         start_time = run.clock.time()
+        run.note_deadline()
         stop_watching = _watch(run)
         try:
             ended: Ended[Any] = value_of(run.context.run, run)

@@ -37,6 +37,8 @@ class Worker:
 
     def __enter__(self) -> Self:
         refuse_portal_thread("async with ... of deferrable.aio")
+        if self._portal is not None:
+            raise RuntimeError("a worker is entered once; make another: instance.worker()")
         self._portal = Portal("deferrable-worker")
         try:
             self._portal.run(self._core.__aenter__())
@@ -51,16 +53,17 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._portal is not None
+        if self._portal is None:
+            return
         try:
             ended, interrupt = self._portal.end_of(
                 self._core.__aexit__(error_type, error, traceback), is_cancelled_by_interrupt=False
             )
         finally:
             self._portal.stop()
-        unwrap(ended)
         if interrupt is not None:
             raise interrupt
+        unwrap(ended)
 
     def __iter__(self) -> Self:
         return self
@@ -70,8 +73,10 @@ class Worker:
 
         Raises:
             StopIteration: the worker has stopped, and every outcome was read.
+            RuntimeError: it was not entered.
         """
-        assert self._portal is not None, "enter the worker first: with instance.worker() as worker"
+        if self._portal is None:
+            raise RuntimeError("this worker was not entered; with instance.worker() as worker: ...")
         outcome = self._portal.run(self._core.next_outcome())
         if outcome is None:
             raise StopIteration
@@ -80,7 +85,6 @@ class Worker:
     def stop(self) -> None:
         """Pop no more, and come to an end within the grace period; from any thread.
 
-        Called again, it ends the grace period.
+        Called again, it ends the grace period. A signal handler may call it, too.
         """
-        if self._portal is not None:
-            self._portal.call_soon(self._core.stop)
+        self._core.stop()

@@ -1,0 +1,239 @@
+"""The items that a worker holds, from the moment they are popped until they are settled.
+
+Owns the buffer of items that wait for a slot, the attempts under way, and how each of both is given
+back. It may not know when to pop, nor when to stop.
+
+The one rule: whatever is taken is started, or given back, or lost to its lease; and is kept until
+one of these.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from deferrable._ended import Ended, Raised, Returned
+from deferrable.aio._polling import reconnect_seconds
+from deferrable.aio._popping import Popped
+from deferrable.aio._slots import Slots
+from deferrable.aio._worker_door import Surroundings, WorkerDoor
+from deferrable.aio.attempt import Attempt
+from deferrable.aio.clock import sleep
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+from deferrable.item import Item
+from deferrable.outcome import Outcome
+
+if TYPE_CHECKING:
+    from deferrable.aio.deferrable import Deferrable
+
+__all__ = ["Attempts"]
+
+_logger = logging.getLogger("deferrable")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Buffered:
+    instance: "Deferrable"
+    queue: Queue
+    envelope: Envelope
+    item: Item
+
+
+class Attempts:
+    """Starts what it is given as slots allow, and tells what became of it.
+
+    Args:
+        slots: are counted here, but for the polls.
+        surroundings: of every attempt.
+        states: what the lifespans gave.
+        on_room: called when there may be room for more.
+        tell: takes each outcome.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        surroundings: Surroundings,
+        states: Mapping["Deferrable", object],
+        on_room: Callable[[], None],
+        tell: Callable[[Outcome], None],
+    ) -> None:
+        self._slots = slots
+        self._surroundings = surroundings
+        self._keeper = surroundings.keeper
+        self._states = states
+        self._on_room = on_room
+        self._tell = tell
+        self._buffer: deque[_Buffered] = deque()
+        self._running: dict[asyncio.Task[Ended[Outcome]], Attempt] = {}
+        self._besides: set[asyncio.Task[None]] = set()
+        self._idle: asyncio.Future[None] | None = None
+
+    def take(self, instance: "Deferrable", queue: Queue, popped: Sequence[Popped]) -> None:
+        """Start what was popped, or keep it until there are slots."""
+        for envelope, item in popped:
+            buffered = _Buffered(instance, queue, envelope, item)
+            self._keeper.keep(queue, envelope, partial(self._drop, buffered))
+            self._buffer.append(buffered)
+            self._slots.buffered += 1
+        self._start_what_fits()
+
+    @property
+    def are_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._running and not self._besides
+
+    def close(self) -> None:
+        """Start no more."""
+        self._surroundings.is_open = False
+
+    def tell_overrun(self, name: str) -> None:
+        """Emit `overrun` for the attempt of this name."""
+        for attempt in self._running.values():
+            if attempt.name == name:
+                self._do_besides(attempt.tell_overrun())
+                return
+
+    # Giving back.
+
+    async def return_buffered(self) -> None:
+        """Release what waits for a slot, in its old order, while the worker has patience."""
+        waiting = list(self._buffer)
+        self._buffer.clear()
+        self._slots.buffered = 0
+        failures = 0
+        while waiting:
+            for queue, envelopes in _by_queue(waiting).items():
+                with suppress(Exception):  # the queue has logged it, or it shows below
+                    await queue.release_batch(envelopes)
+            for each in waiting:
+                if each.envelope.settlement != "open":
+                    self._keeper.let_go(each.queue, each.envelope)
+            waiting = [each for each in waiting if _is_to_be_returned(each)]
+            if waiting and not self._surroundings.is_patient:
+                _logger.warning("%d items come back only after their leases", len(waiting))
+                return
+            if waiting:
+                failures += 1
+                clock = waiting[0].queue.clock
+                await sleep(clock, reconnect_seconds(failures, random.random()))
+
+    async def return_unstarted(self) -> None:
+        """Have attempts whose jobs have not begun release their items, in their old order."""
+        unstarted = [
+            (task, attempt) for task, attempt in self._running.items() if not attempt.has_started
+        ]
+        for task, attempt in reversed(unstarted):
+            # One by one, the last one first: each goes to the front.
+            if not attempt.has_started:
+                attempt.control.stop("cancelled")
+                await asyncio.wait([task])
+
+    def cancel(self) -> None:
+        """Cancel the jobs that can be, once; their items are released."""
+        for attempt in list(self._running.values()):
+            attempt.control.stop("cancelled")
+
+    async def release_running(self) -> None:
+        """Release what still runs, from any loop; only a process that ends now may do so."""
+        running = list(self._running.values())
+        await asyncio.gather(*(each.give_back() for each in running), return_exceptions=True)
+
+    async def wait_until_idle(self) -> None:
+        """Return when nothing is under way; cancelling the wait changes nothing."""
+        while not self.are_idle:
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+
+    # Running.
+
+    def _drop(self, buffered: _Buffered) -> None:
+        """Its lease was lost while it waited."""
+        if buffered in self._buffer:
+            self._buffer.remove(buffered)
+            self._slots.buffered -= 1
+            self._on_room()
+
+    def _start_what_fits(self) -> None:
+        while self._buffer and self._slots.is_free and self._surroundings.is_open:
+            buffered = self._buffer.popleft()
+            self._slots.buffered -= 1
+            if buffered.queue.clock.time() < buffered.envelope.lease_end_time:
+                self._start(buffered)
+            else:
+                # Somebody else's by now, as after a pause of the process.
+                self._keeper.let_go(buffered.queue, buffered.envelope)
+                _logger.warning("the lease of %r ended before it started", buffered.envelope)
+        self._on_room()
+
+    def _start(self, buffered: _Buffered) -> None:
+        self._slots.running += 1
+        has_ended = False
+
+        def end_job() -> None:
+            nonlocal has_ended
+            if not has_ended:
+                has_ended = True
+                self._slots.running -= 1
+                self._slots.settling += 1
+                self._start_what_fits()
+
+        instance, envelope, item = buffered.instance, buffered.envelope, buffered.item
+        door = WorkerDoor(buffered.queue, envelope, self._surroundings, end_job)
+        attempt = Attempt(instance, door, envelope, item, self._states.get(instance))
+        task = asyncio.get_running_loop().create_task(attempt.run_to_value(), name=attempt.name)
+        self._running[task] = attempt
+        task.add_done_callback(partial(self._conclude, attempt, end_job))
+
+    def _conclude(
+        self, attempt: Attempt, end_job: Callable[[], None], task: asyncio.Task[Ended[Outcome]]
+    ) -> None:
+        end_job()
+        self._slots.settling -= 1
+        del self._running[task]
+        ended = Raised(asyncio.CancelledError()) if task.cancelled() else task.result()
+        if isinstance(ended, Returned):
+            self._tell(ended.value)
+        elif isinstance(ended.error, asyncio.CancelledError):
+            # By a loop that is being shut down, perhaps before the attempt's first step.
+            self._do_besides(attempt.give_back())
+            self._tell(attempt.outcome("released", ended.error))
+        else:
+            _logger.error("%s could not be settled: %s", attempt.name, ended.error)
+            self._tell(attempt.outcome("lost", ended.error))
+        self._on_room()
+        self._note_idle()
+
+    def _do_besides(self, doing: Any) -> None:
+        task = asyncio.get_running_loop().create_task(doing)
+        self._besides.add(task)
+        task.add_done_callback(self._end_besides)
+
+    def _end_besides(self, task: asyncio.Task[None]) -> None:
+        self._besides.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _logger.error("%r failed", task, exc_info=task.exception())
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if self.are_idle and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+
+def _by_queue(waiting: Iterable[_Buffered]) -> dict[Queue, list[Envelope]]:
+    envelopes: dict[Queue, list[Envelope]] = {}
+    for each in waiting:
+        envelopes.setdefault(each.queue, []).append(each.envelope)
+    return envelopes
+
+
+def _is_to_be_returned(each: _Buffered) -> bool:
+    is_ours = each.queue.clock.time() < each.envelope.lease_end_time
+    return is_ours and each.envelope.settlement == "open"

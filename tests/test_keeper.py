@@ -1,0 +1,339 @@
+"""The keeper: leases of a worker hold, whatever its jobs do; a lost one settles nothing."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from faces import LEASE_SECONDS, Face, wait_here
+from redis_server import unique_group
+
+from deferrable import current_attempt
+from deferrable.aio import Deferrable, Worker
+from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.aio.backend.base import Backend
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.keeper import plan_round
+from deferrable.aio.queue import Touch
+from deferrable.outcome import Outcome
+from deferrable.testing import MovingClock, wait_until
+
+pytestmark = pytest.mark.anyio
+
+STEP_SECONDS = LEASE_SECONDS / 3
+
+
+def envelope(*, pop_time: float = 0, lease_end_time: float = 30) -> Envelope:
+    return Envelope(None, pop_time, lease_end_time)
+
+
+# What is decided.
+
+
+def test_held_items_are_kept_for_a_lease() -> None:
+    held = envelope()
+
+    assert plan_round([held], 10, 30, None).touches == {30: [held]}
+
+
+def test_an_item_whose_lease_passed_unrenewed_is_lost() -> None:
+    held = envelope(lease_end_time=30)
+
+    assert list(plan_round([held], 30, 30, None).ended) == [held]
+
+
+def test_no_lease_is_renewed_beyond_the_maximum_after_the_pop() -> None:
+    held = envelope(lease_end_time=60)
+
+    assert plan_round([held], 40, 30, 60).touches == {20: [held]}
+    assert plan_round([held], 59, 30, 60).touches == {1: [held]}
+
+
+def test_an_item_that_reached_the_maximum_is_left_to_its_end() -> None:
+    held = envelope(lease_end_time=70)
+
+    assert not plan_round([held], 60, 30, 60).touches
+    assert not plan_round([held], 60, 30, 60).ended
+
+
+# What is done.
+
+
+class Touches:
+    """Notes the touches of a queue: when, how many items, in which thread."""
+
+    def __init__(self, face: Face) -> None:
+        self.rounds: list[tuple[float, int, str]] = []
+        self._clock = face.clock
+        queue = face.backend.queue
+        self._hook = queue._touch_batch
+        queue._touch_batch = self._note  # type: ignore[method-assign] # this one object's
+
+    async def _note(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        name = threading.current_thread().name
+        outcomes = await self._hook(touches)
+        self.rounds.append((self._clock.time(), len(touches), name))
+        return outcomes
+
+
+class Jobs:
+    """Jobs of either kind that end when they are told to."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.started: list[int] = []
+        self.reasons: list[object] = []
+
+    async def awaited(self, number: int) -> str:
+        self.started.append(number)
+        try:
+            await wait_until(self.opened.is_set, "it may end", 20)
+        except asyncio.CancelledError as error:
+            self.reasons.append((current_attempt().stop_reason, *error.args))
+            raise
+        return "done"
+
+    def plain(self, number: int) -> str:
+        self.started.append(number)
+        wait_here(self.opened.is_set, "it may end")
+        self.reasons.append(current_attempt().is_lease_lost)
+        return "done"
+
+    def blocking(self) -> Callable[[int], Any]:
+        async def block(number: int) -> str:
+            return self.plain(number)
+
+        return block
+
+
+async def push(face: Face, function: Callable[..., Any], count: int = 1) -> None:
+    job = face.job(function, name=function.__name__)
+    for number in range(count):
+        await face.later(job, number)
+
+
+async def move(face: Face, touches: Touches, rounds: int) -> None:
+    """Let the keeper go so many rounds."""
+    for _ in range(rounds):
+        await sleeping(face)
+        count = len(touches.rounds)
+        face.clock.advance(STEP_SECONDS)
+        await wait_until(lambda count=count: len(touches.rounds) > count, "it touched")  # type: ignore[misc]
+
+
+async def sleeping(face: Face) -> None:
+    await wait_until(lambda: face.clock.pending, "the keeper sleeps")
+
+
+async def test_running_items_are_kept_together_at_a_third_of_the_lease() -> None:
+    face, jobs = Face("awaiting"), Jobs()
+    touches = Touches(face)
+    await push(face, jobs.awaited, 5)
+    start_time = face.clock.time()
+
+    async with face.instance.worker() as worker:
+        await wait_until(lambda: len(jobs.started) == 5, "five jobs run")
+        await sleeping(face)
+        await move(face, touches, 9)
+        jobs.opened.set()
+        statuses = {(await anext(worker)).status for _ in range(5)}
+
+    assert statuses == {"completed"}
+    moments = [start_time + step * STEP_SECONDS for step in range(1, 10)]
+    assert touches.rounds == [(moment, 5, "deferrable-keeper") for moment in moments]
+
+
+async def test_buffered_items_are_kept_too() -> None:
+    faces, jobs = [Face("awaiting"), Face("awaiting")], Jobs()
+    touches = [Touches(each) for each in faces]
+    for each in faces:
+        await push(each, jobs.awaited)
+
+    async with Worker([each.instance for each in faces], concurrency=1) as worker:
+        await wait_until(lambda: jobs.started, "one runs, one waits")
+        await wait_until(lambda: worker._slots.buffered == 1, "one waits")
+        for each, of_it in zip(faces, touches, strict=True):
+            await sleeping(each)
+            await move(each, of_it, 9)
+        jobs.opened.set()
+        statuses = [(await anext(worker)).status for _ in range(2)]
+
+    assert statuses == ["completed", "completed"]
+
+
+async def test_a_job_that_blocks_the_loop_keeps_its_lease() -> None:
+    face, jobs = Face("awaiting"), Jobs()
+    touches = Touches(face)
+    await push(face, jobs.blocking())
+
+    def look_on() -> None:
+        wait_here(lambda: jobs.started, "it blocks the loop")
+        for _ in range(9):
+            wait_here(lambda: face.clock.pending, "the keeper sleeps")
+            count = len(touches.rounds)
+            face.clock.advance(STEP_SECONDS)
+            wait_here(lambda count=count: len(touches.rounds) > count, "it touched")  # type: ignore[misc]
+        jobs.opened.set()
+
+    looking_on = threading.Thread(target=look_on)
+    looking_on.start()
+    async with face.instance.worker() as worker:
+        outcome = await anext(worker)
+    looking_on.join()
+
+    assert outcome.status == "completed"
+    assert await face.items() == []
+
+
+async def test_settled_items_are_touched_no_more() -> None:
+    face, jobs = Face("awaiting"), Jobs()
+    touches = Touches(face)
+    jobs.opened.set()
+    await push(face, jobs.awaited, 5)
+
+    async with face.instance.worker() as worker:
+        for _ in range(5):
+            await anext(worker)
+        held = dict(worker._keeper._held)
+
+    assert all(not envelopes for envelopes in held.values())
+    assert touches.rounds == []
+
+
+async def test_after_the_maximum_a_hung_job_is_cancelled_and_its_item_comes_back() -> None:
+    face, jobs = Face("awaiting", max_lease_seconds=2 * LEASE_SECONDS), Jobs()
+    touches = Touches(face)
+    await push(face, jobs.awaited)
+
+    async with face.instance.worker(concurrency=1) as worker:
+        await wait_until(lambda: jobs.started, "it runs")
+        await sleeping(face)
+        await move(face, touches, 5)
+        await wait_until(lambda: face.clock.pending, "the keeper sleeps")
+        in_flight = await face.stats()
+        face.clock.advance(STEP_SECONDS)
+        outcome = await anext(worker)
+        worker.stop()
+
+    assert in_flight == (0, 1, 0)
+    assert outcome.status == "lost"
+    assert jobs.reasons[0] == ("lease lost", "lease lost")
+    assert len(await face.items()) == 1
+
+
+async def test_a_broker_that_cannot_be_reached_ends_no_lease_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    face, jobs = Face("awaiting"), Jobs()
+    await push(face, jobs.awaited)
+    face.faults.drop("touch", times=2)
+
+    async with face.instance.worker(concurrency=1) as worker:
+        await wait_until(lambda: jobs.started, "it runs")
+        for count in (1, 2):
+            await sleeping(face)
+            face.clock.advance(STEP_SECONDS)
+            await wait_until(lambda count=count: len(face.faults.injected) == count, "it failed")  # type: ignore[misc]
+            await wait_until(lambda: not worker.health.is_healthy, "its health is red")
+        await sleeping(face)
+        face.clock.advance(STEP_SECONDS / 2)
+        face.clock.advance(0)
+        jobs.opened.set()
+        outcome = await anext(worker)
+
+    assert outcome.status == "completed"
+    messages = [record.getMessage() for record in caplog.records]
+    assert len([message for message in messages if "cannot touch" in message]) == 1
+
+
+# Lost leases, on both backends. The clock is the test's on one, and the lease short on the other.
+
+
+class Holder:
+    """A backend under test: a lost lease is brought about by `take_over`."""
+
+    def __init__(self, factory: Any, group: str | None, clock: MovingClock | None) -> None:
+        self._factory = factory
+        self._group = group
+        self.clock = clock
+        self.backend: Backend = factory.create_backend_for_group(group)
+        self.other: Backend = factory.create_backend_for_group(group)
+
+    async def stats(self) -> Any:
+        return await self.other.queue.stats()
+
+
+@pytest.fixture(params=["memory", "dockets"])
+async def holder(request: pytest.FixtureRequest) -> AsyncIterator[Holder]:
+    clock = MovingClock()
+    if request.param == "memory":
+        held = Holder(InMemoryBackendFactory(3600, LEASE_SECONDS, clock=clock), None, clock)
+    else:
+        url = request.getfixturevalue("redis_url")
+        factory = DocketsBackendFactory(url, 3600, LEASE_SECONDS, clock=clock)
+        held = Holder(factory, unique_group("keeper-"), clock)
+    yield held
+    await held.backend.queue.flush()
+    await held.backend.close()
+    await held.other.close()
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_a_holder_whose_lease_passed_settles_nothing_and_the_new_delivery_survives(
+    holder: Holder, kind: str
+) -> None:
+    jobs, events = Jobs(), Events()
+    instance = Deferrable(holder.backend)
+    instance.register_event_consumer(events)
+    job = instance.deferrable(name="held")(jobs.plain if kind == "plain" else jobs.awaited)
+    await job.later_async(1)
+    assert holder.clock is not None
+
+    async with instance.worker(concurrency=1) as worker:
+        await wait_until(lambda: jobs.started, "it runs")
+        await wait_until(lambda: holder.clock and holder.clock.pending, "the keeper sleeps")
+        holder.clock.advance(LEASE_SECONDS + 1)  # as if the process had been paused
+        if kind == "plain":
+            jobs.opened.set()
+        outcome: Outcome = await anext(worker)
+        worker.stop()
+
+    assert outcome.status == "lost"
+    assert jobs.reasons[0] == (True if kind == "plain" else ("lease lost", "lease lost"))
+    assert events.names[-1] == "lease_lost" or "lease_lost" in events.names
+    assert "complete" not in events.names[: events.names.index("lease_lost")]
+    stats = await holder.stats()
+    assert sum(stats.values()) == 1
+
+
+async def test_a_buffered_item_whose_lease_passed_is_not_started() -> None:
+    faces, jobs = [Face("awaiting"), Face("awaiting")], Jobs()
+    for each in faces:
+        await push(each, jobs.awaited)
+
+    async with Worker([each.instance for each in faces], concurrency=1) as worker:
+        await wait_until(lambda: worker._slots.buffered == 1, "one waits")
+        buffered = faces[1]
+        await wait_until(lambda: jobs.started, "one runs")
+        buffered.clock._now += LEASE_SECONDS  # no timer fires: it looks before its keeper does
+        jobs.opened.set()
+        outcomes = [await anext(worker)]
+        worker.stop()
+
+    assert outcomes[0].status == "completed"
+    assert len(jobs.started) == 1
+
+
+class Events:
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def on_pop(self, item: Any) -> None:
+        self.names.append("pop")
+
+    def on_complete(self, item: Any) -> None:
+        self.names.append("complete")
+
+    def on_lease_lost(self, item: Any) -> None:
+        self.names.append("lease_lost")

@@ -1,0 +1,83 @@
+"""The slots: how many items a worker may take, whatever happened before."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deferrable.aio._slots import Slots
+
+
+def test_a_free_worker_asks_for_all_its_slots() -> None:
+    assert Slots(concurrency=100).to_ask() == 100
+
+
+def test_a_running_job_takes_a_slot() -> None:
+    assert Slots(concurrency=100, running=60).to_ask() == 40
+
+
+def test_an_item_that_waits_for_a_slot_takes_one() -> None:
+    assert Slots(concurrency=100, running=60, buffered=40).to_ask() == 0
+
+
+def test_a_settlement_that_is_not_answered_takes_no_slot() -> None:
+    assert Slots(concurrency=100, settling=1, running=99).is_free
+
+
+def test_settlements_that_the_broker_does_not_answer_stop_the_popping() -> None:
+    assert Slots(concurrency=100, settling=100).to_ask() == 0
+
+
+def test_outcomes_that_nobody_reads_stop_the_popping() -> None:
+    assert Slots(concurrency=100, unread=100).to_ask() == 0
+
+
+def test_queues_that_are_not_polled_share_what_is_free() -> None:
+    assert Slots(concurrency=100, pollers=4).to_ask() == 25
+
+
+def test_the_only_slot_is_asked_for_on_every_queue() -> None:
+    slots = Slots(concurrency=1, pollers=2)
+    slots.begin_poll(slots.to_ask(), is_quiet=False)
+
+    assert slots.to_ask() == 1
+
+
+def test_a_queue_without_work_leaves_the_slots_to_one_with_plenty() -> None:
+    slots = Slots(concurrency=100, pollers=2)
+    slots.begin_poll(slots.to_ask(), is_quiet=True)
+
+    assert slots.to_ask() == 99
+
+
+counts = st.integers(0, 50)
+
+
+@given(
+    concurrency=st.integers(1, 50),
+    pollers=st.integers(1, 5),
+    steps=st.lists(st.tuples(st.sampled_from(["poll", "land", "end", "settle", "read"]), counts)),
+)
+def test_what_is_held_is_bounded_whatever_happens(
+    concurrency: int, pollers: int, steps: list[tuple[str, int]]
+) -> None:
+    slots = Slots(concurrency, pollers)
+    polls: list[tuple[int, int]] = []
+    for step, number in steps:
+        if step == "poll" and len(polls) < pollers and (count := slots.to_ask()):
+            polls.append((count, slots.begin_poll(count, is_quiet=bool(number % 2))))
+        elif step == "land" and polls:
+            count, expected = polls.pop()
+            slots.end_poll(expected)
+            slots.buffered += min(count, number)
+        elif step == "end" and slots.running:
+            slots.running, slots.settling = slots.running - 1, slots.settling + 1
+        elif step == "settle" and slots.settling:
+            slots.settling, slots.unread = slots.settling - 1, slots.unread + 1
+        elif step == "read" and slots.unread:
+            slots.unread -= 1
+        while slots.buffered and slots.is_free:
+            slots.buffered, slots.running = slots.buffered - 1, slots.running + 1
+
+    assert slots.running <= concurrency
+    assert slots.buffered <= pollers * concurrency
+    assert slots.settling + slots.unread <= (pollers + 2) * concurrency
+    assert slots.asked == sum(expected for _, expected in polls)

@@ -1,0 +1,78 @@
+"""The watchdog: a job that holds the worker's loop is named, with the line at which it does."""
+
+import asyncio
+import logging
+import threading
+
+import pytest
+from faces import Face, wait_here
+
+from deferrable.aio.watchdog import Watchdog
+from deferrable.testing import wait_until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_job_that_holds_the_loop_is_logged_with_name_seconds_and_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    face = Face("awaiting")
+    face.record_events()
+
+    async def hold() -> None:
+        wait_here(lambda: "has been held" in caplog.text, "it was reported")  # the line
+
+    await face.later(face.job(hold, name="hold"))
+
+    async with face.instance.worker() as worker:
+        outcome = await anext(worker)
+        await wait_until(lambda: "turns again" in caplog.text, "the end was reported")
+
+    report = next(each.getMessage() for each in caplog.records if "held" in each.getMessage())
+    assert f"by hold (item {outcome.item['id']})" in report
+    assert "held for 1." in report
+    assert "faces.py" in report
+    assert "in wait_here: " in report
+
+
+async def test_it_is_told_by_the_event_overrun_once_the_loop_turns(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    face = Face("awaiting")
+    face.record_events()
+
+    async def hold() -> None:
+        wait_here(lambda: "has been held" in caplog.text, "it was reported")
+
+    await face.later(face.job(hold, name="hold"))
+
+    async with face.instance.worker() as worker:
+        await anext(worker)
+
+    assert sorted(face.event_names) == ["complete", "overrun", "pop", "push"]
+
+
+async def test_a_loop_that_turns_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    watchdog = Watchdog(lambda name: pytest.fail(name), held_seconds=0.5)
+    watchdog.start()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    watchdog.stop()
+
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_short_hold_is_reported_with_the_name_of_the_task() -> None:
+    told: list[str] = []
+    watchdog = Watchdog(told.append, held_seconds=0.01)
+    watchdog.start()
+    asked = threading.Event()
+
+    async def hold() -> None:
+        wait_here(lambda: watchdog._turned.is_set() or asked.wait(0.05) or True, "a while")
+
+    while not told:
+        await asyncio.create_task(hold(), name="the holder")
+    watchdog.stop()
+
+    assert told[0] == "the holder"
