@@ -1,0 +1,198 @@
+"""Workers as real processes on a real Redis, and the signals that they get."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis_server import unique_group
+from worker_app import make_instance
+from worker_processes import WorkerProcess
+
+from deferrable.item import Item
+
+LEASE_SECONDS = 1.0
+
+
+class Site:
+    """A group of its own, and what its jobs wait for."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self.url = url
+        self.group = unique_group("signals-")
+        self._file = directory / "go"
+
+    def worker(self, grace_seconds: float = 10) -> WorkerProcess:
+        return WorkerProcess(self.url, self.group, LEASE_SECONDS, grace_seconds)
+
+    def push(self, name: str = "wait_for_file", count: int = 1) -> None:
+        async def push() -> None:
+            async with make_instance(self.url, self.group, LEASE_SECONDS) as instance:
+                job = instance.registry[name]
+                for _ in range(count):
+                    await job.later_async(str(self._file))
+
+        asyncio.run(push())
+
+    def let_go(self) -> None:
+        """The jobs may end."""
+        self._file.touch()
+
+    def stats(self) -> dict[str, int]:
+        async def ask() -> Any:
+            async with make_instance(self.url, self.group, LEASE_SECONDS) as instance:
+                return await instance.backend.queue.stats()
+
+        return dict(asyncio.run(ask()))
+
+    def items(self) -> list[Item]:
+        """What is available, taken off."""
+
+        async def take() -> list[Item]:
+            items = []
+            async with make_instance(self.url, self.group, LEASE_SECONDS) as instance:
+                queue = instance.backend.queue
+                while (await queue.stats())["available"]:
+                    envelope, item = await queue.pop()
+                    assert envelope is not None
+                    assert item is not None
+                    await queue.complete(envelope)
+                    items.append(item)
+            return items
+
+        return asyncio.run(take())
+
+
+NOTHING = {"available": 0, "in_flight": 0, "delayed": 0}
+
+
+@pytest.fixture
+def site(redis_url: str, tmp_path: Path) -> Site:
+    return Site(redis_url, tmp_path)
+
+
+def test_a_worker_that_was_paused_beyond_its_lease_stops_and_completes_nothing(site: Site) -> None:
+    site.push()
+
+    with site.worker() as paused, site.worker() as other:
+        paused_first = wait_for_either(paused, other)
+        stale, fresh = (paused, other) if paused_first else (other, paused)
+        stale.signal(signal.SIGSTOP)
+        fresh.wait_for("run")
+        stale.signal(signal.SIGCONT)
+        stale.wait_for("lost")
+        site.let_go()
+        fresh.wait_for("completed")
+
+    assert (stale.count("run"), stale.count("completed")) == (1, 0)
+    assert (fresh.count("run"), fresh.count("completed")) == (1, 1)
+    assert site.stats() == NOTHING
+
+
+def wait_for_either(one: WorkerProcess, other: WorkerProcess) -> bool:
+    """Whether it is the first one that runs the job."""
+    one.wait_for("ready")
+    other.wait_for("ready")
+    while not (one.count("run") or other.count("run")):
+        pass
+    return bool(one.count("run"))
+
+
+@pytest.mark.parametrize("name", ["wait_for_file", "wait_for_file_in_thread"])
+def test_what_a_killed_worker_held_is_completed_elsewhere_within_the_lease_and_three_seconds(
+    site: Site, name: str
+) -> None:
+    site.push(name)
+
+    with site.worker() as killed:
+        killed.wait_for("run")
+        with site.worker() as other:
+            other.wait_for("ready")
+            killed.signal(signal.SIGKILL)
+            site.let_go()
+            other.wait_for("completed", deadline_seconds=LEASE_SECONDS + 3)
+
+    assert site.stats() == NOTHING
+
+
+def test_running_jobs_end_within_the_grace_period(site: Site) -> None:
+    site.push("wait_for_file")
+    site.push("wait_for_file_in_thread")
+
+    with site.worker() as worker:
+        worker.wait_for("run", 2)
+        worker.signal(signal.SIGTERM)
+        site.let_go()
+        code = worker.end()
+
+    assert (code, worker.count("completed"), worker.errors) == (0, 2, [])
+    assert site.stats() == NOTHING
+
+
+def test_async_jobs_are_given_back_after_it_at_once_with_no_attempt_burnt(site: Site) -> None:
+    site.push(count=3)
+
+    with site.worker(grace_seconds=0.2) as worker:
+        worker.wait_for("run", 3)
+        worker.signal(signal.SIGTERM)
+        code = worker.end()
+
+    assert (code, worker.count("released"), worker.errors) == (0, 3, [])
+    assert site.stats() == {**NOTHING, "available": 3}
+    assert [item["attempts"] for item in site.items()] == [0, 0, 0]
+
+
+def test_another_worker_runs_at_once_what_was_given_back(site: Site) -> None:
+    site.push(count=3)
+
+    with site.worker(grace_seconds=0) as worker, site.worker() as other:
+        worker.wait_for("ready")
+        other.wait_for("ready")
+        while worker.count("run") + other.count("run") < 3:
+            pass
+        worker.signal(signal.SIGTERM)
+        worker.end()
+        other.wait_for("run", 3, deadline_seconds=LEASE_SECONDS)
+        site.let_go()
+        other.wait_for("completed", 3)
+
+    assert site.stats() == NOTHING
+
+
+def test_a_second_signal_ends_the_grace_period(site: Site) -> None:
+    site.push()
+
+    with site.worker(grace_seconds=1000) as worker:
+        worker.wait_for("run")
+        worker.signal(signal.SIGTERM)
+        worker.signal(signal.SIGINT)
+        code = worker.end()
+
+    assert (code, worker.count("released")) == (0, 1)
+    assert site.stats() == {**NOTHING, "available": 1}
+
+
+def test_a_plain_function_is_waited_for_and_its_item_kept_beyond_the_grace_period(
+    site: Site,
+) -> None:
+    site.push("wait_for_file_in_thread")
+
+    with site.worker(grace_seconds=0) as worker, site.worker() as other:
+        worker.wait_for("ready")
+        other.wait_for("ready")
+        holder = worker if wait_for_run(worker, other) else other
+        holder.signal(signal.SIGTERM)
+        in_flight = site.stats()
+        site.let_go()
+        code = holder.end()
+
+    assert in_flight == {**NOTHING, "in_flight": 1}
+    assert (code, holder.count("completed")) == (0, 1)
+    assert worker.count("run") + other.count("run") == 1
+
+
+def wait_for_run(worker: WorkerProcess, other: WorkerProcess) -> bool:
+    while not (worker.count("run") or other.count("run")):
+        pass
+    return bool(worker.count("run"))
