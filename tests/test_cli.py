@@ -111,7 +111,7 @@ def test_path_that_leads_to_no_instance_is_one_line_that_says_what_to_do(
     assert done.returncode == code
     assert done.stdout == ""
     (told,) = done.stderr.splitlines()
-    assert told.startswith(f"error: {line}")
+    assert told.startswith(f"Error: {line}")
 
 
 @pytest.mark.parametrize("command", [["stats"], ["errors", "list"]])
@@ -120,7 +120,7 @@ def test_unreachable_broker_is_one_line_that_says_what_to_do(command: list[str])
 
     assert done.returncode == 1
     (told,) = done.stderr.splitlines()
-    assert told.startswith("error: cannot reach the broker of cli_app.unreachable:stats: ")
+    assert told.startswith("Error: cannot reach the broker of cli_app.unreachable:stats: ")
     assert told.endswith("start it, or correct the address that the instance is given")
 
 
@@ -129,7 +129,7 @@ def test_debug_shows_the_traceback_before_the_line() -> None:
 
     assert done.stderr.startswith("Traceback (most recent call last):")
     assert 'raise RuntimeError("no configuration' in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: importing cli_app.broken raised")
+    assert done.stderr.splitlines()[-1].startswith("Error: importing cli_app.broken raised")
 
 
 def test_two_instances_on_one_queue_are_refused(tmp_path: Path) -> None:
@@ -258,6 +258,20 @@ def test_watched_stats_are_a_live_table_that_ctrl_c_leaves_with_code_0(shell: Sh
     assert "Traceback" not in shown
 
 
+def test_age_of_the_oldest_item_is_shown_where_the_queue_tells_it(tmp_path: Path) -> None:
+    (tmp_path / "telling.py").write_text(
+        "from deferrable.aio import Deferrable\n"
+        "from deferrable.aio.backend import InMemoryBackendFactory\n"
+        "backend = InMemoryBackendFactory().create_backend_for_group(None)\n"
+        "async def stats(): return {'available': 1, 'oldest_age_seconds': 125}\n"
+        "backend.queue._stats = stats\n"
+        "instance = Deferrable(backend)\n"
+    )
+    shown = run_command("stats", "telling:instance", variables={}, folder=tmp_path).stdout
+
+    assert shown.splitlines()[2].split() == ["telling:instance", "1", "-", "-", "0", "2", "min"]
+
+
 # Errors.
 
 
@@ -299,7 +313,7 @@ def test_an_error_is_shown_with_its_call_and_its_traceback(shell: Shell) -> None
     for part in (
         item_id,
         "cli_app.jobs:divide",
-        "{'by': '0'}",
+        "(1, by=0)",
         "ZeroDivisionError: division by ze",
     ):
         assert part in shown
@@ -389,7 +403,7 @@ def test_id_that_is_not_there_is_code_1(shell: Shell, command: list[str]) -> Non
     done = shell.run("errors", *command, STATS, "no-such-id")
 
     assert done.returncode == 1
-    assert "error: no error here has the id no-such-id" in done.stderr
+    assert "Error: no error here has the id no-such-id" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["show"], ["requeue"], ["discard", "--yes"]])
@@ -398,7 +412,7 @@ def test_items_are_said_by_id_or_by_all(shell: Shell, command: list[str], which:
     done = shell.run("errors", *command, STATS, *which)
 
     assert done.returncode == 2
-    assert "error: say which items" in done.stderr
+    assert "Error: say which items" in done.stderr
 
 
 def test_beginning_of_an_id_that_fits_several_items_is_refused(shell: Shell) -> None:

@@ -322,7 +322,7 @@ def test_taken_health_port_is_one_line_and_code_1(place: Place) -> None:
         with worker(place, STATS, "--health-port", port) as command:
             assert command.end() == 1
     (line,) = command.text.splitlines()
-    assert line.startswith(f"error: cannot answer for health on 127.0.0.1:{port}: ")
+    assert line.startswith(f"Error: cannot answer for health on 127.0.0.1:{port}: ")
 
 
 # Several processes.

@@ -23,19 +23,21 @@ __all__ = ["as_data", "as_page", "as_table"]
 
 _ID_COLUMNS = 36
 """An id can be copied whole."""
+_JOB_COLUMNS = 20
 
 
 def as_table(entries: Sequence[ErrorItem]) -> Table:
     """One line for each."""
     made = table("id", "job", "error", ">attempts", ">age")
     made.columns[0].no_wrap, made.columns[0].min_width = True, _ID_COLUMNS
-    for column in made.columns[1:3]:
-        column.no_wrap, column.overflow = True, "ellipsis"
+    made.columns[1].no_wrap = True
+    made.columns[4].min_width = len("59 min")
     for entry in entries:
         made.add_row(
             key_of(entry),
-            Text(job_name(entry.item)),
-            Text(_error_text(entry).partition("\n")[0]),
+            Text(_shortened(job_name(entry.item))),
+            # The one column that gives way.
+            Text(_error_text(entry).partition("\n")[0], no_wrap=True, overflow="ellipsis"),
             str(attempt_number(entry.item)),
             age_text(entry.error.get("ts")),
         )
@@ -50,8 +52,7 @@ def as_page(entry: ErrorItem) -> RenderableType:
     lines.add_column(overflow="fold")
     lines.add_row("item", Text(key_of(entry)))
     lines.add_row("job", Text(job_name(item)))
-    for name, value in _call(entry).items():
-        lines.add_row(name, Text(str(value)))
+    lines.add_row("call", Text(_call_text(entry)))
     lines.add_row("attempts", f"{attempt_number(item)} of {item.get('max_attempts')}")
     lines.add_row("deferred", _moment_text(item.get("first_push_time")))
     lines.add_row("failed", f"{_moment_text(error.get('ts'))} on {error.get('hostname') or '?'}")
@@ -59,7 +60,7 @@ def as_page(entry: ErrorItem) -> RenderableType:
     trace = error.get("traceback")
     if not isinstance(trace, str) or not trace.strip():
         return Group(lines, "")
-    return Group(lines, Padding(Text(trace.rstrip()), (1, 0, 1, 2)))
+    return Group(lines, Padding(Text(trace.rstrip()), (1, 0, 1, 2), expand=False))
 
 
 def as_data(entry: ErrorItem, is_whole: bool) -> dict[str, Any]:
@@ -88,6 +89,19 @@ def _call(entry: ErrorItem) -> dict[str, Any]:
         "args": list(map(repr, call.args)),
         "kwargs": {k: repr(v) for k, v in call.kwargs.items()},
     }
+
+
+def _call_text(entry: ErrorItem) -> str:
+    call = _call(entry)
+    if "call" in call:
+        return str(call["call"])
+    named = [f"{name}={value}" for name, value in call["kwargs"].items()]
+    return f"({', '.join([*call['args'], *named])})"
+
+
+def _shortened(name: str) -> str:
+    """The end of a name tells more than its beginning."""
+    return name if len(name) <= _JOB_COLUMNS else f"…{name[1 - _JOB_COLUMNS :]}"
 
 
 def _error_text(entry: ErrorItem) -> str:

@@ -50,36 +50,34 @@ def table(*columns: str, title: str | None = None) -> Table:
         box=SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         header_style="dim",
     )
     for column in columns:
         if column.startswith(">"):
-            made.add_column(column[1:], justify="right", no_wrap=True)
+            name = column[1:]
+            made.add_column(name, justify="right", no_wrap=True, min_width=len(name))
         else:
             made.add_column(column, overflow="fold")
     return made
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration in one or two of the units that people use: ``12 s``, ``3 min``, ``2 h 5 min``."""
-    if seconds < 1:
+    """A duration in the unit that people use for such: ``12 ms``, ``3.5 s``, ``3 min``, ``2 h``."""
+    if 0 < seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes = int(seconds // 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} d"
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min"
+    return f"{seconds // 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds // 86400:.0f} d"
 
 
 def age_text(moment: object) -> str:
     """How long ago a moment in epoch seconds was; a dash for what is no moment."""
     if isinstance(moment, bool) or not isinstance(moment, int | float):
         return "-"
-    return seconds_text(max(0.0, time.time() - moment))
+    return seconds_text(max(0, round(time.time() - moment)))
 
 
 def version_text() -> str:

@@ -40,7 +40,7 @@ class Trouble(click.ClickException):
         cause = self.__cause__
         if cause is not None and self._is_debugging:
             traceback.print_exception(cause, file=sys.stderr)
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(self.message, err=True)
 
 
