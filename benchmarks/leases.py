@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests"), str(Path(__file__).parent.parent)]
 
-from redis_server import start_redis
-from worker_app import make_instance
-from worker_processes import WorkerProcess
+from redis_server import start_redis  # noqa: E402
+from worker_app import make_instance  # noqa: E402
+from worker_processes import WorkerProcess  # noqa: E402
 
 LEASE_SECONDS = 2.0
 JOB_SECONDS = 6.0

@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests"), str(Path(__file__).parent.parent)]
 
-from redis_server import start_redis
+from redis_server import start_redis  # noqa: E402
 
-from deferrable.aio import Deferrable
-from deferrable.aio.backend import DocketsBackendFactory
+from deferrable.aio import Deferrable  # noqa: E402
+from deferrable.aio.backend import DocketsBackendFactory  # noqa: E402
 
 BATCH = 1000
 STEP = 20_000

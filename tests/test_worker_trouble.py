@@ -1,0 +1,343 @@
+"""A worker whose broker goes away: it comes back to it, settles what it ran, and says so."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faces import Face
+from hypothesis import given
+from hypothesis import strategies as st
+from redis_server import RedisServer, start_redis, unique_group
+
+from deferrable.aio import Deferrable
+from deferrable.aio._polling import reconnect_seconds
+from deferrable.aio.backend import DocketsBackendFactory
+from deferrable.aio.health import SILENCE_SECONDS, Health
+from deferrable.testing import wait_until
+
+LEASE_SECONDS = 20.0
+
+
+def messages(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    return [each.getMessage() for each in caplog.records if text in each.getMessage()]
+
+
+# The wait between tries.
+
+
+@given(failures=st.integers(1, 10**6), draw=st.floats(0, 1))
+def test_the_wait_is_capped_and_never_nothing(failures: int, draw: float) -> None:
+    assert 0.05 <= reconnect_seconds(failures, draw) <= 5.0
+
+
+@given(failures=st.integers(1, 100), draw=st.floats(0, 1))
+def test_the_wait_grows(failures: int, draw: float) -> None:
+    assert reconnect_seconds(failures, draw) <= reconnect_seconds(failures + 1, draw)
+
+
+def test_half_of_the_wait_is_left_to_chance() -> None:
+    assert reconnect_seconds(3, 0) == 0.2
+    assert reconnect_seconds(3, 1) == 0.4
+
+
+# Health.
+
+
+@pytest.fixture
+def face() -> Face:
+    return Face("awaiting", lease_seconds=LEASE_SECONDS)
+
+
+def test_a_queue_that_is_not_polled_because_every_slot_is_taken_is_healthy(face: Face) -> None:
+    queue = face.backend.queue
+    health = Health([queue])
+    health.note_pause(queue)
+
+    face.clock.advance(SILENCE_SECONDS + 1)
+    health.note_touch(queue, None)
+
+    assert health.is_healthy
+
+
+def test_a_poll_without_an_answer_turns_the_health_red(face: Face) -> None:
+    queue = face.backend.queue
+    health = Health([queue])
+    health.note_poll_start(queue)
+
+    face.clock.advance(SILENCE_SECONDS + 1)
+    health.note_touch(queue, None)
+
+    assert not health.is_healthy
+
+
+def test_a_poll_that_has_waited_for_room_is_young(face: Face) -> None:
+    queue = face.backend.queue
+    health = Health([queue])
+    health.note_pause(queue)
+    face.clock.advance(SILENCE_SECONDS + 1)
+    health.note_touch(queue, None)
+
+    health.note_poll_start(queue)
+
+    assert health.is_healthy
+
+
+def test_a_failed_poll_is_red_until_one_is_answered(face: Face) -> None:
+    queue = face.backend.queue
+    health = Health([queue])
+    health.note_poll(queue, ConnectionError("gone"))
+    (seen,) = health.queues().values()
+    health.note_poll(queue, None)
+
+    assert (seen.is_healthy, seen.error) == (False, "gone")
+    assert health.is_healthy
+
+
+def test_touches_without_an_answer_for_a_lease_turn_the_health_red(face: Face) -> None:
+    queue = face.backend.queue
+    health = Health([queue])
+    health.note_pause(queue)
+
+    face.clock.advance(LEASE_SECONDS)
+
+    assert not health.is_healthy
+
+
+# Faults in memory.
+
+
+@pytest.mark.anyio
+async def test_a_poll_that_fails_is_tried_again_and_logged_once_each_way(
+    face: Face, caplog: pytest.LogCaptureFixture
+) -> None:
+    face.faults.drop("pop", times=5)
+    await face.later(face.job(do_nothing, name="do_nothing"))
+
+    async with face.instance.worker() as worker:
+        for count in range(1, 6):
+            await wait_until(lambda count=count: len(face.faults.injected) == count, "it failed")  # type: ignore[misc]
+            await wait_until(lambda: face.clock.pending >= 2, "it pauses")
+            assert not worker.health.is_healthy
+            face.clock.advance(5)
+        outcome = await anext(worker)
+        await wait_until(lambda: worker.health.is_healthy, "its health is green again")
+
+    assert outcome.status == "completed"
+    assert len(messages(caplog, "cannot be polled")) == 1
+    assert len(messages(caplog, "is back after 5 failures")) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fault", ["drop", "fail_after"])
+async def test_a_settlement_is_tried_again_until_the_broker_takes_it(
+    face: Face, fault: str
+) -> None:
+    getattr(face.faults, fault)("complete", times=3)
+    await face.later(face.job(do_nothing, name="do_nothing"))
+
+    async with face.instance.worker() as worker:
+        reading = asyncio.create_task(worker.next_outcome())
+        for count in range(1, 4):
+            await wait_until(lambda count=count: len(face.faults.injected) >= count, "it failed")  # type: ignore[misc]
+            await wait_until(lambda: face.clock.pending >= 2 or reading.done(), "it pauses")
+            face.clock.advance(1)
+        outcome = await reading
+
+    assert outcome is not None
+    # In memory an item that was completed is not known any more.
+    assert outcome.status == ("completed" if fault == "drop" else "lost")
+    assert await face.items() == []
+
+
+@pytest.mark.anyio
+async def test_a_settlement_that_the_broker_never_takes_is_given_up_with_the_lease(
+    face: Face,
+) -> None:
+    face.faults.drop("complete", times=None)
+    face.faults.drop("touch", times=None)
+    await face.later(face.job(do_nothing, name="do_nothing"))
+
+    async with face.instance.worker(concurrency=1) as worker:
+        reading = asyncio.create_task(worker.next_outcome())
+        while not reading.done():
+            await wait_until(lambda: face.clock.pending >= 2 or reading.done(), "it pauses")
+            face.clock.advance(1)
+        outcome = reading.result()
+        face.faults.clear()
+        worker.stop()
+
+    assert outcome is not None
+    assert outcome.status == "lost"
+    assert len(await face.items()) <= 1
+
+
+@pytest.mark.anyio
+async def test_stopping_does_not_wait_for_a_broker_longer_than_the_grace_period(
+    face: Face,
+) -> None:
+    face.faults.drop("complete", times=None)
+    await face.later(face.job(do_nothing, name="do_nothing"))
+
+    async with face.instance.worker(grace_seconds=0) as worker:
+        await wait_until(lambda: face.faults.injected, "it could not be completed")
+        worker.stop()
+        reading = asyncio.create_task(worker.next_outcome())
+        while not reading.done():
+            face.clock.advance(0.1)
+            await asyncio.sleep(0)
+        outcome = reading.result()
+
+    assert outcome is not None
+    assert outcome.status == "lost"
+    assert await face.stats() == (0, 1, 0)
+
+
+async def do_nothing() -> None:
+    pass
+
+
+# A real Redis.
+
+
+class Site:
+    """A worker's instance on a Redis of this test's own."""
+
+    def __init__(self, server: RedisServer, group: str | None = None) -> None:
+        self.group = unique_group("trouble-") if group is None else group
+        factory = DocketsBackendFactory(server.url, 3, LEASE_SECONDS)
+        self.instance = Deferrable(factory.create_backend_for_group(self.group))
+        self.opened = asyncio.Event()
+        self.started = 0
+
+        async def wait() -> None:
+            self.started += 1
+            await self.opened.wait()
+
+        self.job = self.instance.deferrable(name="wait")(wait)
+
+
+async def in_thread(function: Callable[[], Any]) -> None:
+    await asyncio.to_thread(function)
+
+
+@pytest.mark.anyio
+async def test_running_jobs_live_through_a_freeze_of_redis_and_are_settled_afterwards(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with start_redis() as server:
+        site = Site(server)
+        async with site.instance, site.instance.worker() as worker:
+            await site.job.later_async()
+            await wait_until(lambda: site.started, "it runs")
+            server.freeze()
+            await wait_until(lambda: not worker.health.is_healthy, "its health is red", 20)
+            site.opened.set()
+            server.thaw()
+            outcome = await anext(worker)
+            await wait_until(lambda: worker.health.is_healthy, "its health is green", 20)
+            stats = await site.instance.backend.queue.stats()
+
+    assert outcome.status == "completed"
+    assert sum(stats.values()) == 0
+    assert len(messages(caplog, "cannot be polled")) == 1
+    assert len(messages(caplog, "is back after")) == 1
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_lost_its_data_is_served_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with start_redis() as server:
+        site = Site(server)
+        async with site.instance, site.instance.worker() as worker:
+            await site.job.later_async()
+            await wait_until(lambda: site.started, "it runs")
+            await in_thread(server.kill)
+            await wait_until(lambda: not worker.health.is_healthy, "its health is red", 20)
+            await in_thread(server.start)
+            await wait_until(lambda: worker.health.is_healthy, "its health is green", 20)
+            site.opened.set()
+            lost = await anext(worker)
+            await site.job.later_async()
+            completed = await anext(worker)
+
+    assert lost.status == "lost"
+    assert completed.status == "completed"
+    assert len(messages(caplog, "cannot be polled")) == 1
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_kept_its_data_gets_the_settlement_of_what_ran_meanwhile() -> None:
+    with start_redis(config={"appendonly": "yes", "appendfsync": "always"}) as server:
+        site = Site(server)
+        async with site.instance, site.instance.worker() as worker:
+            await site.job.later_async()
+            await wait_until(lambda: site.started, "it runs")
+            await in_thread(server.kill)
+            await wait_until(lambda: not worker.health.is_healthy, "its health is red", 20)
+            site.opened.set()
+            await in_thread(server.start)
+            outcome = await anext(worker)
+            stats = await site.instance.backend.queue.stats()
+
+    assert outcome.status == "completed"
+    assert (site.started, sum(stats.values())) == (1, 0)
+
+
+@pytest.mark.anyio
+async def test_connections_that_are_cut_are_opened_anew() -> None:
+    with start_redis() as server:
+        site = Site(server)
+        async with site.instance, site.instance.worker() as worker:
+            for count in range(1, 6):
+                site.opened.clear()
+                # From a connection of its own: a push that meets the cut may raise.
+                async with Site(server, group=site.group).instance as producer:
+                    await producer.registry["wait"].later_async()
+                await wait_until(lambda count=count: site.started == count, "it runs")  # type: ignore[misc]
+                with server.client() as client:
+                    client.client_kill_filter(_type="normal", skipme=True)
+                site.opened.set()
+                outcome = await anext(worker)
+                assert outcome.status == "completed"
+
+
+@pytest.mark.anyio
+async def test_an_idle_poll_costs_few_commands() -> None:
+    with start_redis() as server:
+        site = Site(server)
+        async with site.instance, site.instance.worker():
+            polls = count_polls(site)
+            await wait_until(lambda: len(polls) >= 1, "the first poll ended", 20)
+            with server.client() as client:
+                before = commands(client)
+                await wait_until(lambda: len(polls) >= 4, "three more polls ended", 20)
+                sent = commands(client) - before
+
+    # Those that scripts perform and the look for dead consumers included.
+    assert sent <= 3 * 22
+
+
+def count_polls(site: Site) -> list[int]:
+    """Grows by one with each poll that ends."""
+    queue, polls = site.instance.backend.queue, []
+    hook = queue.pop_batch
+
+    async def pop_batch(count: int) -> Any:
+        popped = await hook(count)
+        polls.append(count)
+        return popped
+
+    queue.pop_batch = pop_batch  # type: ignore[method-assign] # this one object's
+    return polls
+
+
+def commands(client: Any) -> int:
+    """How many commands the server has performed, but for those that only look."""
+    stats = client.info("commandstats")
+    return sum(
+        stat["calls"]
+        for name, stat in stats.items()
+        if name not in ("cmdstat_info", "cmdstat_hello", "cmdstat_client|setinfo")
+    )
