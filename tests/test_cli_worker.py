@@ -16,6 +16,8 @@ import redis
 from commands import Command
 from redis_server import free_port, start_redis, unique_group
 
+from deferrable.cli.supervising import code_of, restart_seconds
+
 STATS, MAILS = "cli_app.jobs:stats", "cli_app.jobs:mails"
 UP = "works (process"
 
@@ -388,6 +390,29 @@ def test_processes_stop_when_their_parent_is_killed(place: Place) -> None:
 def test_wrong_path_ends_all_processes_with_code_2(place: Place) -> None:
     with worker(place, "cli_app.jobs:nothing", "--processes", "2") as command:
         assert command.end() == 2
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [
+        ([0, 0], 0),
+        ([0, -signal.SIGTERM], 0),
+        ([0, 3], 3),
+        ([3, -signal.SIGKILL], 1),
+        ([1, 0], 1),
+        ([2, 1, 3], 2),
+    ],
+)
+def test_supervisor_exits_with_the_worst_that_its_processes_did(
+    codes: list[int], code: int
+) -> None:
+    assert code_of(codes) == code
+
+
+def test_process_that_dies_again_and_again_is_started_later_each_time() -> None:
+    waits = [restart_seconds(deaths) for deaths in range(1, 10)]
+
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
 # Reload.

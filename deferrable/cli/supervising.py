@@ -38,8 +38,14 @@ def restart_seconds(deaths: int) -> float:
 
 
 def code_of(codes: Iterable[int]) -> int:
-    """What the supervisor exits with, from what its children did: the worst of it."""
-    known = {code if code in (0, USAGE, FORCED) else ERROR for code in codes}
+    """What the supervisor exits with, from what its children did: the worst of it.
+
+    A child that SIGTERM ended had not begun to work: later, it handles the signal.
+    """
+    in_order = {0, -signal.SIGTERM}
+    known = {
+        0 if code in in_order else code if code in (USAGE, FORCED) else ERROR for code in codes
+    }
     return next((code for code in (USAGE, ERROR, FORCED) if code in known), 0)
 
 
@@ -102,11 +108,10 @@ def supervise(count: int, grace_seconds: float) -> int:
             number: int | None = None
             while number is None:
                 if any(child.process.poll() == USAGE for child in children):
-                    number = signal.SIGTERM
                     break
                 _restart_the_dead(children)
                 number = signals.wait(_LOOK_SECONDS)
-            _forward(number, children)
+            _forward(children)
             most_seconds = grace_seconds + CLEANUP_SECONDS + RELEASE_SECONDS + 5
             return _wait_for_end(children, signals, time.monotonic() + most_seconds)
         finally:
@@ -127,17 +132,18 @@ def _restart_the_dead(children: Sequence[_Child]) -> None:
             child.start()
 
 
-def _forward(number: int, children: Sequence[_Child]) -> None:
+def _forward(children: Sequence[_Child]) -> None:
+    # Whichever signal it was: SIGINT would end a child that is still importing with an error.
     for child in children:
         if child.process.poll() is None:
-            child.process.send_signal(number)
+            child.process.terminate()
 
 
 def _wait_for_end(children: Sequence[_Child], signals: Signals, end_time: float) -> int:
     while any(child.process.poll() is None for child in children):
         number = signals.wait(_LOOK_SECONDS)
         if number is not None:
-            _forward(number, children)
+            _forward(children)
         if time.monotonic() > end_time:
             _logger.error("processes that did not stop are killed")
             return FORCED
