@@ -179,11 +179,12 @@ class _Python2Pickler(pickle._Pickler):
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         path = name or getattr(obj, "__qualname__", None) or obj.__name__
-        module = pickle.whichmodule(obj, path)  # type: ignore[attr-defined]  # not in typeshed
+        # What typeshed leaves out is ignored here.
+        module = pickle.whichmodule(obj, path)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         if module in _names.MAIN_NAMES:
             self._save_from_main(obj, path)
         else:
-            super().save_global(obj, name)  # type: ignore[misc]  # left out by typeshed
+            super().save_global(obj, name)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
     def _save_from_main(self, obj: object, path: str) -> None:
         module = _names.importable_main(path)

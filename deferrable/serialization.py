@@ -250,9 +250,10 @@ class _MainPickler(pickle._Pickler):
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         path = name or getattr(obj, "__qualname__", None) or obj.__name__
-        module = pickle.whichmodule(obj, path)  # type: ignore[attr-defined]  # not in typeshed
+        # What typeshed leaves out is ignored here.
+        module = pickle.whichmodule(obj, path)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         if module not in _names.MAIN_NAMES:
-            super().save_global(obj, name)  # type: ignore[misc]  # not in typeshed
+            super().save_global(obj, name)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
             return
         self.save(_names.importable_main(path))
         self.save(path)

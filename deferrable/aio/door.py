@@ -127,23 +127,29 @@ class Door(Protocol):
 
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait for I/O. A cancellation of the caller reaches it."""
+        ...
 
     async def finish(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait for I/O that must reach its end. A cancellation is raised only afterwards."""
+        ...
 
     async def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
     ) -> Ended[Any]:
         """Call a short callable of the user's, plain or async, inside `context` (None: here)."""
+        ...
 
     async def run(self, run: Run) -> Ended[Any]:
         """Run a job to its end."""
+        ...
 
     def start_heartbeat(self, heartbeat: Heartbeat) -> Callable[[], None]:
         """Start it beside what follows; returns what stops it."""
+        ...
 
     def is_being_cancelled(self) -> bool:
         """Whether somebody outside asked for the caller to be cancelled."""
+        ...
 
 
 class AwaitingDoor:
@@ -302,7 +308,7 @@ class _InContext:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._context.run(self._awaitable.__await__)
-        step: Callable[[], Any] = partial(next, steps)
+        step = partial(_send, steps, None)
         while True:
             try:
                 future = self._context.run(step)
@@ -342,6 +348,7 @@ class BlockingDoor(Protocol):
         Raises:
             CalledFromEventLoop: this is the portal's own thread; names `instead`.
         """
+        ...
 
 
 def blocking_door() -> BlockingDoor:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["BoundJob", "Call", "Job"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 
@@ -184,8 +186,8 @@ class Job(Generic[P, R_co]):
 
     @overload
     def __get__(
-        self: "Job[Concatenate[S, P], R_co]", bound: S, owner: type | None = None
-    ) -> "BoundJob[P, R_co]": ...
+        self: "Job[Concatenate[S, Q], R]", bound: S, owner: type | None = None
+    ) -> "BoundJob[Q, R]": ...
 
     def __get__(self, bound: Any, owner: type | None = None) -> Any:
         return self if bound is None else BoundJob(self, bound)

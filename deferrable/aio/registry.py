@@ -6,7 +6,6 @@ registered on this instance; its module is imported only if the name is not know
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deferrable import _names
@@ -20,14 +19,23 @@ if TYPE_CHECKING:
 __all__ = ["FoundCall", "Registry"]
 
 
-@dataclass(frozen=True, slots=True)
 class FoundCall:
     """A call that can be made."""
 
-    job: "Job[..., Any]"
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    # No dataclass: a field that is a job would be a method to type checkers.
+    __slots__ = ("args", "function", "job", "kwargs")
+
+    def __init__(
+        self,
+        job: "Job[..., Any]",
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.job = job
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
 
 
 class Registry(Mapping[str, "Job[..., Any]"]):

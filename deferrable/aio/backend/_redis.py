@@ -63,7 +63,7 @@ class Script:
     @classmethod
     def load(cls, name: str) -> "Script":
         """The script kept in ``lua/NAME.lua``."""
-        return cls(files(__package__).joinpath("lua", f"{name}.lua").read_text())
+        return cls(files("deferrable.aio.backend").joinpath("lua", f"{name}.lua").read_text())
 
 
 def share_slot(*keys: str) -> bool:

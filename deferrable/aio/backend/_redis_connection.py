@@ -191,14 +191,14 @@ class RedisConnection(asyncio.Protocol):
             if not exchange.future.done():
                 exchange.future.set_result(exchange.replies)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        cause = redis.ConnectionError(str(error or "the server closed the connection"))
-        cause.__cause__ = error
+    def connection_lost(self, exc: Exception | None) -> None:
+        cause = redis.ConnectionError(str(exc or "the server closed the connection"))
+        cause.__cause__ = exc
         self._break(unavailable(self._where, "went away", cause))
         if not self._closed.done():
             self._closed.set_result(None)
         with suppress(Exception):
-            self._former.connection_lost(error)
+            self._former.connection_lost(exc)
         with suppress(Exception):
             self._connection._reader = self._connection._writer = None
 
