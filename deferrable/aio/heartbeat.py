@@ -22,6 +22,7 @@ __all__ = ["Heartbeat"]
 _logger = logging.getLogger("deferrable")
 
 TOUCHES_PER_LEASE = 3
+_MOST_TOUCHES_PER_LEASE = 30  # while the broker cannot be reached
 
 
 class Heartbeat:
@@ -53,7 +54,7 @@ class Heartbeat:
 
     async def _run(self) -> None:
         while not self._is_stopped:
-            await sleep(self._queue.clock, self._queue.lease_seconds / TOUCHES_PER_LEASE)
+            await sleep(self._queue.clock, self._pause_seconds())
             if self._envelope.settlement != "open":
                 return
             if self._has_run_out():
@@ -63,12 +64,15 @@ class Heartbeat:
             is_kept = await self._touch()
             self._is_touching = False
             if not is_kept and not self._is_stopped and self._envelope.settlement == "open":
-                _logger.warning(
-                    "lost the lease of %r while its job runs; the job is not completed here",
-                    self._envelope,
-                )
-                self._on_lost()
+                self._tell_lost()
                 return
+
+    def _pause_seconds(self) -> float:
+        """A third of the lease; less once touches have failed, while there is some of it left."""
+        lease_seconds = self._queue.lease_seconds
+        rest_seconds = self._envelope.lease_end_time - self._queue.clock.time()
+        soon_seconds = max(rest_seconds / 2, lease_seconds / _MOST_TOUCHES_PER_LEASE)
+        return min(lease_seconds / TOUCHES_PER_LEASE, soon_seconds)
 
     def _has_run_out(self) -> bool:
         maximum = self._queue.max_lease_seconds
@@ -89,7 +93,14 @@ class Heartbeat:
         rest_seconds = self._envelope.lease_end_time - self._queue.clock.time()
         await sleep(self._queue.clock, rest_seconds)
         if self._envelope.settlement == "open":
-            self._on_lost()
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        self._on_lost()
+        _logger.warning(
+            "lost the lease of %r while its job runs; the job is not completed here",
+            self._envelope,
+        )
 
     async def _touch(self) -> bool:
         try:
