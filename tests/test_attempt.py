@@ -405,6 +405,23 @@ async def test_a_retry_on_a_queue_that_cannot_delay_is_available_at_once(face: F
     assert await face.stats() == (1, 0, 0)
 
 
+async def test_a_failure_is_logged_with_its_job_item_and_traceback(
+    face: Face, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "deferrable")
+    job = face.job(as_kind(kind, fail), name="the job", error_classes=[Broken], max_attempts=2)
+    receipt = await face.later(job)
+
+    await run_until_empty(face)
+
+    retried, errored = (record.getMessage() for record in caplog.records)
+    assert retried == f"the job (item {receipt.id}) failed with Broken, next attempt in 4.0 s"
+    assert errored == (
+        f"the job (item {receipt.id}) failed for good and is in the error queue: Broken"
+    )
+    assert "raise Broken" in caplog.text
+
+
 # Time to live, delays, hops.
 
 
@@ -529,6 +546,7 @@ async def test_an_async_job_over_its_time_fails_with_a_timeout_error(face: Face)
 
     assert outcome.status == "errored"
     assert isinstance(outcome.error, TimeoutError)
+    assert isinstance(outcome.error.__cause__, asyncio.CancelledError)
     assert buried is not None
     assert buried["error"]["error_type"] == "TimeoutError"
     assert "timeout_seconds=5" in buried["error"]["error_text"]

@@ -440,7 +440,11 @@ async def test_a_handler_that_cannot_even_be_looked_up_changes_nothing(face: Fac
 @pytest.mark.parametrize("door", ["awaiting", "blocking"])
 @pytest.mark.parametrize("event", ["pop", "complete", "push"])
 def test_a_handler_that_ends_the_process_does_so_and_loses_nothing(
-    door: Any, is_async: bool, error: type[BaseException], event: str
+    door: Any,
+    is_async: bool,
+    error: type[BaseException],
+    event: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     face = Face(door)
     consumer = Mock(spec=[f"on_{event}"])
@@ -464,6 +468,7 @@ def test_a_handler_that_ends_the_process_does_so_and_loses_nothing(
 
     assert caught == 1
     assert len(items) == (1 if event == "pop" else 0)
+    assert "could not be released" not in caplog.text
     if event == "pop":
         assert face.event_names == ["push", "release"]
 
