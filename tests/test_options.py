@@ -1,16 +1,21 @@
 """Options: what is refused at decoration, what at ``later``, and in which words."""
 
+import inspect
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from faces import Face
 
+import deferrable
 from deferrable.aio import Deferrable, InMemoryDebounceStore
 from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.errors import DeferrableError, InvalidOptions
 from deferrable.options import JobOptions, change, check, error_class_tuple, resolve
+
+pytestmark = pytest.mark.anyio
 
 NOW = 1_000_000.0
 
@@ -223,3 +228,64 @@ def test_what_contradicts_the_jobs_own_options_is_refused_for_one_call_too() -> 
 
     with pytest.raises(InvalidOptions, match="delayed and debounced"):
         job.options(delay_seconds=1)
+
+
+# The classic signatures, which code that was written for the old library calls.
+
+
+@pytest.mark.parametrize("face", [Deferrable, deferrable.Deferrable])
+def test_an_instance_takes_what_it_always_took_in_the_old_order(face: Any) -> None:
+    parameters = list(inspect.signature(face).parameters.values())
+
+    positional = [
+        (each.name, each.default) for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    assert positional == [
+        ("backend", inspect.Parameter.empty),
+        ("redis_client", None),
+        ("default_error_classes", None),
+        ("default_max_attempts", 5),
+    ]
+
+
+def test_the_decorator_takes_what_it_always_took_in_the_old_order() -> None:
+    parameters = list(inspect.signature(Deferrable.deferrable).parameters.values())[1:]
+
+    positional = [
+        (each.name, each.default) for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    assert positional == [
+        ("error_classes", None),
+        ("max_attempts", None),
+        ("delay_seconds", 0),
+        ("debounce_seconds", 0),
+        ("debounce_always_delay", False),
+        ("ttl_seconds", 0),
+        ("use_exponential_backoff", True),
+    ]
+
+
+@pytest.mark.parametrize("decorate", ["bare", "empty", "positional"])
+async def test_the_decorator_stands_with_or_without_parentheses(face: Face, decorate: str) -> None:
+    decorators = {
+        "bare": face.instance.deferrable,
+        "empty": face.instance.deferrable(),
+        "positional": face.instance.deferrable([ValueError], 3, 0, 0, False, 0, True),
+    }
+
+    job = decorators[decorate](function)
+    await face.later(job)
+    item = await face.take()
+
+    assert item is not None
+    assert item["method"] == f"{__name__}:function"
+    assert item["max_attempts"] == (3 if decorate == "positional" else 5)
+
+
+def test_what_users_may_read_and_set_is_public(face: Face) -> None:
+    face.instance.default_error_classes = [ValueError]
+    face.instance.default_max_attempts = 7
+
+    assert face.instance.default_error_classes == (ValueError,)
+    assert face.instance.default_max_attempts == 7
+    assert face.instance.backend.group is None

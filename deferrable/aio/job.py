@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from deferrable import _names
@@ -212,8 +213,7 @@ class BoundJob(Generic[P, R_co]):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        signature = inspect.signature(self.__func__.function)
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
+        return inspect.signature(MethodType(self.__func__.function, self.__self__))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the method now."""
