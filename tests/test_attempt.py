@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 from faces import Face, Kind, MakeFace, as_kind, wait_here
 
-from deferrable.errors import BackendError, BackendUnavailable
+from deferrable.errors import BackendError, BackendUnavailable, LeaseLost
 from deferrable.item import Item, copy_item
 from deferrable.retry import Retry
 from deferrable.testing import wait_until
@@ -524,11 +524,26 @@ async def test_an_item_that_is_not_due_on_a_queue_that_cannot_delay_is_hidden_fo
     face.backend.queue.SUPPORTS_DELAY = False  # type: ignore[misc] # this one object's
 
     outcome = await face.run()
-    hidden = await face.run_once()
+    hidden = await face.stats()
     face.clock.advance(50)
 
-    assert (outcome.status, hidden) == ("hopped", None)
+    assert (outcome.status, hidden) == ("hopped", (0, 0, 1))
     assert (await face.run()).status == "completed"
+
+
+async def test_a_hop_whose_lease_was_lost_sends_nothing_on(face: Face) -> None:
+    await face.later(face.job(succeed))
+    item = await face.take()
+    assert item is not None
+    await face.broker.queue.push({**item, "due_time": face.clock.time() + 50})
+    face.record_events()
+    face.faults.fail_before("replace", error=LeaseLost("gone"))
+
+    outcome = await face.run()
+
+    assert outcome.status == "lost"
+    assert face.event_names == ["lease_lost"]
+    assert await face.stats() == (0, 1, 0)
 
 
 # Time limits.

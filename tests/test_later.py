@@ -45,11 +45,15 @@ class SpyStore(InMemoryDebounceStore):
         self.steps = steps
         self.errors: dict[str, BaseException] = {}
         self.hanging: set[str] = set()
+        self.slow: set[str] = set()
 
     async def _step(self, name: str) -> None:
         self.steps.append(name)
         if name in self.hanging:
             await asyncio.Event().wait()
+        if name in self.slow:
+            await asyncio.sleep(0)
+            self.steps.append(f"{name} has ended")
         if name in self.errors:
             raise self.errors[name]
 
@@ -542,6 +546,20 @@ async def test_a_later_that_is_cancelled_while_it_reserves_puts_the_window_back(
     assert await cancelled(pushing)
     assert steps == ["reserve", "restore"]
     assert len(store) == 0
+
+
+async def test_a_later_that_is_cancelled_while_it_confirms_confirms_first_and_then_raises(
+    steps: list[str],
+) -> None:
+    store = SpyStore(steps)
+    face = Face("awaiting", debounce_store=store)
+    job = face.job(work, debounce_seconds=WINDOW_SECONDS)
+    store.slow.add("confirm")
+    pushing = asyncio.create_task(face.later(job))
+    await wait_until(lambda: "confirm" in steps, "it confirms")
+
+    assert await cancelled(pushing)
+    assert steps == ["reserve", "confirm", "confirm has ended"]
 
 
 async def test_a_debounced_later_cancelled_at_any_step_silences_nobody() -> None:
