@@ -46,13 +46,14 @@ class SpyStore(InMemoryDebounceStore):
         self.errors: dict[str, BaseException] = {}
         self.hanging: set[str] = set()
         self.slow: set[str] = set()
+        self.may_end = asyncio.Event()
 
     async def _step(self, name: str) -> None:
         self.steps.append(name)
         if name in self.hanging:
             await asyncio.Event().wait()
         if name in self.slow:
-            await asyncio.sleep(0)
+            await self.may_end.wait()
             self.steps.append(f"{name} has ended")
         if name in self.errors:
             raise self.errors[name]
@@ -558,7 +559,12 @@ async def test_a_later_that_is_cancelled_while_it_confirms_confirms_first_and_th
     pushing = asyncio.create_task(face.later(job))
     await wait_until(lambda: "confirm" in steps, "it confirms")
 
-    assert await cancelled(pushing)
+    pushing.cancel()
+    await asyncio.sleep(0)
+    store.may_end.set()
+    await asyncio.wait([pushing])
+
+    assert pushing.cancelled()
     assert steps == ["reserve", "confirm", "confirm has ended"]
 
 
