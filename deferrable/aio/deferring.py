@@ -65,6 +65,9 @@ async def defer(instance: "Deferrable", door: Door, deferral: Deferral) -> Recei
     now = instance.clock.time()
     resolved = resolve(deferral.options, now)
     item = _make_item(instance, deferral, resolved, now)
+    if resolved.debounce_seconds or instance.metadata_producer_consumers:
+        # Before a window is reserved or metadata is produced; else the push checks it as soon.
+        instance.backend.queue.check(item)
     if not resolved.debounce_seconds:
         return await _push(instance, door, item, now)
     return await _debounce(instance, door, deferral, resolved, item)
@@ -82,7 +85,9 @@ async def defer_many(
     ready = []
     for deferral in deferrals:
         resolved = resolve(deferral.options, now)
-        ready.append((deferral, resolved, _make_item(instance, deferral, resolved, now)))
+        item = _make_item(instance, deferral, resolved, now)
+        instance.backend.queue.check(item)
+        ready.append((deferral, resolved, item))
     receipts: list[Receipt | None] = [None] * len(ready)
     failures: list[Exception] = []
     batch: list[tuple[int, Item]] = []
@@ -150,7 +155,6 @@ def _make_item(
     if resolved.ttl_seconds:
         add_ttl(item, resolved.ttl_seconds, now)
     _set_first_delay(instance, item, resolved.delay_seconds, now)
-    instance.backend.queue.check(item)
     return item
 
 
