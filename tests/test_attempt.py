@@ -783,7 +783,12 @@ async def test_a_holder_that_lost_its_lease_settles_nothing(face: Face) -> None:
 
 
 @pytest.mark.parametrize("error_classes", [[Broken], []])
-async def test_a_holder_that_lost_its_lease_pushes_no_copy(face: Face, error_classes: Any) -> None:
+@pytest.mark.parametrize("has_atomic_replace", [True, False])
+async def test_a_holder_that_lost_its_lease_pushes_no_copy(
+    make_face: MakeFace, error_classes: Any, has_atomic_replace: bool
+) -> None:
+    face = make_face(has_atomic_replace=has_atomic_replace)
+
     def lose_the_lease() -> None:
         face.clock.advance(31)
         fail()

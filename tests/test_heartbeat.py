@@ -351,6 +351,7 @@ async def test_a_touch_that_loses_the_race_with_the_settlement_is_no_lost_lease(
     face: Face, kind: Kind
 ) -> None:
     face.record_events()
+    beats = Beats(face)
     face.faults.delay("touch", seconds=1)
 
     def plain() -> None:
@@ -367,8 +368,10 @@ async def test_a_touch_that_loses_the_race_with_the_settlement_is_no_lost_lease(
 
     outcome = await face.run()
     face.clock.advance(1)
-    await wait_until(lambda: face.clock.pending == 0, "the touch has ended")
+    await wait_until(lambda: beats.count == 1, "the touch has ended")
+    await face.do(face.instance.backend.queue.stats)  # the heartbeat's loop has gone on
 
+    assert face.clock.pending == 0
     assert outcome.status == "completed"
     assert face.event_names == ["push", "pop", "complete"]
 
