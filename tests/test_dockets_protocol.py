@@ -254,6 +254,19 @@ class TestPointOneComplete:
         await queue.complete(second)
         assert await queue.stats() == {"available": 0, "in_flight": 0, "delayed": 0}
 
+    async def test_releasing_one_of_two_deliveries_of_equal_bytes_keeps_the_other(
+        self, place: Place
+    ) -> None:
+        queue = place.queue()
+        place.put(envelope(), envelope())
+        first, second = [each for each, _ in await queue.pop_batch(2)]
+
+        await queue.release(first)
+
+        assert (len(place.in_flight()), len(place.listed())) == (1, 1)
+        await queue.release(second)
+        assert (len(place.in_flight()), len(place.listed())) == (0, 2)
+
 
 class TestPointTwoConsumer:
     async def test_a_producer_is_no_worker(self, place: Place) -> None:
@@ -470,13 +483,15 @@ class TestPointThreeLeases:
         await queue.push({"n": 1})
         envelope, _ = await queue.pop()
         assert envelope is not None
-        place.kill(place.worker())
+        name = place.worker()
+        place.kill(name)
         await other.pop()
         await queue.push({"n": 2})
 
         _, item = await queue.pop()
 
         assert item == {"n": 2}
+        assert name not in place.workers()
         with pytest.raises(LeaseLost):
             await queue.complete(envelope)
 
@@ -528,18 +543,22 @@ class TestPointThreeLeases:
 
         assert [item["n"] for _, item in popped] == list(range(250))
 
-    async def test_a_consumer_that_comes_back_to_life_is_not_reclaimed(
-        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("change", ["it lives again", "another one reclaimed it"])
+    async def test_who_is_not_dead_any_more_when_it_comes_to_it_is_not_reclaimed(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, change: str
     ) -> None:
         dead = place.dead_worker(envelope())
         queue = place.queue()
         read = queue._commands.oldest
 
-        async def read_and_revive(consumer_id: str, count: int) -> list[bytes]:
-            place.redis.set(place.keys.active(dead), "1")
+        async def read_and_change(consumer_id: str, count: int) -> list[bytes]:
+            if change == "it lives again":
+                place.redis.set(place.keys.active(dead), "1")
+            else:
+                place.redis.srem(place.keys.workers, dead)
             return await read(consumer_id, count)
 
-        monkeypatch.setattr(queue._commands, "oldest", read_and_revive)
+        monkeypatch.setattr(queue._commands, "oldest", read_and_change)
 
         assert await queue.pop() == (None, None)
 

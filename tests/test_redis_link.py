@@ -557,7 +557,7 @@ class TestBlockingCommands:
     ) -> None:
         for _ in range(5):
             async with link.blocking("list") as line:
-                await line.call(("BLPOP", "list", 0.001))
+                await line.call(("BLPOP", "list", 0.01))
 
         assert connections_of(server) == 1
 

@@ -37,6 +37,9 @@ for each entry), and Lua's ``unpack`` ends at about 8,000 values."""
 _MOST_DUE = 1000
 """Due items that one pop makes available; it is repeated while there are more."""
 
+_SHORTEST_WAIT_SECONDS = 0.01
+"""Redis 6.2 cuts 0.001 down to 0, which is for ever (measured; 7.0 rounds up)."""
+
 _REPEAT_AFTER_SECONDS = (0.02, 0.2)
 _NO_REPEAT_AFTER_SECONDS = 1.0
 
@@ -181,7 +184,7 @@ class Commands:
                 keys.working(consumer_id),
                 "RIGHT",
                 "LEFT",
-                f"{max(seconds, 0.001):.3f}",
+                f"{max(seconds, _SHORTEST_WAIT_SECONDS):.3f}",
             ),
             deadline_seconds=seconds + ANSWER_SECONDS,
         )
