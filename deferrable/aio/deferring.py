@@ -20,7 +20,12 @@ from deferrable.aio.door import Door
 from deferrable.aio.emitting import emit, log_or_raise
 from deferrable.debounce import PushDelayed, Skip, classic_keys, identity, identity_of_key
 from deferrable.delay import set_delay
-from deferrable.errors import BackendError, DeferrableError, UnserializableCall
+from deferrable.errors import (
+    BackendError,
+    BackendUnavailable,
+    DeferrableError,
+    UnserializableCall,
+)
 from deferrable.item import Item, new_id
 from deferrable.options import JobOptions, ResolvedOptions, resolve
 from deferrable.outcome import Receipt
@@ -177,9 +182,14 @@ async def _debounce(
     joined = store.joined_with(instance.backend.queue)
     if joined is not None:
         await _add_metadata(instance, door, item)
-        reservation = await door.wait(
-            joined(item, key, resolved.debounce_seconds, always_delay, token)
-        )
+        try:
+            reservation = await door.wait(
+                joined(item, key, resolved.debounce_seconds, always_delay, token)
+            )
+        except BackendUnavailable:
+            raise  # It may have been pushed, and its window kept, as after any push.
+        except BackendError as error:
+            return await _push_anyway(instance, door, deferral, item, error)
         return await _tell_joined(instance, door, item, reservation)
     try:
         reservation = await door.wait(
@@ -190,10 +200,7 @@ async def _debounce(
         await _put_back(door, store, key, token)
         if not isinstance(error, Exception):
             raise
-        # A broken store never stops work.
-        _logger.error("cannot debounce %s, it is pushed at once: %s", deferral.job.name, error)
-        await _emit(instance, door, "debounce_error", item)
-        return await _push(instance, door, item, instance.clock.time())
+        return await _push_anyway(instance, door, deferral, item, error)
     if isinstance(reservation.decision, Skip):
         return await _tell_skipped(instance, door, item, reservation)
     try:
@@ -203,6 +210,15 @@ async def _debounce(
         raise
     await _confirm(door, store, key, token)
     return receipt
+
+
+async def _push_anyway(
+    instance: "Deferrable", door: Door, deferral: Deferral, item: Item, error: Exception
+) -> Receipt:
+    """A broken store never stops work."""
+    _logger.error("cannot debounce %s, it is pushed at once: %s", deferral.job.name, error)
+    await _emit(instance, door, "debounce_error", item)
+    return await _push(instance, door, item, instance.clock.time())
 
 
 async def _tell_skipped(
@@ -218,9 +234,7 @@ async def _tell_joined(
     """Tell what one step has decided and done."""
     if isinstance(reservation.decision, Skip):
         return await _tell_skipped(instance, door, item, reservation)
-    if isinstance(reservation.decision, PushDelayed):
-        _set_first_delay(instance, item, reservation.decision.delay_seconds, instance.clock.time())
-        item["due_time"] = reservation.available_time
+    _set_decided_delay(instance, item, reservation)
     for event in ("debounce_miss", "push"):
         await _emit(instance, door, event, item)
     return _receipt(item, reservation.available_time)
@@ -229,11 +243,19 @@ async def _tell_joined(
 async def _push_reserved(
     instance: "Deferrable", door: Door, item: Item, reservation: Reservation
 ) -> Receipt:
+    now = _set_decided_delay(instance, item, reservation)
+    await _emit(instance, door, "debounce_miss", item)
+    return await _push(instance, door, item, now)
+
+
+def _set_decided_delay(instance: "Deferrable", item: Item, reservation: Reservation) -> float:
+    """Have the item wait as decided, until a moment of the store's clock; returns now."""
     now, decision = instance.clock.time(), reservation.decision
     if isinstance(decision, PushDelayed):
         _set_first_delay(instance, item, decision.delay_seconds, now)
-    await _emit(instance, door, "debounce_miss", item)
-    return await _push(instance, door, item, now)
+        if decision.delay_seconds > 0:
+            item["due_time"] = reservation.available_time
+    return now
 
 
 async def _put_back(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:
