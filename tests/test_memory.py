@@ -206,14 +206,14 @@ async def test_a_push_from_another_loop_wakes_a_waiting_pop_while_time_stands_st
 
     await asyncio.to_thread(asyncio.run, waiting.queue.push(item(1)))
 
-    assert (await popping)[1] == item(1)
+    assert (await asyncio.wait_for(popping, 5))[1] == item(1)
 
 
 async def test_a_waiting_pop_leaves_no_timer_behind(waiting: Backend, clock: MovingClock) -> None:
     popping = await start_waiting(waiting.queue, clock)
 
     await waiting.queue.push(item(1))
-    await popping
+    await asyncio.wait_for(popping, 5)
 
     assert clock.pending == 0
 
@@ -229,7 +229,7 @@ async def test_a_waiting_pop_wakes_in_time_for_a_delay_that_came_after_it(
 
     clock.advance(10)
 
-    assert (await popping)[1] == {**item(1), "delay": 10}
+    assert (await asyncio.wait_for(popping, 5))[1] == {**item(1), "delay": 10}
 
 
 async def test_a_waiting_pop_of_the_error_queue_gets_what_is_buried(clock: MovingClock) -> None:
@@ -241,7 +241,7 @@ async def test_a_waiting_pop_of_the_error_queue_gets_what_is_buried(clock: Movin
 
     clock.advance(backend.queue.lease_seconds)
 
-    assert (await popping)[1]["number"] == 1
+    assert (await asyncio.wait_for(popping, 5))[1]["number"] == 1
 
 
 async def test_closing_ends_the_waiting_pops_of_its_own_consumer_on_every_loop(
@@ -263,9 +263,11 @@ async def test_closing_one_consumer_leaves_another_waiting(clock: MovingClock) -
     popping = await start_waiting(other, clock)
 
     await one.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
     await other.push(item(1))
 
-    assert (await popping)[1] == item(1)
+    assert (await asyncio.wait_for(popping, 5))[1] == item(1)
 
 
 async def test_giving_up_on_one_loop_leaves_another_loop_waiting(
@@ -276,9 +278,11 @@ async def test_giving_up_on_one_loop_leaves_another_loop_waiting(
     await wait_until(lambda: clock.pending == 2, "both pops wait")
 
     here.cancel()
-    await asyncio.wait([here])
-    await waiting.queue.push(item(1))
+    await asyncio.wait([here], timeout=5)
 
+    assert isinstance(waiting.queue, memory.InMemoryQueue)
+    assert [waiter.is_interrupted for waiter in waiting.queue._group.waiters] == [False]
+    await waiting.queue.push(item(1))
     assert (await asyncio.wait_for(elsewhere, 5))[1] == item(1)
 
 

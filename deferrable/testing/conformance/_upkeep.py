@@ -88,12 +88,12 @@ class Counting(Suite):
         await self._stats_become(queue, {"available": 0, "in_flight": 0, "delayed": 0})
 
     async def test_stats_follow_a_completion(self, queue: Queue, items: Items) -> None:
-        await queue.push_batch(items(2))
-        (first, _), _ = await take(queue, 2)
+        await queue.push_batch(items(3))
+        _, (second, _), _ = await take(queue, 3)
 
-        await queue.complete(first)
+        await queue.complete(second)
 
-        await self._stats_become(queue, {"available": 0, "in_flight": 1, "delayed": 0})
+        await self._stats_become(queue, {"available": 0, "in_flight": 2, "delayed": 0})
 
     async def test_stats_see_what_became_due_or_was_abandoned(
         self, queue: Queue, core: Queue, items: Items, clock: MovingClock
