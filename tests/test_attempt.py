@@ -646,6 +646,20 @@ async def test_the_limit_of_a_call_goes_before_the_jobs_own(face: Face) -> None:
     assert isinstance((await face.run()).error, TimeoutError)
 
 
+async def test_an_item_without_a_limit_of_its_own_has_the_jobs(face: Face) -> None:
+    async def hang() -> None:
+        face.clock.advance(5)
+        await asyncio.Event().wait()
+
+    await face.later(face.job(hang, timeout_seconds=5))
+    item = await face.take()
+    assert item is not None
+    del item["timeout_seconds"]
+    await face.broker.queue.push(item)
+
+    assert isinstance((await face.run()).error, TimeoutError)
+
+
 async def test_a_plain_job_over_its_time_is_reported_and_goes_on(face: Face) -> None:
     face.record_events()
 

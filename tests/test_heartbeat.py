@@ -27,13 +27,16 @@ class Beats:
 
     def __init__(self, face: Face) -> None:
         self.count = 0
+        self.answered = 0
         self._queue = face.backend.queue
         self._touch_batch = self._queue._touch_batch
         self._queue._touch_batch = self._count  # type: ignore[method-assign] # this one object's
 
     async def _count(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         try:
-            return await self._touch_batch(touches)
+            outcomes = await self._touch_batch(touches)
+            self.answered += len(touches)
+            return outcomes
         finally:
             self.count += len(touches)
 
@@ -372,6 +375,7 @@ async def test_a_touch_that_loses_the_race_with_the_settlement_is_no_lost_lease(
     await face.do(face.instance.backend.queue.stats)  # the heartbeat's loop has gone on
 
     assert face.clock.pending == 0
+    assert beats.answered == 1, "a touch under way is not cancelled"
     assert outcome.status == "completed"
     assert face.event_names == ["push", "pop", "complete"]
 

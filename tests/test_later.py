@@ -353,6 +353,15 @@ async def test_each_of_many_calls_is_checked_before_any_is_pushed(face: Face) ->
     assert await face.items() == []
 
 
+async def test_one_of_many_calls_that_is_too_large_stops_before_any_push(face: Face) -> None:
+    face.backend.queue.MAX_ITEM_BYTES = 2000  # type: ignore[misc] # this one object's
+
+    with pytest.raises(ItemTooLarge):
+        await face.later_many(face.job(work), [(1,), ("x" * 2000,)])
+
+    assert await face.items() == []
+
+
 async def test_metadata_of_many_calls_that_cannot_be_sent_stops_before_any_push(face: Face) -> None:
     produced = iter([1, lambda: None])
     face.instance.register_metadata_producer_consumer(Producer(lambda: next(produced)))

@@ -204,10 +204,7 @@ class BoundJob(Generic[P, R_co]):
     """A job that is a method, bound to an object, which travels as its first argument."""
 
     def __init__(self, job: Job[..., R_co], bound: object) -> None:
-        functools.update_wrapper(self, job)
-        for attribute in _FUNCTION_ATTRIBUTES:
-            if hasattr(job, attribute):
-                setattr(self, attribute, getattr(job, attribute))
+        functools.update_wrapper(self, job)  # with what makes it a coroutine function or not
         self.__self__ = bound
         self.__func__ = job
 
