@@ -487,7 +487,9 @@ async def test_a_mock_is_an_event_consumer(face: Face, make: Any) -> None:
     consumer.on_retry.assert_not_called()
 
 
-async def test_handlers_may_be_plain_values_or_missing(face: Face) -> None:
+async def test_handlers_may_be_plain_values_or_missing(
+    face: Face, caplog: pytest.LogCaptureFixture
+) -> None:
     class Odd:
         on_pop = "not callable"
 
@@ -495,6 +497,7 @@ async def test_handlers_may_be_plain_values_or_missing(face: Face) -> None:
     await face.later(face.job(succeed))
 
     assert (await face.run()).status == "completed"
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("name", ["on_expired", "on_popped", "on_", "on_pop_"])

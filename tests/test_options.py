@@ -111,6 +111,13 @@ def test_a_bare_class_as_error_classes_is_refused_with_what_to_write(classes: ty
         instance().deferrable(error_classes=classes)  # type: ignore[call-overload]
 
 
+def test_error_classes_of_one_call_are_checked_like_the_jobs() -> None:
+    job = instance().deferrable(function)
+
+    with pytest.raises(InvalidOptions, match=r"write error_classes=\[ValueError\]"):
+        job.options(error_classes=ValueError)  # type: ignore[typeddict-item]
+
+
 @pytest.mark.parametrize("classes", [5, [5], ["ValueError"], [int], [ValueError()], ValueError()])
 def test_error_classes_that_are_no_exception_classes_are_refused(classes: Any) -> None:
     with pytest.raises(InvalidOptions, match="error_classes"):
