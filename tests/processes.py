@@ -17,6 +17,9 @@ from typing import Self
 ROOT = Path(__file__).parent.parent
 DEADLINE_SECONDS = 20
 
+WITH_WARNINGS = ("-W", "always")
+"""Not the development mode: there, asyncio reports whatever is slow on a busy machine."""
+
 
 class Program:
     """A running program; it is killed at the end of the ``with`` block if it still runs."""
