@@ -339,3 +339,19 @@ def test_a_forked_child_has_a_copy_of_its_own() -> None:
     )
 
     assert (run.stdout.strip(), run.stderr) == ("0", "")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("delay", [-1, float("nan"), float("inf")])
+async def test_a_release_after_no_number_of_seconds_is_refused_and_the_item_kept(
+    delay: float,
+) -> None:
+    queue = InMemoryBackendFactory().create_backend_for_group("refused releases").queue
+    await queue.push({"number": 1})
+    envelope, _ = await queue.pop()
+    assert envelope is not None
+
+    with pytest.raises(ValueError, match="delay_seconds is a number from 0 on"):
+        await queue.release(envelope, delay)
+
+    assert (await queue.stats())["in_flight"] == 1
