@@ -1,6 +1,7 @@
 """Which events an instance emits, in which order, when, and what a handler may do."""
 
 import asyncio
+import contextvars
 import json
 import threading
 from typing import Any, NoReturn
@@ -13,8 +14,11 @@ from deferrable.aio import InMemoryDebounceStore
 from deferrable.errors import BackendError
 from deferrable.events import EVENTS, check_event_consumer
 from deferrable.item import Item
+from deferrable.metadata import MetadataProducerConsumer
 
 pytestmark = pytest.mark.anyio
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="none")
 
 
 class Broken(Exception):
@@ -328,6 +332,34 @@ async def test_a_handler_runs_in_the_thread_that_called(face: Face) -> None:
     await face.run()
 
     assert threads == {threading.get_ident()}
+
+
+async def test_a_handler_sees_the_attempts_context_and_changes_nothing_in_it(
+    face: Face, kind: Kind
+) -> None:
+    class Consumer(MetadataProducerConsumer):
+        NAMESPACE = "consumer"
+
+        def consume_metadata(self, metadata: Any) -> None:
+            request_id.set("the attempt's")
+
+    seen: list[str] = []
+
+    def look(item: Item) -> None:
+        seen.append(request_id.get())
+        request_id.set("the handler's")
+
+    face.instance.register_metadata_producer_consumer(Consumer())
+    await face.later(face.job(succeed))
+    face.instance.register_event_consumer(
+        Mock(spec=["on_pop", "on_complete"], on_pop=look, on_complete=as_kind(kind, look))
+    )
+    face.instance.register_event_consumer(Mock(spec=["on_complete"], on_complete=look))
+
+    await face.run()
+
+    assert seen == ["none", "the attempt's", "the attempt's"]
+    assert request_id.get() == "none"
 
 
 async def test_an_async_handler_runs_on_the_awaiting_loop(face: Face) -> None:

@@ -60,6 +60,10 @@ def test_attempts_are_a_whole_number_from_one_on(value: Any) -> None:
         check(JobOptions(max_attempts=value), can_debounce=False)
 
 
+def test_one_attempt_is_allowed() -> None:
+    check(JobOptions(max_attempts=1), can_debounce=False)
+
+
 @pytest.mark.parametrize("value", [0, -1, math.nan, "1", True])
 def test_a_time_limit_is_over_zero(value: Any) -> None:
     with pytest.raises(InvalidOptions, match="timeout_seconds"):
@@ -228,6 +232,7 @@ def test_a_new_moment_replaces_an_old_delay_and_a_new_delay_an_old_moment() -> N
     assert change(delayed, {"run_at": NOW}) == JobOptions(run_at=NOW)
     assert change(dated, {"delay_seconds": 5}) == JobOptions(delay_seconds=5)
     assert change(dated, {"delay_seconds": 0}) == JobOptions()
+    assert change(dated, {"max_attempts": 2}) == JobOptions(run_at=NOW, max_attempts=2)
 
 
 def test_what_contradicts_the_jobs_own_options_is_refused_for_one_call_too() -> None:
