@@ -61,7 +61,8 @@ def tests_others(session: nox.Session) -> None:
 
 def run_tests(session: nox.Session) -> None:
     install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    # Many tests wait for a process or a Redis of theirs: more of them than cores go at once.
+    session.run("python", "-m", "pytest", "-n", "3", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
