@@ -5,6 +5,8 @@ Whatever is true of every error queue is in the conformance suite.
 
 import asyncio
 import json
+import multiprocessing
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -170,6 +172,31 @@ class TestLeases:
         with pytest.raises(LeaseLost):
             await getattr(queue, verb)(envelope)
 
+    def test_a_forked_child_holds_no_lease_of_its_parent(self, redis_server: RedisServer) -> None:
+        place = ErrorPlace(redis_server)
+        queue = place.error_queue()
+        place.put_errors(a=error("a"))
+        envelope, _ = asyncio.run(queue.pop())
+        assert envelope is not None
+
+        def in_child() -> None:
+            async def use() -> int:
+                try:
+                    await queue.complete(envelope)
+                except LeaseLost:
+                    return 0
+                return 1
+
+            os._exit(asyncio.new_event_loop().run_until_complete(use()))
+
+        child = multiprocessing.get_context("fork").Process(target=in_child)
+        child.start()
+        child.join()
+
+        assert child.exitcode == 0
+        asyncio.run(queue.complete(envelope))
+        asyncio.run(place.close())
+
     async def test_a_release_with_a_delay_hides_the_error_for_so_long(
         self, place: ErrorPlace
     ) -> None:
@@ -232,6 +259,19 @@ class TestLookingThroughTheHash:
             found += [item["n"] for _, item in popped]
 
         assert len(found) == 400
+
+    async def test_an_error_given_back_behind_the_place_looked_at_is_found_at_once(
+        self, place: ErrorPlace
+    ) -> None:
+        queue, other = place.error_queue(), place.error_queue()
+        await queue.push_batch([{**error(f"e{number}"), "pad": "x" * 100} for number in range(700)])
+        first, *_ = [each for each, _ in await queue.pop_batch(350)]
+        while await other.pop_batch(350):
+            pass
+
+        await queue.release(first)
+
+        assert (await queue.pop())[1] is not None
 
     async def test_a_batch_comes_with_the_oldest_error_first(self, place: ErrorPlace) -> None:
         queue = place.error_queue()
@@ -346,6 +386,20 @@ class TestLostAnswers:
 
         assert list(place.errors()) == ([] if verb in ("complete", "replace") else ["a"])
         assert place.items() == ([{"n": 2}] if verb == "replace" else [])
+
+    async def test_a_complete_that_failed_can_be_called_again(
+        self, place: ErrorPlace, wire: Wire
+    ) -> None:
+        queue = place.error_queue(wire.url)
+        await queue.push(error("a"))
+        envelope, _ = await queue.pop()
+        assert envelope is not None
+        wire.lose_reply_to(b"remove", 3)
+        with pytest.raises(BackendUnavailable):
+            await queue.complete(envelope)
+        assert place.errors() == {}
+
+        await queue.complete(envelope)
 
     async def test_a_lease_whose_touch_failed_is_still_good(
         self, place: ErrorPlace, wire: Wire

@@ -242,6 +242,19 @@ class TestPointOneComplete:
         assert place.in_flight() == [envelope('{"n":3}').encode()]
         await queue.complete(third)
 
+    async def test_what_was_flushed_is_lost_without_asking(self, place: Place) -> None:
+        queue = place.queue()
+        await queue.push({"n": 1})
+        held, _ = await queue.pop()
+        assert held is not None
+        await queue.flush()
+
+        with Monitor(place.server) as monitor:
+            with pytest.raises(LeaseLost):
+                await queue.complete(held)
+
+            assert monitor.names(place.group) == []
+
     async def test_one_of_two_deliveries_of_equal_bytes_is_lost_alone(self, place: Place) -> None:
         queue = place.queue()
         place.put(envelope(), envelope())
@@ -323,11 +336,13 @@ class TestPointTwoConsumer:
             commands = monitor.commands(place.group)
 
         waits = [float(command[-1]) for command in commands if command[0] == "BLMOVE"]
-        lives = [int(command[-1]) / 1000 for command in commands if command[0] == "SET"]
+        lives = [int(command[-1]) for command in commands if command[0] == "SET"]
         assert waits
         assert max(waits) <= 0.1
         # What comes at the very end of the wait is still held for a whole lease.
-        assert all(life >= 0.3 + wait for life, wait in zip(lives, waits, strict=True))
+        assert all(
+            life >= 300 + round(1000 * wait) for life, wait in zip(lives, waits, strict=True)
+        )
 
     async def test_a_pop_that_does_not_wait_never_blocks(self, place: Place) -> None:
         queue = place.queue(wait_time=0)
@@ -404,6 +419,30 @@ class TestPointTwoConsumer:
             if holder.encode() not in key
         ]
 
+    async def test_what_is_held_can_be_settled_after_closing(self, place: Place) -> None:
+        queue = place.queue()
+        await queue.push({"n": 1})
+        held, _ = await queue.pop()
+        assert held is not None
+
+        await queue.close()
+        await queue.complete(held)
+
+        assert place.in_flight() == []
+
+    async def test_closing_a_consumer_whose_list_is_not_empty_leaves_it_to_be_reclaimed(
+        self, place: Place
+    ) -> None:
+        queue = place.queue()
+        await queue.pop()
+        name = place.worker()
+        place.redis.lpush(place.keys.working(name), envelope())
+
+        await queue.close()
+        place.kill(name)
+
+        assert (await place.queue().pop())[1] == {"n": 1}
+
 
 class TestPointThreeLeases:
     async def test_an_item_past_its_end_goes_to_the_back_counted_and_otherwise_unchanged(
@@ -445,6 +484,21 @@ class TestPointThreeLeases:
         assert place.items() == [{"n": 1}]
         with pytest.raises(LeaseLost):
             await queue.complete(envelope)
+
+    async def test_a_short_touch_does_not_have_the_item_taken_back_early(
+        self, place: Place
+    ) -> None:
+        queue = place.queue()
+        await queue.push({"n": 1})
+        held, _ = await queue.pop()
+        assert held is not None
+
+        await queue.touch(held, LEASE + 100)
+        await queue.touch(held, 1)
+        place.clock.advance(LEASE + 50)
+
+        assert await queue.pop() == (None, None)
+        await queue.complete(held)
 
     async def test_touches_at_once_are_one_script(self, place: Place) -> None:
         queue = place.queue()
@@ -991,6 +1045,25 @@ class TestConsumerState:
 
 
 class TestPointSixDueItems:
+    async def test_a_moved_clock_ends_a_wait_for_what_is_due_then(self, place: Place) -> None:
+        queue = place.queue(wait_time=60)
+        await queue.push({"n": 1, "delay": 9})
+        popping = asyncio.create_task(queue.pop())
+        await wait_until(lambda: is_blocked(place), "the pop waits")
+
+        place.clock.advance(9)
+
+        assert (await asyncio.wait_for(popping, 2))[1] == {"n": 1, "delay": 9}
+
+    async def test_a_waiting_pop_of_many_takes_all_that_came_at_once(self, place: Place) -> None:
+        queue = place.queue(wait_time=5)
+        popping = asyncio.create_task(queue.pop_batch(9))
+        await wait_until(lambda: is_blocked(place), "the pop waits")
+
+        await place.queue().push_batch([{"n": number} for number in range(5)])
+
+        assert [item["n"] for _, item in await popping] == [0, 1, 2, 3, 4]
+
     async def test_a_wait_ends_for_the_next_due_item(self, place: Place) -> None:
         queue = place.queue(clock=None, wait_time=5)
         await queue.push({"n": 1, "delay": 0.2})
@@ -1325,6 +1398,19 @@ class TestFactory:
         assert item == {"n": 1}
         pool = getattr(client, "connection_pool", None)
         assert pool is None or not pool._available_connections
+
+    async def test_closing_a_queue_ends_its_waiting_pop_though_others_use_the_connections(
+        self, redis_url: str
+    ) -> None:
+        factory = DocketsBackendFactory(redis_url, wait_time=30)
+        one, two = [factory.create_backend_for_group(unique_group()) for _ in range(2)]
+        popping = asyncio.create_task(one.queue.pop())
+        await two.queue.stats()
+
+        await one.close()
+
+        assert await asyncio.wait_for(popping, 5) == (None, None)
+        await two.close()
 
     async def test_closing_one_backend_leaves_the_others_of_its_factory_at_work(
         self, redis_url: str

@@ -165,15 +165,17 @@ class Commands:
     ) -> tuple[bool, bytes | None]:
         """Wait for one entry and take it.
 
-        The heartbeat is renewed right before, in the same write: a key that expired during the
-        wait would let an entry be delivered into a list that nobody reclaims.
+        The heartbeat is renewed right before, in the same write, and lasts so long beyond the wait:
+        a key that expired during the wait would let an entry be delivered into a list that nobody
+        reclaims.
 
         Returns:
             whether this consumer was no member any more (it is one again, but what it held is
             lost); and the entry, or None.
         """
         keys, consumer_id = self.keys, pop.consumer_id
-        milliseconds, value = self._heartbeat(heartbeat_seconds)
+        seconds = max(seconds, _SHORTEST_WAIT_SECONDS)
+        milliseconds, value = self._heartbeat(heartbeat_seconds + seconds)
         _, joined, raw = await line.call(
             ("SET", keys.active(consumer_id), value, "PX", milliseconds),
             # After the heartbeat: a member without one is taken for dead.
@@ -184,7 +186,7 @@ class Commands:
                 keys.working(consumer_id),
                 "RIGHT",
                 "LEFT",
-                f"{max(seconds, _SHORTEST_WAIT_SECONDS):.3f}",
+                f"{seconds:.3f}",
             ),
             deadline_seconds=seconds + ANSWER_SECONDS,
         )

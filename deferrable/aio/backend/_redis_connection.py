@@ -269,7 +269,8 @@ def _failure(where: str, error: BaseException | None) -> BackendError:
 
 def _transport_of(connection: Any, where: str) -> Any:
     transport = getattr(getattr(connection, "_writer", None), "transport", None)
-    if not isinstance(transport, asyncio.Transport):
+    # Not by its class: uvloop's transports have one of their own.
+    if not hasattr(transport, "set_protocol"):
         raise BackendError(
             f"the connection to Redis at {where} has no asyncio transport; a "
             f"{type(connection).__name__} that talks to no server cannot be used here"

@@ -30,7 +30,7 @@ local function settle(id, ends, verb, text, key, number)
     return -1
   end
   local score = tonumber(redis.call('ZSCORE', leases, id) or -1)
-  if score <= now or not is_one_of(score, ends) then
+  if not is_one_of(score, ends) then
     return 0
   end
   if verb == 'lease' then
