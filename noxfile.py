@@ -14,7 +14,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "tests", "wheel", "demo"]
+nox.options.sessions = ["tests", "tests-others", "lint", "types", "wheel", "demo"]
 nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent
@@ -22,12 +22,13 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 OLDEST, NEWEST = 11, 14
 
 
-def find_pythons() -> list[str]:
-    """The versions that run here, the one that runs nox among them; pyenv's are put on PATH."""
+def find_other_pythons() -> list[str]:
+    """The versions that run here, beside the one that runs nox; pyenv's are put on PATH."""
     pyenv = Path(os.environ.get("HOME", "/"), ".pyenv", "versions")
-    folders = [Path(sys.executable).parent, *sorted(pyenv.glob("3.*/bin"), reverse=True)]
+    folders = sorted(pyenv.glob("3.*/bin"), reverse=True)
     os.environ["PATH"] = os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
-    return [f"3.{minor}" for minor in range(OLDEST, NEWEST + 1) if _runs(f"python3.{minor}")]
+    minors = [minor for minor in range(OLDEST, NEWEST + 1) if minor != sys.version_info.minor]
+    return [f"3.{minor}" for minor in minors if _runs(f"python3.{minor}")]
 
 
 def _runs(name: str) -> bool:
@@ -36,16 +37,32 @@ def _runs(name: str) -> bool:
     return path is not None and subprocess.run([path, "-c", ""], check=False).returncode == 0
 
 
+OTHERS = find_other_pythons()
+
+
 def install(session: nox.Session, *groups: str, extras: str = "redis") -> None:
     """Install the project and dependency groups, without asking for a recent pip."""
     session.install("-q", "-e", f".[{extras}]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
-@nox.session(python=find_pythons())
+@nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, under every Python that is here."""
+    """Run the tests, under the Python that runs nox."""
+    run_tests(session)
+
+
+@nox.session(name="tests-others", python=OTHERS or None)
+def tests_others(session: nox.Session) -> None:
+    """Run the tests, under every other Python that is here."""
+    if not OTHERS:
+        session.skip("there is no other Python from 3.11 on")
+    run_tests(session)
+
+
+def run_tests(session: nox.Session) -> None:
     install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    # Many tests wait for a process or a Redis of theirs: more of them than cores go at once.
+    session.run("python", "-m", "pytest", "-n", "3", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
@@ -89,7 +106,7 @@ def wheel(session: nox.Session) -> None:
     session.run(python, "-m", "pip", "install", "-q", str(path), external=True)
     session.chdir(built)  # So that what is imported is what was installed.
     session.run(python, "-c", MISSING_EXTRA_IS_NAMED, external=True)
-    session.run(python, str(ROOT / "examples" / "demo.py"), external=True)
+    session.run(python, str(ROOT / "examples" / "demo.py"), external=True, silent=True)
 
 
 MISSING_EXTRA_IS_NAMED = """

@@ -11,6 +11,8 @@ import os
 import weakref
 from collections.abc import Callable
 from itertools import count
+from types import MethodType
+from typing import cast
 
 __all__ = ["on_fork", "set_aside"]
 
@@ -31,8 +33,8 @@ def on_fork(method: Callable[[], None]) -> None:
     def forget(_: object) -> None:
         listeners.pop(number, None)
 
-    function: Callable[..., None] = method.__func__  # type: ignore[attr-defined] # a bound method
-    _listeners[number] = (weakref.ref(method.__self__, forget), function)  # type: ignore[attr-defined]
+    bound = cast(MethodType, method)
+    _listeners[number] = (weakref.ref(bound.__self__, forget), bound.__func__)
 
 
 def set_aside(inherited: object) -> None:

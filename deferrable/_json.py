@@ -29,18 +29,40 @@ def dump(item: Item) -> str:
     Raises:
         SerializationError: it is no dict with text keys, or holds a value that JSON cannot.
     """
-    if not isinstance(item, dict) or not all(isinstance(key, str) for key in item):
+    if not isinstance(item, dict):
         raise SerializationError(
             f"an item is a dict with text keys, got {type(item).__name__} {_shorten(item)}; "
             "push a dict of JSON values"
         )
     try:
+        if not _is_json(item):
+            raise TypeError("a key that is no text, or a value such as a tuple, would be changed")
         return _encoder.encode(item)
     except (TypeError, ValueError, RecursionError) as error:
         raise SerializationError(
             f"item {_shorten(item)} is not made of JSON values: {error}; "
-            "push text, numbers, booleans, None, and lists and dicts of them"
+            "push text, numbers, booleans, None, and lists and dicts of them, with text keys"
         ) from error
+
+
+_TEXT = {str}
+_SCALARS = {str, int, float, bool, type(None)}
+
+
+def _is_json(value: Any) -> bool:
+    """Whether reading what is written of `value` gives an equal one.
+
+    The encoder would write a tuple as a list and a number that is a key as text. Every push pays
+    for this, so what is usual is told by its types, without a call for each member.
+    """
+    if isinstance(value, dict):
+        if not (set(map(type, value)) <= _TEXT or all(isinstance(key, str) for key in value)):
+            return False
+        members = value.values()
+        return set(map(type, members)) <= _SCALARS or all(map(_is_json, members))
+    if isinstance(value, list):
+        return set(map(type, value)) <= _SCALARS or all(map(_is_json, value))
+    return not isinstance(value, tuple)
 
 
 def load(text: str | bytes) -> Any:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 
 from deferrable.errors import InvalidOptions
 
@@ -150,7 +150,7 @@ def error_class_tuple(name: str, classes: object) -> tuple[type[BaseException], 
             f"{classes.__qualname__}; write {name}=[{classes.__qualname__}]"
         )
     try:
-        members: tuple[Any, ...] = tuple(classes)  # type: ignore[arg-type] # checked by trying
+        members: tuple[Any, ...] = tuple(cast("Iterable[object]", classes))  # checked by trying
     except TypeError:
         members = (classes,)
     for member in members:

@@ -1,21 +1,27 @@
 """What turns a call into fields of an item, and the fields back into a call.
 
-Owns the contract of a serializer, the built-in ``pickle`` and ``classic``, and the words with
-which both refuse. Knows nothing of queues, jobs or instances, and never resolves a function: what
-it reads is a *name*. The one rule: producers hear ``UnserializableCall`` before anything was
-written, consumers meet no error but ``UnreadableItem``, and both carry the cause.
+Owns the contract of a serializer, and the fields that the built-in ``pickle`` and ``classic``
+write; the strings in them are made in ``_pickle`` and ``_classic``. Knows nothing of queues, jobs
+or instances, and never resolves a function: what it reads is a *name*. The one rule: producers
+hear ``UnserializableCall`` before anything was written, consumers meet no error but
+``UnreadableItem``, and both carry the cause.
 """
 
-import binascii
-import io
-import pickle
-import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from deferrable import _classic, _names
+from deferrable._pickle import from_base64, to_base64
+from deferrable._refusals import (
+    any_field,
+    dump_or_refuse,
+    refuse_call,
+    reject,
+    short_repr,
+    text_field,
+    with_text_keys,
+)
 from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
 
 __all__ = [
@@ -157,10 +163,7 @@ def _known() -> str:
 
 # --- pickle -----------------------------------------------------------------------------------
 
-# 5 is the newest protocol that every Python we support (3.11 and later) reads, and it writes
-# bytearrays and buffers as they are. A fixed number, because a newer Python's own default would
-# be unreadable to consumers that are upgraded last.
-_PROTOCOL = 5
+_NO_KWARGS = to_base64({})
 
 
 class PickleSerializer:
@@ -176,33 +179,33 @@ class PickleSerializer:
         try:
             return {
                 "method": name,
-                "args": _to_base64(tuple(args)),
-                "kwargs": _to_base64(dict(kwargs)) if kwargs else _NO_KWARGS,
+                "args": to_base64(tuple(args)),
+                "kwargs": to_base64(dict(kwargs)) if kwargs else _NO_KWARGS,
                 "serializer": "pickle",
             }
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            _refuse_call(name, args, kwargs, _to_base64, error)
+            refuse_call(name, args, kwargs, to_base64, error)
 
     def dump_value(self, value: object) -> JSONValue:
-        return _dump_value(value, _to_base64)
+        return dump_or_refuse(value, to_base64)
 
     def load_value(self, data: Any) -> Any:
-        return None if data is None else _from_base64("value", data)
+        return None if data is None else from_base64("value", data)
 
     def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
         name = self.load_name(item)
-        args = _from_base64("args", _field(item, "args"))
-        kwargs = _from_base64("kwargs", _field(item, "kwargs"))
+        args = from_base64("args", any_field(item, "args"))
+        kwargs = from_base64("kwargs", any_field(item, "kwargs"))
         if type(args) is not tuple:
-            _reject("args", args, "a tuple")
+            reject("args", args, "a tuple")
         if type(kwargs) is not dict:
-            _reject("kwargs", kwargs, "a dict")
-        return DecodedCall(name, args, _with_text_keys(kwargs))
+            reject("kwargs", kwargs, "a dict")
+        return DecodedCall(name, args, with_text_keys(kwargs))
 
     def load_name(self, item: Mapping[str, Any]) -> str:
-        return _text_field(item, "method")
+        return text_field(item, "method")
 
     def dump_error_classes(self, classes: Iterable[type[BaseException]] | None) -> dict[str, Any]:
         names = dict.fromkeys(map(_name_of_error, classes or ()))
@@ -213,7 +216,7 @@ class PickleSerializer:
         if names is None:
             return frozenset()
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            _reject("retry_on", names, "a list of names")
+            reject("retry_on", names, "a list of names")
         return frozenset(names)
 
 
@@ -221,69 +224,6 @@ def _name_of_error(cls: type[BaseException]) -> str:
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
         raise InvalidOptions(f"error_classes holds {short_repr(cls)}, which is no exception class")
     return _names.name_of(cls)
-
-
-def _to_base64(value: object) -> str:
-    return binascii.b2a_base64(_pickled(value), newline=False).decode("ascii")
-
-
-def _pickled(value: object) -> bytes:
-    data = pickle.dumps(value, _PROTOCOL)
-    if b"__main__" not in data and b"__mp_main__" not in data:
-        return data
-    # Perhaps only text that says so; this pickler, in Python and slow, looks at the objects.
-    file = io.BytesIO()
-    _MainPickler(file, _PROTOCOL).dump(value)
-    return file.getvalue()
-
-
-class _MainPickler(pickle._Pickler):
-    """Writes what lives in ``__main__`` under the name by which other processes import it."""
-
-    dispatch: ClassVar[dict[type, Callable[[Any, Any], None]]] = dict(pickle._Pickler.dispatch)
-
-    if TYPE_CHECKING:  # offered to subclasses by CPython, left out by typeshed
-        write: Callable[[bytes], object]
-
-        def memoize(self, obj: object) -> None: ...
-        def save(self, obj: object) -> None: ...
-
-    def save_global(self, obj: Any, name: str | None = None) -> None:
-        path = name or getattr(obj, "__qualname__", None) or obj.__name__
-        module = pickle.whichmodule(obj, path)  # type: ignore[attr-defined]  # not in typeshed
-        if module not in _names.MAIN_NAMES:
-            super().save_global(obj, name)  # type: ignore[misc]  # not in typeshed
-            return
-        self.save(_names.importable_main(path))
-        self.save(path)
-        self.write(pickle.STACK_GLOBAL)
-        self.memoize(obj)
-
-    dispatch[FunctionType] = save_global
-
-
-def _from_base64(field: str, text: Any) -> Any:
-    if not isinstance(text, str):
-        _reject(field, text, "text")
-    try:
-        data = binascii.a2b_base64(text, strict_mode=True)
-        return _MainUnpickler(io.BytesIO(data)).load()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        # BaseException: a pickle that exits the process must not end one consumer after another.
-        raise UnreadableItem(f"the item's {field} cannot be unpickled: {_told(error)}") from error
-
-
-class _MainUnpickler(pickle.Unpickler):
-    """Finds what other processes know by a module's name in the ``__main__`` that it is here."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        here = "__main__" if _names.is_main(module_name) else module_name
-        return super().find_class(here, global_name)
-
-
-_NO_KWARGS = _to_base64({})
 
 
 # --- classic ----------------------------------------------------------------------------------
@@ -309,25 +249,25 @@ class ClassicSerializer:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            _refuse_call(name, args, kwargs, _classic.dumps, error)
+            refuse_call(name, args, kwargs, _classic.dumps, error)
 
     def dump_value(self, value: object) -> JSONValue:
-        return _dump_value(value, _classic.dumps)
+        return dump_or_refuse(value, _classic.dumps)
 
     def load_value(self, data: Any) -> Any:
         return None if data is None else _from_classic("value", data)
 
     def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
         name = self.load_name(item)
-        args = _from_classic("args", _field(item, "args"))
-        kwargs = _from_classic("kwargs", _field(item, "kwargs"))
+        args = _from_classic("args", any_field(item, "args"))
+        kwargs = _from_classic("kwargs", any_field(item, "kwargs"))
         target = _from_classic("object", item["object"]) if "object" in item else None
         if not isinstance(args, tuple | list):
-            _reject("args", args, "a tuple")
-        return DecodedCall(name, tuple(args), _with_text_keys(_pairs(kwargs)), target)
+            reject("args", args, "a tuple")
+        return DecodedCall(name, tuple(args), with_text_keys(_pairs(kwargs)), target)
 
     def load_name(self, item: Mapping[str, Any]) -> str:
-        method = _text_field(item, "method")
+        method = text_field(item, "method")
         return method if "object" in item else _classic.load_reference(method)
 
     def dump_error_classes(self, classes: Iterable[type[BaseException]] | None) -> dict[str, Any]:
@@ -336,7 +276,7 @@ class ClassicSerializer:
     def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
         if item.get("error_classes") is None:
             return frozenset()
-        return frozenset(_classic.load_class_names(_text_field(item, "error_classes")))
+        return frozenset(_classic.load_class_names(text_field(item, "error_classes")))
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -352,7 +292,7 @@ def _split(name: str) -> tuple[str, str]:
 
 def _from_classic(field: str, text: Any) -> Any:
     if not isinstance(text, str):
-        _reject(field, text, "text")
+        reject(field, text, "text")
     try:
         return _classic.loads(text)
     except UnreadableItem as error:
@@ -369,121 +309,3 @@ def _pairs(kwargs: Any) -> dict[Any, Any]:
 
 
 _BUILT_IN: dict[str, Serializer] = {"pickle": PickleSerializer(), "classic": ClassicSerializer()}
-
-
-# --- What both refuse, and how ----------------------------------------------------------------
-
-
-def _field(item: Mapping[str, Any], field: str) -> Any:
-    try:
-        return item[field]
-    except Exception as error:
-        raise UnreadableItem(f"the item has no field {field!r}: {short_repr(item)}") from error
-
-
-def _text_field(item: Mapping[str, Any], field: str) -> str:
-    text = _field(item, field)
-    if not isinstance(text, str):
-        _reject(field, text, "text")
-    return text
-
-
-def _with_text_keys(kwargs: dict[Any, Any]) -> dict[str, Any]:
-    for key in kwargs:
-        if not isinstance(key, str):
-            _reject("kwargs", key, "text for each keyword")
-    return kwargs
-
-
-def _reject(field: str, value: object, wanted: str) -> NoReturn:
-    wrong = f"the item's {field} must hold {wanted}, and holds {short_repr(value)}"
-    raise UnreadableItem(wrong) from TypeError(f"{type(value).__name__} instead of {wanted}")
-
-
-def _dump_value(value: object, dump: Callable[[object], str]) -> str:
-    try:
-        return dump(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise UnserializableCall(
-            f"{_described(value)} cannot be serialized: {_told(error)}"
-        ) from error
-
-
-def _refuse_call(
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    dump: Callable[[object], str],
-    error: BaseException,
-) -> NoReturn:
-    """Raise, naming the first argument that fails by itself, too."""
-    for where, value in _arguments(args, kwargs):
-        try:
-            dump(value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as own_error:
-            raise UnserializableCall(
-                f"{where} of {name} cannot be serialized: {_described(value)}: {_told(own_error)}. "
-                f"Nothing was pushed; {_ADVICE}"
-            ) from own_error
-    raise UnserializableCall(
-        f"the arguments of {name} cannot be serialized together: {_told(error)}. "
-        f"Nothing was pushed; {_ADVICE}"
-    ) from error
-
-
-_ADVICE = (
-    "pass plain values, such as an id by which the job looks the object up, or objects of "
-    "classes at the top level of an importable module"
-)
-
-
-def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for index, value in enumerate(args):
-        yield f"positional argument {index + 1} (args[{index}])", value
-    for keyword, value in kwargs.items():
-        yield f"keyword argument {keyword!r}", value
-
-
-def _described(value: object) -> str:
-    cls = type(value)
-    return f"{short_repr(value)} of type {cls.__module__}.{cls.__qualname__}"
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_shortened(_safely(str, error), 300)}"
-
-
-class _ShortRepr(reprlib.Repr):
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxother = 60
-
-
-_REPR = _ShortRepr()
-
-
-def short_repr(value: object, limit: int = 120) -> str:
-    """Return ``repr(value)`` in one line of at most ``limit`` characters, for a message.
-
-    Never raises (but KeyboardInterrupt), not even for an object whose own ``__repr__`` does,
-    and does not build the whole text of a long container first.
-    """
-    return _shortened(_safely(_REPR.repr, value), limit)
-
-
-def _safely(write: Callable[[Any], str], value: object) -> str:
-    try:
-        return write(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        return f"<{type(value).__name__} whose text raises {type(error).__name__}>"
-
-
-def _shortened(text: str, limit: int) -> str:
-    line = " ".join(text[: 4 * limit].split()).encode("utf-8", "backslashreplace").decode()
-    return line if len(line) <= limit else line[: limit - 3] + "..."

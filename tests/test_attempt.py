@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 from faces import Face, Kind, MakeFace, as_kind, wait_here
 
-from deferrable.errors import BackendError, BackendUnavailable
+from deferrable.errors import BackendError, BackendUnavailable, LeaseLost
 from deferrable.item import Item, copy_item
 from deferrable.retry import Retry
 from deferrable.testing import wait_until
@@ -405,6 +405,23 @@ async def test_a_retry_on_a_queue_that_cannot_delay_is_available_at_once(face: F
     assert await face.stats() == (1, 0, 0)
 
 
+async def test_a_failure_is_logged_with_its_job_item_and_traceback(
+    face: Face, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "deferrable")
+    job = face.job(as_kind(kind, fail), name="the job", error_classes=[Broken], max_attempts=2)
+    receipt = await face.later(job)
+
+    await run_until_empty(face)
+
+    retried, errored = (record.getMessage() for record in caplog.records)
+    assert retried == f"the job (item {receipt.id}) failed with Broken, next attempt in 4.0 s"
+    assert errored == (
+        f"the job (item {receipt.id}) failed for good and is in the error queue: Broken"
+    )
+    assert "raise Broken" in caplog.text
+
+
 # Time to live, delays, hops.
 
 
@@ -507,11 +524,26 @@ async def test_an_item_that_is_not_due_on_a_queue_that_cannot_delay_is_hidden_fo
     face.backend.queue.SUPPORTS_DELAY = False  # type: ignore[misc] # this one object's
 
     outcome = await face.run()
-    hidden = await face.run_once()
+    hidden = await face.stats()
     face.clock.advance(50)
 
-    assert (outcome.status, hidden) == ("hopped", None)
+    assert (outcome.status, hidden) == ("hopped", (0, 0, 1))
     assert (await face.run()).status == "completed"
+
+
+async def test_a_hop_whose_lease_was_lost_sends_nothing_on(face: Face) -> None:
+    await face.later(face.job(succeed))
+    item = await face.take()
+    assert item is not None
+    await face.broker.queue.push({**item, "due_time": face.clock.time() + 50})
+    face.record_events()
+    face.faults.fail_before("replace", error=LeaseLost("gone"))
+
+    outcome = await face.run()
+
+    assert outcome.status == "lost"
+    assert face.event_names == ["lease_lost"]
+    assert await face.stats() == (0, 1, 0)
 
 
 # Time limits.
@@ -529,6 +561,7 @@ async def test_an_async_job_over_its_time_fails_with_a_timeout_error(face: Face)
 
     assert outcome.status == "errored"
     assert isinstance(outcome.error, TimeoutError)
+    assert isinstance(outcome.error.__cause__, asyncio.CancelledError)
     assert buried is not None
     assert buried["error"]["error_type"] == "TimeoutError"
     assert "timeout_seconds=5" in buried["error"]["error_text"]
@@ -609,6 +642,20 @@ async def test_the_limit_of_a_call_goes_before_the_jobs_own(face: Face) -> None:
         await asyncio.Event().wait()
 
     await face.later(face.job(hang, timeout_seconds=500).options(timeout_seconds=5))
+
+    assert isinstance((await face.run()).error, TimeoutError)
+
+
+async def test_an_item_without_a_limit_of_its_own_has_the_jobs(face: Face) -> None:
+    async def hang() -> None:
+        face.clock.advance(5)
+        await asyncio.Event().wait()
+
+    await face.later(face.job(hang, timeout_seconds=5))
+    item = await face.take()
+    assert item is not None
+    del item["timeout_seconds"]
+    await face.broker.queue.push(item)
 
     assert isinstance((await face.run()).error, TimeoutError)
 
@@ -750,7 +797,12 @@ async def test_a_holder_that_lost_its_lease_settles_nothing(face: Face) -> None:
 
 
 @pytest.mark.parametrize("error_classes", [[Broken], []])
-async def test_a_holder_that_lost_its_lease_pushes_no_copy(face: Face, error_classes: Any) -> None:
+@pytest.mark.parametrize("has_atomic_replace", [True, False])
+async def test_a_holder_that_lost_its_lease_pushes_no_copy(
+    make_face: MakeFace, error_classes: Any, has_atomic_replace: bool
+) -> None:
+    face = make_face(has_atomic_replace=has_atomic_replace)
+
     def lose_the_lease() -> None:
         face.clock.advance(31)
         fail()

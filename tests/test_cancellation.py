@@ -84,6 +84,18 @@ async def test_a_cancelled_async_job_is_released_and_burns_no_attempt(face: Face
     assert [item["attempts"] for item in await face.items()] == [0]
 
 
+async def test_what_has_started_goes_behind_what_waits(face: Face) -> None:
+    job = Begun()
+    await face.later(face.job(job, name="job"))
+    await face.later(face.job(lambda: None, name="second"))
+    running = asyncio.create_task(face.run_once())
+    await began(job)
+
+    await cancelled(running)
+
+    assert [item["method"] for item in await face.items()] == ["second", "job"]
+
+
 async def test_a_job_is_cancelled_once_so_that_its_cleanup_may_await(face: Face) -> None:
     steps: list[str] = []
 

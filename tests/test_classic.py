@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from python2 import requires_python2, run_python2
 
-from deferrable import _classic, _names
+from deferrable import _classic, _names, _python2_errors, _python2_order
 from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
 
 # --- Escaping ---------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ print json.dumps([grown(keys) for keys in json.load(sys.stdin)])
 
     orders = json.loads(run_python2(source, input=json.dumps(unique)))
 
-    ours = [[_classic.in_python2_order(keys)] * 2 for keys in unique]
+    ours = [[_python2_order.in_python2_order(keys)] * 2 for keys in unique]
     assert ours == orders
 
 
@@ -465,7 +465,7 @@ print json.dumps(list(made))
 
     order = json.loads(run_python2(source, input=json.dumps(keys)))
 
-    assert json.loads(json.dumps(_classic.in_python2_order(keys))) == order
+    assert json.loads(json.dumps(_python2_order.in_python2_order(keys))) == order
 
 
 @pytest.mark.parametrize("keys", [["b", "a"], [2, 1], [(1, "b"), (1, "a")], [b"b", b"a"]])
@@ -862,7 +862,7 @@ def test_what_is_no_exception_class_is_refused(thing: Any) -> None:
 
 @requires_python2
 def test_every_error_that_is_written_exists_in_python_2() -> None:
-    names = sorted(set(_classic._python2_errors().values()))
+    names = sorted(set(_python2_errors.python2_errors().values()))
     source = """
 import cPickle, json, sys
 for module, name in json.load(sys.stdin):

@@ -469,6 +469,13 @@ def test_cycles_with_different_content_differ() -> None:
             point.tags = successor
         return points[0]
 
+    def loop(first: int, second: int) -> list[Any]:
+        made: list[Any] = [first]
+        made.append([second, made])
+        return made
+
+    assert same(loop(1, 2), loop(1, 2))
+    assert not same(loop(1, 2), loop(1, 3))
     assert same(ring(1, 2), ring(1, 2), ring(1, 2, 1, 2))
     assert not same(ring(1, 2), ring(2, 1))
     assert not same(ring(1, 2), ring(1, 2, 2))

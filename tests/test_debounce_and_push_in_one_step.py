@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import redis.asyncio
 from redis_server import unique_group
 
 from deferrable import MetadataProducerConsumer
@@ -12,6 +13,7 @@ from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory
 from deferrable.aio.backend.redis_debounce import RedisDebounceStore
 from deferrable.aio.debounce import InMemoryDebounceStore
+from deferrable.debounce import identity_of_key
 from deferrable.testing import MovingClock
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +35,9 @@ class Recorder:
 
     def on_debounce_hit(self, item: dict[str, Any]) -> None:
         self.events.append(("debounce_hit", item))
+
+    def on_debounce_error(self, item: dict[str, Any]) -> None:
+        self.events.append(("debounce_error", item))
 
     def on_debounce_miss(self, item: dict[str, Any]) -> None:
         self.events.append(("debounce_miss", item))
@@ -119,6 +124,36 @@ async def test_no_window_is_reserved_where_one_step_decides_and_pushes(
 
     assert receipt.status == "pushed"
     assert (await instance.backend.queue.stats())["available"] == 1
+
+
+async def test_a_call_at_the_very_end_of_its_window_is_pushed_and_told_so(
+    instance: Deferrable, clock: MovingClock
+) -> None:
+    job = debounced(instance)
+    await job.later_async("B")
+    clock.advance(30)
+
+    receipt = await job.later_async("B")
+
+    assert receipt.status == "pushed"
+    assert (await instance.backend.queue.stats())["available"] == 2
+
+
+async def test_a_window_that_is_no_window_does_not_stop_the_push(
+    instance: Deferrable, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder()
+    instance.register_event_consumer(recorder)
+    job = debounced(instance, debounce_key=lambda shelf: shelf)
+    key = identity_of_key(instance.backend.group, job.name, "B")
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.set(f"deferrable.debounce.{key}", "no hash")
+
+    receipt = await job.later_async("B")
+
+    assert receipt.status == "pushed"
+    assert [name for name, _ in recorder.events] == ["debounce_error", "push"]
+    assert "it is pushed at once" in caplog.text
 
 
 async def test_windows_kept_elsewhere_are_reserved_there(

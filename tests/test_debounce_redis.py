@@ -231,14 +231,16 @@ async def test_a_time_is_written_as_the_old_librarys_python_wrote_it(
     assert client.get(names_of(shared_key)[1]) == "1712345678.1"
 
 
+@pytest.mark.parametrize("always_delay", [False, True])
 async def test_a_window_put_back_to_nothing_leaves_no_key(
     store: RedisDebounceStore,
     key: DebounceKey,
     shared_key: DebounceKey,
     client: "redis.Redis",
+    always_delay: bool,
 ) -> None:
     for used in (key, shared_key):
-        await store.reserve(used, 30, False, "1")
+        await store.reserve(used, 30, always_delay, "1")
         await store.restore(used, "1")
 
     assert client.exists(f"deferrable.debounce.{key.text}", *names_of(shared_key)) == 0
@@ -297,12 +299,13 @@ async def test_a_failed_push_gives_the_old_library_its_time_back_with_its_life(
     OldProducer(client, shared_key, ahead_seconds=-40).push_now(30)
     _, last_push, _ = names_of(shared_key)
     before = client.get(last_push)
+    client.pexpire(last_push, 20_000)
     decision = (await store.reserve(shared_key, 30, False, "1")).decision
     await store.restore(shared_key, "1")
 
     assert decision == PushNow()
     assert client.get(last_push) == before
-    assert is_about(client.pttl(last_push), 60)
+    assert is_about(client.pttl(last_push), 20)
 
 
 # Both generations.
@@ -368,6 +371,17 @@ async def test_a_push_now_of_an_old_producer_whose_clock_is_ahead_silences_nobod
     decision = (await store.reserve(shared_key, 60, False, "1")).decision
 
     assert decision == PushDelayed(60)
+
+
+async def test_a_mark_of_the_old_library_with_nothing_pending_ends_with_our_next_push(
+    store: RedisDebounceStore, shared_key: DebounceKey, client: "redis.Redis"
+) -> None:
+    OldProducer(client, shared_key, ahead_seconds=-100).push_delayed(1, 60)
+    decision = (await store.reserve(shared_key, 60, False, "1")).decision
+    await store.confirm(shared_key, "1")
+
+    assert decision == PushNow()
+    assert OldProducer(client, shared_key).decide(60)[0] == "delayed"
 
 
 async def test_what_the_old_library_writes_during_our_push_stays(

@@ -130,14 +130,14 @@ async def test_a_skipped_item_is_not_pushed(
 
 
 async def test_an_item_at_the_very_end_of_its_window_is_available_at_once(
-    push: JoinedPush, queue: Queue, key: DebounceKey, clock: MovingClock
+    push: JoinedPush, key: DebounceKey, clock: MovingClock, client: "redis.Redis", group: str
 ) -> None:
     await push(make_item(), key, 60, False, "1")
     clock.advance(60)
     reservation = await push(make_item(), key, 60, False, "2")
 
     assert reservation.decision == PushDelayed(0)
-    assert dict(await queue.stats()) == {"available": 2, "delayed": 0, "in_flight": 0}
+    assert client.llen(f"queue.deferrable_{group}") == 2
 
 
 async def test_the_envelope_is_that_of_a_plain_push(
@@ -147,12 +147,13 @@ async def test_the_envelope_is_that_of_a_plain_push(
     await queue.push(item)
     await push(item, key, 60, False, "1")
 
-    joined, alone = (
-        json.loads(text)
-        for text in client.lrange(f"queue.deferrable_{group}", 0, -1)  # type: ignore[union-attr]
-    )
-    assert joined == alone
-    assert list(joined) == list(alone)
+    texts = client.lrange(f"queue.deferrable_{group}", 0, -1)
+    joined, alone = (json.loads(text, object_pairs_hook=list) for text in texts)  # type: ignore[union-attr]
+    assert [name for name, _ in joined] == [name for name, _ in alone]
+    assert [pair for pair in joined if pair[0] != "item"] == [
+        pair for pair in alone if pair[0] != "item"
+    ]
+    assert sorted(map(repr, dict(joined)["item"])) == sorted(map(repr, dict(alone)["item"]))
 
 
 async def test_the_window_counts_for_good_at_once(
@@ -300,10 +301,9 @@ async def test_the_server_tells_when_a_delayed_item_is_due(
     assert 58 < due_time - seconds < 62
 
 
-async def test_keys_of_the_old_library_are_as_it_leaves_them_with_a_mark_for_the_delay(
-    redis_url: str, group: str, client: "redis.Redis"
-) -> None:
-    key = make_key("shared with the old library")
+@pytest.fixture
+async def server_timed_push(redis_url: str, group: str) -> AsyncIterator[JoinedPush]:
+    """By the server's clock, by which keys expire, too."""
     factory = DocketsBackendFactory(redis_url, wait_time=0)
     async with (
         RedisDebounceStore(redis_url) as store,
@@ -311,7 +311,14 @@ async def test_keys_of_the_old_library_are_as_it_leaves_them_with_a_mark_for_the
     ):
         push = store.joined_with(backend.queue)
         assert push is not None
-        reservation = await push(make_item(), key, 30, True, "1")
+        yield push
+
+
+async def test_keys_of_the_old_library_are_as_it_leaves_them_with_a_mark_for_the_delay(
+    server_timed_push: JoinedPush, client: "redis.Redis"
+) -> None:
+    key = make_key("shared with the old library")
+    reservation = await server_timed_push(make_item(), key, 30, True, "1")
 
     assert key.classic is not None
     mark, last_push = key.classic
@@ -319,6 +326,27 @@ async def test_keys_of_the_old_library_are_as_it_leaves_them_with_a_mark_for_the
     assert 25_000 < int(str(client.pttl(mark))) <= 30_000
     assert float(str(client.get(last_push))) == reservation.available_time
     assert 55_000 < int(str(client.pttl(last_push))) <= 60_000
+    assert 5_000 < int(str(client.pttl(f"deferrable.debounce.{last_push}"))) <= 10_000
+
+
+async def test_a_mark_of_the_old_library_with_nothing_pending_ends_with_the_next_push(
+    server_timed_push: JoinedPush, client: "redis.Redis"
+) -> None:
+    key = make_key("shared with the old library")
+    assert key.classic is not None
+    client.set(key.classic[0], "_", px=60_000)
+    await server_timed_push(make_item(), key, 30, False, "1")
+
+    assert not client.exists(key.classic[0])
+
+
+async def test_a_window_of_ours_expires_when_it_cannot_matter_any_more(
+    server_timed_push: JoinedPush, client: "redis.Redis"
+) -> None:
+    key = make_key("ours")
+    await server_timed_push(make_item(), key, 30, False, "1")
+
+    assert 55_000 < int(str(client.pttl(f"deferrable.debounce.{key.text}"))) <= 60_000
 
 
 # Where it is two steps.

@@ -118,8 +118,10 @@ async def test_two_iterations_at_once_meet_different_items(face: Face) -> None:
     first, second = face.instance.errors(), face.instance.errors()
 
     seen = [await face.do(each.next_item) for each in (first, second, first, second, first)]
+    await wait_until(lambda: face.clock.pending == 2, "each has one keeper")
     await face.do(first.close)
     await face.do(second.close)
+    assert face.clock.pending == 0, "a keeper ends with its iteration"
 
     assert seen.pop() is None
     assert values(seen) == [0, 1, 2, 3]
@@ -159,7 +161,9 @@ async def test_leases_are_renewed_while_an_item_is_looked_at_for_long(face: Face
     assert await face.stats() == (2, 0, 0)
 
 
-async def test_a_keeper_that_cannot_reach_the_broker_goes_on(face: Face) -> None:
+async def test_a_keeper_that_cannot_reach_the_broker_says_so_and_goes_on(
+    face: Face, caplog: pytest.LogCaptureFixture
+) -> None:
     await fail(face, 1)
     errors = face.instance.errors()
     entry = await face.do(errors.next_item)
@@ -172,6 +176,7 @@ async def test_a_keeper_that_cannot_reach_the_broker_goes_on(face: Face) -> None
     await face.do(entry.discard)
     await face.do(errors.close)
 
+    assert caplog.text.count("cannot keep an error item") == 1
     assert await face.items() == []
 
 

@@ -1,6 +1,7 @@
 """Which events an instance emits, in which order, when, and what a handler may do."""
 
 import asyncio
+import contextvars
 import json
 import threading
 from typing import Any, NoReturn
@@ -13,8 +14,11 @@ from deferrable.aio import InMemoryDebounceStore
 from deferrable.errors import BackendError
 from deferrable.events import EVENTS, check_event_consumer
 from deferrable.item import Item
+from deferrable.metadata import MetadataProducerConsumer
 
 pytestmark = pytest.mark.anyio
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="none")
 
 
 class Broken(Exception):
@@ -330,6 +334,34 @@ async def test_a_handler_runs_in_the_thread_that_called(face: Face) -> None:
     assert threads == {threading.get_ident()}
 
 
+async def test_a_handler_sees_the_attempts_context_and_changes_nothing_in_it(
+    face: Face, kind: Kind
+) -> None:
+    class Consumer(MetadataProducerConsumer):
+        NAMESPACE = "consumer"
+
+        def consume_metadata(self, metadata: Any) -> None:
+            request_id.set("the attempt's")
+
+    seen: list[str] = []
+
+    def look(item: Item) -> None:
+        seen.append(request_id.get())
+        request_id.set("the handler's")
+
+    face.instance.register_metadata_producer_consumer(Consumer())
+    await face.later(face.job(succeed))
+    face.instance.register_event_consumer(
+        Mock(spec=["on_pop", "on_complete"], on_pop=look, on_complete=as_kind(kind, look))
+    )
+    face.instance.register_event_consumer(Mock(spec=["on_complete"], on_complete=look))
+
+    await face.run()
+
+    assert seen == ["none", "the attempt's", "the attempt's"]
+    assert request_id.get() == "none"
+
+
 async def test_an_async_handler_runs_on_the_awaiting_loop(face: Face) -> None:
     loops: set[bool] = set()
 
@@ -440,7 +472,11 @@ async def test_a_handler_that_cannot_even_be_looked_up_changes_nothing(face: Fac
 @pytest.mark.parametrize("door", ["awaiting", "blocking"])
 @pytest.mark.parametrize("event", ["pop", "complete", "push"])
 def test_a_handler_that_ends_the_process_does_so_and_loses_nothing(
-    door: Any, is_async: bool, error: type[BaseException], event: str
+    door: Any,
+    is_async: bool,
+    error: type[BaseException],
+    event: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     face = Face(door)
     consumer = Mock(spec=[f"on_{event}"])
@@ -464,6 +500,7 @@ def test_a_handler_that_ends_the_process_does_so_and_loses_nothing(
 
     assert caught == 1
     assert len(items) == (1 if event == "pop" else 0)
+    assert "could not be released" not in caplog.text
     if event == "pop":
         assert face.event_names == ["push", "release"]
 
@@ -482,7 +519,9 @@ async def test_a_mock_is_an_event_consumer(face: Face, make: Any) -> None:
     consumer.on_retry.assert_not_called()
 
 
-async def test_handlers_may_be_plain_values_or_missing(face: Face) -> None:
+async def test_handlers_may_be_plain_values_or_missing(
+    face: Face, caplog: pytest.LogCaptureFixture
+) -> None:
     class Odd:
         on_pop = "not callable"
 
@@ -490,6 +529,7 @@ async def test_handlers_may_be_plain_values_or_missing(face: Face) -> None:
     await face.later(face.job(succeed))
 
     assert (await face.run()).status == "completed"
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("name", ["on_expired", "on_popped", "on_", "on_pop_"])

@@ -114,6 +114,10 @@ def test_child_and_parent_both_work_when_the_portal_ran_before_the_fork(prelude:
 def test_child_that_closes_its_queues_leaves_those_of_the_parent_open(prelude: Prelude) -> None:
     lines = prelude.run(
         """
+        # Whoever waits for a loop of the parent's waits for ever.
+        from deferrable.aio import _loops
+        _loops._PATIENCE_SECONDS = 60
+
         work("parent before")
         fork(lambda: (work("child"), instance.close(), backend.close()))
         work("parent after")

@@ -27,13 +27,16 @@ class Beats:
 
     def __init__(self, face: Face) -> None:
         self.count = 0
+        self.answered = 0
         self._queue = face.backend.queue
         self._touch_batch = self._queue._touch_batch
         self._queue._touch_batch = self._count  # type: ignore[method-assign] # this one object's
 
     async def _count(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         try:
-            return await self._touch_batch(touches)
+            outcomes = await self._touch_batch(touches)
+            self.answered += len(touches)
+            return outcomes
         finally:
             self.count += len(touches)
 
@@ -109,6 +112,35 @@ async def test_a_broker_that_cannot_be_reached_does_not_end_a_lease(face: Face, 
 
     assert outcome.status == "completed"
     assert face.faults.injected == [("touch", "drop")] * 5
+
+
+async def test_a_broker_that_comes_back_before_the_lease_ends_finds_it_kept(
+    face: Face, kind: Kind
+) -> None:
+    beats = Beats(face)
+    face.faults.drop("touch", times=2)
+    steps = [(STEP_SECONDS, 1), (STEP_SECONDS, 2), (STEP_SECONDS / 2, 3)]
+
+    def has_beaten(count: int) -> Callable[[], bool]:
+        return lambda: beats.count == count and face.clock.pending > 0
+
+    def plain() -> None:
+        wait_here(lambda: face.clock.pending, "the heartbeat sleeps")
+        for seconds, count in steps:
+            face.clock.advance(seconds)
+            wait_here(has_beaten(count), f"beat {count}")
+        face.clock.advance(STEP_SECONDS)  # beyond the end of the first lease
+
+    async def awaited() -> None:
+        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        for seconds, count in steps:
+            face.clock.advance(seconds)
+            await wait_until(has_beaten(count), f"beat {count}")
+        face.clock.advance(STEP_SECONDS)
+
+    await face.later(face.job(plain if kind == "plain" else awaited, name="long"))
+
+    assert (await face.run()).status == "completed"
 
 
 async def test_a_touch_that_fails_in_an_unforeseen_way_does_not_end_the_heartbeat(
@@ -235,31 +267,55 @@ async def test_after_max_lease_seconds_a_hung_job_comes_back(
     face = make_face(max_lease_seconds=2 * LEASE_SECONDS)
     face.record_events()
     beats = Beats(face)
+    kept = job_of(kind, face, beats, 2 * TOUCHES_PER_LEASE - 1, nothing)
 
-    def go_on() -> bool:
-        if face.clock.pending:
-            face.clock.advance(STEP_SECONDS)
-        return face.clock.time() >= start_time + 4 * LEASE_SECONDS
+    def stop_keeping() -> None:
+        face.clock.advance(STEP_SECONDS)  # the maximum: no touch any more
 
     def plain() -> None:
-        wait_here(go_on, "four leases have passed")
+        kept()
+        stop_keeping()
+        wait_here(lambda: face.clock.pending, "the heartbeat waits for the end of the lease")
+        face.clock.advance(LEASE_SECONDS)
 
     async def hang() -> None:
-        await wait_until(go_on, "it is cancelled")
+        await kept()
+        stop_keeping()
+        await wait_until(lambda: face.clock.pending, "the heartbeat waits for the lease's end")
+        face.clock.advance(LEASE_SECONDS)
         await asyncio.Event().wait()
 
     await face.later(face.job(plain if kind == "plain" else hang, name="hung"))
-    start_time = face.clock.time()
-    if kind == "plain":
-        face.clock.call_later(10 * LEASE_SECONDS, nothing)  # so that the job always has a next step
 
     outcome = await face.run()
 
     assert outcome.status == "lost"
-    assert 2 <= beats.count < 9
+    assert beats.count == 2 * TOUCHES_PER_LEASE - 1
+    assert face.event_names == ["push", "pop", "lease_lost"]
     assert await face.stats() == (1, 0, 0)
-    if kind == "async":
-        assert face.clock.time() < start_time + 4 * LEASE_SECONDS, "it was cancelled when lost"
+
+
+async def test_the_brokers_word_that_a_lease_is_lost_is_believed(
+    face: Face, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    face.faults.fail_before("touch", error=LeaseLost("it says so"))
+
+    def plain() -> None:
+        wait_here(lambda: face.clock.pending, "the heartbeat sleeps")
+        face.clock.advance(STEP_SECONDS)
+        wait_here(lambda: "lost the lease" in caplog.text, "the broker has said so")
+
+    async def awaited() -> None:
+        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        face.clock.advance(STEP_SECONDS)
+        await asyncio.Event().wait()
+
+    await face.later(face.job(plain if kind == "plain" else awaited, name="job"))
+
+    outcome = await face.run()
+
+    assert outcome.status == "lost"
+    assert await face.stats() == (0, 1, 0)
 
 
 async def test_a_heartbeat_ends_with_its_attempt(face: Face, kind: Kind) -> None:
@@ -298,6 +354,7 @@ async def test_a_touch_that_loses_the_race_with_the_settlement_is_no_lost_lease(
     face: Face, kind: Kind
 ) -> None:
     face.record_events()
+    beats = Beats(face)
     face.faults.delay("touch", seconds=1)
 
     def plain() -> None:
@@ -314,8 +371,11 @@ async def test_a_touch_that_loses_the_race_with_the_settlement_is_no_lost_lease(
 
     outcome = await face.run()
     face.clock.advance(1)
-    await wait_until(lambda: face.clock.pending == 0, "the touch has ended")
+    await wait_until(lambda: beats.count == 1, "the touch has ended")
+    await face.do(face.instance.backend.queue.stats)  # the heartbeat's loop has gone on
 
+    assert face.clock.pending == 0
+    assert beats.answered == 1, "a touch under way is not cancelled"
     assert outcome.status == "completed"
     assert face.event_names == ["push", "pop", "complete"]
 

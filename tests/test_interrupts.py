@@ -6,7 +6,7 @@ Each test is a program of its own that gets a real SIGINT, once it has said wher
 import textwrap
 
 import pytest
-from processes import Program, run_program
+from processes import WITH_WARNINGS, Program, run_program
 
 PRELUDE = """
 import asyncio, functools, sys, threading, time
@@ -76,7 +76,7 @@ both_faces = pytest.mark.parametrize("face", ["blocking", "awaiting"])
 
 def program(face: str, source: str, wait: float | None = None) -> Program:
     prelude = PRELUDE.replace("{face!r}", repr(face)).replace("{wait}", repr(wait))
-    return Program(prelude + textwrap.dedent(source), "-X", "dev")
+    return Program(prelude + textwrap.dedent(source), *WITH_WARNINGS)
 
 
 def interrupt_at(begun: Program, *marks: str) -> list[str]:

@@ -67,6 +67,10 @@ class Account:
     async def greet_later(self, greeting: str) -> str:
         return f"{greeting}, {self.owner}"
 
+    @instance.deferrable
+    def anything(*args: object) -> int:  # its first argument is among them
+        return len(args)
+
     @staticmethod
     @instance.deferrable
     def count(values: list[int]) -> int:
@@ -181,6 +185,7 @@ async def test_a_job_binds_as_a_method() -> None:
     assert Account.greet(account, "Hello", "?") == "Hello, me?"
     assert await account.greet_later("Hello") == "Hello, me"
     assert str(inspect.signature(account.greet)) == "(greeting: str, mark: str = '!') -> str"
+    assert str(inspect.signature(account.anything)) == "(*args: object) -> int"
     assert account.greet.__doc__ == "Greets."
 
 

@@ -45,11 +45,16 @@ class SpyStore(InMemoryDebounceStore):
         self.steps = steps
         self.errors: dict[str, BaseException] = {}
         self.hanging: set[str] = set()
+        self.slow: set[str] = set()
+        self.may_end = asyncio.Event()
 
     async def _step(self, name: str) -> None:
         self.steps.append(name)
         if name in self.hanging:
             await asyncio.Event().wait()
+        if name in self.slow:
+            await self.may_end.wait()
+            self.steps.append(f"{name} has ended")
         if name in self.errors:
             raise self.errors[name]
 
@@ -348,6 +353,15 @@ async def test_each_of_many_calls_is_checked_before_any_is_pushed(face: Face) ->
     assert await face.items() == []
 
 
+async def test_one_of_many_calls_that_is_too_large_stops_before_any_push(face: Face) -> None:
+    face.backend.queue.MAX_ITEM_BYTES = 2000  # type: ignore[misc] # this one object's
+
+    with pytest.raises(ItemTooLarge):
+        await face.later_many(face.job(work), [(1,), ("x" * 2000,)])
+
+    assert await face.items() == []
+
+
 async def test_metadata_of_many_calls_that_cannot_be_sent_stops_before_any_push(face: Face) -> None:
     produced = iter([1, lambda: None])
     face.instance.register_metadata_producer_consumer(Producer(lambda: next(produced)))
@@ -542,6 +556,25 @@ async def test_a_later_that_is_cancelled_while_it_reserves_puts_the_window_back(
     assert await cancelled(pushing)
     assert steps == ["reserve", "restore"]
     assert len(store) == 0
+
+
+async def test_a_later_that_is_cancelled_while_it_confirms_confirms_first_and_then_raises(
+    steps: list[str],
+) -> None:
+    store = SpyStore(steps)
+    face = Face("awaiting", debounce_store=store)
+    job = face.job(work, debounce_seconds=WINDOW_SECONDS)
+    store.slow.add("confirm")
+    pushing = asyncio.create_task(face.later(job))
+    await wait_until(lambda: "confirm" in steps, "it confirms")
+
+    pushing.cancel()
+    await asyncio.sleep(0)
+    store.may_end.set()
+    await asyncio.wait([pushing])
+
+    assert pushing.cancelled()
+    assert steps == ["reserve", "confirm", "confirm has ended"]
 
 
 async def test_a_debounced_later_cancelled_at_any_step_silences_nobody() -> None:

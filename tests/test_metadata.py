@@ -84,6 +84,41 @@ async def test_a_context_variable_set_by_a_consumer_is_seen_by_its_job_and_no_ot
     assert request_id.get() == "the consumer's own"
 
 
+async def test_an_async_consumer_may_handle_what_it_awaits(face: Face) -> None:
+    class Careful(MetadataProducerConsumer):
+        NAMESPACE = "careful"
+
+        async def consume_metadata(self, metadata: Any) -> None:
+            failing = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(failing.set_exception, LookupError("handled"))
+            try:
+                await failing
+            except LookupError as error:
+                request_id.set(str(error))
+
+    face.instance.register_metadata_producer_consumer(Careful())
+    await face.later(face.job(read_request_id))
+
+    assert (await face.run()).result == "handled"
+
+
+async def test_an_async_consumer_may_wait_with_a_time_limit(face: Face) -> None:
+    class Impatient(MetadataProducerConsumer):
+        NAMESPACE = "impatient"
+
+        async def consume_metadata(self, metadata: Any) -> None:
+            try:
+                async with asyncio.timeout(0):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                request_id.set("in vain")
+
+    face.instance.register_metadata_producer_consumer(Impatient())
+    await face.later(face.job(read_request_id))
+
+    assert (await face.run()).result == "in vain"
+
+
 async def test_a_value_travels_as_it_is_and_is_made_anew(face: Face) -> None:
     value = {"deep": [1, (2, b"\xff")], "when": None}
     consumer = Noting(value)

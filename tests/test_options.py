@@ -1,16 +1,21 @@
 """Options: what is refused at decoration, what at ``later``, and in which words."""
 
+import inspect
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from faces import Face
 
+import deferrable
 from deferrable.aio import Deferrable, InMemoryDebounceStore
 from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.errors import DeferrableError, InvalidOptions
 from deferrable.options import JobOptions, change, check, error_class_tuple, resolve
+
+pytestmark = pytest.mark.anyio
 
 NOW = 1_000_000.0
 
@@ -53,6 +58,10 @@ def test_seconds_out_of_range_of_a_callable_are_refused_at_later(option: str, va
 def test_attempts_are_a_whole_number_from_one_on(value: Any) -> None:
     with pytest.raises(InvalidOptions, match="max_attempts"):
         check(JobOptions(max_attempts=value), can_debounce=False)
+
+
+def test_one_attempt_is_allowed() -> None:
+    check(JobOptions(max_attempts=1), can_debounce=False)
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, "1", True])
@@ -104,6 +113,13 @@ def test_a_moment_to_run_is_a_datetime_or_epoch_seconds(value: Any) -> None:
 def test_a_bare_class_as_error_classes_is_refused_with_what_to_write(classes: type) -> None:
     with pytest.raises(InvalidOptions, match=rf"write error_classes=\[{classes.__name__}\]"):
         instance().deferrable(error_classes=classes)  # type: ignore[call-overload]
+
+
+def test_error_classes_of_one_call_are_checked_like_the_jobs() -> None:
+    job = instance().deferrable(function)
+
+    with pytest.raises(InvalidOptions, match=r"write error_classes=\[ValueError\]"):
+        job.options(error_classes=ValueError)  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize("classes", [5, [5], ["ValueError"], [int], [ValueError()], ValueError()])
@@ -216,6 +232,7 @@ def test_a_new_moment_replaces_an_old_delay_and_a_new_delay_an_old_moment() -> N
     assert change(delayed, {"run_at": NOW}) == JobOptions(run_at=NOW)
     assert change(dated, {"delay_seconds": 5}) == JobOptions(delay_seconds=5)
     assert change(dated, {"delay_seconds": 0}) == JobOptions()
+    assert change(dated, {"max_attempts": 2}) == JobOptions(run_at=NOW, max_attempts=2)
 
 
 def test_what_contradicts_the_jobs_own_options_is_refused_for_one_call_too() -> None:
@@ -223,3 +240,64 @@ def test_what_contradicts_the_jobs_own_options_is_refused_for_one_call_too() -> 
 
     with pytest.raises(InvalidOptions, match="delayed and debounced"):
         job.options(delay_seconds=1)
+
+
+# The classic signatures, which code that was written for the old library calls.
+
+
+@pytest.mark.parametrize("face", [Deferrable, deferrable.Deferrable])
+def test_an_instance_takes_what_it_always_took_in_the_old_order(face: Any) -> None:
+    parameters = list(inspect.signature(face).parameters.values())
+
+    positional = [
+        (each.name, each.default) for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    assert positional == [
+        ("backend", inspect.Parameter.empty),
+        ("redis_client", None),
+        ("default_error_classes", None),
+        ("default_max_attempts", 5),
+    ]
+
+
+def test_the_decorator_takes_what_it_always_took_in_the_old_order() -> None:
+    parameters = list(inspect.signature(Deferrable.deferrable).parameters.values())[1:]
+
+    positional = [
+        (each.name, each.default) for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    assert positional == [
+        ("error_classes", None),
+        ("max_attempts", None),
+        ("delay_seconds", 0),
+        ("debounce_seconds", 0),
+        ("debounce_always_delay", False),
+        ("ttl_seconds", 0),
+        ("use_exponential_backoff", True),
+    ]
+
+
+@pytest.mark.parametrize("decorate", ["bare", "empty", "positional"])
+async def test_the_decorator_stands_with_or_without_parentheses(face: Face, decorate: str) -> None:
+    decorators = {
+        "bare": face.instance.deferrable,
+        "empty": face.instance.deferrable(),
+        "positional": face.instance.deferrable([ValueError], 3, 0, 0, False, 0, True),
+    }
+
+    job = decorators[decorate](function)
+    await face.later(job)
+    item = await face.take()
+
+    assert item is not None
+    assert item["method"] == f"{__name__}:function"
+    assert item["max_attempts"] == (3 if decorate == "positional" else 5)
+
+
+def test_what_users_may_read_and_set_is_public(face: Face) -> None:
+    face.instance.default_error_classes = [ValueError]
+    face.instance.default_max_attempts = 7
+
+    assert face.instance.default_error_classes == (ValueError,)
+    assert face.instance.default_max_attempts == 7
+    assert face.instance.backend.group is None

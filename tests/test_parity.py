@@ -20,6 +20,7 @@ PAIRS = {
     "Deferrable": (deferrable.aio.Deferrable, deferrable.sync.Deferrable),
     "ErrorItem": (deferrable.aio.ErrorItem, deferrable.sync.ErrorItem),
     "ErrorItems": (deferrable.aio.ErrorItems, deferrable.sync.ErrorItems),
+    "Worker": (deferrable.aio.Worker, deferrable.sync.Worker),
     "InMemoryBackendFactory": (
         InMemoryBackendFactory,
         deferrable.backend.InMemoryBackendFactory,
@@ -34,6 +35,9 @@ each_pair = pytest.mark.parametrize(("awaiting", "blocking"), PAIRS.values(), id
 NOT_FOR_USERS = {
     # Between the two doors of one engine.
     (deferrable.aio.Deferrable, "emit_empty"),
+    # What both faces' iterations are made of, and what ends a process.
+    (deferrable.aio.Worker, "next_outcome"),
+    (deferrable.aio.Worker, "release_running"),
 }
 
 

@@ -321,6 +321,7 @@ class TestCalls:
     async def test_who_gives_up_takes_nobody_elses_reply(
         self, server: RedisServer, link: RedisLink
     ) -> None:
+        await link.call(("PING",))
         calls = [asyncio.create_task(link.call(("ECHO", number))) for number in range(10)]
         await asyncio.sleep(0)
 
@@ -557,7 +558,7 @@ class TestBlockingCommands:
     ) -> None:
         for _ in range(5):
             async with link.blocking("list") as line:
-                await line.call(("BLPOP", "list", 0.001))
+                await line.call(("BLPOP", "list", 0.01))
 
         assert connections_of(server) == 1
 
@@ -606,6 +607,24 @@ class TestLoopsAndProcesses:
         for _ in range(5):
             assert asyncio.run(call()) == [b"PONG"]
 
+        assert connections_of(server) == 0
+
+    def test_a_loop_of_uvloop_is_as_good(self, server: RedisServer) -> None:
+        uvloop = pytest.importorskip("uvloop")
+        links = RedisLinks(RedisSettings.of(server.url))
+
+        async def use() -> Any:
+            link = links.here()
+            async with link.blocking("list") as line:
+                waiting = asyncio.create_task(line.call(("BLPOP", "list", 9), deadline_seconds=9))
+                await wait_until(line.end_wait, "the wait is ended")
+                await waiting
+            return await asyncio.gather(*(link.call(("ECHO", n)) for n in range(50)))
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            replies = runner.run(use())
+
+        assert replies == [[b"%d" % number] for number in range(50)]
         assert connections_of(server) == 0
 
     def test_connections_of_a_loop_that_was_just_closed_are_swept(
@@ -792,6 +811,35 @@ class TestSentinel:
             links = RedisLinks(RedisSettings.of(manager.master_for("post")))
 
             with pytest.raises(BackendUnavailable, match="post"):
+                await links.here().call(("PING",))
+
+    async def test_a_primary_that_is_gone_is_looked_up_anew_before_anything_is_sent(
+        self, server: RedisServer
+    ) -> None:
+        with start_redis() as successor, start_sentinel(server, "mail") as sentinel:
+            manager = redis.asyncio.Sentinel([(sentinel.host, sentinel.port)])
+            links = RedisLinks(RedisSettings.of(manager.master_for("mail")))
+            await links.here().call(("SET", "a", "1"))
+
+            with sentinel.client() as watch:
+                watch.execute_command("SENTINEL REMOVE", "mail")
+                watch.execute_command("SENTINEL MONITOR", "mail", successor.host, successor.port, 1)
+            server.kill()
+            await wait_until(lambda: not links.here().is_connected, "the end was noticed")
+
+            assert await links.here().call(("SET", "b", "1")) == [b"OK"]
+            await links.close()
+            assert server_value(successor, "b") == b"1"
+
+    async def test_a_replica_that_is_taken_for_the_primary_is_not_talked_to(self) -> None:
+        with (
+            start_redis(config={"replicaof": "127.0.0.1 1"}) as replica,
+            start_sentinel(replica, "mail") as sentinel,
+        ):
+            manager = redis.asyncio.Sentinel([(sentinel.host, sentinel.port)])
+            links = RedisLinks(RedisSettings.of(manager.master_for("mail")))
+
+            with pytest.raises(BackendUnavailable, match="replica"):
                 await links.here().call(("PING",))
 
     async def test_a_primary_that_became_a_replica_is_looked_up_anew(

@@ -122,6 +122,13 @@ async def test_a_module_that_raises_on_import_is_unreadable(module: Any, line: s
         instance.registry.find(await item_called(f"{name}:work"))
 
 
+async def test_an_interrupt_during_an_import_is_no_fault_of_the_item(module: Any) -> None:
+    name = module("interrupted_module", "raise KeyboardInterrupt")
+
+    with pytest.raises(KeyboardInterrupt):
+        instance.registry.find(await item_called(f"{name}:work"))
+
+
 async def test_a_module_whose_error_has_no_text_is_unreadable(module: Any) -> None:
     name = module(
         "unspeakable_module",

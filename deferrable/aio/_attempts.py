@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deferrable._ended import Ended, Raised, Returned
 from deferrable.aio._polling import reconnect_seconds
@@ -25,12 +25,10 @@ from deferrable.aio._worker_door import Surroundings, WorkerDoor
 from deferrable.aio.attempt import Attempt
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
+from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
 from deferrable.item import Item
 from deferrable.outcome import Outcome
-
-if TYPE_CHECKING:
-    from deferrable.aio.deferrable import Deferrable
 
 __all__ = ["Attempts"]
 
@@ -39,7 +37,7 @@ _logger = logging.getLogger("deferrable")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Buffered:
-    instance: "Deferrable"
+    instance: Instance
     queue: Queue
     envelope: Envelope
     item: Item
@@ -60,7 +58,7 @@ class Attempts:
         self,
         slots: Slots,
         surroundings: Surroundings,
-        states: Mapping["Deferrable", object],
+        states: Mapping[Instance, object],
         on_room: Callable[[], None],
         tell: Callable[[Outcome], None],
     ) -> None:
@@ -75,7 +73,7 @@ class Attempts:
         self._besides: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Future[None] | None = None
 
-    def take(self, instance: "Deferrable", queue: Queue, popped: Sequence[Popped]) -> None:
+    def take(self, instance: Instance, queue: Queue, popped: Sequence[Popped]) -> None:
         """Start what was popped, or keep it until there are slots."""
         for envelope, item in popped:
             buffered = _Buffered(instance, queue, envelope, item)

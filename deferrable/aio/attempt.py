@@ -14,7 +14,7 @@ import socket
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deferrable import _names
 from deferrable._ended import Ended, Raised, Returned, value_of_awaited
@@ -24,6 +24,7 @@ from deferrable.aio.door import Control, Door, NotStarted, Run
 from deferrable.aio.emitting import emit, is_its_own
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import Heartbeat
+from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
 from deferrable.item import Item
@@ -31,9 +32,6 @@ from deferrable.lifecycle import Bury, Hop, Retry, Verdict, after_error, before_
 from deferrable.outcome import Outcome, OutcomeStatus
 from deferrable.serialization import serializer_for
 from deferrable.ttl import is_expired
-
-if TYPE_CHECKING:
-    from deferrable.aio.deferrable import Deferrable
 
 __all__ = ["Attempt"]
 
@@ -62,7 +60,7 @@ class Attempt:
 
     def __init__(
         self,
-        instance: "Deferrable",
+        instance: Instance,
         door: Door,
         envelope: Envelope,
         item: Item,
@@ -195,7 +193,7 @@ class Attempt:
             call.args,
             call.kwargs,
             self._context,
-            call.job.timeout_seconds if timeout_seconds is None else timeout_seconds,
+            call.job.settings.timeout_seconds if timeout_seconds is None else timeout_seconds,
             self.tell_overrun,
             self.control,
             self._clock,

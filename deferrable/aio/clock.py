@@ -18,6 +18,7 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Do not make the call. Harmless when it was made or cancelled already."""
+        ...
 
 
 class Clock(Protocol):
@@ -25,9 +26,11 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """The moment, in epoch seconds."""
+        ...
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the running event loop once `seconds` have passed on this clock."""
+        ...
 
 
 class SystemClock:

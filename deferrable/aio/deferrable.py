@@ -8,9 +8,8 @@ the same two behind a door of its own.
 import asyncio
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from deferrable._ended import unwrap
 from deferrable.aio import backend as backend_door
@@ -23,8 +22,8 @@ from deferrable.aio.door import AwaitingDoor, Door
 from deferrable.aio.emitting import emit
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
+from deferrable.aio.instance import Instance, Lifespan
 from deferrable.aio.job import Job
-from deferrable.aio.registry import Registry
 from deferrable.aio.worker import Worker
 from deferrable.errors import InvalidOptions
 from deferrable.events import check_event_consumer
@@ -35,16 +34,11 @@ from deferrable.options import (
     JobOptions,
     Seconds,
     check,
-    check_max_attempts,
     error_class_tuple,
 )
 from deferrable.outcome import Outcome
-from deferrable.serialization import get_serializer
 
-__all__ = ["Deferrable", "Lifespan"]
-
-Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]]
-"""What is open for as long as a worker works: a pool, a client."""
+__all__ = ["Deferrable"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +46,7 @@ R = TypeVar("R")
 _door = AwaitingDoor()
 
 
-class Deferrable:
+class Deferrable(Instance):
     """Defers calls to a backend and runs them from it, in asyncio.
 
     Without error classes, of the instance or of a job, no error is retried.
@@ -86,43 +80,17 @@ class Deferrable:
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
     ) -> None:
-        _check_backend(backend)
-        self.backend = backend
-        self._clock = clock
-        self.default_error_classes = default_error_classes
-        self.default_max_attempts = default_max_attempts
-        self.serializer = get_serializer(serializer)
         if debounce_store is None and redis_client is not None:
             debounce_store = _redis_store(redis_client, clock)
-        self.debounce_store = debounce_store
-        self.lifespan = lifespan
-        self.registry = Registry()
-        self.event_consumers: tuple[object, ...] = ()
-        self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
-
-    @property
-    def clock(self) -> Clock:
-        """What tells the time: the one given, or the clock of the backend that is set now."""
-        return self.backend.queue.clock if self._clock is None else self._clock
-
-    @property
-    def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
-        """Errors that are retried for jobs that do not say; read at each ``later``."""
-        return self._default_error_classes
-
-    @default_error_classes.setter
-    def default_error_classes(self, classes: ErrorClasses | None) -> None:
-        self._default_error_classes = error_class_tuple("default_error_classes", classes)
-
-    @property
-    def default_max_attempts(self) -> int:
-        """How often a job runs at most that does not say; read at each ``later``."""
-        return self._default_max_attempts
-
-    @default_max_attempts.setter
-    def default_max_attempts(self, attempts: int) -> None:
-        check_max_attempts("default_max_attempts", attempts)
-        self._default_max_attempts = attempts
+        super().__init__(
+            backend,
+            default_error_classes,
+            default_max_attempts,
+            serializer=serializer,
+            debounce_store=debounce_store,
+            lifespan=lifespan,
+            clock=clock,
+        )
 
     @overload
     def deferrable(self, function: Callable[P, R], /) -> Job[P, R]: ...
@@ -281,15 +249,6 @@ class Deferrable:
         """
         return Worker([self], concurrency=concurrency, threads=threads, grace_seconds=grace_seconds)
 
-    async def enter_lifespan(self, stack: AsyncExitStack) -> object:
-        """What the lifespan gives; `stack` leaves it. None without one."""
-        if self.lifespan is None:
-            return None
-        manager = self.lifespan()
-        if isinstance(manager, AbstractAsyncContextManager):
-            return await stack.enter_async_context(manager)
-        return stack.enter_context(manager)
-
     def errors(self) -> ErrorItems:
         """The items of the error queue, each once, oldest first where the broker knows.
 
@@ -351,14 +310,6 @@ def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:
     # Asked of the door of the adapters: the engine imports none of them.
     store: DebounceStore = backend_door.RedisDebounceStore(redis_client, clock=clock)
     return store
-
-
-def _check_backend(backend: object) -> None:
-    if not isinstance(backend, Backend):
-        raise TypeError(
-            f"a backend is what a factory of deferrable.aio.backend creates, got {backend!r:.200}; "
-            "those of deferrable.backend are for the Deferrable that blocks"
-        )
 
 
 def _check_function(function: object) -> None:

@@ -12,23 +12,26 @@ push may have arrived. A duplicate is allowed; a lost update is not.
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deferrable._ended import Raised
 from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
 from deferrable.aio.door import Door
 from deferrable.aio.emitting import emit, log_or_raise
+from deferrable.aio.instance import Instance
+from deferrable.aio.registry import RegisteredJob
 from deferrable.debounce import PushDelayed, Skip, classic_keys, identity, identity_of_key
 from deferrable.delay import set_delay
-from deferrable.errors import BackendError, DeferrableError, UnserializableCall
+from deferrable.errors import (
+    BackendError,
+    BackendUnavailable,
+    DeferrableError,
+    UnserializableCall,
+)
 from deferrable.item import Item, new_id
 from deferrable.options import JobOptions, ResolvedOptions, resolve
 from deferrable.outcome import Receipt
 from deferrable.ttl import add_ttl
-
-if TYPE_CHECKING:
-    from deferrable.aio.deferrable import Deferrable
-    from deferrable.aio.job import Job
 
 __all__ = ["Deferral", "defer", "defer_many"]
 
@@ -43,7 +46,7 @@ class Deferral:
 
     def __init__(
         self,
-        job: "Job[..., Any]",
+        job: RegisteredJob,
         options: JobOptions,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -54,7 +57,7 @@ class Deferral:
         self.kwargs = kwargs
 
 
-async def defer(instance: "Deferrable", door: Door, deferral: Deferral) -> Receipt:
+async def defer(instance: Instance, door: Door, deferral: Deferral) -> Receipt:
     """Push one call, or skip it if it is debounced and an equal one is pending.
 
     Raises:
@@ -65,13 +68,16 @@ async def defer(instance: "Deferrable", door: Door, deferral: Deferral) -> Recei
     now = instance.clock.time()
     resolved = resolve(deferral.options, now)
     item = _make_item(instance, deferral, resolved, now)
+    if resolved.debounce_seconds or instance.metadata_producer_consumers:
+        # Before a window is reserved or metadata is produced; else the push checks it as soon.
+        instance.backend.queue.check(item)
     if not resolved.debounce_seconds:
         return await _push(instance, door, item, now)
     return await _debounce(instance, door, deferral, resolved, item)
 
 
 async def defer_many(
-    instance: "Deferrable", door: Door, deferrals: Sequence[Deferral]
+    instance: Instance, door: Door, deferrals: Sequence[Deferral]
 ) -> list[Receipt]:
     """Push many calls in native batches; each is resolved and serialized before any is pushed.
 
@@ -82,7 +88,9 @@ async def defer_many(
     ready = []
     for deferral in deferrals:
         resolved = resolve(deferral.options, now)
-        ready.append((deferral, resolved, _make_item(instance, deferral, resolved, now)))
+        item = _make_item(instance, deferral, resolved, now)
+        instance.backend.queue.check(item)
+        ready.append((deferral, resolved, item))
     receipts: list[Receipt | None] = [None] * len(ready)
     failures: list[Exception] = []
     batch: list[tuple[int, Item]] = []
@@ -120,7 +128,7 @@ def _all_or_raise(receipts: list[Receipt | None], failures: list[Exception]) -> 
 
 
 def _make_item(
-    instance: "Deferrable", deferral: Deferral, resolved: ResolvedOptions, now: float
+    instance: Instance, deferral: Deferral, resolved: ResolvedOptions, now: float
 ) -> Item:
     job, options = deferral.job, deferral.options
     job.check_findable()
@@ -150,17 +158,16 @@ def _make_item(
     if resolved.ttl_seconds:
         add_ttl(item, resolved.ttl_seconds, now)
     _set_first_delay(instance, item, resolved.delay_seconds, now)
-    instance.backend.queue.check(item)
     return item
 
 
-def _set_first_delay(instance: "Deferrable", item: Item, seconds: float, now: float) -> None:
+def _set_first_delay(instance: Instance, item: Item, seconds: float, now: float) -> None:
     set_delay(item, seconds, now, instance.backend.queue.MAX_DELAY_SECONDS)
     item["original_delay"] = seconds
 
 
 async def _debounce(
-    instance: "Deferrable",
+    instance: Instance,
     door: Door,
     deferral: Deferral,
     resolved: ResolvedOptions,
@@ -173,9 +180,14 @@ async def _debounce(
     joined = store.joined_with(instance.backend.queue)
     if joined is not None:
         await _add_metadata(instance, door, item)
-        reservation = await door.wait(
-            joined(item, key, resolved.debounce_seconds, always_delay, token)
-        )
+        try:
+            reservation = await door.wait(
+                joined(item, key, resolved.debounce_seconds, always_delay, token)
+            )
+        except BackendUnavailable:
+            raise  # It may have been pushed, and its window kept, as after any push.
+        except BackendError as error:
+            return await _push_anyway(instance, door, deferral, item, error)
         return await _tell_joined(instance, door, item, reservation)
     try:
         reservation = await door.wait(
@@ -186,10 +198,7 @@ async def _debounce(
         await _put_back(door, store, key, token)
         if not isinstance(error, Exception):
             raise
-        # A broken store never stops work.
-        _logger.error("cannot debounce %s, it is pushed at once: %s", deferral.job.name, error)
-        await _emit(instance, door, "debounce_error", item)
-        return await _push(instance, door, item, instance.clock.time())
+        return await _push_anyway(instance, door, deferral, item, error)
     if isinstance(reservation.decision, Skip):
         return await _tell_skipped(instance, door, item, reservation)
     try:
@@ -201,35 +210,50 @@ async def _debounce(
     return receipt
 
 
+async def _push_anyway(
+    instance: Instance, door: Door, deferral: Deferral, item: Item, error: Exception
+) -> Receipt:
+    """A broken store never stops work."""
+    _logger.error("cannot debounce %s, it is pushed at once: %s", deferral.job.name, error)
+    await _emit(instance, door, "debounce_error", item)
+    return await _push(instance, door, item, instance.clock.time())
+
+
 async def _tell_skipped(
-    instance: "Deferrable", door: Door, item: Item, reservation: Reservation
+    instance: Instance, door: Door, item: Item, reservation: Reservation
 ) -> Receipt:
     await _emit(instance, door, "debounce_hit", item)
     return Receipt(None, "skipped", reservation.available_time)
 
 
 async def _tell_joined(
-    instance: "Deferrable", door: Door, item: Item, reservation: Reservation
+    instance: Instance, door: Door, item: Item, reservation: Reservation
 ) -> Receipt:
     """Tell what one step has decided and done."""
     if isinstance(reservation.decision, Skip):
         return await _tell_skipped(instance, door, item, reservation)
-    if isinstance(reservation.decision, PushDelayed):
-        _set_first_delay(instance, item, reservation.decision.delay_seconds, instance.clock.time())
-        item["due_time"] = reservation.available_time
+    _set_decided_delay(instance, item, reservation)
     for event in ("debounce_miss", "push"):
         await _emit(instance, door, event, item)
     return _receipt(item, reservation.available_time)
 
 
 async def _push_reserved(
-    instance: "Deferrable", door: Door, item: Item, reservation: Reservation
+    instance: Instance, door: Door, item: Item, reservation: Reservation
 ) -> Receipt:
+    now = _set_decided_delay(instance, item, reservation)
+    await _emit(instance, door, "debounce_miss", item)
+    return await _push(instance, door, item, now)
+
+
+def _set_decided_delay(instance: Instance, item: Item, reservation: Reservation) -> float:
+    """Have the item wait as decided, until a moment of the store's clock; returns now."""
     now, decision = instance.clock.time(), reservation.decision
     if isinstance(decision, PushDelayed):
         _set_first_delay(instance, item, decision.delay_seconds, now)
-    await _emit(instance, door, "debounce_miss", item)
-    return await _push(instance, door, item, now)
+        if decision.delay_seconds > 0:
+            item["due_time"] = reservation.available_time
+    return now
 
 
 async def _put_back(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:
@@ -246,7 +270,7 @@ async def _confirm(door: Door, store: DebounceStore, key: DebounceKey, token: st
         _logger.warning("a debounce window ends with its reservation: %s", error)
 
 
-def _debounce_key(instance: "Deferrable", deferral: Deferral, item: Item) -> DebounceKey:
+def _debounce_key(instance: Instance, deferral: Deferral, item: Item) -> DebounceKey:
     make, group, name = deferral.options.debounce_key, instance.backend.group, deferral.job.name
     if make is not None:
         return DebounceKey(identity_of_key(group, name, make(*deferral.args, **deferral.kwargs)))
@@ -254,14 +278,14 @@ def _debounce_key(instance: "Deferrable", deferral: Deferral, item: Item) -> Deb
     return DebounceKey(identity(group, name, deferral.args, deferral.kwargs), classic)
 
 
-async def _push(instance: "Deferrable", door: Door, item: Item, now: float) -> Receipt:
+async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
     await _add_metadata(instance, door, item)
     await door.wait(instance.backend.queue.push(item))
     await _emit(instance, door, "push", item)
     return _receipt(item, now)
 
 
-async def _add_metadata(instance: "Deferrable", door: Door, item: Item) -> None:
+async def _add_metadata(instance: Instance, door: Door, item: Item) -> None:
     for producer in instance.metadata_producer_consumers:
         ended = await door.call(None, producer.produce_metadata)
         if isinstance(ended, Raised):
@@ -277,7 +301,7 @@ async def _add_metadata(instance: "Deferrable", door: Door, item: Item) -> None:
         item.setdefault("metadata", {})[producer.NAMESPACE] = encoded
 
 
-async def _emit(instance: "Deferrable", door: Door, event: str, item: Item) -> None:
+async def _emit(instance: Instance, door: Door, event: str, item: Item) -> None:
     if instance.event_consumers:
         await emit(door, instance.event_consumers, event, item, None)
 

@@ -148,6 +148,7 @@ class Door(Protocol):
 
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait for I/O. A cancellation of the caller reaches it."""
+        ...
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Wait for I/O that must reach its end. A cancellation is raised only afterwards.
@@ -155,25 +156,31 @@ class Door(Protocol):
         Args:
             start: begins it; a door that tries again what the broker did not take calls it again.
         """
+        ...
 
     async def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
     ) -> Ended[Any]:
         """Call a short callable of the user's, plain or async, inside `context` (None: here)."""
+        ...
 
     async def consume(
         self, context: Context, function: Callable[..., Any], value: object
     ) -> Ended[Any]:
         """Have a metadata consumer called inside `context`, now or right before the job."""
+        ...
 
     async def run(self, run: Run) -> Ended[Any]:
         """Run a job to its end."""
+        ...
 
     def start_heartbeat(self, heartbeat: Heartbeat) -> Callable[[], None]:
         """Start it beside what follows; returns what stops it."""
+        ...
 
     def is_being_cancelled(self) -> bool:
         """Whether somebody outside asked for the caller to be cancelled."""
+        ...
 
 
 class AwaitingDoor:
@@ -351,7 +358,7 @@ class _InContext:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._context.run(self._awaitable.__await__)
-        step: Callable[[], Any] = partial(next, steps)
+        step = partial(_send, steps, None)
         while True:
             try:
                 future = self._context.run(step)
@@ -391,6 +398,7 @@ class BlockingDoor(Protocol):
         Raises:
             CalledFromEventLoop: this is the portal's own thread; names `instead`.
         """
+        ...
 
 
 def blocking_door() -> BlockingDoor:

@@ -22,6 +22,7 @@ __all__ = ["TOUCHES_PER_LEASE", "Heartbeat", "has_run_out"]
 _logger = logging.getLogger("deferrable")
 
 TOUCHES_PER_LEASE = 3
+_MOST_TOUCHES_PER_LEASE = 30  # while the broker cannot be reached
 
 
 class Heartbeat:
@@ -53,7 +54,7 @@ class Heartbeat:
 
     async def _run(self) -> None:
         while not self._is_stopped:
-            await sleep(self.queue.clock, self.queue.lease_seconds / TOUCHES_PER_LEASE)
+            await sleep(self.queue.clock, self._pause_seconds())
             if self.envelope.settlement != "open":
                 return
             if has_run_out(self.queue, self.envelope):
@@ -63,18 +64,28 @@ class Heartbeat:
             is_kept = await self._touch()
             self._is_touching = False
             if not is_kept and not self._is_stopped and self.envelope.settlement == "open":
-                _logger.warning(
-                    "lost the lease of %r while its job runs; the job is not completed here",
-                    self.envelope,
-                )
-                self.on_lost()
+                self._tell_lost()
                 return
+
+    def _pause_seconds(self) -> float:
+        """A third of the lease; less once touches have failed, while there is some of it left."""
+        lease_seconds = self.queue.lease_seconds
+        rest_seconds = self.envelope.lease_end_time - self.queue.clock.time()
+        soon_seconds = max(rest_seconds / 2, lease_seconds / _MOST_TOUCHES_PER_LEASE)
+        return min(lease_seconds / TOUCHES_PER_LEASE, soon_seconds)
 
     async def _wait_for_the_end(self) -> None:
         rest_seconds = self.envelope.lease_end_time - self.queue.clock.time()
         await sleep(self.queue.clock, rest_seconds)
         if self.envelope.settlement == "open":
-            self.on_lost()
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        self.on_lost()
+        _logger.warning(
+            "lost the lease of %r while its job runs; the job is not completed here",
+            self.envelope,
+        )
 
     async def _touch(self) -> bool:
         try:

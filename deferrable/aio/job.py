@@ -10,21 +10,22 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from deferrable import _names
 from deferrable.aio.deferring import Deferral, defer, defer_many
 from deferrable.aio.door import AwaitingDoor, blocking_door
+from deferrable.aio.instance import Instance
 from deferrable.errors import UnserializableCall
 from deferrable.options import JobOptions, OptionChanges, change, check
 from deferrable.outcome import Receipt
 
-if TYPE_CHECKING:
-    from deferrable.aio.deferrable import Deferrable
-
 __all__ = ["BoundJob", "Call", "Job"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 
@@ -48,7 +49,6 @@ class Job(Generic[P, R_co]):
     Attributes:
         function: the function itself.
         name: what it is called in items: ``module:qualname``, or the name given.
-        timeout_seconds: how long it may run, by its options.
     """
 
     __name__: str
@@ -56,7 +56,7 @@ class Job(Generic[P, R_co]):
 
     def __init__(
         self,
-        instance: "Deferrable",
+        instance: Instance,
         function: Callable[P, R_co],
         name: str | None,
         options: JobOptions,
@@ -75,8 +75,9 @@ class Job(Generic[P, R_co]):
         self._registered: Job[P, R_co] = self
 
     @property
-    def timeout_seconds(self) -> float | None:
-        return self._options.timeout_seconds
+    def settings(self) -> JobOptions:
+        """The options that hold for the calls made on this object."""
+        return self._options
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function now."""
@@ -184,8 +185,8 @@ class Job(Generic[P, R_co]):
 
     @overload
     def __get__(
-        self: "Job[Concatenate[S, P], R_co]", bound: S, owner: type | None = None
-    ) -> "BoundJob[P, R_co]": ...
+        self: "Job[Concatenate[S, Q], R]", bound: S, owner: type | None = None
+    ) -> "BoundJob[Q, R]": ...
 
     def __get__(self, bound: Any, owner: type | None = None) -> Any:
         return self if bound is None else BoundJob(self, bound)
@@ -201,17 +202,13 @@ class BoundJob(Generic[P, R_co]):
     """A job that is a method, bound to an object, which travels as its first argument."""
 
     def __init__(self, job: Job[..., R_co], bound: object) -> None:
-        functools.update_wrapper(self, job)
-        for attribute in _FUNCTION_ATTRIBUTES:
-            if hasattr(job, attribute):
-                setattr(self, attribute, getattr(job, attribute))
+        functools.update_wrapper(self, job)  # with what makes it a coroutine function or not
         self.__self__ = bound
         self.__func__ = job
 
     @property
     def __signature__(self) -> inspect.Signature:
-        signature = inspect.signature(self.__func__.function)
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
+        return inspect.signature(MethodType(self.__func__.function, self.__self__))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the method now."""

@@ -356,7 +356,10 @@ class Queue(ABC):
         Raises:
             LeaseLost: it is no longer this consumer's, or was settled before.
             Unsupported: this queue cannot release with a delay.
+            ValueError: the delay is negative or no number; nothing was released.
         """
+        if not 0 <= delay_seconds < math.inf:
+            raise ValueError(f"delay_seconds is a number from 0 on, got {delay_seconds!r}")
         if delay_seconds and not self.SUPPORTS_RELEASE_DELAY:
             raise Unsupported(
                 f"{self!r} cannot release with a delay, got {delay_seconds} seconds; release "

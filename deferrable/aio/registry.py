@@ -6,37 +6,66 @@ registered on this instance; its module is imported only if the name is not know
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from deferrable import _names
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
+from deferrable.options import JobOptions
 from deferrable.serialization import serializer_for, short_repr
 
-if TYPE_CHECKING:
-    from deferrable.aio.job import Job
-
-__all__ = ["FoundCall", "Registry"]
+__all__ = ["FoundCall", "RegisteredJob", "Registry"]
 
 
-@dataclass(frozen=True, slots=True)
+class RegisteredJob(Protocol):
+    """What the engine knows of a job."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in items."""
+        ...
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What is called when it is run."""
+        ...
+
+    @property
+    def settings(self) -> JobOptions:
+        """The options that hold for its calls."""
+        ...
+
+    def check_findable(self) -> None:
+        """Refuse a function that no other process could find."""
+        ...
+
+
 class FoundCall:
     """A call that can be made."""
 
-    job: "Job[..., Any]"
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    # No dataclass: a field that is a job would be a method to type checkers.
+    __slots__ = ("args", "function", "job", "kwargs")
+
+    def __init__(
+        self,
+        job: RegisteredJob,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.job = job
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
 
 
-class Registry(Mapping[str, "Job[..., Any]"]):
+class Registry(Mapping[str, RegisteredJob]):
     """The jobs of one instance by their names."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, Job[..., Any]] = {}
+        self._jobs: dict[str, RegisteredJob] = {}
 
-    def __getitem__(self, name: str) -> "Job[..., Any]":
+    def __getitem__(self, name: str) -> RegisteredJob:
         return self._jobs[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -45,7 +74,7 @@ class Registry(Mapping[str, "Job[..., Any]"]):
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, job: "Job[..., Any]") -> None:
+    def add(self, job: RegisteredJob) -> None:
         """Register a job. A function that is defined again takes its own place.
 
         Raises:
@@ -84,7 +113,7 @@ class Registry(Mapping[str, "Job[..., Any]"]):
             "which is no job of this instance; decorate it"
         )
 
-    def _job_called(self, name: str) -> "Job[..., Any]":
+    def _job_called(self, name: str) -> RegisteredJob:
         job = self._jobs.get(name)
         if job is None:
             module = name.partition(":")[0]

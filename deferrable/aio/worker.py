@@ -11,9 +11,9 @@ ends it. Whoever cancels it only puts it in a hurry.
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import anyio
 
@@ -23,13 +23,11 @@ from deferrable.aio._polling import Poller
 from deferrable.aio._slots import Slots
 from deferrable.aio._worker_door import Surroundings
 from deferrable.aio.health import Health
+from deferrable.aio.instance import Instance, Lifespan
 from deferrable.aio.keeper import Keeper
 from deferrable.aio.watchdog import Watchdog
 from deferrable.errors import InvalidOptions
 from deferrable.outcome import Outcome
-
-if TYPE_CHECKING:
-    from deferrable.aio.deferrable import Deferrable
 
 __all__ = ["Worker"]
 
@@ -66,7 +64,7 @@ class Worker:
 
     def __init__(
         self,
-        instances: Sequence["Deferrable"],
+        instances: Sequence[Instance],
         *,
         concurrency: int = 100,
         threads: int | None = None,
@@ -205,7 +203,7 @@ class Worker:
     async def _live(self, is_up: "asyncio.Future[None]") -> None:
         try:
             async with AsyncExitStack() as lifespans:
-                states = {each: await each.enter_lifespan(lifespans) for each in self._instances}
+                states = {each: await _enter(each.lifespan, lifespans) for each in self._instances}
                 surroundings = Surroundings(self._keeper, self._thread_count)
                 attempts = Attempts(
                     self._slots, surroundings, states, self._note_room, self._outcomes.add
@@ -273,7 +271,7 @@ class Worker:
 
     # Popping.
 
-    def _poller(self, instance: "Deferrable", attempts: Attempts) -> Poller:
+    def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
         queue = instance.backend.queue
         room = _Room(self._slots, self._has_room)
         return Poller(
@@ -304,6 +302,16 @@ class _Room:
 
     def give_up(self) -> None:
         self._slots.end_poll(self._expected)
+
+
+async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
+    """What a lifespan gives; `stack` leaves it. None without one."""
+    if lifespan is None:
+        return None
+    manager = lifespan()
+    if isinstance(manager, AbstractAsyncContextManager):
+        return await stack.enter_async_context(manager)
+    return stack.enter_context(manager)
 
 
 def _check_count(name: str, value: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deferrable.aio.deferrable import Deferrable
-from deferrable.aio.job import Job
+from deferrable.aio.registry import RegisteredJob
 from deferrable.cli.loading import instances_argument, load_all
 from deferrable.cli.printing import json_option, print_json, table, to_output
 from deferrable.cli.trouble import debug_option
@@ -54,8 +54,8 @@ def jobs(paths: Sequence[str], as_json: bool) -> None:
         console.print()
 
 
-def _described(job: Job[..., Any], instance: Deferrable) -> dict[str, Any]:
-    options = job._options
+def _described(job: RegisteredJob, instance: Deferrable) -> dict[str, Any]:
+    options = job.settings
     classes = options.error_classes
     if classes is None:
         classes = instance.default_error_classes or ()

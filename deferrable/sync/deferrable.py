@@ -13,9 +13,9 @@ from deferrable.aio.attempt import Attempt
 from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
-from deferrable.aio.deferrable import Lifespan
 from deferrable.aio.door import Door, blocking_door
 from deferrable.aio.envelope import Envelope
+from deferrable.aio.instance import Lifespan
 from deferrable.aio.job import Job
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer

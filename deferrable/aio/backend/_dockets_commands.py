@@ -37,6 +37,9 @@ for each entry), and Lua's ``unpack`` ends at about 8,000 values."""
 _MOST_DUE = 1000
 """Due items that one pop makes available; it is repeated while there are more."""
 
+_SHORTEST_WAIT_SECONDS = 0.01
+"""Redis 6.2 cuts 0.001 down to 0, which is for ever (measured; 7.0 rounds up)."""
+
 _REPEAT_AFTER_SECONDS = (0.02, 0.2)
 _NO_REPEAT_AFTER_SECONDS = 1.0
 
@@ -162,15 +165,17 @@ class Commands:
     ) -> tuple[bool, bytes | None]:
         """Wait for one entry and take it.
 
-        The heartbeat is renewed right before, in the same write: a key that expired during the
-        wait would let an entry be delivered into a list that nobody reclaims.
+        The heartbeat is renewed right before, in the same write, and lasts so long beyond the wait:
+        a key that expired during the wait would let an entry be delivered into a list that nobody
+        reclaims.
 
         Returns:
             whether this consumer was no member any more (it is one again, but what it held is
             lost); and the entry, or None.
         """
         keys, consumer_id = self.keys, pop.consumer_id
-        milliseconds, value = self._heartbeat(heartbeat_seconds)
+        seconds = max(seconds, _SHORTEST_WAIT_SECONDS)
+        milliseconds, value = self._heartbeat(heartbeat_seconds + seconds)
         _, joined, raw = await line.call(
             ("SET", keys.active(consumer_id), value, "PX", milliseconds),
             # After the heartbeat: a member without one is taken for dead.
@@ -181,7 +186,7 @@ class Commands:
                 keys.working(consumer_id),
                 "RIGHT",
                 "LEFT",
-                f"{max(seconds, 0.001):.3f}",
+                f"{seconds:.3f}",
             ),
             deadline_seconds=seconds + ANSWER_SECONDS,
         )

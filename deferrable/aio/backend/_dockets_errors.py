@@ -37,14 +37,13 @@ class _Leased:
     """A lease on one error.
 
     Attributes:
-        end: as Redis keeps it; what the lease is proved with.
-        other_end: what a touch may have made of it whose answer was lost.
+        ends: what Redis may keep as its end, and so what the lease is proved with: one, and after
+            touches whose answers were lost, those that they asked for.
         may_be_settled: a settlement was sent, and its answer was lost.
     """
 
     error_id: bytes
-    end: str
-    other_end: str = ""
+    ends: list[str]
     may_be_settled: bool = False
 
 
@@ -62,8 +61,7 @@ class _Step:
         leased = self.leased
         return (
             leased.error_id,
-            leased.end,
-            leased.other_end,
+            ",".join(leased.ends),
             self.verb,
             self.text,
             self.key,
@@ -145,7 +143,7 @@ class DocketsErrorQueue(DocketsBase):
         self._server_offset = float(server_time) - sent_time
         popped: list[Popped] = []
         for error_id, value in zip(pairs[::2], pairs[1::2], strict=True):
-            leased = _Leased(error_id, end.decode())
+            leased = _Leased(error_id, [end.decode()])
             self._leases.add(leased)
             envelope = Envelope(leased, pop_time, pop_time + lease_seconds)
             popped.append((envelope, await self._read(leased, value, pop_time)))
@@ -165,14 +163,17 @@ class DocketsErrorQueue(DocketsBase):
         steps: list[_Step | None] = []
         for touch in touches:
             leased = self._leased(touch.envelope)
-            if leased is not None:
-                end = max(float(leased.end), self._server_time() + touch.seconds)
-                leased.other_end = f"{end:.6f}"
-            steps.append(_Step(leased, "lease", number=leased.other_end) if leased else None)
+            if leased is None:
+                steps.append(None)
+                continue
+            seconds = self._server_time() + touch.seconds
+            new_end = f"{max(seconds, *map(float, leased.ends)):.6f}"
+            leased.ends.append(new_end)
+            steps.append(_Step(leased, "lease", number=new_end))
         outcomes = await self._settle([each.envelope for each in touches], steps)
         for step, outcome in zip(steps, outcomes, strict=True):
             if step is not None and outcome is None:
-                step.leased.end, step.leased.other_end = step.leased.other_end, ""
+                step.leased.ends[:] = [str(step.number)]
         return outcomes
 
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from deferrable._fork import on_fork, set_aside
 from deferrable.aio._popping import Popped
@@ -74,6 +75,12 @@ class Taker:
         wait = self._waits.get(asyncio.get_running_loop())
         if wait is not None:
             wait.interrupt()
+
+    def interrupt_all(self) -> None:
+        """Have the pops of all loops end their waits."""
+        for loop, wait in list(self._waits.items()):
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(wait.interrupt)
 
     async def pop(self, count: int) -> list[Popped]:
         """Up to `count` items; none when the wait ended without any."""
@@ -151,7 +158,7 @@ class Taker:
         async with self._commands.link.blocking(self._commands.keys.queue) as line:
             with wait.on(line, event_time):
                 was_lost, raw = await self._commands.wait(
-                    line, pop, self.heartbeat_seconds() + seconds, seconds
+                    line, pop, self.heartbeat_seconds(), seconds
                 )
         if was_lost:
             self._consumer.lose(pop.consumer_id)

@@ -63,7 +63,7 @@ class Script:
     @classmethod
     def load(cls, name: str) -> "Script":
         """The script kept in ``lua/NAME.lua``."""
-        return cls(files(__package__).joinpath("lua", f"{name}.lua").read_text())
+        return cls(files("deferrable.aio.backend").joinpath("lua", f"{name}.lua").read_text())
 
 
 def share_slot(*keys: str) -> bool:
@@ -82,14 +82,10 @@ class BlockingLine:
     async def call(self, *commands: Command, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
         """Send `commands` in one write; their replies. See `RedisLink.call`.
 
-        Cancelling it closes the connection, which ends the wait on the server too; what the server
-        had handed over by then stays handed over.
+        Cancelling it has the connection closed at the end of the block, which ends the wait on the
+        server too; what the server had handed over by then stays handed over.
         """
-        try:
-            replies = await self._link._exchange(self._connection, commands, deadline_seconds)
-        except BaseException:
-            self._connection.abort()
-            raise
+        replies = await self._link._exchange(self._connection, commands, deadline_seconds)
         return self._link._checked(self._node, self._connection, replies)
 
     async def end_wait(self) -> bool:
@@ -168,6 +164,7 @@ class RedisLink:
             yield BlockingLine(self, node, connection)
         finally:
             self._lent.discard(connection)
+            # One that still waits for a reply was left in the middle, and may be handed something.
             if connection.is_idle and connection.is_usable():
                 self._spare.setdefault(node, []).append(connection)
             else:

@@ -191,14 +191,14 @@ class RedisConnection(asyncio.Protocol):
             if not exchange.future.done():
                 exchange.future.set_result(exchange.replies)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        cause = redis.ConnectionError(str(error or "the server closed the connection"))
-        cause.__cause__ = error
+    def connection_lost(self, exc: Exception | None) -> None:
+        cause = redis.ConnectionError(str(exc or "the server closed the connection"))
+        cause.__cause__ = exc
         self._break(unavailable(self._where, "went away", cause))
         if not self._closed.done():
             self._closed.set_result(None)
         with suppress(Exception):
-            self._former.connection_lost(error)
+            self._former.connection_lost(exc)
         with suppress(Exception):
             self._connection._reader = self._connection._writer = None
 
@@ -269,7 +269,8 @@ def _failure(where: str, error: BaseException | None) -> BackendError:
 
 def _transport_of(connection: Any, where: str) -> Any:
     transport = getattr(getattr(connection, "_writer", None), "transport", None)
-    if not isinstance(transport, asyncio.Transport):
+    # Not by its class: uvloop's transports have one of their own.
+    if not hasattr(transport, "set_protocol"):
         raise BackendError(
             f"the connection to Redis at {where} has no asyncio transport; a "
             f"{type(connection).__name__} that talks to no server cannot be used here"

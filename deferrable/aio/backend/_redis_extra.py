@@ -8,6 +8,8 @@ try:
     import hiredis
     import redis
     import redis.asyncio
+    import redis.asyncio.connection
+    import redis.sentinel
     from redis.crc import key_slot
     from redis.credentials import CredentialProvider
 except ImportError as error:

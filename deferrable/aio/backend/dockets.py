@@ -236,6 +236,7 @@ class DocketsQueue(DocketsBase):
         return {"available": available, "in_flight": in_flight, "delayed": delayed}
 
     async def _close(self) -> None:
+        self._taker.interrupt_all()
         if self._commands.link.is_connected:
             consumer_id = self._consumer.resign()
             if consumer_id is not None:

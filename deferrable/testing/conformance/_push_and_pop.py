@@ -42,6 +42,8 @@ VALUES: dict[str, Any] = {
 }
 
 NOT_JSON: dict[str, Any] = {
+    "a tuple": (1, 2),
+    "a number as a key": {"a": [{1: 2}]},
     "bytes": b"bytes",
     "set": {1},
     "object": object(),

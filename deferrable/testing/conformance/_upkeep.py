@@ -88,12 +88,12 @@ class Counting(Suite):
         await self._stats_become(queue, {"available": 0, "in_flight": 0, "delayed": 0})
 
     async def test_stats_follow_a_completion(self, queue: Queue, items: Items) -> None:
-        await queue.push_batch(items(2))
-        (first, _), _ = await take(queue, 2)
+        await queue.push_batch(items(3))
+        _, (second, _), _ = await take(queue, 3)
 
-        await queue.complete(first)
+        await queue.complete(second)
 
-        await self._stats_become(queue, {"available": 0, "in_flight": 1, "delayed": 0})
+        await self._stats_become(queue, {"available": 0, "in_flight": 2, "delayed": 0})
 
     async def test_stats_see_what_became_due_or_was_abandoned(
         self, queue: Queue, core: Queue, items: Items, clock: MovingClock
@@ -198,7 +198,7 @@ class Loops(Suite):
         both_run = threading.Barrier(2)
 
         async def work(items: Sequence[Item]) -> list[int]:
-            await anyio.to_thread.run_sync(both_run.wait)
+            await anyio.to_thread.run_sync(both_run.wait, 5)
             await asyncio.gather(*(core.push(item) for item in items))
             popped = [(await take(core, 1))[0] for _ in items]
             await asyncio.gather(*(core.complete(envelope) for envelope, _ in popped))
@@ -246,7 +246,7 @@ class Loops(Suite):
         async def use_and_wait() -> list[int]:
             await core.push(items(1)[0])
             here.call_soon_threadsafe(is_used.set)
-            await anyio.to_thread.run_sync(is_closed.wait)
+            await anyio.to_thread.run_sync(is_closed.wait, 5)
             return numbers(core, await take(core, 1))
 
         using = asyncio.create_task(_on_a_fresh_loop(use_and_wait))

@@ -16,7 +16,6 @@ end
 local decision, available_time, delay_seconds =
     decide(window.available_time, now, window_seconds, ARGV[3] == '1')
 if decision ~= 'skip' then
-    redis.call('DEL', KEYS[1])
     redis.call(
         'HSET', KEYS[1],
         'available_time', text_of(available_time),

@@ -1,10 +1,10 @@
 -- Do something about leased errors, each only while the lease is still the caller's.
 --
 -- KEYS: errors, leases, queue, delayed, payload
--- ARGV: now ('' for the server's), then seven for each error: its id, end of the lease, another
---       end that the lease may have got by a call whose answer was lost (or ''), what to do
+-- ARGV: now ('' for the server's), then six for each error: its id, end of the lease, what to do
 --       ('lease', 'free', 'remove', 'mend', 'back', 'delayed', 'errors'), text, its id there,
---       new end of the lease or seconds of delay
+--       new end of the lease or seconds of delay.
+--       Ends are several, with commas, where the answer to a touch was lost: any of them may be it.
 -- Returns for each 1, or 0 if it is not the caller's, or -1 if there is no such error.
 
 local errors, leases, queue, delayed, payload = unpack(KEYS)
@@ -16,12 +16,21 @@ else
   now = tonumber(now)
 end
 
-local function settle(id, lease_end, other_end, verb, text, key, number)
+local function is_one_of(score, ends)
+  for text in string.gmatch(ends, '[^,]+') do
+    if score == tonumber(text) then
+      return true
+    end
+  end
+  return false
+end
+
+local function settle(id, ends, verb, text, key, number)
   if redis.call('HEXISTS', errors, id) == 0 then
     return -1
   end
   local score = tonumber(redis.call('ZSCORE', leases, id) or -1)
-  if score <= now or (score ~= tonumber(lease_end) and score ~= tonumber(other_end)) then
+  if not is_one_of(score, ends) then
     return 0
   end
   if verb == 'lease' then
@@ -53,7 +62,7 @@ local function settle(id, lease_end, other_end, verb, text, key, number)
 end
 
 local outcome = {}
-for first = 2, #ARGV, 7 do
-  outcome[#outcome + 1] = settle(unpack(ARGV, first, first + 6))
+for first = 2, #ARGV, 6 do
+  outcome[#outcome + 1] = settle(unpack(ARGV, first, first + 5))
 end
 return outcome

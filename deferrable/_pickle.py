@@ -1,0 +1,83 @@
+"""The strings of Python 3's own pickles: base64, and the same names in every process.
+
+Owns that text in both directions, and what becomes of objects of ``__main__``. Knows nothing of
+calls, and of items only the field's name to say in a message. The one rule: nothing is written
+that another process would look for in *its* ``__main__``.
+"""
+
+import binascii
+import io
+import pickle
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deferrable import _names
+from deferrable._refusals import reject, told
+from deferrable.errors import UnreadableItem
+
+# 5 is the newest protocol that every Python we support (3.11 and later) reads, and it writes
+# bytearrays and buffers as they are. A fixed number, because a newer Python's own default would
+# be unreadable to consumers that are upgraded last.
+_PROTOCOL = 5
+
+
+def to_base64(value: object) -> str:
+    return binascii.b2a_base64(_pickled(value), newline=False).decode("ascii")
+
+
+def _pickled(value: object) -> bytes:
+    data = pickle.dumps(value, _PROTOCOL)
+    if b"__main__" not in data and b"__mp_main__" not in data:
+        return data
+    # Perhaps only text that says so; this pickler, in Python and slow, looks at the objects.
+    file = io.BytesIO()
+    _MainPickler(file, _PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+class _MainPickler(pickle._Pickler):
+    """Writes what lives in ``__main__`` under the name by which other processes import it."""
+
+    dispatch: ClassVar[dict[type, Callable[[Any, Any], None]]] = dict(pickle._Pickler.dispatch)
+
+    if TYPE_CHECKING:  # offered to subclasses by CPython, left out by typeshed
+        write: Callable[[bytes], object]
+
+        def memoize(self, obj: object) -> None: ...
+        def save(self, obj: object) -> None: ...
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        path = name or getattr(obj, "__qualname__", None) or obj.__name__
+        # What typeshed leaves out is ignored here.
+        module = pickle.whichmodule(obj, path)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        if module not in _names.MAIN_NAMES:
+            super().save_global(obj, name)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        self.save(_names.importable_main(path))
+        self.save(path)
+        self.write(pickle.STACK_GLOBAL)
+        self.memoize(obj)
+
+    dispatch[FunctionType] = save_global
+
+
+def from_base64(field: str, text: Any) -> Any:
+    if not isinstance(text, str):
+        reject(field, text, "text")
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True)
+        return _MainUnpickler(io.BytesIO(data)).load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # BaseException: a pickle that exits the process must not end one consumer after another.
+        raise UnreadableItem(f"the item's {field} cannot be unpickled: {told(error)}") from error
+
+
+class _MainUnpickler(pickle.Unpickler):
+    """Finds what other processes know by a module's name in the ``__main__`` that it is here."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        here = "__main__" if _names.is_main(module_name) else module_name
+        return super().find_class(here, global_name)

@@ -1,0 +1,127 @@
+"""The words with which serializers refuse a call, or an item.
+
+Owns those messages and the checks of an item's fields that say them, and the short text of any
+value inside a message. Knows nothing of pickles, nor of which serializer asks. The one rule:
+no object's own text, however long or broken, spoils the message that tells of it.
+"""
+
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+from deferrable.errors import UnreadableItem, UnserializableCall
+
+
+def any_field(item: Mapping[str, Any], field: str) -> Any:
+    try:
+        return item[field]
+    except Exception as error:
+        raise UnreadableItem(f"the item has no field {field!r}: {short_repr(item)}") from error
+
+
+def text_field(item: Mapping[str, Any], field: str) -> str:
+    text = any_field(item, field)
+    if not isinstance(text, str):
+        reject(field, text, "text")
+    return text
+
+
+def with_text_keys(kwargs: dict[Any, Any]) -> dict[str, Any]:
+    for key in kwargs:
+        if not isinstance(key, str):
+            reject("kwargs", key, "text for each keyword")
+    return kwargs
+
+
+def reject(field: str, value: object, wanted: str) -> NoReturn:
+    wrong = f"the item's {field} must hold {wanted}, and holds {short_repr(value)}"
+    raise UnreadableItem(wrong) from TypeError(f"{type(value).__name__} instead of {wanted}")
+
+
+def dump_or_refuse(value: object, dump: Callable[[object], str]) -> str:
+    try:
+        return dump(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UnserializableCall(
+            f"{_described(value)} cannot be serialized: {told(error)}"
+        ) from error
+
+
+def refuse_call(
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    dump: Callable[[object], str],
+    error: BaseException,
+) -> NoReturn:
+    """Raise, naming the first argument that fails by itself, too."""
+    for where, value in _arguments(args, kwargs):
+        try:
+            dump(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as own_error:
+            raise UnserializableCall(
+                f"{where} of {name} cannot be serialized: {_described(value)}: {told(own_error)}. "
+                f"Nothing was pushed; {_ADVICE}"
+            ) from own_error
+    raise UnserializableCall(
+        f"the arguments of {name} cannot be serialized together: {told(error)}. "
+        f"Nothing was pushed; {_ADVICE}"
+    ) from error
+
+
+_ADVICE = (
+    "pass plain values, such as an id by which the job looks the object up, or objects of "
+    "classes at the top level of an importable module"
+)
+
+
+def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for index, value in enumerate(args):
+        yield f"positional argument {index + 1} (args[{index}])", value
+    for keyword, value in kwargs.items():
+        yield f"keyword argument {keyword!r}", value
+
+
+def _described(value: object) -> str:
+    cls = type(value)
+    return f"{short_repr(value)} of type {cls.__module__}.{cls.__qualname__}"
+
+
+def told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_shortened(_safely(str, error), 300)}"
+
+
+class _ShortRepr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 60
+
+
+_REPR = _ShortRepr()
+
+
+def short_repr(value: object, limit: int = 120) -> str:
+    """Return ``repr(value)`` in one line of at most ``limit`` characters, for a message.
+
+    Never raises (but KeyboardInterrupt), not even for an object whose own ``__repr__`` does,
+    and does not build the whole text of a long container first.
+    """
+    return _shortened(_safely(_REPR.repr, value), limit)
+
+
+def _safely(write: Callable[[Any], str], value: object) -> str:
+    try:
+        return write(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"<{type(value).__name__} whose text raises {type(error).__name__}>"
+
+
+def _shortened(text: str, limit: int) -> str:
+    line = " ".join(text[: 4 * limit].split()).encode("utf-8", "backslashreplace").decode()
+    return line if len(line) <= limit else line[: limit - 3] + "..."

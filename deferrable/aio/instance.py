@@ -1,0 +1,81 @@
+"""What an instance is made of: where its jobs travel, and who wants to know.
+
+Owns the settings that attempts, deferrals and jobs read. It may not know any of them, nor any
+broker. What users call stands above it, in `deferrable.aio.Deferrable`.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, TypeAlias
+
+from deferrable.aio.backend.base import Backend
+from deferrable.aio.clock import Clock
+from deferrable.aio.debounce import DebounceStore
+from deferrable.aio.registry import Registry
+from deferrable.metadata import MetadataProducerConsumer
+from deferrable.options import ErrorClasses, check_max_attempts, error_class_tuple
+from deferrable.serialization import get_serializer
+
+__all__ = ["Instance", "Lifespan"]
+
+Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]]
+"""What is open for as long as a worker works: a pool, a client."""
+
+
+class Instance:
+    """The state of a `deferrable.aio.Deferrable`; see there."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        default_error_classes: ErrorClasses | None,
+        default_max_attempts: int,
+        *,
+        serializer: str,
+        debounce_store: DebounceStore | None,
+        lifespan: Lifespan | None,
+        clock: Clock | None,
+    ) -> None:
+        _check_backend(backend)
+        self.backend = backend
+        self._clock = clock
+        self.default_error_classes = default_error_classes
+        self.default_max_attempts = default_max_attempts
+        self.serializer = get_serializer(serializer)
+        self.debounce_store = debounce_store
+        self.lifespan = lifespan
+        self.registry = Registry()
+        self.event_consumers: tuple[object, ...] = ()
+        self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
+
+    @property
+    def clock(self) -> Clock:
+        """What tells the time: the one given, or the clock of the backend that is set now."""
+        return self.backend.queue.clock if self._clock is None else self._clock
+
+    @property
+    def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
+        """Errors that are retried for jobs that do not say; read at each ``later``."""
+        return self._default_error_classes
+
+    @default_error_classes.setter
+    def default_error_classes(self, classes: ErrorClasses | None) -> None:
+        self._default_error_classes = error_class_tuple("default_error_classes", classes)
+
+    @property
+    def default_max_attempts(self) -> int:
+        """How often a job runs at most that does not say; read at each ``later``."""
+        return self._default_max_attempts
+
+    @default_max_attempts.setter
+    def default_max_attempts(self, attempts: int) -> None:
+        check_max_attempts("default_max_attempts", attempts)
+        self._default_max_attempts = attempts
+
+
+def _check_backend(backend: object) -> None:
+    if not isinstance(backend, Backend):
+        raise TypeError(
+            f"a backend is what a factory of deferrable.aio.backend creates, got {backend!r:.200}; "
+            "those of deferrable.backend are for the Deferrable that blocks"
+        )

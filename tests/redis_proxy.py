@@ -1,0 +1,102 @@
+"""A wire between a client and a Redis that a test can cut.
+
+Owns the forwarding of bytes, and what goes wrong with it: replies that never arrive, connections
+that break. It may not know what the bytes mean, except that a test may look for some.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+__all__ = ["Wire", "wire_to"]
+
+
+class Wire:
+    """Forwards connections on a port of its own.
+
+    Attributes:
+        port: where clients connect to.
+        requests: everything that clients sent, in order.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._lost_on: bytes | None = None
+        self._cuts_left = 0
+        self._swallowing: set[asyncio.StreamWriter] = set()
+        self.requests = b""
+        self.connections = 0
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+
+    def lose_reply_to(self, word: bytes, times: int = 1) -> None:
+        """Let the next request that holds `word` through, and cut its connection instead of
+        handing the reply back."""
+        self._lost_on, self._cuts_left = word, times
+
+    def lose_next_reply(self) -> None:
+        """Cut the newest connection instead of handing its next reply back."""
+        self._swallowing.add(self._newest)
+
+    def cut(self) -> None:
+        """Break every connection now. New ones may be made."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._newest = writer
+        upstream = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers |= {writer, upstream[1]}
+        try:
+            await asyncio.gather(
+                self._forward_requests(reader, upstream[1], writer),
+                self._forward_replies(upstream[0], writer),
+            )
+        except OSError:
+            pass
+        finally:
+            for each in (writer, upstream[1]):
+                each.transport.abort()
+                self._writers.discard(each)
+
+    async def _forward_requests(
+        self,
+        reader: asyncio.StreamReader,
+        upstream: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+    ) -> None:
+        while data := await reader.read(1 << 16):
+            self.requests += data
+            if self._cuts_left and self._lost_on is not None and self._lost_on in data:
+                self._cuts_left -= 1
+                self._swallowing.add(client)
+            upstream.write(data)
+        client.transport.abort()
+        upstream.transport.abort()
+
+    async def _forward_replies(
+        self, upstream: asyncio.StreamReader, client: asyncio.StreamWriter
+    ) -> None:
+        while data := await upstream.read(1 << 16):
+            if client in self._swallowing:
+                break
+            client.write(data)
+        client.transport.abort()
+
+
+@asynccontextmanager
+async def wire_to(port: int) -> AsyncIterator[Wire]:
+    """A wire to the Redis on `port` of this machine."""
+    wire = Wire(port)
+    wire._server = await asyncio.start_server(wire._serve, "127.0.0.1")
+    try:
+        yield wire
+    finally:
+        wire._server.close()
+        wire.cut()
