@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from deferrable.sync.deferrable import Deferrable
     from deferrable.sync.error_items import ErrorItem, ErrorItems
     from deferrable.sync.queue import Queue
+    from deferrable.sync.worker import Worker
 
 __all__ = [
     "Backend",
@@ -62,6 +63,7 @@ __all__ = [
     "UnreadableItem",
     "UnserializableCall",
     "Unsupported",
+    "Worker",
     "current_attempt",
 ]
 
@@ -95,6 +97,7 @@ __getattr__, __dir__ = lazy_names(
         "UnreadableItem": _ERRORS,
         "UnserializableCall": _ERRORS,
         "Unsupported": _ERRORS,
+        "Worker": "deferrable.sync.worker",
         "current_attempt": "deferrable.aio.current",
     },
 )

@@ -24,6 +24,7 @@ PAIRS = {
         InMemoryBackendFactory,
         deferrable.backend.InMemoryBackendFactory,
     ),
+    "Worker": (deferrable.aio.Worker, deferrable.sync.Worker),
     "DocketsBackendFactory": (
         deferrable.aio.backend.DocketsBackendFactory,
         deferrable.backend.DocketsBackendFactory,
@@ -34,6 +35,11 @@ each_pair = pytest.mark.parametrize(("awaiting", "blocking"), PAIRS.values(), id
 NOT_FOR_USERS = {
     # Between the two doors of one engine.
     (deferrable.aio.Deferrable, "emit_empty"),
+    # Of a worker, which has a loop also on the face that blocks.
+    (deferrable.aio.Deferrable, "enter_lifespan"),
+    (deferrable.aio.Worker, "next_outcome"),
+    # Of the command line, whose process ends with it.
+    (deferrable.aio.Worker, "release_running"),
 }
 
 
