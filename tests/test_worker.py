@@ -583,6 +583,7 @@ async def test_a_thread_that_becomes_free_during_the_stop_starts_nothing(face: F
         worker.stop()
         await wait_until(lambda: face.clock.pending >= pending + 2, "a release travels")
         gate.opened.set()
+        await wait_until(lambda: worker._slots.unread == 1, "the one that ran was completed")
         reading = asyncio.create_task(drain(worker))
         while not reading.done():
             face.clock.advance(0.01)
