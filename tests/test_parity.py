@@ -35,8 +35,9 @@ each_pair = pytest.mark.parametrize(("awaiting", "blocking"), PAIRS.values(), id
 NOT_FOR_USERS = {
     # Between the two doors of one engine.
     (deferrable.aio.Deferrable, "emit_empty"),
-    # What both faces' iterations are made of, and what ends a process.
+    # Of a worker, which has a loop also on the face that blocks.
     (deferrable.aio.Worker, "next_outcome"),
+    # Of the command line, whose process ends with it.
     (deferrable.aio.Worker, "release_running"),
 }
 

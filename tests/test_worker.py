@@ -9,10 +9,12 @@ from typing import Any, cast
 
 import pytest
 from faces import Face, Kind, MakeFace, as_kind, cancelled, wait_here
+from redis_server import unique_group
 
 import deferrable
 from deferrable import current_attempt, pickling
-from deferrable.aio import Worker
+from deferrable.aio import Deferrable, Worker
+from deferrable.aio.backend import DocketsBackendFactory
 from deferrable.errors import InvalidOptions
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.outcome import Outcome
@@ -549,6 +551,53 @@ async def test_items_that_wait_for_a_thread_go_back_to_the_front_in_their_order(
     assert numbers == [(1,), (2,), (3,), (4,), (5,), (6,), (7,)]
 
 
+async def test_items_that_wait_for_a_thread_go_back_to_the_front_of_a_redis_list(
+    redis_url: str,
+) -> None:
+    gate = Gate()
+    factory = DocketsBackendFactory(redis_url)
+    async with Deferrable(factory.create_backend_for_group(unique_group("worker-"))) as instance:
+        job = instance.deferrable(name="plain")(gate.plain)
+        await job.later_many_async([(number,) for number in range(8)])
+
+        async with instance.worker(concurrency=5, threads=1) as worker:
+            await wait_until(lambda: worker._slots.running == 5, "five are taken")
+            await wait_until(lambda: gate.started, "one runs")
+            worker.stop()
+            await wait_until(lambda: worker._slots.unread == 4, "four were given back")
+            gate.opened.set()
+        popped = await instance.backend.queue.pop_batch(8)
+        await instance.backend.queue.flush()
+
+    assert [args_of(item) for _, item in popped] == [(number,) for number in range(1, 8)]
+
+
+async def test_a_thread_that_becomes_free_during_the_stop_starts_nothing(face: Face) -> None:
+    gate = Gate()
+    await push(face, gate.plain, 5)
+    face.faults.delay("release", 0.01, times=None)
+
+    async with face.instance.worker(concurrency=5, threads=1, grace_seconds=1000) as worker:
+        await wait_until(lambda: gate.started, "one runs")
+        pending = face.clock.pending
+        worker.stop()
+        await wait_until(lambda: face.clock.pending >= pending + 2, "a release travels")
+        gate.opened.set()
+        await wait_until(lambda: worker._slots.unread == 1, "the one that ran was completed")
+        reading = asyncio.create_task(drain(worker))
+        while not reading.done():
+            face.clock.advance(0.01)
+            await asyncio.sleep(0)
+        statuses = reading.result()
+
+    assert gate.started == [0]
+    assert sorted(statuses) == ["completed", *["released"] * 4]
+
+
+async def drain(worker: Worker) -> list[str]:
+    return [outcome.status async for outcome in worker]
+
+
 def args_of(item: Any) -> Any:
     return pickling.loads(item["args"])
 
@@ -612,6 +661,28 @@ async def test_a_receive_in_flight_lands_and_is_given_back() -> None:
         assert [outcome async for outcome in worker] == []
 
     assert await face.stats() == (3, 0, 0)
+
+
+@pytest.mark.parametrize("steps", range(0, 40, 2))
+def test_a_loop_that_is_shut_down_at_any_step_leaves_nothing_leased(face: Face, steps: int) -> None:
+    runs: list[int] = []
+
+    async def main() -> None:
+        await push(face, as_kind("async", runs.append), 5, name="note")
+        consuming = asyncio.create_task(consume())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        assert not consuming.done()
+
+    async def consume() -> None:
+        async with face.instance.worker(concurrency=2) as worker:
+            async for _ in worker:
+                pass
+
+    asyncio.run(main())
+    available, in_flight, delayed = asyncio.run(face.stats())
+
+    assert (available, in_flight, delayed) == (5 - len(runs), 0, 0)
 
 
 async def test_a_loop_that_is_shut_down_leaves_nothing_leased(face: Face) -> None:

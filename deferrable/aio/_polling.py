@@ -48,6 +48,7 @@ class Room(Protocol):
         Args:
             is_quiet: the last poll found nothing.
         """
+        ...
 
     async def wait(self) -> None:
         """Return when there may be room."""
