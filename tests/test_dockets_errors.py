@@ -11,16 +11,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from dockets_place import LEASE, UNREADABLE, Monitor, Place, check_kept
 from redis_proxy import Wire, wire_to
 from redis_server import RedisServer
-from test_dockets_protocol import UNREADABLE, Monitor, Place, check_kept
 
 from deferrable.aio.backend.dockets import DocketsErrorQueue
 from deferrable.errors import BackendUnavailable, LeaseLost
 
 pytestmark = pytest.mark.anyio
-
-LEASE = 300.0
 
 
 class ErrorPlace(Place):

@@ -8,100 +8,31 @@ import asyncio
 import json
 import multiprocessing
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
+from dockets_place import LEASE, ODD, UNREADABLE, Monitor, Place, check_kept, envelope, is_blocked
 from redis_proxy import Wire, wire_to
 from redis_server import RedisServer, start_redis, unique_group
 from redis_topologies import start_cluster
 
+from deferrable.aio.backend import dockets
 from deferrable.aio.backend._dockets_consumer import Consumer
-from deferrable.aio.backend._dockets_wire import Entry, Keys
+from deferrable.aio.backend._dockets_wire import Entry
 from deferrable.aio.backend.base import Backend
-from deferrable.aio.backend.dockets import DocketsBackendFactory, DocketsQueue
+from deferrable.aio.backend.dockets import DocketsBackendFactory
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions, LeaseLost
 from deferrable.testing import MovingClock, wait_until
 
 pytestmark = pytest.mark.anyio
-
-LEASE = 300.0
-ODD = '{"a" : [], "big":123456789012345678901234567890,"f":1.10,"e":1E400, "u":"\\ud800\\u00e9"}'
-"""An item's text that a round trip through any JSON library would change."""
-
-
-class Place:
-    """One group on one server: the keys as they are, and backends that use them."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self.server = server
-        self.group = unique_group()
-        self.keys = Keys(f"deferrable_{self.group}")
-        self.redis = server.client()
-        self.clock = MovingClock()
-        self.made: list[Backend] = []
-
-    def backend(self, url: str | None = None, **options: Any) -> Backend:
-        options = {"wait_time": 0, "timeout": LEASE, "clock": self.clock, **options}
-        factory = DocketsBackendFactory(url or self.server.url, **options)
-        backend = factory.create_backend_for_group(self.group)
-        self.made.append(backend)
-        return backend
-
-    def queue(self, url: str | None = None, **options: Any) -> DocketsQueue:
-        queue = self.backend(url, **options).queue
-        assert isinstance(queue, DocketsQueue)
-        return queue
-
-    def put(self, *raws: str | bytes) -> None:
-        self.redis.lpush(self.keys.queue, *raws)
-
-    def listed(self) -> list[bytes]:
-        """The queue, the next one to pop first."""
-        return list(reversed(self.redis.lrange(self.keys.queue, 0, -1)))
-
-    def items(self) -> list[Any]:
-        return [json.loads(raw)["item"] for raw in self.listed()]
-
-    def workers(self) -> set[str]:
-        return {each.decode() for each in self.redis.smembers(self.keys.workers)}
-
-    def worker(self) -> str:
-        (only,) = self.workers()
-        return only
-
-    def errors(self) -> dict[str, Any]:
-        pairs = self.redis.hgetall(self.keys.errors).items()
-        return {key.decode(): json.loads(value) for key, value in pairs}
-
-    def dead_worker(self, *raws: str | bytes, name: str | None = None) -> str:
-        """A consumer that has crashed, having taken `raws` in that order."""
-        name = str(uuid.uuid4()) if name is None else name
-        self.redis.sadd(self.keys.workers, name)
-        if raws:
-            self.redis.lpush(self.keys.working(name), *raws)
-        return name
-
-    def kill(self, worker: str) -> None:
-        """Make a consumer look dead."""
-        self.redis.delete(self.keys.active(worker))
-
-    def in_flight(self, worker: str | None = None) -> list[bytes]:
-        name = self.worker() if worker is None else worker
-        return list(reversed(self.redis.lrange(self.keys.working(name), 0, -1)))
-
-    async def close(self) -> None:
-        for backend in self.made:
-            await backend.close()
-        self.redis.close()
 
 
 @pytest.fixture
@@ -115,51 +46,6 @@ async def place(redis_server: RedisServer) -> AsyncIterator[Place]:
 async def wire(redis_server: RedisServer) -> AsyncIterator[Wire]:
     async with wire_to(redis_server.port) as wire:
         yield wire
-
-
-class Monitor:
-    """The commands that a server gets, as it tells them, except those of scripts."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self._socket = socket.create_connection((server.host, server.port))
-        self._server = server
-        self._read = b""
-
-    def __enter__(self) -> Self:
-        self._socket.sendall(b"MONITOR\r\n")
-        assert self._socket.recv(5) == b"+OK\r\n"
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._socket.close()
-
-    def commands(self, group: str) -> list[list[str]]:
-        """What came since, and speaks of `group`."""
-        mark = uuid.uuid4().hex.encode()
-        with self._server.client() as client:
-            client.echo(mark)
-        while mark not in self._read:
-            self._read += self._socket.recv(1 << 20)
-        lines = [line for line in self._read.decode().splitlines() if group in line]
-        self._read = b""
-        return [
-            [word.strip('"') for word in line.split("] ", 1)[1].split(" ")]
-            for line in lines
-            if " lua] " not in line
-        ]
-
-    def names(self, group: str) -> list[str]:
-        return [command[0] for command in self.commands(group)]
-
-
-def envelope(item_text: str = '{"n":1}', **fields: Any) -> str:
-    rest = "".join(f', "{name}": {json.dumps(value)}' for name, value in fields.items())
-    return f'{{"item": {item_text}{rest}}}'
 
 
 class TestPush:
@@ -952,10 +838,6 @@ class TestPointFiveOrphans:
         assert time.monotonic() - start_time < 1
 
 
-def is_blocked(place: Place) -> bool:
-    return any("b" in each["flags"] for each in place.redis.client_list())
-
-
 class TestConsumerState:
     """The state of a consumer without Redis: what is an orphan, and what only looks like one."""
 
@@ -1091,34 +973,7 @@ class TestPointSixDueItems:
         assert await queue.stats() == {"available": 2, "in_flight": 0, "delayed": 1}
 
 
-UNREADABLE = {
-    "no JSON": b"nonsense",
-    "nothing": b"",
-    "no object": b"[1, 2]",
-    "no item": b'{"attempts": 1}',
-    "an item that is no object": b'{"item": [1]}',
-    "half an envelope": b'{"item": {"n": 1}',
-    "more after the envelope": b'{"item": {"n": 1}} {}',
-    "not UTF-8": b'{"item": {"n": "\xff\xfe"}}',
-    "no number": b'{"item": {"n": NaN}}',
-    "too deep": b'{"item": {"n": ' + b"[" * 100_000,
-}
-
 each_unreadable = pytest.mark.parametrize("raw", UNREADABLE.values(), ids=UNREADABLE)
-
-
-def check_kept(place: Place, raw: bytes) -> None:
-    """`raw` is in the errors hash, whole, in valid JSON with an id."""
-    ((error_id, item),) = place.errors().items()
-    assert item["error"]["id"] == error_id
-    assert item["error"]["error_type"] == "UnreadableItem"
-    assert item["error"]["error_text"]
-    kept = (
-        item["raw"].encode()
-        if "raw" in item
-        else __import__("base64").b64decode(item["raw_base64"])
-    )
-    assert kept == raw
 
 
 class TestPointSevenUnreadableEntries:
@@ -1233,8 +1088,7 @@ class TestPointEightCluster:
                 factory.create_backend_for_group(group)
 
     def test_no_script_makes_the_name_of_a_key(self) -> None:
-        folder = __import__("pathlib").Path(DocketsQueue.__init__.__code__.co_filename).parent
-        scripts = list((folder / "lua").glob("dockets_*.lua"))
+        scripts = list((Path(dockets.__file__).parent / "lua").glob("dockets_*.lua"))
 
         for script in scripts:
             assert ".." not in script.read_text().replace("...", "")

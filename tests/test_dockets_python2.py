@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from dockets_place import Place
 from python2 import find_python2, run_python2
 from redis_server import RedisServer
-from test_dockets_protocol import Place
 
 from deferrable.testing import MovingClock
 

@@ -250,6 +250,10 @@ def test_a_requeued_item_begins_anew_under_its_id() -> None:
     )
 
 
+def test_a_requeued_item_without_a_ttl_gets_none() -> None:
+    assert "item_queued_timestamp" not in requeued(item_with(), NOW)
+
+
 def test_an_error_record_tells_what_the_old_library_told() -> None:
     try:
         raise ValueError("wrong")

@@ -2,12 +2,12 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from faces import Face
+from faces import Face, MakeFace
 
 import deferrable
 from deferrable.aio import Deferrable, InMemoryDebounceStore
@@ -170,6 +170,36 @@ def test_an_unknown_serializer_is_refused() -> None:
 def test_a_name_cannot_travel_in_a_classic_item() -> None:
     with pytest.raises(InvalidOptions, match="name="):
         instance(serializer="classic").deferrable(name="mine")
+
+
+def test_error_classes_that_python_2_lacks_are_refused_at_decoration_of_a_classic_job() -> None:
+    with pytest.raises(InvalidOptions, match="ExceptionGroup"):
+        instance(serializer="classic").deferrable(error_classes=[ExceptionGroup])
+
+
+async def test_closing_an_instance_closes_its_backend_and_its_store(make_face: MakeFace) -> None:
+    closed: list[str] = []
+
+    class Store(InMemoryDebounceStore):
+        async def close(self) -> None:
+            closed.append("store")
+
+    face = make_face(debounce_store=Store())
+    face.backend.queue._close = _note(closed, "queue")  # type: ignore[method-assign]
+    face.backend.error_queue._close = _note(closed, "error queue")  # type: ignore[method-assign]
+
+    await face.do(face.instance.close)
+    once = list(closed)
+    await face.do(face.instance.close)
+
+    assert sorted(once) == ["error queue", "queue", "store"]
+
+
+def _note(notes: list[str], name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def note() -> None:
+        notes.append(name)
+
+    return note
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from redis.credentials import CredentialProvider
 from redis_server import RedisServer, start_redis
 from redis_topologies import Cluster, start_cluster, start_sentinel, start_tls
 
+from deferrable.aio.backend import _redis
 from deferrable.aio.backend._redis import (
     ANSWER_SECONDS,
     RedisLink,
@@ -130,11 +132,11 @@ class TestSettings:
         assert connection.ssl_context.check_hostname
 
     async def test_a_blocking_credential_provider_is_asked_in_a_thread(self) -> None:
-        threads = []
+        threads: list[threading.Thread] = []
 
         class Provider(CredentialProvider):
             def get_credentials(self) -> tuple[str, str]:
-                threads.append(asyncio._get_running_loop())
+                threads.append(threading.current_thread())
                 return "ann", "secret"
 
         client = redis.Redis(credential_provider=Provider())
@@ -143,7 +145,7 @@ class TestSettings:
         credentials = await connection.credential_provider.get_credentials_async()
 
         assert credentials == ("ann", "secret")
-        assert threads == [None]
+        assert threads != [threading.current_thread()]
 
     def test_an_awaitable_credential_provider_is_taken_as_it_is(self) -> None:
         class Provider(CredentialProvider):
@@ -362,7 +364,7 @@ class TestScripts:
     async def test_every_script_of_the_package_is_shipped_and_compiles(
         self, link: RedisLink
     ) -> None:
-        folder = Path(__import__("deferrable").__file__).parent / "aio" / "backend" / "lua"
+        folder = Path(_redis.__file__).parent / "lua"
         names = [path.stem for path in folder.glob("dockets_*.lua")]
 
         replies = await link.call(*[("SCRIPT", "LOAD", Script.load(name).source) for name in names])
