@@ -28,13 +28,10 @@ class Trouble(click.ClickException):
 
     def __init__(self, message: str, exit_code: int = ERROR) -> None:
         super().__init__(" ".join(message.split()))
-        self._exit_code = exit_code
+        # Click declares it for classes, and reads it from the error.
+        vars(self)["exit_code"] = exit_code
         context = click.get_current_context(silent=True)
         self._is_debugging = context is not None and context.find_root().meta.get(_DEBUG, False)
-
-    @property
-    def exit_code(self) -> int:  # type: ignore[override]  # click reads it only
-        return self._exit_code
 
     def show(self, file: IO[Any] | None = None) -> None:
         cause = self.__cause__
