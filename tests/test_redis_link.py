@@ -584,6 +584,24 @@ class TestLoopsAndProcesses:
         await wait_until(lambda: connections_of(server) == 0, "the connections are closed")
         assert await links.here().call(("PING",)) == [b"PONG"]
 
+    async def test_who_gives_up_while_a_connection_is_opened_leaves_none_behind(
+        self, server: RedisServer, links: RedisLinks
+    ) -> None:
+        async def use() -> None:
+            await links.here().call(("PING",))
+            async with links.here().blocking("list") as line:
+                await line.call(("PING",))
+
+        for passes in range(40):
+            using = asyncio.create_task(use())
+            for _ in range(passes):
+                await asyncio.sleep(0.0001)
+            using.cancel()
+            await asyncio.wait([using])
+            await links.close()
+
+        await wait_until(lambda: connections_of(server) == 0, "the connections are closed")
+
     async def test_what_is_under_way_when_the_link_is_closed_is_unavailable(
         self, server: RedisServer, links: RedisLinks
     ) -> None:

@@ -85,7 +85,8 @@ class Upkeep:
             await self._commands.move(expired[0].consumer_id, moves)
         except BaseException:
             for held in expired:
-                self._consumer.unclaim(held, may_be_settled=True)
+                # Whoever completes it now must hear that it is lost, if it has gone back.
+                self._consumer.unclaim(held, may_be_settled=False)
             raise
         for held in expired:
             self._consumer.drop(held)

@@ -49,7 +49,6 @@ __all__ = [
 _MOST_REDIRECTIONS = 5
 """As redis-py's own cluster client allows before it gives up on a slot that keeps moving."""
 
-
 _SAYS_ANOTHER_SERVER = {"MASTERDOWN", "MOVED", "READONLY", "UNBLOCKED"}
 
 
@@ -225,14 +224,18 @@ class RedisLink:
             if connection.is_usable():
                 return connection
         connection = await self._open(node)
-        await connection.learn_client_id()
+        try:
+            await connection.learn_client_id()
+        except BaseException:
+            connection.abort()
+            raise
         return connection
 
     async def _open(self, node: Node | None) -> RedisConnection:
         connection = await self._nodes.open(node)
         if self._is_closed:
             connection.abort()
-            raise unavailable(self.settings.where(node), "was left: the queue was closed", None)
+            raise unavailable(self.settings.where(node), "was left: the queue was closed")
         return connection
 
     # The exchange.
@@ -262,7 +265,7 @@ class RedisLink:
             if not moved:
                 return self._checked(node, line, replies)
             left = moved
-        raise unavailable(self.settings.where(), "keeps moving the slot; try again", None)
+        raise unavailable(self.settings.where(), "keeps moving the slot", advice="try again")
 
     async def _ask_there(self, node: Node, command: Command) -> Any:
         """The reply of a node that is just taking over the slot of `command`."""

@@ -70,7 +70,7 @@ class RedisConnection(asyncio.Protocol):
         self._transport = _transport_of(connection, where)
         if connection._reader.at_eof():
             # The stream was told, and will not tell again.
-            raise unavailable(where, "closed the connection as soon as it was open", None)
+            raise unavailable(where, "closed the connection as soon as it was open")
         # The stream that redis-py made waits for a call of its own when this is closed.
         self._former = self._transport.get_protocol()
         self._transport.set_protocol(self)
@@ -85,7 +85,7 @@ class RedisConnection(asyncio.Protocol):
             return True
         if self._poll.poll(0):
             # Nobody asked, so it is the end of the stream, which the loop has not seen yet.
-            self._break(unavailable(self._where, "closed an idle connection", None))
+            self._break(unavailable(self._where, "closed an idle connection"))
             return False
         return True
 
@@ -132,11 +132,11 @@ class RedisConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close it without waiting."""
-        self._break(unavailable(self._where, "was left: the connection was closed by us", None))
+        self._break(unavailable(self._where, "was left: the connection was closed by us"))
 
     def abandon(self) -> None:
         """Free the socket although the event loop is closed already."""
-        self._reason = self._reason or unavailable(self._where, "was left", None)
+        self._reason = self._reason or unavailable(self._where, "was left")
         tls = getattr(self._transport, "_ssl_protocol", None)
         transport = getattr(tls, "_transport", self._transport)
         with suppress(Exception):
@@ -155,8 +155,9 @@ class RedisConnection(asyncio.Protocol):
         if end_time > self._loop.time():
             self._watch = self._loop.call_at(end_time, self._check_deadline)
             return
-        silence = redis.TimeoutError("no answer before the deadline")
-        self._break(unavailable(self._where, "did not answer in time; is it overloaded?", silence))
+        silence = redis.TimeoutError("the deadline has passed")
+        advice = "is it stopped, overloaded, or cut off?"
+        self._break(unavailable(self._where, "did not answer in time", silence, advice=advice))
 
     def _break(self, reason: BackendError) -> None:
         """End the connection, for `reason`."""

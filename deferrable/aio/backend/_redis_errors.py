@@ -100,10 +100,11 @@ def refused(where: str, text: str) -> BackendError:
     return error
 
 
-def unavailable(where: str, what: str, cause: BaseException | None) -> BackendUnavailable:
+def unavailable(
+    where: str, what: str, cause: BaseException | None = None, *, advice: str = ""
+) -> BackendUnavailable:
     """The error of a connection that could not be made, broke, or stayed silent."""
-    error = BackendUnavailable(
-        f"Redis at {where} {what}" + (f": {cause}" if cause is not None else "")
-    )
+    reason = "" if cause is None else f": {cause}"
+    error = BackendUnavailable(f"Redis at {where} {what}{reason}" + (advice and f"; {advice}"))
     error.__cause__ = cause
     return error

@@ -22,6 +22,7 @@ from deferrable.errors import BackendError, BackendUnavailable
 
 __all__ = ["ClusterNodes", "NamedNode", "SentinelNode", "nodes_of"]
 
+_AGAIN = "try again when the cluster has settled"
 _UNFIT = {b"s_down", b"o_down"}
 
 
@@ -67,9 +68,8 @@ class SentinelNode(NamedNode):
         self.forget()
         raise unavailable(
             self._settings.where(node),
-            "is a replica, though its sentinels say that it is the primary; a failover is under "
-            "way, try again",
-            None,
+            "is a replica, though its sentinels say that it is the primary",
+            advice="a failover is under way, try again",
         )
 
     async def _ask_around(self) -> Node:
@@ -109,7 +109,7 @@ class ClusterNodes(NamedNode):
             if slot is None or first <= slot <= last:
                 return node
         self._owners = []
-        raise unavailable(self._settings.where(), f"has no node for slot {slot}; try again", None)
+        raise unavailable(self._settings.where(), f"has no node for slot {slot}", advice=_AGAIN)
 
     def forget(self, node: Node | None = None) -> None:
         known = [owner for _, _, owner in self._owners]
@@ -128,13 +128,13 @@ class ClusterNodes(NamedNode):
             owners = [self._owner(node, *entry[:3]) for entry in reply]
             if owners:
                 return owners
-        raise failure or unavailable(self._settings.where(), "serves no slots; try again", None)
+        raise failure or unavailable(self._settings.where(), "serves no slots", advice=_AGAIN)
 
     def _owner(
         self, asked: Node, first: int, last: int, primary: Sequence[Any]
     ) -> tuple[int, int, Node]:
         # A node that does not know its own name is where it was asked.
-        host = primary[0].decode() if primary[0] else asked[0]
+        host = asked[0] if primary[0] in (None, b"", b"?") else primary[0].decode()
         return first, last, _remapped(self._settings, (host, int(primary[1])))
 
 
