@@ -1,7 +1,9 @@
 """The examples of embedding do what they say: real processes, a real Redis, real signals."""
 
+import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -109,6 +111,82 @@ async def test_the_fastapi_app_finishes_what_runs_when_its_server_is_stopped(url
             assert "Warning" not in server.text
 
 
+# Django.
+
+SUBSCRIBE = """
+import json
+import django
+django.setup()
+from django.core.management import call_command
+from django.test import Client
+from django.test.utils import setup_test_environment
+call_command("migrate", run_syncdb=True, verbosity=0)
+setup_test_environment()
+answer = Client().post("/subscribe", {"email": "ada@example.org"})
+print(json.dumps([answer.status_code, answer.json()]))
+"""
+
+
+class Site:
+    """The Django site with a database of its own."""
+
+    folder = EXAMPLES / "django_site"
+
+    def __init__(self, redis_url: str, database: Path) -> None:
+        self.database = database
+        self.variables = {
+            "REDIS_URL": redis_url,
+            "DATABASE": str(database),
+            "DJANGO_SETTINGS_MODULE": "settings",
+        }
+
+    def subscribe(self) -> list[object]:
+        """What the view answers, without a server; the tables are made before."""
+        answer: list[object] = json.loads(
+            run_python(self.folder, "-c", SUBSCRIBE, variables=self.variables)
+        )
+        return answer
+
+    def worker(self) -> PythonProcess:
+        arguments = ["-u", "manage.py", "run_worker"]
+        return PythonProcess(arguments, variables=self.variables, folder=self.folder)
+
+    def rows(self) -> list[tuple[str, int]]:
+        connection = sqlite3.connect(self.database)
+        try:
+            return connection.execute(
+                "SELECT email, is_welcomed FROM newsletter_subscriber"
+            ).fetchall()
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def site(url: str, tmp_path: Path) -> Site:
+    return Site(url, tmp_path / "db.sqlite3")
+
+
+def test_the_django_command_runs_what_a_view_deferred_until_sigterm(site: Site) -> None:
+    answer = site.subscribe()
+    before = site.rows()
+    with site.worker() as worker:
+        worker.wait_for("completed: Welcome, ada@example.org!")
+        worker.send(STOP)
+        code = worker.end()
+
+    assert answer == [202, {"id": 1}]
+    assert before == [("ada@example.org", 0)]
+    assert site.rows() == [("ada@example.org", 1)]
+    assert (code, worker.text.splitlines()) == (
+        0,
+        [
+            "the worker is ready",
+            "newsletter.jobs:welcome completed: Welcome, ada@example.org!",
+            "the worker has stopped",
+        ],
+    )
+
+
 # The page.
 
 
@@ -116,7 +194,7 @@ def test_the_page_on_embedding_shows_the_examples_as_they_are() -> None:
     texts = [path.read_text() for path in EXAMPLES.rglob("*.py")]
     shown = re.findall(r"^```py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
-    assert len(shown) == 4
+    assert len(shown) == 7
     for block in shown:
         assert any(block in text for text in texts), block
 
@@ -125,6 +203,6 @@ def test_the_page_on_embedding_has_the_commands_of_the_headers() -> None:
     heads = "".join(path.read_text() for path in EXAMPLES.rglob("*.py"))
     commands = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
-    assert len(commands) == 1
+    assert len(commands) == 2
     for line in "".join(commands).splitlines():
         assert line in heads, line
