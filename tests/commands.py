@@ -1,4 +1,4 @@
-"""The command line as a program of its own.
+"""The command line, and what else has commands, as programs of their own.
 
 Owns how a test starts a command, reads what it says, and makes sure that it ends. What is waited
 for is a line or a state, never a time.
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,12 +42,14 @@ def run_command(
     )
 
 
-class Command:
-    """A command that runs; it is killed at the end of the ``with`` block if it still does."""
+class PythonProcess:
+    """A Python that runs; it is killed at the end of the ``with`` block if it still does."""
 
-    def __init__(self, *arguments: str, variables: Mapping[str, str], folder: Path = TESTS) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, variables: Mapping[str, str], folder: Path
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deferrable", *arguments],
+            [sys.executable, *arguments],
             env=environment(variables),
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -103,3 +105,10 @@ class Command:
         self._reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+class Command(PythonProcess):
+    """A command of this library's that runs."""
+
+    def __init__(self, *arguments: str, variables: Mapping[str, str], folder: Path = TESTS) -> None:
+        super().__init__(["-m", "deferrable", *arguments], variables=variables, folder=folder)

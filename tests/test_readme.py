@@ -27,9 +27,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 REDIS_URL = "redis://localhost:6379/0"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Transcripts of workers and terminals, whose commands tests/test_cli.py and test_cli_worker.py run;
-# and recipes that stand whole in examples/, which tests/test_examples.py runs.
-RUN_ELSEWHERE = {"command-line.md", "embedding.md"}
+# Transcripts of workers and terminals, whose commands test_cli.py and test_cli_worker.py run.
+RUN_ELSEWHERE = {"command-line.md"}
 PAGES = [
     "README.md",
     *(
