@@ -37,13 +37,20 @@ class Upkeep:
     """Looks after one queue, for one consumer of it."""
 
     def __init__(
-        self, consumer: Consumer, commands: Commands, clock: Clock, max_redeliveries: int
+        self,
+        consumer: Consumer,
+        commands: Commands,
+        clock: Clock,
+        max_redeliveries: int,
+        lease_seconds: float,
     ) -> None:
         self._consumer = consumer
         self._commands = commands
         self._clock = clock
         self._max_redeliveries = max_redeliveries
         self._next_time = -math.inf
+        # A consumer may join and die between two looks, and its heartbeat lasts for a lease.
+        self._pause_seconds = min(UPKEEP_SECONDS, lease_seconds + 1)
 
     def hurry(self) -> None:
         """Something went wrong: look at the next opportunity."""
@@ -59,8 +66,8 @@ class Upkeep:
         now = self._clock.time()
         await self._take_back_expired(now)
         # Also when the clock was set back, or it would be silent for as long.
-        if not now < self._next_time <= now + UPKEEP_SECONDS:
-            self._next_time = now + UPKEEP_SECONDS
+        if not now < self._next_time <= now + self._pause_seconds:
+            self._next_time = now + self._pause_seconds
             try:
                 await self._reclaim_dead(now)
                 await self._return_orphans()

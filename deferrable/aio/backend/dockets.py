@@ -53,7 +53,7 @@ class DocketsQueue(DocketsBase):
         super().__init__(name, links, timeout, max_lease_seconds, clock)
         self._max_redeliveries = max_redeliveries
         self._consumer = Consumer()
-        self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries)
+        self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
         self._taker = Taker(
             self._consumer,
             self._commands,
