@@ -22,6 +22,7 @@ __all__ = [
     "Bury",
     "Hop",
     "Retry",
+    "TooManyDeliveries",
     "Verdict",
     "after_error",
     "before_run",
@@ -54,6 +55,16 @@ class Bury:
 
 
 Verdict: TypeAlias = Retry | Bury
+
+
+class TooManyDeliveries(Exception):
+    """Recorded with an item that was delivered again and again, and never settled."""
+
+    def __init__(self, deliveries: int, max_redeliveries: float) -> None:
+        super().__init__(
+            f"delivered {deliveries} times and never settled: its consumers crashed, or lost their "
+            f"leases; max_redeliveries is {max_redeliveries}"
+        )
 
 
 def before_run(item: Item, now: float, max_delay_seconds: float) -> Hop | None:

@@ -244,7 +244,9 @@ async def test_a_waiting_pop_of_the_error_queue_gets_what_is_buried(clock: Movin
 
     clock.advance(backend.queue.lease_seconds)
 
-    assert (await asyncio.wait_for(popping, 5))[1]["number"] == 1
+    buried = (await asyncio.wait_for(popping, 5))[1]
+    assert buried["number"] == 1
+    assert buried["error"]["error_type"] == "TooManyDeliveries"
 
 
 async def test_closing_ends_the_waiting_pops_of_its_own_consumer_on_every_loop(

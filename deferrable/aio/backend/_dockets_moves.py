@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from deferrable.aio.backend._dockets_wire import Entry, error_item, error_record
 from deferrable.errors import UnreadableItem
 from deferrable.item import new_id
+from deferrable.lifecycle import TooManyDeliveries
 
 __all__ = ["Move", "Where", "as_missing_payload", "as_redelivery", "as_unreadable"]
 
@@ -50,13 +51,8 @@ def as_redelivery(
     if entry.attempts <= max_redeliveries:
         return Move(raw, where, entry.text(), new_id(), delay_seconds)
     error_id = new_id()
-    record = error_record(
-        "TooManyDeliveries",
-        f"delivered {entry.attempts} times and never settled: its consumers crashed, or lost their "
-        f"leases; max_redeliveries is {max_redeliveries}",
-        now,
-        error_id,
-    )
+    reason = TooManyDeliveries(entry.attempts, max_redeliveries)
+    record = error_record(type(reason).__name__, str(reason), now, error_id)
     return Move(raw, "errors", entry.item_text_with(record), error_id)
 
 

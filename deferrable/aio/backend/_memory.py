@@ -16,7 +16,7 @@ from itertools import count
 
 from deferrable import lifecycle
 from deferrable._json import dump, load_item
-from deferrable.errors import LeaseLost, UnreadableItem
+from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
 __all__ = ["Entry", "Lease", "Store"]
@@ -190,9 +190,6 @@ class Store:
             item = load_item(entry.text)
         except UnreadableItem:
             item = {"raw": entry.text}
-        error = LeaseLost(
-            f"delivered {entry.redeliveries} times, and never settled: its consumers crashed, or "
-            f"lost their leases; max_redeliveries is {self._max_redeliveries}"
-        )
+        error = lifecycle.TooManyDeliveries(entry.redeliveries, self._max_redeliveries)
         self.bury(item, error, now)
         return True
