@@ -100,6 +100,7 @@ __getattr__, __dir__ = lazy_names(
         "Worker": "deferrable.sync.worker",
         "current_attempt": "deferrable.aio.current",
     },
+    submodules={"aio", "backend", "sync", "testing"},
 )
 
 

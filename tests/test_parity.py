@@ -4,6 +4,7 @@ import inspect
 from typing import Any, get_type_hints
 
 import pytest
+from processes import run_program
 
 import deferrable
 import deferrable.aio
@@ -154,3 +155,20 @@ def test_both_faces_share_names() -> None:
 
     assert not only_blocking
     assert not backends
+
+
+def test_packages_inside_are_had_as_attributes_without_an_import_of_their_own() -> None:
+    lines = run_program(
+        """
+        import deferrable
+        print(deferrable.backend.InMemoryBackendFactory.__module__)
+        print(deferrable.aio.backend.InMemoryBackendFactory.__module__)
+        print(deferrable.testing.MovingClock.__module__)
+        """
+    )
+
+    assert lines == [
+        "deferrable.sync.backend",
+        "deferrable.aio.backend.memory",
+        "deferrable.testing.clock",
+    ]

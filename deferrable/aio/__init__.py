@@ -55,4 +55,5 @@ __getattr__, __dir__ = lazy_names(
         "Touch": "deferrable.aio.queue",
         "Worker": "deferrable.aio.worker",
     },
+    submodules={"backend"},
 )
