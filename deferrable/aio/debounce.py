@@ -8,12 +8,12 @@ once, one is told to push now.
 """
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from deferrable._fork import on_fork
+from deferrable.aio._closing import Closing
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.queue import Queue
 from deferrable.debounce import (
@@ -96,7 +96,7 @@ class JoinedPush(Protocol):
         ...
 
 
-class DebounceStore(ABC):
+class DebounceStore(Closing):
     """Keeps the windows of debounced calls. Implement it to keep them elsewhere.
 
     A push goes: `reserve`, the push itself, `confirm`; when the push fails or is cancelled,
@@ -156,17 +156,6 @@ class DebounceStore(ABC):
     async def close(self) -> None:
         """Close what the store holds open, on every loop. Windows stay; twice is harmless."""
         return
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 class InMemoryDebounceStore(DebounceStore):

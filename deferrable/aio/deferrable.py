@@ -8,11 +8,11 @@ the same two behind a door of its own.
 import asyncio
 import inspect
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from deferrable._ended import unwrap
 from deferrable.aio import backend as backend_door
+from deferrable.aio._closing import Closing
 from deferrable.aio._tasks import until_done
 from deferrable.aio.attempt import Attempt
 from deferrable.aio.backend.base import Backend
@@ -46,7 +46,7 @@ R = TypeVar("R")
 _door = AwaitingDoor()
 
 
-class Deferrable(Instance):
+class Deferrable(Instance, Closing):
     """Defers calls to a backend and runs them from it, in asyncio.
 
     Without error classes, of the instance or of a job, no error is retried.
@@ -293,17 +293,6 @@ class Deferrable(Instance):
         await self.backend.close()
         if self.debounce_store is not None:
             await self.debounce_store.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:

@@ -8,9 +8,9 @@ is decoded before it is asked for.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from deferrable.aio._closing import Closing
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock, sleep
 from deferrable.aio.envelope import Envelope
@@ -83,7 +83,7 @@ class ErrorItem:
         return f"<ErrorItem {self.id} {self.error.get('error_type')}>"
 
 
-class ErrorItems:
+class ErrorItems(Closing):
     """An iteration over an error queue; ``async for``, once."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
@@ -137,14 +137,3 @@ class ErrorItems:
             for outcome in await asyncio.gather(*touches, return_exceptions=True):
                 if isinstance(outcome, BackendError):
                     _logger.warning("cannot keep an error item: %s", outcome)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()

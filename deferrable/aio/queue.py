@@ -13,15 +13,15 @@ import asyncio
 import logging
 import math
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, TypeVar
 
 from deferrable._json import dump
 from deferrable.aio._batching import Batcher, check_outcomes
+from deferrable.aio._closing import Closing
 from deferrable.aio._loops import PerLoop
 from deferrable.aio._popping import Popped, Popper
 from deferrable.aio._tasks import until_done
@@ -84,7 +84,7 @@ class _Traffic:
         )
 
 
-class Queue(ABC):
+class Queue(Closing):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag
@@ -416,17 +416,6 @@ class Queue(ABC):
         """Close connections on every event loop. Items are left as they are; twice is harmless."""
         await self._traffic.close()
         await self._close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     # What every verb checks.
 

@@ -5,16 +5,15 @@ the backends that it creates share: where the broker is, and the settings.
 """
 
 from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Self
 
+from deferrable.aio._closing import Closing
 from deferrable.aio.queue import Queue
 from deferrable.item import queue_name
 
 __all__ = ["Backend", "BackendFactory"]
 
 
-class Backend:
+class Backend(Closing):
     """A queue and its error queue.
 
     Attributes:
@@ -32,17 +31,6 @@ class Backend:
         """Close both queues. Twice is harmless."""
         await self.queue.close()
         await self.error_queue.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 class BackendFactory(ABC):

@@ -1,0 +1,29 @@
+"""What is closed at the end of an ``async with`` block.
+
+Owns the two methods of a context manager that only closes. It may not know what is closed.
+"""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Closing"]
+
+
+class Closing(ABC):
+    """Closed by itself, or at the end of an ``async with`` block."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close it. Twice is harmless."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
