@@ -22,7 +22,12 @@ pytestmark = pytest.mark.anyio
 class Producer(MetadataProducerConsumer):
     NAMESPACE = "producer"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
     def produce_metadata(self) -> str:
+        self.asked += 1
         return "the web"
 
 
@@ -144,6 +149,9 @@ async def test_a_window_that_is_no_window_does_not_stop_the_push(
 ) -> None:
     recorder = Recorder()
     instance.register_event_consumer(recorder)
+    producer = Producer()
+    instance.clear_metadata_producer_consumers()
+    instance.register_metadata_producer_consumer(producer)
     job = debounced(instance, debounce_key=lambda shelf: shelf)
     key = identity_of_key(instance.backend.group, job.name, "B")
     async with redis.asyncio.Redis.from_url(redis_url) as client:
@@ -154,6 +162,7 @@ async def test_a_window_that_is_no_window_does_not_stop_the_push(
     assert receipt.status == "pushed"
     assert [name for name, _ in recorder.events] == ["debounce_error", "push"]
     assert "it is pushed at once" in caplog.text
+    assert producer.asked == 1
 
 
 async def test_windows_kept_elsewhere_are_reserved_there(

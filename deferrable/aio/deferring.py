@@ -286,6 +286,8 @@ async def _push(instance: Instance, door: Door, item: Item, now: float) -> Recei
 
 
 async def _add_metadata(instance: Instance, door: Door, item: Item) -> None:
+    if "metadata" in item:
+        return  # It was asked for before a step that was then replaced by another.
     for producer in instance.metadata_producer_consumers:
         ended = await door.call(None, producer.produce_metadata)
         if isinstance(ended, Raised):
