@@ -184,11 +184,6 @@ def why_unfindable(obj: object, expected: object = None) -> str | None:
     return f"module {module_name} holds something else under the name {path}"
 
 
-def is_findable(obj: object, expected: object = None) -> bool:
-    """Tell whether another process could find ``obj`` by its name; see ``why_unfindable``."""
-    return why_unfindable(obj, expected) is None
-
-
 def _look_up(module: ModuleType, path: str) -> list[object]:
     """Return what ``path`` leads to, as an attribute and as it is stored; empty if nowhere."""
     parent: object = module

@@ -68,7 +68,7 @@ def test_main_started_with_dash_m_has_the_name_in_its_spec(main: ModuleType) -> 
     name = _names.name_of(function)
 
     assert name == "shop.worker:send"
-    assert _names.is_findable(function)
+    assert _names.why_unfindable(function) is None
 
 
 def test_script_has_the_name_of_its_file_if_imports_find_that_file(
@@ -215,8 +215,8 @@ def test_function_is_findable_where_its_module_holds_the_job_that_was_made_of_it
     job = Job(function)
     monkeypatch.setitem(globals(), "module_level", job)
 
-    assert _names.is_findable(function, expected=job)
-    assert _names.is_findable(job)
+    assert _names.why_unfindable(function, expected=job) is None
+    assert _names.why_unfindable(job) is None
 
 
 def test_method_is_findable_where_its_class_holds_a_job_that_binds(
@@ -229,8 +229,8 @@ def test_method_is_findable_where_its_class_holds_a_job_that_binds(
     function, job = Outer.Inner.method, BindingJob()
     monkeypatch.setattr(Outer.Inner, "method", job)
 
-    assert _names.is_findable(function, expected=job)
-    assert not _names.is_findable(function)
+    assert _names.why_unfindable(function, expected=job) is None
+    assert _names.why_unfindable(function) is not None
 
 
 def test_function_of_a_child_of_multiprocessing_is_looked_up_in_main(main: ModuleType) -> None:
@@ -239,7 +239,7 @@ def test_function_of_a_child_of_multiprocessing_is_looked_up_in_main(main: Modul
     function = defined_in_main(main, "def send(): ...", "send")
 
     assert _names.name_of(function) == "shop.worker:send"
-    assert _names.is_findable(function)
+    assert _names.why_unfindable(function) is None
 
 
 def test_job_is_findable_below_another_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,7 @@ def test_job_is_findable_below_another_decorator(monkeypatch: pytest.MonkeyPatch
     job = Job(function)
     monkeypatch.setitem(globals(), "module_level", Job(job))
 
-    assert _names.is_findable(function, expected=job)
+    assert _names.why_unfindable(function, expected=job) is None
 
 
 def test_wrappers_that_wrap_each_other_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_wrappers_that_wrap_each_other_end_the_search(monkeypatch: pytest.Monkey
     function = module_level
     monkeypatch.setitem(globals(), "module_level", one)
 
-    assert not _names.is_findable(function)
+    assert _names.why_unfindable(function) is not None
 
 
 def test_error_answers_to_the_names_of_all_its_classes() -> None:
