@@ -30,7 +30,11 @@ class MetadataProducerConsumer:
             )
 
     def produce_metadata(self) -> Any:
-        """Return what travels with the item; called by each ``later`` that pushes."""
+        """Return what travels with the item; called by each ``later`` that pushes.
+
+        A debounced call may ask for it and then be skipped: where one step decides and pushes, as
+        with windows and queue in one Redis, it has to be there before.
+        """
 
     def consume_metadata(self, metadata: Any) -> Any:
         """Receive what `produce_metadata` returned, before the job runs.
