@@ -37,6 +37,7 @@ NOT_FOR_USERS = {
     # Between the two doors of one engine.
     (deferrable.aio.Deferrable, "emit_empty"),
     # Of a worker, which has a loop also on the face that blocks.
+    (deferrable.aio.Queue, "wait_for_items"),
     (deferrable.aio.Worker, "next_outcome"),
     # Of the command line, whose process ends with it.
     (deferrable.aio.Worker, "release_running"),

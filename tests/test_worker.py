@@ -13,8 +13,8 @@ from redis_server import unique_group
 
 import deferrable
 from deferrable import current_attempt, pickling
-from deferrable.aio import Deferrable, Worker
-from deferrable.aio.backend import DocketsBackendFactory
+from deferrable.aio import Backend, Deferrable, Worker
+from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
 from deferrable.errors import InvalidOptions
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.outcome import Outcome
@@ -398,7 +398,66 @@ async def test_no_queue_starves_another_at_a_concurrency_of_one() -> None:
 async def test_an_instance_named_twice_is_polled_once(face: Face) -> None:
     worker = Worker([face.instance, face.instance])
 
-    assert worker._slots.pollers == 1
+    assert list(worker.health.queues()) == [repr(face.backend.queue)]
+
+
+MakeBackend = Callable[[str], Backend]
+IN_MEMORY = InMemoryBackendFactory()
+
+
+def dockets(url: str) -> MakeBackend:
+    return lambda group: DocketsBackendFactory(url).create_backend_for_group(group)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (IN_MEMORY.create_backend_for_group, IN_MEMORY.create_backend_for_group),
+        (dockets("redis://localhost/0"), dockets("redis://localhost:6379")),
+    ],
+    ids=["in memory", "dockets"],
+)
+def test_two_instances_with_objects_of_one_queue_are_refused(
+    one: MakeBackend, other: MakeBackend
+) -> None:
+    instances = [Deferrable(one("group")), Deferrable(other("group"))]
+
+    with pytest.raises(InvalidOptions, match=r"instances 1 and 2 .*_group>.* a group of its own"):
+        Worker(instances)
+
+
+@pytest.mark.parametrize(
+    "other", [dockets("redis://localhost/1"), dockets("redis://localhost:6380/0")]
+)
+def test_queues_of_one_name_in_two_databases_are_two(other: MakeBackend) -> None:
+    instances = [Deferrable(dockets("redis://localhost/0")("group")), Deferrable(other("group"))]
+
+    worker = Worker(instances)
+
+    assert len(worker.health.queues()) == 2
+
+
+async def test_an_item_pushed_to_an_idle_worker_of_a_queue_that_does_not_wait_starts_at_once(
+    face: Face,
+) -> None:
+    job = face.job(as_kind("async", lambda: "done"), name="late")
+    pauses: list[float] = []
+    wait_for_items = face.broker.queue.wait_for_items
+
+    async def wait_for_push(seconds: float) -> None:
+        pauses.append(seconds)
+        await wait_for_items(3600)
+
+    face.broker.queue.wait_for_items = wait_for_push  # type: ignore[method-assign] # this one's
+    async with face.instance.worker() as worker:
+        await wait_until(lambda: pauses, "the worker is idle")
+        await job.later_async()
+        reading = asyncio.create_task(worker.next_outcome())
+        await wait_until(reading.done, "the job ended")
+        outcome = await reading
+
+    assert outcome is not None
+    assert outcome.result == "done"
 
 
 async def test_an_item_pushed_to_an_idle_worker_starts_at_once(each_face: Face) -> None:

@@ -14,7 +14,15 @@ import logging
 import math
 import sys
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -128,6 +136,14 @@ class Queue(Closing):
         self.max_lease_seconds = max_lease_seconds
         self.clock: Clock = SystemClock() if clock is None else clock
         self._traffic = PerLoop(self._open_traffic)
+
+    @property
+    def identity(self) -> Hashable | None:
+        """Equal for two queue objects that give out the same items; None: it cannot be told.
+
+        A worker refuses to poll one queue by two objects of it. An adapter answers without I/O.
+        """
+        return None
 
     async def _open_traffic(self) -> AsyncGenerator[_Traffic, None]:
         yield _Traffic(self)
@@ -275,6 +291,14 @@ class Queue(Closing):
         if count < 1:
             raise ValueError(f"pop_batch takes a count of 1 or more, got {count}")
         return await self._traffic.get().pop(count)
+
+    async def wait_for_items(self, seconds: float) -> None:
+        """Return when a pop may find something, after `seconds` at the latest.
+
+        For a worker, between two pops of a queue whose pops do not wait. It promises nothing: an
+        adapter that learns of a push without asking its broker may return then.
+        """
+        await asyncio.sleep(seconds)
 
     async def touch(self, envelope: Envelope, seconds: float = 10) -> None:
         """Keep an item for at least `seconds` from now; the end of its lease never moves back.

@@ -19,7 +19,7 @@ import anyio
 
 from deferrable.aio._attempts import Attempts
 from deferrable.aio._outcomes import Outcomes
-from deferrable.aio._polling import Poller
+from deferrable.aio._polling import Poller, same_queue
 from deferrable.aio._slots import Slots
 from deferrable.aio._worker_door import Surroundings
 from deferrable.aio.health import Health
@@ -59,7 +59,8 @@ class Worker:
         health: whether the brokers answer.
 
     Raises:
-        InvalidOptions: a number is out of range, or there is no instance.
+        InvalidOptions: a number is out of range, there is no instance, or two of them have items
+            of one queue.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Worker:
         if not instances:
             raise InvalidOptions("a worker serves one or more instances, got none")
         self._instances = list(dict.fromkeys(instances))
+        _check_queues(self._instances)
         self._thread_count = thread_count
         self._grace_seconds = grace_seconds
         self._slots = Slots(concurrency, pollers=len(self._instances))
@@ -317,6 +319,17 @@ async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
 def _check_count(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}")
+
+def _check_queues(instances: Sequence[Instance]) -> None:
+    twins = same_queue([instance.backend.queue for instance in instances])
+    if twins is not None:
+        one, other = twins
+        raise InvalidOptions(
+            f"instances {one + 1} and {other + 1} of this worker share "
+            f"{instances[one].backend.queue!r}, where each would take the other's items; register "
+            "all jobs with one of them, or give one of them a group of its own"
+        )
+
 
 
 def _check_seconds(name: str, value: float) -> None:

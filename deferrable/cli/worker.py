@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from deferrable.cli.health import listen
-from deferrable.cli.loading import instances_argument, load_all
+from deferrable.cli.loading import check_apart, instances_argument, load_all
 from deferrable.cli.logs import LEVELS, configure
 from deferrable.cli.reloading import begin_anew, wait_for_change_below
 from deferrable.cli.serving import RELOAD, Serving, serve
@@ -80,6 +80,7 @@ def worker(
         health_port = None if health_port is None else health_port + index
     try:
         named = load_all(paths)
+        check_apart(named)
         listener = None if health_port is None else listen(health_host, health_port)
         serving = Serving(concurrency, threads, grace_seconds, listener, is_reloading)
         code = serve(named, serving)

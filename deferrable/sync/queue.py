@@ -3,7 +3,7 @@
 Owns the list of its verbs and flags, and that an interrupted pop keeps nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue as AwaitingQueue
@@ -59,6 +59,11 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.lease_seconds = core.lease_seconds
         self.max_lease_seconds = core.max_lease_seconds
         self.clock = core.clock
+
+    @property
+    def identity(self) -> Hashable | None:
+        """Equal for two queue objects that give out the same items; None: it cannot be told."""
+        return self._core.identity
 
     def check(self, item: Item) -> None:
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""

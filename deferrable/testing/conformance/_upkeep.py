@@ -23,6 +23,16 @@ __all__ = ["Upkeep"]
 T = TypeVar("T")
 
 
+class Identity(Suite):
+    async def test_objects_of_one_queue_are_told_from_those_of_another(
+        self, queue: Queue, second: Queue, other_queue: Queue
+    ) -> None:
+        same, other = queue.identity == second.identity, queue.identity == other_queue.identity
+
+        # Where none can be told, all are None.
+        assert (same, other) == (True, queue.identity is None)
+
+
 class Flushing(Suite):
     async def test_flush_removes_what_is_available_delayed_and_in_flight(
         self, queue: Queue, second: Queue, core: Queue, items: Items, clock: MovingClock
@@ -259,7 +269,7 @@ class Loops(Suite):
         assert await using == [1]
 
 
-class Upkeep(Flushing, Counting, Closing, Batching, Loops):
+class Upkeep(Identity, Flushing, Counting, Closing, Batching, Loops):
     pass
 
 
