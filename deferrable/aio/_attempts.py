@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,7 +36,7 @@ __all__ = ["Attempts"]
 _logger = logging.getLogger("deferrable")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class _Buffered:
     instance: Instance
     queue: Queue
@@ -72,15 +73,21 @@ class Attempts:
         self._running: dict[asyncio.Task[Ended[Outcome]], Attempt] = {}
         self._besides: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Future[None] | None = None
+        # Each job starts from here, or it would see what the job has set that made room for it.
+        self._context = copy_context()
+        self._loop = asyncio.get_running_loop()
 
     def take(self, instance: Instance, queue: Queue, popped: Sequence[Popped]) -> None:
         """Start what was popped, or keep it until there are slots."""
         for envelope, item in popped:
+            if not self._buffer and self._slots.is_free and self._surroundings.is_open:
+                self._start(instance, queue, envelope, item)
+                continue
             buffered = _Buffered(instance, queue, envelope, item)
             self._keeper.keep(queue, envelope, partial(self._drop, buffered))
             self._buffer.append(buffered)
             self._slots.buffered += 1
-        self._start_what_fits()
+        self._on_room()
 
     @property
     def are_idle(self) -> bool:
@@ -164,38 +171,39 @@ class Attempts:
             buffered = self._buffer.popleft()
             self._slots.buffered -= 1
             if buffered.queue.clock.time() < buffered.envelope.lease_end_time:
-                self._start(buffered)
+                self._start(buffered.instance, buffered.queue, buffered.envelope, buffered.item)
             else:
                 # Somebody else's by now, as after a pause of the process.
                 self._keeper.let_go(buffered.queue, buffered.envelope)
                 _logger.warning("the lease of %r ended before it started", buffered.envelope)
         self._on_room()
 
-    def _start(self, buffered: _Buffered) -> None:
+    def _start(self, instance: Instance, queue: Queue, envelope: Envelope, item: Item) -> None:
         self._slots.running += 1
-        has_ended = False
-
-        def end_job() -> None:
-            nonlocal has_ended
-            if not has_ended:
-                has_ended = True
-                self._slots.running -= 1
-                self._slots.settling += 1
-                self._start_what_fits()
-
-        instance, envelope, item = buffered.instance, buffered.envelope, buffered.item
-        door = WorkerDoor(buffered.queue, envelope, self._surroundings, end_job)
-        attempt = Attempt(instance, door, envelope, item, self._states.get(instance))
-        task = asyncio.get_running_loop().create_task(attempt.run_to_value(), name=attempt.name)
+        context = self._context.copy()
+        door = WorkerDoor(queue, envelope, self._surroundings, context, self._end_job)
+        attempt = Attempt(instance, door, envelope, item, context, self._states[instance])
+        # Kept from here on, as a task's first step may come late.
+        self._keeper.keep(queue, envelope, attempt.lose)
+        task = self._loop.create_task(attempt.run_to_value(), name=attempt.name, context=context)
+        door.task = task
         self._running[task] = attempt
-        task.add_done_callback(partial(self._conclude, attempt, end_job))
+        task.add_done_callback(partial(self._conclude, attempt, door))
+
+    def _end_job(self) -> None:
+        self._slots.running -= 1
+        self._slots.settling += 1
+        if self._buffer:
+            self._start_what_fits()
+        else:
+            self._on_room()
 
     def _conclude(
-        self, attempt: Attempt, end_job: Callable[[], None], task: asyncio.Task[Ended[Outcome]]
+        self, attempt: Attempt, door: WorkerDoor, task: asyncio.Task[Ended[Outcome]]
     ) -> None:
-        end_job()
-        self._slots.settling -= 1
+        door.end_job()
         del self._running[task]
+        self._slots.settling -= 1
         ended = Raised(asyncio.CancelledError()) if task.cancelled() else task.result()
         if isinstance(ended, Returned):
             self._tell(ended.value)
@@ -207,7 +215,8 @@ class Attempts:
             _logger.error("%s could not be settled: %s", attempt.name, ended.error)
             self._tell(attempt.outcome("lost", ended.error))
         self._on_room()
-        self._note_idle()
+        if self._idle is not None:
+            self._note_idle()
 
     def _do_besides(self, doing: Any) -> None:
         task = asyncio.get_running_loop().create_task(doing)

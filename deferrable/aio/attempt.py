@@ -13,7 +13,7 @@ import random
 import socket
 from asyncio import CancelledError
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
 
 from deferrable import _names
@@ -23,7 +23,6 @@ from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.door import Control, Door, NotStarted, Run
 from deferrable.aio.emitting import emit, is_its_own
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.heartbeat import Heartbeat
 from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
@@ -50,6 +49,7 @@ class Attempt:
         door: what waits and calls.
         envelope: of the item.
         item: as it was popped; never changed.
+        context: what the job and whoever is told of it see; it is this attempt's own.
         state: what the instance's lifespan gave, for the job to ask for.
 
     Attributes:
@@ -64,6 +64,7 @@ class Attempt:
         door: Door,
         envelope: Envelope,
         item: Item,
+        context: Context,
         state: object = None,
     ) -> None:
         self._instance = instance
@@ -71,13 +72,13 @@ class Attempt:
         self._door = door
         self._envelope = envelope
         self._item = item
-        self._context: Context = copy_context()
+        self._context = context
         self._clock = instance.clock
         self._start_time = self._clock.time()
         self.name = f"a job (item {item.get('id')})"
         self.control = Control()
         self.error_to_raise: BaseException | None = None
-        self._context.run(
+        context.run(
             set_current_attempt,
             CurrentAttempt(self._queue, envelope, item, self._clock, self.control, state),
         )
@@ -99,13 +100,16 @@ class Attempt:
             KeyboardInterrupt, SystemExit: it struck in this thread, or an event handler raised
                 it; if the item was not settled by then, it was released.
         """
-        heartbeat = Heartbeat(self._queue, self._envelope, self._on_lost)
         stop_heartbeat: Callable[[], None] | None = None
         try:
             # In here, because an interrupt may strike already. A heartbeat that it left unstopped
             # ends by itself, as the item is released.
-            stop_heartbeat = self._door.start_heartbeat(heartbeat)
-            hop = self._hop_if_not_due()
+            stop_heartbeat = self._door.start_heartbeat(self._queue, self._envelope, self.lose)
+            try:
+                hop = before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
+            except UnreadableItem as error:
+                await self._emit("pop")
+                return await self._settle(Raised(error))
             if hop is not None:
                 return await self._send_on(hop)
             await self._emit("pop")
@@ -124,16 +128,11 @@ class Attempt:
         """Whether the job itself has begun to run."""
         return self._envelope.has_started
 
-    def _on_lost(self) -> None:
+    def lose(self) -> None:
+        """Its lease was found lost: the job is to stop, and nothing is settled."""
         self.control.stop("lease lost")
 
     # Before the job.
-
-    def _hop_if_not_due(self) -> Hop | None:
-        try:
-            return before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
-        except UnreadableItem:
-            return None  # Reading the call meets it again, where it is an error of the attempt.
 
     async def _send_on(self, hop: Hop) -> Outcome:
         queue, envelope = self._queue, self._envelope
@@ -154,7 +153,6 @@ class Attempt:
         try:
             if is_expired(self._item, self._clock.time()):
                 return Raised(_Expired())
-            before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
             run = self._make_run()
         except Exception as error:
             return Raised(error)
@@ -190,6 +188,7 @@ class Attempt:
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
             call.function,
+            call.job.is_async,
             call.args,
             call.kwargs,
             self._context,

@@ -8,6 +8,7 @@ the same two behind a door of its own.
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
 from deferrable._ended import unwrap
@@ -211,7 +212,7 @@ class Deferrable(Instance, Closing):
         if not envelope or item is None:
             await self.emit_empty(_door)
             return None
-        attempt = Attempt(self, _door, envelope, item)
+        attempt = Attempt(self, _door, envelope, item, copy_context())
         running = asyncio.get_running_loop().create_task(attempt.run_to_value())
         try:
             await asyncio.wait([running])

@@ -66,6 +66,7 @@ class Job(Generic[P, R_co]):
             if hasattr(function, attribute):
                 setattr(self, attribute, getattr(function, attribute))
         self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
         self.name = _names.name_of(function) if name is None else name
         if not hasattr(function, "__name__"):  # a callable object, a partial
             self.__name__ = self.__qualname__ = self.name

@@ -19,13 +19,12 @@ from collections.abc import (
     Awaitable,
     Callable,
     Hashable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, TypeVarTuple
 
 from deferrable._json import dump
 from deferrable.aio._batching import Batcher, check_outcomes
@@ -41,6 +40,7 @@ from deferrable.item import Item
 __all__ = ["Envelope", "Item", "Push", "Queue", "Release", "Touch"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _logger = logging.getLogger("deferrable")
 
@@ -345,8 +345,7 @@ class Queue(Closing):
             LeaseLost: it is no longer this consumer's, or was settled before; nothing was removed.
             BackendUnavailable: it may or may not have been removed; completing again is allowed.
         """
-        with self._settling("complete", envelope):
-            await self._traffic.get().complete(envelope)
+        await self._settle_one(envelope, "complete", self._traffic.get().complete, envelope)
 
     async def complete_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
         """Remove several items; see `complete`.
@@ -389,8 +388,8 @@ class Queue(Closing):
                 f"{self!r} cannot release with a delay, got {delay_seconds} seconds; release "
                 "without one (SUPPORTS_RELEASE_DELAY says so)"
             )
-        with self._settling("release", envelope):
-            await self._traffic.get().release(Release(envelope, delay_seconds, is_counted))
+        release = Release(envelope, delay_seconds, is_counted)
+        await self._settle_one(envelope, "release", self._traffic.get().release, release)
 
     async def release_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
         """Give several items back at once, in the order in which they were popped.
@@ -425,8 +424,7 @@ class Queue(Closing):
         """
         target = self if to is None else to
         push = target._prepare(item)
-        with self._settling("replace", envelope):
-            await self._replace(envelope, push, target)
+        await self._settle_one(envelope, "replace", self._replace, envelope, push, target)
 
     async def flush(self) -> None:
         """Empty the queue, without waiting: what is available, delayed and in flight."""
@@ -486,16 +484,21 @@ class Queue(Closing):
                 "visibility timeout"
             )
 
-    @contextmanager
-    def _settling(self, verb: str, envelope: Envelope) -> Iterator[None]:
-        """One settlement for each envelope, refused before any I/O once there was one.
+    async def _settle_one(
+        self,
+        envelope: Envelope,
+        verb: str,
+        perform: Callable[[*Ts], Awaitable[None]],
+        *args: *Ts,
+    ) -> None:
+        """Settle an envelope; refused before any I/O once that was done.
 
         A settlement that failed for another reason than a lost lease may be tried again.
         """
         self._check_held(verb, envelope)
         envelope.settlement = "under way"
         try:
-            yield
+            await perform(*args)
         except LeaseLost:
             envelope.settlement = "done"
             raise

@@ -31,6 +31,11 @@ class RegisteredJob(Protocol):
         ...
 
     @property
+    def is_async(self) -> bool:
+        """Whether `function` is a coroutine function."""
+        ...
+
+    @property
     def settings(self) -> JobOptions:
         """The options that hold for its calls."""
         ...

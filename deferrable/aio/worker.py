@@ -206,7 +206,11 @@ class Worker:
         try:
             async with AsyncExitStack() as lifespans:
                 states = {each: await _enter(each.lifespan, lifespans) for each in self._instances}
-                surroundings = Surroundings(self._keeper, self._thread_count)
+                life = self._life
+                assert life is not None
+                surroundings = Surroundings(
+                    self._keeper, self._thread_count, lambda: life.cancelling() > 0
+                )
                 attempts = Attempts(
                     self._slots, surroundings, states, self._note_room, self._outcomes.add
                 )
@@ -316,10 +320,6 @@ async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
     return stack.enter_context(manager)
 
 
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}")
-
 def _check_queues(instances: Sequence[Instance]) -> None:
     twins = same_queue([instance.backend.queue for instance in instances])
     if twins is not None:
@@ -330,6 +330,10 @@ def _check_queues(instances: Sequence[Instance]) -> None:
             "all jobs with one of them, or give one of them a group of its own"
         )
 
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}")
 
 
 def _check_seconds(name: str, value: float) -> None:
