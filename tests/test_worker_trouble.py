@@ -315,8 +315,8 @@ async def test_an_idle_poll_costs_few_commands() -> None:
                 await wait_until(lambda: len(polls) >= 4, "three more polls ended", 20)
                 sent = commands(client) - before
 
-    # Those that scripts perform and the look for dead consumers included.
-    assert sent <= 3 * 22
+    # Four polls may have begun meanwhile; one of them may have looked for dead consumers.
+    assert sent <= 4 * 4 + 2
 
 
 def count_polls(site: Site) -> list[int]:

@@ -84,12 +84,14 @@ class Taken:
         missing: ids of delayed items that were due and had no payload.
         is_more_due: more delayed items are due than one step moves.
         next_due_seconds: until the next delayed item is due; infinity: there is none.
+        next_id: its id; empty: there is none.
     """
 
     raws: list[bytes]
     missing: list[bytes]
     is_more_due: bool
     next_due_seconds: float
+    next_id: bytes
 
 
 class Commands:
@@ -157,11 +159,16 @@ class Commands:
         )
         if reply[0] == 0:
             return None
-        _, raws, missing, is_more_due, next_due = reply
-        return Taken(raws, missing, is_more_due == 1, float(next_due or math.inf))
+        _, raws, missing, is_more_due, next_due, next_id = reply
+        return Taken(raws, missing, is_more_due == 1, float(next_due or math.inf), next_id)
 
     async def wait(
-        self, line: BlockingLine, pop: Pop, heartbeat_seconds: float, seconds: float
+        self,
+        line: BlockingLine,
+        pop: Pop,
+        heartbeat_seconds: float,
+        seconds: float,
+        note_next_id: Callable[[bytes], None],
     ) -> tuple[bool, bytes | None]:
         """Wait for one entry and take it.
 
@@ -169,14 +176,20 @@ class Commands:
         a key that expired during the wait would let an entry be delivered into a list that nobody
         reclaims.
 
+        Args:
+            note_next_id: told, as the wait begins, the id of the next delayed item; empty: there
+                is none.
+
         Returns:
             whether this consumer was no member any more (it is one again, but what it held is
             lost); and the entry, or None.
         """
         keys, consumer_id = self.keys, pop.consumer_id
-        seconds = max(seconds, _SHORTEST_WAIT_SECONDS)
+        # Rounded up: one that ended a moment too early would be followed by another.
+        seconds = math.ceil(max(seconds, _SHORTEST_WAIT_SECONDS) * 1000) / 1000
         milliseconds, value = self._heartbeat(heartbeat_seconds + seconds)
-        _, joined, raw = await line.call(
+        _, _, joined, raw = await line.call(
+            ("ZRANGE", keys.delayed, 0, 0),
             ("SET", keys.active(consumer_id), value, "PX", milliseconds),
             # After the heartbeat: a member without one is taken for dead.
             ("SADD", keys.workers, consumer_id),
@@ -189,6 +202,8 @@ class Commands:
                 f"{seconds:.3f}",
             ),
             deadline_seconds=seconds + ANSWER_SECONDS,
+            # A refusal is raised once the rest has come.
+            on_first=lambda ids: note_next_id(ids[0] if isinstance(ids, list) and ids else b""),
         )
         return joined == 1, raw
 
