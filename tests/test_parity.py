@@ -39,7 +39,8 @@ NOT_FOR_USERS = {
     # Of a worker, which has a loop also on the face that blocks.
     (deferrable.aio.Queue, "wait_for_items"),
     (deferrable.aio.Worker, "next_outcome"),
-    # Of the command line, whose process ends with it.
+    # Of the command line, which awaits; the second ends its process, too.
+    (deferrable.aio.ErrorItems, "next_items"),
     (deferrable.aio.Worker, "release_running"),
 }
 
