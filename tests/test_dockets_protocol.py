@@ -540,6 +540,26 @@ class TestPointThreeLeases:
         assert at_once == (None, None)
         assert later[1] == {"n": 1}
 
+    async def test_a_look_in_passing_that_fails_is_logged_once_until_it_works_again(
+        self, place: Place, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        queue = place.queue()
+        await queue.push({"n": 1})
+        held, _ = await queue.pop()
+        assert held is not None
+
+        for is_broken in (True, True, False, True):
+            name = place.dead_worker(name="dead")
+            if is_broken:
+                place.redis.set(place.keys.working(name), "no list")
+            else:
+                place.redis.delete(place.keys.working(name))
+            place.clock.advance(5)
+            await queue.touch(held)
+
+        logged = [record.getMessage().split(" look")[0] for record in caplog.records]
+        assert logged == ["cannot", "can", "cannot"]
+
     async def test_a_counted_release_keeps_the_text_of_the_item(self, place: Place) -> None:
         queue = place.queue()
         place.put(envelope(ODD))

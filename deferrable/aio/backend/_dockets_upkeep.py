@@ -55,6 +55,7 @@ class Upkeep:
         self._look_time = -math.inf
         # When a consumer may be dead of which the last look knew, or came too early to know.
         self._death_time = -math.inf
+        self._is_failing = False
 
     def hurry(self) -> None:
         """Something went wrong: look at the next opportunity."""
@@ -96,7 +97,13 @@ class Upkeep:
         try:
             await self.run()
         except BackendError as error:
-            _logger.warning("could not look for items that nobody will settle: %s", error)
+            if not self._is_failing:
+                self._is_failing = True
+                _logger.warning("cannot look for items that nobody will settle: %s", error)
+        else:
+            if self._is_failing:
+                self._is_failing = False
+                _logger.warning("can look for items that nobody will settle again")
 
     async def _take_back_expired(self, now: float) -> None:
         expired = self._consumer.claim_expired(now)
