@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
-from deferrable._ended import unwrap
+from deferrable._ended import unwrap, value_of_async
 from deferrable.aio import backend as backend_door
 from deferrable.aio._closing import Closing
 from deferrable.aio._tasks import until_done
@@ -213,7 +213,7 @@ class Deferrable(Instance, Closing):
             await self.emit_empty(_door)
             return None
         attempt = Attempt(self, _door, envelope, item, copy_context())
-        running = asyncio.get_running_loop().create_task(attempt.run_to_value())
+        running = asyncio.get_running_loop().create_task(value_of_async(attempt.run))
         try:
             await asyncio.wait([running])
         except asyncio.CancelledError:

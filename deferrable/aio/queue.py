@@ -22,7 +22,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar, TypeVarTuple
 
@@ -120,6 +119,8 @@ class Queue(Closing):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
+    """In a worker, a complete may wait so long for others to travel along."""
     MAX_ITEM_BYTES: ClassVar[float] = math.inf
     """The most bytes of one item's JSON text."""
     MAX_DELAY_SECONDS: ClassVar[float] = math.inf
@@ -191,8 +192,8 @@ class Queue(Closing):
         """Empty the queue: available, delayed and in flight, without waiting."""
 
     @abstractmethod
-    async def _stats(self) -> Mapping[str, int]:
-        """As many of ``available``, ``in_flight`` and ``delayed`` as the broker knows."""
+    async def _stats(self) -> Mapping[str, float]:
+        """As many as the broker knows of the numbers that `stats` tells."""
 
     async def _close(self) -> None:
         """Close what the adapter holds open, on every loop. Called once or more."""
@@ -357,13 +358,22 @@ class Queue(Closing):
             ValueError: there are more than `MAX_COMPLETE_BATCH_SIZE`; nothing was sent.
         """
         _check_batch_size("complete", len(envelopes), self.MAX_COMPLETE_BATCH_SIZE)
-        outcomes = await self._settle_each(
-            "complete",
-            {envelope: envelope for envelope in envelopes},
-            self.MAX_COMPLETE_BATCH_SIZE,
-            self._complete_batch,
+        outcomes = await self.complete_each(envelopes)
+        _log_failures("complete", envelopes, outcomes)
+        return [
+            (envelope, outcome is None)
+            for envelope, outcome in zip(envelopes, outcomes, strict=True)
+        ]
+
+    async def complete_each(self, envelopes: Sequence[Envelope]) -> list[Exception | None]:
+        """Remove any number of items, in native batches; see `complete`.
+
+        Returns:
+            None, or why it was not removed, for each in their order.
+        """
+        return await self._settle_each(
+            "complete", envelopes, envelopes, self.MAX_COMPLETE_BATCH_SIZE, self._complete_batch
         )
-        return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
 
     async def release(
         self, envelope: Envelope, delay_seconds: float = 0, *, is_counted: bool = False
@@ -401,11 +411,16 @@ class Queue(Closing):
         ordered = sorted(envelopes, key=lambda envelope: envelope.number)
         outcomes = await self._settle_each(
             "release",
-            {envelope: Release(envelope) for envelope in ordered},
+            ordered,
+            [Release(envelope) for envelope in ordered],
             self.MAX_RELEASE_BATCH_SIZE,
             self._release_batch,
         )
-        return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
+        _log_failures("release", ordered, outcomes)
+        is_released = {
+            envelope: outcome is None for envelope, outcome in zip(ordered, outcomes, strict=True)
+        }
+        return [(envelope, is_released[envelope]) for envelope in envelopes]
 
     async def replace(self, envelope: Envelope, item: Item, to: "Queue | None" = None) -> None:
         """Have `item` take the place of a popped one.
@@ -430,8 +445,14 @@ class Queue(Closing):
         """Empty the queue, without waiting: what is available, delayed and in flight."""
         await self._flush()
 
-    async def stats(self) -> Mapping[str, int]:
-        """Count the items, as far as the broker knows: available, in_flight, delayed."""
+    async def stats(self) -> Mapping[str, float]:
+        """Count the items, as far as the broker knows.
+
+        Returns:
+            ``available``, ``in_flight`` and ``delayed``, numbers of items; and
+            ``oldest_age_seconds``, how long ago the available item that is popped next was pushed
+            (a delay counts in), absent when nothing is available. What is not known is absent.
+        """
         return await self._stats()
 
     async def close(self) -> None:
@@ -510,27 +531,32 @@ class Queue(Closing):
     async def _settle_each(
         self,
         verb: str,
-        entries: Mapping[Envelope, T],
+        envelopes: Sequence[Envelope],
+        entries: Sequence[T],
         max_size: int,
         hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
-    ) -> dict[Envelope, Exception | None]:
-        """Settle several envelopes in native batches: for each None, or why not (it is logged)."""
-        outcomes: dict[Envelope, Exception | None] = {}
-        with ExitStack() as settled_one_by_one:
-            for envelope in entries:
-                try:
-                    self._check_held(verb, envelope)
-                except LeaseLost as error:
-                    outcomes[envelope] = error
-                else:
-                    envelope.settlement = "under way"
-                    settled_one_by_one.callback(_conclude, envelope, outcomes)
-            held = [envelope for envelope in entries if envelope not in outcomes]
-            results = await _in_batches([entries[each] for each in held], max_size, hook)
-            outcomes.update(zip(held, results, strict=True))
-        for envelope, outcome in outcomes.items():
-            if outcome is not None:
-                _logger.error("cannot %s %r of a batch: %s", verb, envelope, outcome)
+    ) -> list[Exception | None]:
+        """Settle several envelopes in native batches: for each None, or why not."""
+        outcomes: list[Exception | None] = [None] * len(envelopes)
+        held: list[int] = []
+        for index, envelope in enumerate(envelopes):
+            try:
+                self._check_held(verb, envelope)
+            except LeaseLost as error:
+                outcomes[index] = error
+            else:
+                envelope.settlement = "under way"
+                held.append(index)
+        try:
+            results = await _in_batches([entries[index] for index in held], max_size, hook)
+        except BaseException:
+            for index in held:
+                envelopes[index].settlement = "open"
+            raise
+        for index, result in zip(held, results, strict=True):
+            outcomes[index] = result
+            is_final = result is None or isinstance(result, LeaseLost)
+            envelopes[index].settlement = "done" if is_final else "open"
         return outcomes
 
     async def _return_unasked(self, envelopes: Sequence[Envelope]) -> None:
@@ -541,9 +567,12 @@ class Queue(Closing):
             raise cancellation
 
 
-def _conclude(envelope: Envelope, outcomes: Mapping[Envelope, Exception | None]) -> None:
-    is_final = envelope in outcomes and isinstance(outcomes[envelope], LeaseLost | None)
-    envelope.settlement = "done" if is_final else "open"
+def _log_failures(
+    verb: str, envelopes: Sequence[Envelope], outcomes: Sequence[Exception | None]
+) -> None:
+    for envelope, outcome in zip(envelopes, outcomes, strict=True):
+        if outcome is not None:
+            _logger.error("cannot %s %r of a batch: %s", verb, envelope, outcome)
 
 
 async def _in_batches(

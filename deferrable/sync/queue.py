@@ -37,6 +37,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
     touch_each = blocking(AwaitingQueue.touch_each)
     complete = blocking(AwaitingQueue.complete)
     complete_batch = blocking(AwaitingQueue.complete_batch)
+    complete_each = blocking(AwaitingQueue.complete_each)
     release = blocking(AwaitingQueue.release)
     release_batch = blocking(AwaitingQueue.release_batch)
     replace = blocking(AwaitingQueue.replace)
@@ -54,6 +55,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.MAX_TOUCH_BATCH_SIZE = core.MAX_TOUCH_BATCH_SIZE
         self.MAX_COMPLETE_BATCH_SIZE = core.MAX_COMPLETE_BATCH_SIZE
         self.MAX_RELEASE_BATCH_SIZE = core.MAX_RELEASE_BATCH_SIZE
+        self.COMPLETE_GATHER_SECONDS = core.COMPLETE_GATHER_SECONDS
         self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES
         self.MAX_DELAY_SECONDS = core.MAX_DELAY_SECONDS
         self.lease_seconds = core.lease_seconds
