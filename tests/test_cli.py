@@ -201,7 +201,8 @@ def test_stats_are_a_table_with_a_row_for_each_instance(shell: Shell) -> None:
     assert head.split() == [
         *("instance", "available", "in", "flight", "delayed", "errors", "oldest")
     ]
-    assert first.split() == [STATS, "1,234", "0", "0", "0", "-"]
+    assert first.split()[:5] == [STATS, "1,234", "0", "0", "0"]
+    assert first.split()[5].isdigit()
     assert second.split() == [MAILS, "0", "0", "0", "0", "-"]
 
 

@@ -990,7 +990,44 @@ class TestPointSixDueItems:
         await queue.push_batch([{"delay": 1}, {"delay": 2}, {}])
         place.clock.advance(1)
 
-        assert await queue.stats() == {"available": 2, "in_flight": 0, "delayed": 1}
+        counts = await queue.stats()
+        assert (counts["available"], counts["delayed"]) == (2, 1)
+
+
+class TestAgeOfTheOldest:
+    async def test_it_counts_from_the_first_push_of_what_is_popped_next(self, place: Place) -> None:
+        queue = place.queue()
+        now = place.clock.time()
+        place.put(envelope(first_ts=now - 7, ts=now - 3), envelope(first_ts=now - 9))
+
+        assert (await queue.stats())["oldest_age_seconds"] == 7
+
+    async def test_an_envelope_without_a_first_push_has_its_last_one(self, place: Place) -> None:
+        place.put(envelope(first_ts="?", ts=place.clock.time() - 3))
+
+        assert (await place.queue().stats())["oldest_age_seconds"] == 3
+
+    async def test_a_due_item_is_the_oldest_when_the_list_is_empty(self, place: Place) -> None:
+        queue = place.queue()
+        await queue.push({"delay": 5})
+        before = await queue.stats()
+        place.clock.advance(6)
+
+        after = await queue.stats()
+
+        assert "oldest_age_seconds" not in before
+        assert after["oldest_age_seconds"] == 6
+
+    async def test_one_pushed_by_a_clock_that_is_ahead_is_new(self, place: Place) -> None:
+        place.put(envelope(first_ts=place.clock.time() + 5))
+
+        assert (await place.queue().stats())["oldest_age_seconds"] == 0
+
+    @pytest.mark.parametrize("raw", [*UNREADABLE.values(), envelope()])
+    async def test_what_tells_no_moment_has_no_age(self, place: Place, raw: str | bytes) -> None:
+        place.put(raw)
+
+        assert await place.queue().stats() == {"available": 1, "in_flight": 0, "delayed": 0}
 
 
 each_unreadable = pytest.mark.parametrize("raw", UNREADABLE.values(), ids=UNREADABLE)

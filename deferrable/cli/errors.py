@@ -227,7 +227,8 @@ async def _reason(settling: Awaitable[None]) -> str | None:
 
 
 async def _count(named: Named) -> int:
-    return sum((await named.instance.backend.error_queue.stats()).values())
+    counts = await named.instance.backend.error_queue.stats()
+    return int(sum(counts.get(name, 0) for name in ("available", "in_flight", "delayed")))
 
 
 def _with_items(path: str, do: Callable[[Named, ErrorItems], Awaitable[Any]]) -> None:

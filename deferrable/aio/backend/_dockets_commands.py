@@ -94,6 +94,22 @@ class Taken:
     next_id: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What nobody holds.
+
+    Attributes:
+        available, delayed: numbers of items; one that is due is available.
+        oldest: the available entry that is popped next.
+        consumer_ids: of all consumers.
+    """
+
+    available: int
+    delayed: int
+    oldest: bytes | None
+    consumer_ids: list[str]
+
+
 class Commands:
     """The commands of one queue.
 
@@ -326,12 +342,13 @@ class Commands:
         names = (keys.workers, keys.working(consumer_id), keys.active(consumer_id))
         await self.link.run(script("dockets_leave"), names, (consumer_id,))
 
-    async def waiting(self) -> tuple[int, int, list[str]]:
-        """How many items are available and delayed, and the ids of all consumers."""
-        names = (self.keys.queue, self.keys.delayed, self.keys.workers)
+    async def waiting(self) -> Waiting:
+        """What is available and delayed, and who may hold more."""
+        keys = self.keys
+        names = (keys.queue, keys.delayed, keys.payload, keys.workers)
         reply: list[Any] = await self.link.run(script("dockets_stats"), names, (self.now(),))
-        available, delayed, ids = reply
-        return available, delayed, [each.decode(errors="replace") for each in ids]
+        available, delayed, oldest, ids = reply
+        return Waiting(available, delayed, oldest, [each.decode(errors="replace") for each in ids])
 
     async def empty(self) -> None:
         """Remove what is available, delayed, and in flight of every consumer."""

@@ -20,7 +20,7 @@ from deferrable.aio.backend._dockets_errors import DocketsErrorQueue
 from deferrable.aio.backend._dockets_moves import Move, Where, as_redelivery
 from deferrable.aio.backend._dockets_popping import Taker
 from deferrable.aio.backend._dockets_upkeep import Upkeep
-from deferrable.aio.backend._dockets_wire import Keys, envelope_text
+from deferrable.aio.backend._dockets_wire import Keys, envelope_text, push_time_in
 from deferrable.aio.backend._redis import RedisLinks, RedisSettings, share_slot
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.clock import Clock
@@ -230,10 +230,17 @@ class DocketsQueue(DocketsBase):
         await self._commands.empty()
         self._consumer.drop_all()
 
-    async def _stats(self) -> Mapping[str, int]:
-        available, delayed, consumer_ids = await self._commands.waiting()
-        in_flight = await self._commands.in_flight(consumer_ids)
-        return {"available": available, "in_flight": in_flight, "delayed": delayed}
+    async def _stats(self) -> Mapping[str, float]:
+        waiting = await self._commands.waiting()
+        counts: dict[str, float] = {
+            "available": waiting.available,
+            "in_flight": await self._commands.in_flight(waiting.consumer_ids),
+            "delayed": waiting.delayed,
+        }
+        push_time = None if waiting.oldest is None else push_time_in(waiting.oldest)
+        if push_time is not None:
+            counts["oldest_age_seconds"] = max(self.clock.time() - push_time, 0.0)
+        return counts
 
     async def _close(self) -> None:
         self._taker.interrupt_all()

@@ -130,7 +130,7 @@ class InMemoryQueue(Queue):
         with self._group.lock:
             now = self._catch_up()
             for push in pushes:
-                self.store.push(Entry(push.text), now, push.delay_seconds)
+                self.store.push(Entry(push.text, now), now, push.delay_seconds)
             self._group.wake()
         return [None] * len(pushes)
 
@@ -201,7 +201,7 @@ class InMemoryQueue(Queue):
             now = self._catch_up()
             lease = self._held(envelope)
             if lease is not None:
-                to.store.push(Entry(push.text), now, push.delay_seconds)
+                to.store.push(Entry(push.text, now), now, push.delay_seconds)
                 self.store.remove(lease)
                 self._group.wake()
         error = _outcome(lease, envelope)
@@ -212,10 +212,9 @@ class InMemoryQueue(Queue):
         with self._group.lock:
             self.store.flush()
 
-    async def _stats(self) -> Mapping[str, int]:
+    async def _stats(self) -> Mapping[str, float]:
         with self._group.lock:
-            self._catch_up()
-            return self.store.stats()
+            return self.store.stats(self._catch_up())
 
     async def _close(self) -> None:
         self._interrupt(None)
