@@ -120,9 +120,27 @@ class Counting(Suite):
         available = 1 if core.SUPPORTS_DELAY else 0
         await self._stats_become(queue, {"available": available, "in_flight": 0, "delayed": 0})
 
+    async def test_stats_tell_the_age_of_the_oldest_available_item_or_nothing_of_it(
+        self, queue: Queue, items: Items, clock: MovingClock
+    ) -> None:
+        first, second = items(2)
+        await queue.push(first)
+        await self.pass_time(clock, 5)
+        await queue.push(second)
+        age = (await queue.stats()).get("oldest_age_seconds")
+        if age is None:
+            pytest.skip("this broker does not know")
+
+        taken = await take(queue, 2)
+        after = await queue.stats()
+
+        assert age >= 5
+        assert len(taken) == 2
+        assert "oldest_age_seconds" not in after
+
     async def _stats_become(self, queue: Queue, expected: Mapping[str, int]) -> None:
         """Brokers may count late, and may not know every number; none is wrong for ever."""
-        seen: list[Mapping[str, int]] = []
+        seen: list[Mapping[str, float]] = []
 
         async def are_as_expected() -> bool:
             seen.append(await queue.stats())
