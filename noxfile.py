@@ -89,6 +89,14 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure deferrable beside other libraries; see benchmarks/README.md."""
+    install(session, "test")
+    session.install("-q", "matplotlib>=3.9")
+    session.run("python", "-m", "benchmarks.peers", *session.posargs)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build, look inside, and run the demo from the wheel alone in an empty environment."""
     session.install("-q", "build")
