@@ -10,7 +10,7 @@ not know slots or polls; it calls back.
 import asyncio
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -143,7 +143,8 @@ class WorkerDoor(AwaitingDoor):
                 # A thread will be inside its context; the task's own is entered already.
                 function = partial(_run_after, in_thread, run.function)
                 run = replace(run, function=function, context=self._context.copy())
-            return await super().run(run)
+                return await super().run(run)
+            return await self._run_inside(run)
         finally:
             self.end_job()
 
@@ -153,10 +154,9 @@ class WorkerDoor(AwaitingDoor):
             self._has_job_ended = True
             self._on_job_end()
 
-    async def _run_async(self, run: Run, start: Callable[[], Awaitable[Any]]) -> Ended[Any]:
+    async def _run_inside(self, run: Run) -> Ended[Any]:
+        """Run an async job in the attempt's own task."""
         control, task = run.control, self.task
-        if not run.is_async:  # what a thread has returned, in that thread's context
-            return await super()._run_async(run, start)
         if control.reason is not None:
             return Raised(NotStarted())
         run.note_deadline()
@@ -164,7 +164,7 @@ class WorkerDoor(AwaitingDoor):
         timer = start_timer(run, partial(control.stop, "timed out"))
         ended: Ended[Any]
         try:
-            ended = Returned(await start())
+            ended = Returned(await run())
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not _is_loop_running():
                 raise  # the loop was given up, and nothing can be awaited any more

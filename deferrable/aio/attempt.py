@@ -65,6 +65,22 @@ class Attempt:
         error_to_raise: what the caller of ``run_once`` has to see raised, once it is settled.
     """
 
+    __slots__ = (
+        "_clock",
+        "_door",
+        "_instance",
+        "_item",
+        "_returned",
+        "_start_time",
+        "_stop_heartbeat",
+        "context",
+        "control",
+        "envelope",
+        "error_to_raise",
+        "name",
+        "queue",
+    )
+
     def __init__(
         self,
         instance: Instance,
@@ -126,7 +142,8 @@ class Attempt:
                 return await self._settle(Raised(error))
             if hop is not None:
                 return await self._send_on(hop)
-            await self._emit("pop")
+            if self._instance.event_consumers:
+                await self._emit("pop")
             ended = await self._execute()
             if completes or isinstance(ended, Raised) or self.control.reason == "lease lost":
                 return await self._settle(ended)
@@ -200,9 +217,10 @@ class Attempt:
         return self.outcome("hopped")
 
     async def _execute(self) -> Ended[Any]:
-        failure = await self._consume_metadata()
-        if failure is not None:
-            return failure
+        if self._instance.metadata_producer_consumers:
+            failure = await self._consume_metadata()
+            if failure is not None:
+                return failure
         try:
             if is_expired(self._item, self._clock.time()):
                 return Raised(_Expired())

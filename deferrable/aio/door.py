@@ -62,6 +62,8 @@ class Control:
             started.
     """
 
+    __slots__ = ("_cancel", "_has_cancelled", "deadline_time", "reason")
+
     def __init__(self) -> None:
         self.reason: StopReason | None = None
         self.deadline_time: float | None = None
