@@ -336,6 +336,7 @@ def test_unreachable_broker_is_one_line_and_work_begins_when_it_is_there(tmp_pat
             assert command.end() == 0
             place.close()
         assert command.text.count("cannot be polled") == 1
+        assert command.text.count("is back after") == 1
         assert "Traceback" not in command.text
 
 

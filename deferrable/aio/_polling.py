@@ -141,6 +141,7 @@ class Poller:
 
     def _note_success(self) -> None:
         if self._failures:
-            _logger.warning("%r is back after %d failures", self._queue, self._failures)
+            noun = "failure" if self._failures == 1 else "failures"
+            _logger.warning("%r is back after %d %s", self._queue, self._failures, noun)
         self._failures = 0
         self._health.note_poll(self._queue, None)
