@@ -194,11 +194,13 @@ class DocketsQueue(DocketsBase):
             perform: takes what is settled, and whether to tell about the membership; returns that,
                 and for each whether it was still in the working list.
         """
-        outcomes: dict[Envelope, Exception | None] = {each: lost(each) for each in envelopes}
         claimed = {
             envelope: held
             for envelope in envelopes
             if (held := self._held(envelope)) is not None and self._consumer.claim(held)
+        }
+        outcomes: dict[Envelope, Exception | None] = {
+            each: None if each in claimed else lost(each) for each in envelopes
         }
         if not claimed:
             return outcomes
@@ -216,8 +218,8 @@ class DocketsQueue(DocketsBase):
             raise
         for (envelope, held), is_settled_now in zip(claimed.items(), was_there, strict=True):
             self._consumer.drop(held)
-            if is_settled_now or (is_member and (is_repeat or held.may_be_settled)):
-                outcomes[envelope] = None
+            if not is_settled_now and not (is_member and (is_repeat or held.may_be_settled)):
+                outcomes[envelope] = lost(envelope)
         return outcomes
 
     def _held(self, envelope: Envelope) -> Held | None:
