@@ -710,7 +710,7 @@ async def test_a_receive_in_flight_lands_and_is_given_back() -> None:
     await push(face, as_kind("async", lambda number: number), 3, name="late")
 
     async with face.instance.worker() as worker:
-        await wait_until(lambda: face.broker.queue.store.stats()["in_flight"] == 3, "it travels")  # type: ignore[attr-defined] # in memory
+        await wait_until(lambda: face.broker.queue.store.stats(0)["in_flight"] == 3, "it travels")  # type: ignore[attr-defined] # in memory
         pending = face.clock.pending
         worker.stop()
         await wait_until(lambda: face.clock.pending > pending, "the grace period runs")
