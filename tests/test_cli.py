@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -343,6 +344,29 @@ def test_text_of_an_error_is_never_read_as_markup(shell: Shell) -> None:
 
     assert "[red]x[/] [/nothing]" in shell.run("errors", "list", STATS).stdout
     assert "[red]x[/] [/nothing]" in shell.run("errors", "show", STATS, "b").stdout
+
+
+def test_narrow_terminal_shows_beginnings_of_ids_that_commands_take(shell: Shell) -> None:
+    (item_id,) = shell.fail(0)
+
+    listed = run_command("errors", "list", STATS, variables={**shell.variables, "COLUMNS": "80"})
+    short_id = listed.stdout.splitlines()[2].split()[0]
+    shown = shell.read("errors", "show", STATS, short_id)
+
+    assert "ZeroDivisionError: " in listed.stdout
+    assert max(map(len, listed.stdout.splitlines())) <= 80
+    assert short_id != item_id == shown[0]["id"]
+
+
+def test_traceback_is_not_wrapped_in_a_narrow_terminal(shell: Shell) -> None:
+    (item_id,) = shell.fail(0)
+    trace = shell.read("errors", "show", STATS, item_id)[0]["traceback"]
+
+    shown = run_command(
+        "errors", "show", STATS, item_id, variables={**shell.variables, "COLUMNS": "40"}
+    )
+
+    assert textwrap.indent(trace.rstrip(), "  ") in shown.stdout
 
 
 def test_requeued_item_is_available_again(shell: Shell) -> None:

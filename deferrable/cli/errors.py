@@ -25,7 +25,7 @@ from deferrable.cli.choosing import (
     in_chunks,
     key_of,
 )
-from deferrable.cli.error_views import as_data, as_page, as_table
+from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
 from deferrable.cli.loading import Named, instance_argument, load
 from deferrable.cli.printing import json_option, print_json, to_output
 from deferrable.cli.trouble import ERROR, USAGE, Trouble, debug_option, telling
@@ -64,7 +64,7 @@ def list_(path: str, error_type: str | None, limit: int, as_json: bool) -> None:
             return
         console = to_output()
         if found.entries:
-            console.print(as_table(found.entries))
+            console.print(as_table(found.entries, console.width))
         console.print(f"[dim]{len(found.entries):,} of {count:,} errors[/]")
 
     _with_items(path, do)
@@ -87,10 +87,20 @@ def show(path: str, choice: Choice, as_json: bool) -> None:
             print_json([as_data(each, is_whole=True) for each in found.entries])
         else:
             for each in found.entries:
-                to_output().print(as_page(each))
+                _print_page(each)
         found.tell_missing()
 
     _with_items(path, do)
+
+
+def _print_page(entry: ErrorItem) -> None:
+    console = to_output()
+    console.print(as_page(entry))
+    console.print()
+    trace = traceback_text(entry)
+    if trace is not None:
+        console.print(trace, soft_wrap=True)
+        console.print()
 
 
 @errors.command()
@@ -134,7 +144,7 @@ def _settle(
         done, failed = await _settle_each(chunks, settle, word, total)
         if as_json:
             print_json({word: done, "failed": failed, "missing": found.missing})
-        else:
+        elif done or failed or not found.missing:
             click.echo(f"{word} {len(done):,} of {len(done) + len(failed):,} items")
             for item_id, reason in failed.items():
                 click.echo(f"{item_id}: {reason}", err=True)
@@ -178,7 +188,7 @@ def _ask(path: str, choice: Choice) -> Choice:
 def _show_some(entries: Sequence[ErrorItem], count: int | None) -> None:
     """Show the first of `count` items, of which `entries` are some; None: of many."""
     console = to_output(is_error=True)
-    console.print(as_table(entries[:SHOWN]))
+    console.print(as_table(entries[:SHOWN], console.width))
     if len(entries) > SHOWN:
         console.print(f"[dim]and {'' if count is None else f'{count - SHOWN:,} '}more[/]")
 
