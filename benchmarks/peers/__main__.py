@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.cells:
             tell(f"round {number} of {options.rounds}: {name}")
             run_cell(name, options.peers, pythons, scale, results)
+        if options.json:  # after each round: a run is long, and may be ended
+            results.write(options.json)
     print(render(results, judge(results, scale.naps * NAP_SECONDS / CONCURRENCY)))
-    if options.json:
-        results.write(options.json)
     if options.svg:
         draw(results, options.svg)
     return 1 if any(trouble.startswith(US) for trouble in results.troubles) else 0

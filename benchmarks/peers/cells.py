@@ -23,6 +23,8 @@ CONCURRENCY = 100
 SETTLE_SECONDS = 0.5
 """After the last job: time to tell the broker, and for a job that is run again to show."""
 START_SECONDS = 60.0
+PRODUCER_WARM_UPS = 10
+"""Paced jobs that are not measured: their producer connects, and fills its caches."""
 LEAST_RATE = 50
 """Jobs a second; who is slower is taken to have lost some."""
 
@@ -126,32 +128,37 @@ def nap(place: Place, scale: Scale) -> Figures:
     return {"naps": drain(place, scale.naps, with_ends=True).seconds}
 
 
+@contextmanager
+def idle_worker(place: Place) -> Iterator[Worker]:
+    """A worker that has run job 0, and has nothing to do."""
+    with place.worker(CONCURRENCY) as worker:
+        place.produce(Order("single" if place.peer.is_async else "blocking", 1))
+        worker.wait(place.ledger.has_begun, "the first job began", START_SECONDS)
+        yield worker
+
+
 def wait_on(place: Place, scale: Scale) -> Figures:
     """One job each 20 ms for a worker that has nothing else to do."""
     way = "paced" if place.peer.is_async else "paced_blocking"
-    jobs, extra = scale.paced, max(1, scale.paced // 10)
-    with place.worker(CONCURRENCY) as worker:
-        order = Order(way, jobs + extra, interval_seconds=scale.interval_seconds)
+    jobs = 1 + PRODUCER_WARM_UPS + scale.paced
+    with idle_worker(place) as worker:
+        order = Order(way, jobs - 1, first=1, interval_seconds=scale.interval_seconds)
         place.produce(order)
         worker.wait(
-            lambda: place.ledger.are_done(jobs + extra, with_ends=False), "all ran", START_SECONDS
+            lambda: place.ledger.are_done(jobs, with_ends=False), "all jobs ran", START_SECONDS
         )
-    if not place.ledger.tally(jobs + extra, with_ends=False).is_exact:
-        raise Failed("jobs ran twice")
-    # The first ones wait for a worker that is still starting.
-    latencies = sorted(place.ledger.latencies(jobs + extra)[extra:])
+    if not place.ledger.tally(jobs, with_ends=False).is_exact:
+        raise Failed("jobs ran twice or more")
+    latencies = sorted(place.ledger.latencies(jobs)[-scale.paced :])
     return {
         "p50": statistics.median(latencies) * 1e3,
-        "p99": latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))] * 1e3,
+        "p99": latencies[int(len(latencies) * 0.99)] * 1e3,
     }
 
 
 def idle(place: Place, scale: Scale) -> Figures:
-    """A worker that has run one job, and has nothing to do."""
-    way = "single" if place.peer.is_async else "blocking"
-    with place.worker(CONCURRENCY) as worker, meter_of(place, worker) as meter:
-        place.produce(Order(way, 1))
-        worker.wait(place.ledger.has_begun, "the first job began", START_SECONDS)
+    """What a worker costs that waits for work."""
+    with idle_worker(place) as worker, meter_of(place, worker) as meter:
         time.sleep(min(2.0, scale.idle_seconds))
         before = meter.read()
         time.sleep(scale.idle_seconds)
@@ -190,7 +197,7 @@ CELLS: dict[str, Sequence[Cell]] = {
     "sleep": [Cell(lambda peer: peer.is_async and peer.has_worker, lambda scale: scale.naps, nap)],
     "latency": [
         Cell(
-            lambda peer: peer.has_worker, lambda scale: scale.paced + scale.paced // 10 + 1, wait_on
+            lambda peer: peer.has_worker, lambda scale: 1 + PRODUCER_WARM_UPS + scale.paced, wait_on
         )
     ],
     "idle": [Cell(lambda peer: peer.has_worker, lambda scale: 1, idle)],

@@ -58,7 +58,8 @@ def versions_of(python: Path) -> dict[str, str]:
 
 def _base_python(peer: Peer) -> str:
     if sys.version_info[:2] >= peer.oldest:
-        return sys.executable
+        # Of an environment, what it was made from: those of one Python share what is installed.
+        return str(Path(sys.executable).resolve())
     for path in _others(peer.oldest[1]):
         if subprocess.run([path, "-c", ""], check=False, capture_output=True).returncode == 0:
             return path
