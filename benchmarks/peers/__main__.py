@@ -24,6 +24,7 @@ from benchmarks.peers.results import Results
 from benchmarks.peers.table import render
 from benchmarks.peers.targets import judge
 
+DESCRIPTION = "Measure deferrable beside other libraries, in one run; see benchmarks/README.md."
 OWN_CELLS = ("growth", "memory")
 SHOWN_PACKAGES = ("python", "redis", "hiredis", "coredis", "anyio", "uvloop")
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=DESCRIPTION)
     cells = [*CELLS, *OWN_CELLS]
     parser.add_argument(
         "--peers", type=peers, default=list(PEERS.values()), metavar="A,B",
@@ -60,7 +61,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"some of {', '.join(cells)}; by default all",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--jobs", type=int, help="no-ops in a cell, and twice the sleeping jobs")
+    parser.add_argument("--jobs", type=int, help="no-ops in a cell; half as many jobs sleep")
     parser.add_argument(
         "--scale", choices=("full", "small"), default="full", help="small: to see that it runs"
     )

@@ -1,10 +1,10 @@
 """What deferrable is to reach, and whether it did in this run. Ratios count, within the run alone.
 
-Owns the bounds. Those in jobs a second hold for the machine of `REFERENCE` only, and are shown with
-that word.
+Owns the bounds. Those in jobs a second hold on the machine of `REFERENCE` only, and are shown with
+its name.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.peers.catalogue import NOT_PEERS, RAW, US, US_FULL
@@ -35,32 +35,32 @@ def judge(results: Results, ideal_naps_seconds: float) -> list[Target]:
 
 
 def _judge(results: Results, ideal_naps_seconds: float) -> Iterator[Target]:
-    judge = Judge(results)
-    yield judge.at_least("one by one / raw", "single", RAW, 0.9)
-    yield judge.at_least_absolute("gather of 100", "concurrent", 50_000)
-    yield judge.at_least("gather of 100 / best peer", "concurrent", judge.best("concurrent"), 3)
-    yield judge.at_least(f"batches / {RUST}", "batch", RUST, 1.5)
-    yield judge.at_least(f"process / {RUST}", "process", RUST, 3)
-    pure = judge.best("process", lambda name: name != RUST)
-    yield judge.at_least("process / best peer in Python", "process", pure, 4)
-    yield judge.at_most("worker CPU, µs/job", "worker_cpu", 30)
-    yield judge.at_most("worker CPU with a log line and a time limit", "worker_cpu", 45, US_FULL)
-    yield judge.at_most("sleeps, s", "naps", 1.06 * ideal_naps_seconds)
-    yield judge.no_peer_ahead("naps")
-    yield judge.below("latency p50 / best peer", "p50", 1, is_strict=True)
-    yield judge.below("latency p99 / best peer", "p99", 1.5)
-    yield judge.at_most("server reads a job", "reads", 0.1)
-    yield judge.at_most("server CPU, µs/job", "server_cpu", 15)
-    yield judge.at_most("idle commands a second", "idle_commands", 1.5)
-    yield judge.at_most("idle CPU, %", "idle_cpu", 0.1)
-    yield judge.at_most("RSS of a worker, MiB", "rss", 42)
-    yield judge.at_least("blocking / raw", "blocking", RAW, 1 / 2.2)
+    ask = Judge(results)
+    yield ask.at_least("one by one / raw", "single", RAW, 0.9)
+    yield ask.at_least_absolute("gather of 100", "concurrent", 50_000)
+    yield ask.at_least("gather of 100 / best peer", "concurrent", ask.best("concurrent"), 3)
+    yield ask.at_least(f"batches / {RUST}", "batch", RUST, 1.5)
+    yield ask.at_least(f"process / {RUST}", "process", RUST, 3)
+    pure = ask.best("process", lambda name: name != RUST)
+    yield ask.at_least("process / best peer in Python", "process", pure, 4)
+    yield ask.at_most("worker CPU, µs/job", "worker_cpu", 30)
+    yield ask.at_most("worker CPU with a log line and a time limit", "worker_cpu", 45, US_FULL)
+    yield ask.at_most("sleeps, s", "naps", 1.06 * ideal_naps_seconds)
+    yield ask.no_peer_ahead("naps")
+    yield ask.below("latency p50 / best peer", "p50", 1, is_strict=True)
+    yield ask.below("latency p99 / best peer", "p99", 1.5)
+    yield ask.at_most("server reads a job", "reads", 0.1)
+    yield ask.at_most("server CPU, µs/job", "server_cpu", 15)
+    yield ask.at_most("idle commands a second", "idle_commands", 1.5)
+    yield ask.at_most("idle CPU, %", "idle_cpu", 0.1)
+    yield ask.at_most("RSS of a worker, MiB", "rss", 42)
+    yield ask.at_least("blocking / raw", "blocking", RAW, 1 / 2.2)
     for peer in BLOCKING_PEERS:
-        yield judge.at_least(f"8 threads / {peer}", "threads", peer, 1)
-    yield judge.flat("queued")
-    yield judge.flat("concurrency")
-    yield judge.flat_by_byte()
-    yield judge.at_least_absolute("in-memory backend", "in_memory", 50_000)
+        yield ask.at_least(f"8 threads / {peer}", "threads", peer, 1)
+    yield ask.flat("queued")
+    yield ask.flat("concurrency")
+    yield ask.flat_by_byte()
+    yield ask.at_least_absolute("in-memory backend", "in_memory", 50_000)
 
 
 class Judge:
@@ -104,7 +104,12 @@ class Judge:
 
     def flat(self, axis: str) -> Target:
         """Microseconds a job are the same at every step."""
-        return self._flat(axis, self._steps(axis))
+        grown = [
+            max(each.values()) / min(each.values()) for each in self._steps(axis).values() if each
+        ]
+        value = max(grown, default=None)
+        title = f"time a job, longest / shortest by {axis}"
+        return _target(title, value, f"at most {FLAT:.2f}", lambda ratio: ratio <= FLAT)
 
     def flat_by_byte(self) -> Target:
         """A larger argument costs no more for each of its bytes."""
@@ -120,12 +125,6 @@ class Judge:
         ]
         value = max(grown, default=None)
         title = "time a byte, larger / smaller arguments"
-        return _target(title, value, f"at most {FLAT:.2f}", lambda ratio: ratio <= FLAT)
-
-    def _flat(self, axis: str, steps: Mapping[str, Mapping[int, float]]) -> Target:
-        grown = [max(each.values()) / min(each.values()) for each in steps.values() if each]
-        value = max(grown, default=None)
-        title = f"time a job, longest / shortest by {axis}"
         return _target(title, value, f"at most {FLAT:.2f}", lambda ratio: ratio <= FLAT)
 
     def _steps(self, axis: str) -> dict[str, dict[int, float]]:
