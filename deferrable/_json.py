@@ -70,25 +70,34 @@ def _dump_exactly(item: Item) -> str:
         ) from error
 
 
-_TEXT = {str}
-_SCALARS = {str, int, float, bool, type(None)}
-_CONTAINERS = {dict, list}
-_PLAIN = _SCALARS | _CONTAINERS
+_EXACT = {str, int, bool, type(None)}
+_MANY = 50
 
 
 def _is_plain(container: Any) -> bool:
     """Whether a dict or list holds what both encoders write alike; told by types, for speed."""
     members = container
     if container.__class__ is dict:
-        if not set(map(type, container)) <= _TEXT:
-            return False
         members = container.values()
-    types = set(map(type, members))
-    if float in types and not all(math.isfinite(each) for each in members if type(each) is float):
-        return False
-    if types <= _SCALARS:
+        try:
+            "".join(container)
+        except TypeError:
+            return False  # a key that is no text
+    if len(container) > _MANY and set(map(type, members)) <= _EXACT:
         return True
-    return types <= _PLAIN and all(_is_plain(each) for each in members if type(each) in _CONTAINERS)
+    for each in members:
+        kind = each.__class__
+        if kind is str or kind is int or each is None or kind is bool:
+            continue
+        if kind is float:
+            if not math.isfinite(each):
+                return False
+        elif kind is dict or kind is list:
+            if each and not _is_plain(each):
+                return False
+        else:
+            return False
+    return True
 
 
 def _is_json(value: Any) -> bool:

@@ -38,6 +38,8 @@ NOT_FOR_USERS = {
     (deferrable.aio.Deferrable, "emit_empty"),
     # Of a worker, which has a loop also on the face that blocks.
     (deferrable.aio.Queue, "wait_for_items"),
+    # Of the engine, which makes sure of an item once and pushes it later.
+    (deferrable.aio.Queue, "prepare"),
     (deferrable.aio.Worker, "next_outcome"),
     # Of the command line, which awaits; the second ends its process, too.
     (deferrable.aio.ErrorItems, "next_items"),

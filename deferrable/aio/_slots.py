@@ -15,6 +15,7 @@ FEW_SETTLEMENTS = 20
 """So many may be unanswered whatever the concurrency is: at least two batches of the broker whose
 batches are smallest, or one job at a time would wait for each of its completes to be gathered."""
 
+
 @dataclass(slots=True)
 class Slots:
     """The counts of one worker.

@@ -230,7 +230,7 @@ class Queue(Closing):
             ItemTooLarge: it is over the broker's limit.
             BackendUnavailable: the broker could not be reached; it may or may not have arrived.
         """
-        await self._traffic.get().push(self._prepare(item))
+        await self._traffic.get().push(self.prepare(item))
 
     async def push_batch(self, items: Sequence[Item]) -> list[tuple[Item, bool]]:
         """Store several items; one failure does not stop the rest.
@@ -248,8 +248,11 @@ class Queue(Closing):
                 _logger.error("an item of a batch was not pushed: %s", outcome, exc_info=outcome)
         return [(item, outcome is None) for item, outcome in zip(items, outcomes, strict=True)]
 
-    async def push_each(self, items: Sequence[Item]) -> list[Exception | None]:
+    async def push_each(self, items: Sequence[Item | Push]) -> list[Exception | None]:
         """Store any number of items, in native batches.
+
+        Args:
+            items: each as it is, or as `prepare` returned it.
 
         Returns:
             None, or why it was not pushed, for each item in their order.
@@ -258,7 +261,7 @@ class Queue(Closing):
         sound: list[tuple[int, Push]] = []
         for index, item in enumerate(items):
             try:
-                sound.append((index, self._prepare(item)))
+                sound.append((index, item if isinstance(item, Push) else self.prepare(item)))
             except DeferrableError as error:
                 outcomes[index] = error
         pushes = [push for _, push in sound]
@@ -438,7 +441,7 @@ class Queue(Closing):
                 broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
-        push = target._prepare(item)
+        push = target.prepare(item)
         await self._settle_one(envelope, "replace", self._replace, envelope, push, target)
 
     async def flush(self) -> None:
@@ -464,9 +467,14 @@ class Queue(Closing):
 
     def check(self, item: Item) -> None:
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
-        self._prepare(item)
+        self.prepare(item)
 
-    def _prepare(self, item: Item) -> Push:
+    def prepare(self, item: Item) -> Push:
+        """What `push` would store for `item`.
+
+        Raises:
+            SerializationError, Unsupported, ItemTooLarge: see `push`.
+        """
         text = dump(item)
         if len(text) > self.MAX_ITEM_BYTES:
             raise ItemTooLarge(
