@@ -28,6 +28,7 @@ from deferrable.cli.choosing import (
 from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
 from deferrable.cli.loading import Named, instance_argument, load
 from deferrable.cli.printing import json_option, print_json, to_output
+from deferrable.cli.stats import total
 from deferrable.cli.trouble import ERROR, USAGE, Trouble, debug_option, telling
 from deferrable.errors import DeferrableError
 
@@ -237,8 +238,7 @@ async def _reason(settling: Awaitable[None]) -> str | None:
 
 
 async def _count(named: Named) -> int:
-    counts = await named.instance.backend.error_queue.stats()
-    return int(sum(counts.get(name, 0) for name in ("available", "in_flight", "delayed")))
+    return total(await named.instance.backend.error_queue.stats())
 
 
 def _with_items(path: str, do: Callable[[Named, ErrorItems], Awaitable[Any]]) -> None:
