@@ -8,13 +8,14 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 import pytest
-from faces import Face, Kind, MakeFace, as_kind, cancelled, wait_here
+from faces import Face, Kind, MakeFace, as_kind, cancelled, until_in_flight, wait_here
 from redis_server import unique_group
 
 import deferrable
 from deferrable import current_attempt, pickling
 from deferrable.aio import Backend, Deferrable, Worker
 from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.aio.current import CurrentAttempt
 from deferrable.errors import InvalidOptions
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.outcome import Outcome
@@ -188,25 +189,28 @@ async def test_cancelling_the_reader_loses_no_outcome(face: Face) -> None:
     assert outcome.status == "completed"
 
 
+def has_paused(worker: Any, face: Face) -> bool:
+    """Whether no poll is under way: a poll's age grows with the time."""
+    face.clock.advance(0.001)
+    (queue,) = worker.health.queues().values()
+    return bool(queue.poll_age_seconds == 0)
+
+
 async def test_a_reader_that_does_not_read_stops_the_popping(each_face: Face) -> None:
     runs: list[int] = []
     await push(each_face, as_kind("async", runs.append), 50, name="note")
 
     def work() -> None:
-        with each_face.instance.worker(concurrency=4):
+        with each_face.instance.worker(concurrency=4) as worker:
             wait_here(lambda: len(runs) >= 4, "the first ones ran")
-            last = -1
-            while last != len(runs):
-                last = len(runs)
-                threading.Event().wait(0.02)
+            wait_here(lambda: has_paused(worker, each_face), "it pops no more")
 
     if each_face.is_blocking:
         await asyncio.to_thread(work)
     else:
         async with each_face.instance.worker(concurrency=4) as worker:
-            await wait_until(lambda: worker._slots.unread >= 4, "four outcomes wait")
-            for _ in range(200):
-                await asyncio.sleep(0)
+            await wait_until(lambda: len(runs) >= 4, "the first ones ran")
+            await wait_until(lambda: has_paused(worker, each_face), "it pops no more")
 
     assert 4 <= len(runs) <= 8
     assert await each_face.stats() == (50 - len(runs), 0, 0)
@@ -522,7 +526,6 @@ async def test_async_jobs_are_cancelled_after_it_and_no_attempt_is_burnt(face: F
     async with face.instance.worker(grace_seconds=10) as worker:
         await wait_until(lambda: len(gate.started) == 2, "both run")
         worker.stop()
-        await wait_until(lambda: worker._is_to_stop.is_set(), "it stops")
         await wait_until(lambda: face.clock.pending >= 2, "the grace period runs")
         face.clock.advance(10)
         statuses = [outcome.status async for outcome in worker]
@@ -577,13 +580,19 @@ async def test_a_second_cancellation_ends_the_grace_period(face: Face) -> None:
 
 async def test_a_plain_function_s_item_is_not_given_back_while_it_runs(face: Face) -> None:
     gate = Gate()
-    await push(face, gate.plain)
+    attempts: list[CurrentAttempt] = []
     seen: list[tuple[int, int, int]] = []
+
+    def plain(number: int) -> None:
+        attempts.append(current_attempt())
+        gate.plain(number)
+
+    await push(face, plain)
 
     async with face.instance.worker(grace_seconds=0) as worker:
         await wait_until(lambda: gate.started, "it runs")
         worker.stop()
-        await wait_until(lambda: worker._is_in_a_hurry.is_set(), "the grace period is over")
+        await wait_until(lambda: attempts[0].stop_reason, "the grace period is over")
         seen.append(await face.stats())
         gate.opened.set()
         statuses = [outcome.status async for outcome in worker]
@@ -599,10 +608,10 @@ async def test_items_that_wait_for_a_thread_go_back_to_the_front_in_their_order(
     await push(face, gate.plain, 8)
 
     async with face.instance.worker(concurrency=5, threads=1) as worker:
-        await wait_until(lambda: worker._slots.running == 5, "five are taken")
+        await wait_until(until_in_flight(face.broker.queue, 5), "five are taken")
         await wait_until(lambda: gate.started, "one runs")
         worker.stop()
-        await wait_until(lambda: worker._slots.unread == 4, "four were given back")
+        await wait_until(until_in_flight(face.broker.queue, 1), "four were given back")
         gate.opened.set()
 
     assert gate.started == [0]
@@ -620,10 +629,11 @@ async def test_items_that_wait_for_a_thread_go_back_to_the_front_of_a_redis_list
         await job.later_many_async([(number,) for number in range(8)])
 
         async with instance.worker(concurrency=5, threads=1) as worker:
-            await wait_until(lambda: worker._slots.running == 5, "five are taken")
+            queue = instance.backend.queue
+            await wait_until(until_in_flight(queue, 5), "five are taken")
             await wait_until(lambda: gate.started, "one runs")
             worker.stop()
-            await wait_until(lambda: worker._slots.unread == 4, "four were given back")
+            await wait_until(until_in_flight(queue, 1), "four were given back")
             gate.opened.set()
         popped = await instance.backend.queue.pop_batch(8)
         await instance.backend.queue.flush()
@@ -642,7 +652,7 @@ async def test_a_thread_that_becomes_free_during_the_stop_starts_nothing(face: F
         worker.stop()
         await wait_until(lambda: face.clock.pending >= pending + 2, "a release travels")
         gate.opened.set()
-        await wait_until(lambda: worker._slots.unread == 1, "the one that ran was completed")
+        await wait_until(until_in_flight(face.broker.queue, 4), "the one that ran was completed")
         reading = asyncio.create_task(drain(worker))
         while not reading.done():
             face.clock.advance(0.01)
@@ -667,9 +677,10 @@ async def test_items_that_wait_for_a_slot_go_back_to_the_front_in_their_order() 
     for each in faces:
         await push(each, gate.awaited, 3)
 
-    async with Worker([each.instance for each in faces], concurrency=1, grace_seconds=0) as worker:
+    async with Worker([each.instance for each in faces], concurrency=1, grace_seconds=0):
         await wait_until(lambda: gate.started, "one runs")
-        await wait_until(lambda: worker._slots.buffered == 1, "one waits")
+        for each in faces:
+            await wait_until(until_in_flight(each.broker.queue, 1), "its queue gave one")
 
     assert [(await each.stats())[1] for each in faces] == [0, 0]
     waited = faces[1]
@@ -684,7 +695,8 @@ async def test_buffered_items_are_given_back_again_when_the_broker_refused_once(
         each.faults.drop("release")
 
     async with Worker([each.instance for each in faces], concurrency=1) as worker:
-        await wait_until(lambda: worker._slots.buffered == 1, "one waits")
+        for each in faces:
+            await wait_until(until_in_flight(each.broker.queue, 1), "its queue gave one")
         pending = faces[1].clock.pending
         worker.stop()
         await wait_until(lambda: faces[1].faults.injected, "the release failed")
@@ -940,17 +952,18 @@ async def test_a_time_limit_holds_in_a_worker(face: Face) -> None:
 async def test_a_plain_function_over_its_time_is_told_and_keeps_its_slot(face: Face) -> None:
     gate = Gate()
     face.record_events()
-    await push(face, gate.plain, timeout_seconds=5)
+    await push(face, gate.plain, 2, timeout_seconds=5)
 
-    async with face.instance.worker() as worker:
+    async with face.instance.worker(concurrency=1) as worker:
         await wait_until(lambda: gate.started, "it runs")
         face.clock.advance(5)
         await wait_until(lambda: "overrun" in face.event_names, "it is told")
-        running = worker._slots.running
+        await wait_until(lambda: has_paused(worker, face), "it has no slot for another")
+        started = list(gate.started)
         gate.opened.set()
         outcome = await worker.next_outcome()
 
-    assert running == 1
+    assert started == [0]
     assert outcome is not None
     assert outcome.status == "completed"
 
