@@ -203,6 +203,8 @@ async def test_a_reader_that_does_not_read_stops_the_popping(each_face: Face) ->
     def work() -> None:
         with each_face.instance.worker(concurrency=4) as worker:
             wait_here(lambda: len(runs) >= 4, "the first ones ran")
+            queue = each_face.instance.backend.queue
+            wait_here(lambda: queue.stats()["in_flight"] == 0, "nothing runs")
             wait_here(lambda: has_paused(worker, each_face), "it pops no more")
 
     if each_face.is_blocking:
@@ -210,6 +212,7 @@ async def test_a_reader_that_does_not_read_stops_the_popping(each_face: Face) ->
     else:
         async with each_face.instance.worker(concurrency=4) as worker:
             await wait_until(lambda: len(runs) >= 4, "the first ones ran")
+            await wait_until(until_in_flight(each_face.broker.queue, 0), "nothing runs")
             await wait_until(lambda: has_paused(worker, each_face), "it pops no more")
 
     assert 4 <= len(runs) <= 8
