@@ -114,10 +114,11 @@ class Counting(Suite):
         if core.SUPPORTS_DELAY:
             await queue.push({**delayed, "delay": 5})
 
-        await self.pass_time(clock, 5)
-        await queue.complete(envelope)
-
         available = 1 if core.SUPPORTS_DELAY else 0
+        await self.pass_time(clock, 5)
+
+        await self._stats_become(queue, {"available": available, "in_flight": 1, "delayed": 0})
+        await queue.complete(envelope)
         await self._stats_become(queue, {"available": available, "in_flight": 0, "delayed": 0})
 
     async def test_stats_tell_the_age_of_the_oldest_available_item_or_nothing_of_it(
