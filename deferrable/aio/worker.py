@@ -141,7 +141,7 @@ class Worker:
             StopAsyncIteration: the worker has stopped, and every outcome was read.
             RuntimeError: it was not entered.
         """
-        outcome = await self.next_outcome()
+        outcome = self._outcomes.next_unread() or await self.next_outcome()
         if outcome is None:
             raise StopAsyncIteration
         return outcome
@@ -234,6 +234,10 @@ class Worker:
         if not is_up.done():
             is_up.set_result(None)
         await self._until(self._is_to_stop)
+        # Before anybody is cancelled below: what a poll brings from now on must not start any more.
+        attempts.close()
+        for poller in pollers:
+            poller.cancel()
         clock = self._instances[0].backend.queue.clock
         grace = clock.call_later(self._grace_seconds, self._is_in_a_hurry.set)
         winding_up = loop.create_task(self._wind_up(pollers, attempts))
@@ -253,10 +257,7 @@ class Worker:
             _logger.error("a worker did not wind up in order", exc_info=winding_up.exception())
 
     async def _wind_up(self, pollers: Sequence[asyncio.Task[None]], attempts: Attempts) -> None:
-        """Pop no more, give back what has not started, and wait for the rest."""
-        attempts.close()
-        for poller in pollers:
-            poller.cancel()
+        """Give back what has not started, and wait for the rest."""
         # A poll under way ends first: its answer may hold items.
         await asyncio.wait(pollers)
         await attempts.return_buffered()
