@@ -141,7 +141,7 @@ class Worker:
             StopAsyncIteration: the worker has stopped, and every outcome was read.
             RuntimeError: it was not entered.
         """
-        outcome = self._outcomes.next_unread() or await self.next_outcome()
+        outcome = await self.next_outcome()
         if outcome is None:
             raise StopAsyncIteration
         return outcome
