@@ -19,7 +19,7 @@ from benchmarks.peers.chart import draw
 from benchmarks.peers.environments import default_cache, python_of, versions_of
 from benchmarks.peers.growth import grow
 from benchmarks.peers.order import BATCH, GATHERED, NAP_SECONDS, THREADS
-from benchmarks.peers.programs import Failed, find_redis, open_place, run_program
+from benchmarks.peers.programs import ROOT, Failed, find_redis, open_place, run_program
 from benchmarks.peers.results import Results
 from benchmarks.peers.table import render
 from benchmarks.peers.targets import judge
@@ -168,10 +168,21 @@ def configuration(rounds: int, scale: Scale) -> dict[str, object]:
         "gather": GATHERED,
         "batch": BATCH,
         "threads": THREADS,
+        "checkout": describe_checkout(),
         "server": version,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "load before": os.getloadavg()[0],
     }
+
+
+def describe_checkout() -> str:
+    """The commit that is measured, and whether there is more to it."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "no git"
+    return done.stdout.strip()
 
 
 def tell(line: str) -> None:

@@ -22,6 +22,7 @@ def draw(results: Results, path: Path) -> None:
 
     matplotlib.use("svg")
     from matplotlib import pyplot
+    from matplotlib.ticker import StrMethodFormatter
 
     rows = -(-len(SHOWN) // COLUMNS)
     figure, axes = pyplot.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 3.4 * rows))
@@ -36,8 +37,10 @@ def draw(results: Results, path: Path) -> None:
         ax.barh(names, medians, xerr=[below, above], color=colours, error_kw={"capsize": 2})
         ax.set_title(f"{measure.title}, {measure.unit}", fontsize=10)
         ax.tick_params(labelsize=8)
+        ax.locator_params(axis="x", nbins=4)
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
     rounds = results.configuration.get("rounds")
-    figure.suptitle(f"Medians of {rounds} interleaved rounds, and their range")
+    figure.suptitle(f"Medians and ranges, {rounds} interleaved round(s); the best is on top")
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)

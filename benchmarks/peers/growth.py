@@ -16,7 +16,7 @@ __all__ = ["AXES", "STEPS", "grow", "step_name"]
 
 AXES = ("queued", "concurrency", "argument bytes")
 STEPS = ("enqueue", "process")
-ONE_BY_ONE = 500
+ONE_BY_ONE = 2000
 """Pushed one by one on top of a queue, so that the push of a single job is seen to be flat, too."""
 MOST_BYTES = 100_000_000
 """Of arguments at once."""

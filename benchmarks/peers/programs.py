@@ -25,7 +25,7 @@ sys.path.append(str(ROOT / "tests"))
 
 from redis_server import find_redis, start_redis  # noqa: E402
 
-__all__ = ["Failed", "Place", "Worker", "find_redis", "open_place", "run_program"]
+__all__ = ["ROOT", "Failed", "Place", "Worker", "find_redis", "open_place", "run_program"]
 
 PRODUCER_SECONDS = 900.0
 END_SECONDS = 10.0

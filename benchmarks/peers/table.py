@@ -6,7 +6,7 @@ within the run, above 1 where deferrable is better.
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.peers.catalogue import NOT_PEERS, RAW, US
+from benchmarks.peers.catalogue import NOT_PEERS, PEERS, RAW, US
 from benchmarks.peers.growth import AXES, STEPS, step_name
 from benchmarks.peers.results import MEASURES, Figure, Measure, Results
 from benchmarks.peers.targets import Target
@@ -29,7 +29,7 @@ def render(results: Results, targets: Sequence[Target]) -> str:
 
 
 def figures(results: Results) -> str:
-    names = list(results.samples)
+    names = [name for name in PEERS if name in results.samples]
     rows = [["", "", *names, f"{US} / raw", f"{US} / best peer"]]
     for measure in MEASURES.values():
         found = results.of_measure(measure.key)
