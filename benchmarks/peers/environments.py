@@ -18,6 +18,11 @@ __all__ = ["default_cache", "python_of", "versions_of"]
 
 NEWEST_MINOR = 14
 INSTALL_SECONDS = 600
+LIST = """
+import importlib.metadata, json, platform
+found = {each.name.lower(): each.version for each in importlib.metadata.distributions()}
+print(json.dumps({"python": platform.python_version(), **found}))
+"""
 
 
 def default_cache() -> Path:
@@ -51,9 +56,8 @@ def python_of(peer: Peer, cache: Path) -> Path:
 
 def versions_of(python: Path) -> dict[str, str]:
     """Everything installed there, and the version of Python itself."""
-    listed = json.loads(_run(str(python), "-m", "pip", "list", "--format", "json"))
-    version = _run(str(python), "-c", "import platform; print(platform.python_version())")
-    return {"python": version.strip(), **{each["name"].lower(): each["version"] for each in listed}}
+    versions: dict[str, str] = json.loads(_run(str(python), "-c", LIST))
+    return versions
 
 
 def _base_python(peer: Peer) -> str:
