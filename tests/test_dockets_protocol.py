@@ -729,7 +729,7 @@ class TestPointFiveOrphans:
         await queue.push({"n": 1})
         held, _ = await queue.pop()
         assert held is not None
-        wire.lose_reply_to(b"LREM", times)
+        wire.lose_reply_to(b"EVALSHA", times)
 
         await queue.complete(held)
 
@@ -742,7 +742,7 @@ class TestPointFiveOrphans:
         await queue.push({"n": 1})
         held, _ = await queue.pop()
         assert held is not None
-        wire.lose_reply_to(b"LREM", 3)
+        wire.lose_reply_to(b"EVALSHA", 3)
         with pytest.raises(BackendUnavailable):
             await queue.complete(held)
 
@@ -770,7 +770,7 @@ class TestPointFiveOrphans:
         held, _ = await queue.pop()
         assert held is not None
         name = place.worker()
-        wire.lose_reply_to(b"LREM", 3)
+        wire.lose_reply_to(b"EVALSHA", 3)
         with pytest.raises(BackendUnavailable):
             await queue.complete(held)
         place.redis.srem(place.keys.workers, name)
@@ -911,7 +911,7 @@ class TestConsumerState:
         consumer.find_orphans([b"a"], 0)
         (held,) = consumer.hold(pop, [b"a"], 9, 9) or []
         consumer.end_pop(pop)
-        consumer.drop(held)
+        consumer.drop([held])
 
         assert consumer.find_orphans([b"a"], 0) == []
 
@@ -939,10 +939,10 @@ class TestConsumerState:
     def test_one_delivery_has_one_settlement_under_way(self, consumer: Consumer) -> None:
         (held,) = consumer.hold(consumer.begin_pop(), [b"a"], 9, 9) or []
 
-        assert consumer.claim(held)
-        assert not consumer.claim(held)
+        assert consumer.claim([held]) == [held]
+        assert consumer.claim([held]) == [None]
         assert consumer.claim_expired(10) == []
-        consumer.unclaim(held, may_be_settled=False)
+        consumer.unclaim([held], may_be_settled=False)
         assert consumer.claim_expired(10) == [held]
 
 

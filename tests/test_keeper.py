@@ -153,6 +153,8 @@ async def test_buffered_items_are_kept_too() -> None:
     async with Worker([each.instance for each in faces], concurrency=1) as worker:
         for each in faces:
             await wait_until(until_in_flight(each.broker.queue, 1), "its queue gave one")
+        for _ in range(20):
+            await asyncio.sleep(0)  # from the queue to the worker are a few steps of the loop
         for each, of_it in zip(faces, touches, strict=True):
             await sleeping(each)
             await move(each, of_it, 9)
@@ -304,16 +306,21 @@ async def test_a_holder_whose_lease_passed_settles_nothing_and_the_new_delivery_
             jobs.opened.set()
         outcome: Outcome = await anext(worker)
         worker.stop()
+        jobs.opened.set()
+        others = [each.status async for each in worker]
 
     assert outcome.status == "lost"
     assert jobs.reasons[0] == (True if kind == "plain" else ("lease lost", "lease lost"))
     assert events.names[-1] == "lease_lost" or "lease_lost" in events.names
     assert "complete" not in events.names[: events.names.index("lease_lost")]
     stats = await holder.stats()
-    assert stats["available"] + stats["in_flight"] == 1
+    # This very worker may have popped it anew before it stopped.
+    assert stats["available"] + stats["in_flight"] + others.count("completed") == 1
 
 
-async def test_a_buffered_item_whose_lease_passed_is_not_started() -> None:
+async def test_a_buffered_item_whose_lease_passed_is_not_started(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     faces, jobs = [Face("awaiting"), Face("awaiting")], Jobs()
     for each in faces:
         await push(each, jobs.awaited)
@@ -324,11 +331,13 @@ async def test_a_buffered_item_whose_lease_passed_is_not_started() -> None:
         await wait_until(until_in_flight(buffered.broker.queue, 1), "one waits")
         buffered.clock._now += LEASE_SECONDS  # no timer fires: it looks before its keeper does
         jobs.opened.set()
-        outcomes = [await anext(worker)]
+        await wait_until(lambda: "ended before it started" in caplog.text, "it is told")
         worker.stop()
+        statuses = [each.status async for each in worker]
 
-    assert outcomes[0].status == "completed"
-    assert len(jobs.started) == 1
+    # Only what was popped anew, if the worker came to that before it stopped.
+    assert len(jobs.started) == statuses.count("completed") <= 2
+    assert caplog.text.count("ended before it started") == 1
 
 
 class Events:

@@ -505,13 +505,16 @@ class Queue(Closing):
             raise TypeError(
                 f"{verb} takes the envelope that pop returned, got {type(envelope).__name__}"
             )
+        if envelope.settlement != "open" or self.clock.time() > envelope.lease_end_time:
+            raise self._refusal(verb, envelope)
+
+    def _refusal(self, verb: str, envelope: Envelope) -> LeaseLost:
         if envelope.settlement != "open":
-            raise LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
-        if self.clock.time() > envelope.lease_end_time:
-            raise LeaseLost(
-                f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
-                "visibility timeout"
-            )
+            return LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
+        return LeaseLost(
+            f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
+            "visibility timeout"
+        )
 
     async def _settle_one(
         self,
@@ -547,14 +550,13 @@ class Queue(Closing):
         """Settle several envelopes in native batches: for each None, or why not."""
         outcomes: list[Exception | None] = [None] * len(envelopes)
         held: list[int] = []
+        now = self.clock.time()
         for index, envelope in enumerate(envelopes):
-            try:
-                self._check_held(verb, envelope)
-            except LeaseLost as error:
-                outcomes[index] = error
-            else:
+            if envelope.settlement == "open" and now <= envelope.lease_end_time:
                 envelope.settlement = "under way"
                 held.append(index)
+            else:
+                outcomes[index] = self._refusal(verb, envelope)
         try:
             results = await _in_batches([entries[index] for index in held], max_size, hook)
         except BaseException:

@@ -40,6 +40,8 @@ _MOST_DUE = 1000
 _SHORTEST_WAIT_SECONDS = 0.01
 """Redis 6.2 cuts 0.001 down to 0, which is for ever (measured; 7.0 rounds up)."""
 
+_REMOVED = ord("1")
+
 _REPEAT_AFTER_SECONDS = (0.02, 0.2)
 _NO_REPEAT_AFTER_SECONDS = 1.0
 
@@ -232,23 +234,18 @@ class Commands:
         )
         return bool(reply == 1)
 
-    async def remove(
-        self, consumer_id: str, raws: Sequence[bytes], *, ask_membership: bool
-    ) -> tuple[bool, list[bool]]:
+    async def remove(self, consumer_id: str, raws: Sequence[bytes]) -> tuple[bool, list[bool]]:
         """Remove entries from a working list.
 
         Returns:
-            whether the consumer is a member (False if that was not asked), and for each entry
-            whether it was there.
+            whether the consumer is a member, and for each entry whether it was there.
         """
-        working = self.keys.working(consumer_id)
-        removed: list[bool] = []
+        names = (self.keys.working(consumer_id), self.keys.workers)
+        is_member, removed = 0, list[bool]()
         for chunk in in_chunks(raws):
-            replies = await self.link.call(*[("LREM", working, -1, raw) for raw in chunk])
-            removed.extend(reply == 1 for reply in replies)
-        if not ask_membership:
-            return False, removed
-        (is_member,) = await self.link.call(("SISMEMBER", self.keys.workers, consumer_id))
+            reply = await self.link.run(script("dockets_remove"), names, (consumer_id, *chunk))
+            is_member, flags = reply
+            removed.extend(flag == _REMOVED for flag in flags)
         return is_member == 1, removed
 
     async def move(

@@ -246,9 +246,9 @@ class Taker:
     async def _bury(self, pop: Pop, unreadable: Sequence[tuple[Held, UnreadableItem]]) -> None:
         now = self._clock.time()
         moves = [as_unreadable(held.raw, error, now) for held, error in unreadable]
-        for held, error in unreadable:
-            # Not ours from here on: if the move fails, they are orphans.
-            self._consumer.drop(held)
+        # Not ours from here on: if the move fails, they are orphans.
+        self._consumer.drop([held for held, _ in unreadable])
+        for _, error in unreadable:
             _logger.error("moved an unreadable entry to the errors: %s", error)
         await self._commands.move(pop.consumer_id, moves)
 

@@ -114,12 +114,10 @@ class Upkeep:
             moves = self._redeliveries([held.raw for held in expired])
             await self._commands.move(expired[0].consumer_id, moves)
         except BaseException:
-            for held in expired:
-                # Whoever completes it now must hear that it is lost, if it has gone back.
-                self._consumer.unclaim(held, may_be_settled=False)
+            # Whoever completes one now must hear that it is lost, if it has gone back.
+            self._consumer.unclaim(expired, may_be_settled=False)
             raise
-        for held in expired:
-            self._consumer.drop(held)
+        self._consumer.drop(expired)
         _logger.warning("took back %d items whose lease had ended", len(expired))
 
     async def _reclaim_dead(self, now: float) -> None:
