@@ -50,7 +50,7 @@ class Meter:
         self._pid = worker_pid
 
     def read(self) -> Reading:
-        server = self._client.info("server", "cpu", "stats", "commandstats")
+        server = self._client.info("everything")
         calls = {name: each["calls"] for name, each in server.items() if _is_of_a_command(name)}
         return Reading(
             time=time.monotonic(),
