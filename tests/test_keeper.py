@@ -214,15 +214,16 @@ async def test_after_the_maximum_a_hung_job_is_cancelled_and_its_item_comes_back
     touches = Touches(face)
     await push(face, jobs.awaited)
 
-    async with face.instance.worker(concurrency=1) as worker:
+    async with face.instance.worker(concurrency=1, grace_seconds=1e6) as worker:
         await wait_until(lambda: jobs.started, "it runs")
         await sleeping(face)
         await move(face, touches, 5)
         await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         in_flight = await face.stats()
+        worker.stop()  # or it would pop the item anew
+        await wait_until(lambda: face.clock.pending > 1, "the grace period runs")
         face.clock.advance(STEP_SECONDS)
         outcome = await anext(worker)
-        worker.stop()
 
     assert in_flight == (0, 1, 0)
     assert outcome.status == "lost"
