@@ -74,6 +74,17 @@ class WorkerDoor(AwaitingDoor):
             runs, and for nothing else, but by whoever ends the loop.
     """
 
+    __slots__ = (
+        "_consumers",
+        "_context",
+        "_envelope",
+        "_has_job_ended",
+        "_on_job_end",
+        "_queue",
+        "_surroundings",
+        "limiter",
+        "task",
+    )
     exits_are_failures = True
     task: asyncio.Task[Any]
 
@@ -91,7 +102,7 @@ class WorkerDoor(AwaitingDoor):
         self._context = context
         self._on_job_end = on_job_end
         self._has_job_ended = False
-        self._consumers: list[tuple[Callable[..., Any], object]] = []
+        self._consumers: Sequence[tuple[Callable[..., Any], object]] = ()
         self.limiter = surroundings.threads
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -119,7 +130,7 @@ class WorkerDoor(AwaitingDoor):
         self, context: Context, function: Callable[..., Any], value: object
     ) -> Ended[Any]:
         # Whether it belongs into the job's thread is known once the job is.
-        self._consumers.append((function, value))
+        self._consumers = (*self._consumers, (function, value))
         return Returned(None)
 
     def start_heartbeat(

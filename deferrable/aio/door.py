@@ -210,6 +210,7 @@ class AwaitingDoor:
         limiter: how many threads there are; None: as many as anyio has for the whole process.
     """
 
+    __slots__ = ()
     exits_are_failures = False
     limiter: anyio.CapacityLimiter | None = None
 
