@@ -932,9 +932,18 @@ class TestConsumerState:
     def test_an_id_is_not_given_up_while_a_pop_is_under_way(self, consumer: Consumer) -> None:
         pop = consumer.begin_pop()
 
-        assert consumer.resign() is None
+        assert consumer.resign(0) is None
         consumer.end_pop(pop)
-        assert consumer.resign() == pop.consumer_id
+        assert consumer.resign(0) == pop.consumer_id
+
+    def test_an_id_is_given_up_once_the_server_has_given_up_a_broken_pop(
+        self, consumer: Consumer
+    ) -> None:
+        pop = consumer.begin_pop()
+        consumer.break_pop(pop, end_time=10)
+
+        assert consumer.resign(9) is None
+        assert consumer.resign(10) == pop.consumer_id
 
     def test_one_delivery_has_one_settlement_under_way(self, consumer: Consumer) -> None:
         (held,) = consumer.hold(consumer.begin_pop(), [b"a"], 9, 9) or []
