@@ -108,6 +108,13 @@ def chaos(session: nox.Session) -> None:
     run_attack(session, "mutants.run", "--whole")
 
 
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed a million bad inputs to everything that is decoded."""
+    install(session, "test")
+    run_attack(session, "attacks.fuzz", *(session.posargs or ["--seed", "1"]))
+
+
 def run_attack(session: nox.Session, module: str, *arguments: str) -> None:
     session.run("python", "-m", module, *arguments, env={"PYTHONPATH": str(ROOT / "tests")})
 
