@@ -98,7 +98,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Attack the library: cancel everywhere, the model, real processes, the suite's planted bugs."""
+    """Attack it: cancel everywhere, the model, real processes, the suite's planted bugs."""
     install(session, "test")
     arguments = session.posargs or ["--seed", "1"]
     for place in ("memory", "dockets"):
@@ -106,6 +106,13 @@ def chaos(session: nox.Session) -> None:
         run_attack(session, "attacks.model", "--place", place, *arguments)
     run_attack(session, "attacks.chaos", *arguments)
     run_attack(session, "mutants.run", "--whole")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run mixed load for an hour, and see whether anything grows."""
+    install(session, "test")
+    session.run("python", "benchmarks/soak.py", *session.posargs)
 
 
 @nox.session

@@ -123,13 +123,7 @@ class RedisBroker:
             client.set("chaos.ping", time.time(), ex=60)
 
     async def left(self) -> Sequence[str]:
-        return await asyncio.to_thread(self._left)
-
-    def _left(self) -> list[str]:
-        with self._server.client() as client:
-            # What expires by itself has an end; the script cache is no key.
-            lasting = [key.decode() for key in client.scan_iter() if client.ttl(key) == -1]
-            return [f"{key}, a {client.type(key).decode()} without expiry" for key in lasting]
+        return await asyncio.to_thread(self._server.lasting_keys)
 
 
 def dockets(url: str, lease_seconds: float) -> tuple[Backend, DebounceStore]:

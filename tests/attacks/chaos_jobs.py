@@ -146,8 +146,8 @@ class Jobs:
         self._ledger.write("end", run)
 
 
-def key_of(kind: str, place: int, number: int, draw: random.Random) -> str:
-    """The key of the call `number` of the producer at `place`."""
+def key_of(kind: str, caller: str, number: int, draw: random.Random) -> str:
+    """The key of the call `number` of the process `caller`."""
     if kind == "debounced":
         return f"debounced-{draw.randrange(DEBOUNCED_KEYS)}"
-    return f"{kind}-{place}-{number}"
+    return f"{kind}-{caller}-{number}"
