@@ -24,6 +24,9 @@ BROKER_KILLED = "broker killed"
 TOLD_TO_LEAVE = "worker told to leave"
 HELD_UP = "the machine held a process up"
 
+LATE_SECONDS = 0.5
+"""Within that, a process that was away has heard that what it held is lost."""
+
 CLOCK_SECONDS = 0.1
 """By how much two clocks of one machine may differ over a delay."""
 
@@ -273,7 +276,8 @@ def _cause(earlier: Run, later: Run, faults: Sequence[Fault], lease_seconds: flo
     """Why the attempt was made again; None: there is no reason.
 
     A fault matters from a lease before the run began, when its item may have been taken, until its
-    settlement must have been answered: half a lease after its end.
+    settlement must have been answered: half a lease after its end. Or the second run is the late
+    one: it popped the item, was away while the first one had it, and has just come back.
     """
     first = earlier.begin - lease_seconds
     last = later.begin
@@ -287,5 +291,12 @@ def _cause(earlier: Run, later: Run, faults: Sequence[Fault], lease_seconds: flo
         and fault.end >= first
         # Who is told to leave has time for what ends by itself.
         and (fault.kind != TOLD_TO_LEAVE or earlier.how in ("", "cancelled"))
+    ] or [
+        fault
+        for fault in faults
+        if fault.hits(later.who)
+        and fault.end - fault.begin >= lease_seconds
+        and fault.begin <= earlier.begin
+        and later.begin - LATE_SECONDS <= fault.end
     ]
     return max(hits, key=lambda fault: (fault.gravity, fault.begin), default=None)

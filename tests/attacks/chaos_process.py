@@ -82,9 +82,9 @@ async def work(jobs: Jobs, settings: Settings) -> None:
 async def produce(jobs: Jobs, settings: Settings, ledger: Ledger) -> None:
     """Call until so many calls of this place are acknowledged, those of its forebears included."""
     words = [line.word for line in read_lines(Path(settings.folder)) if _is_of(line.who, settings)]
-    acknowledged, number = words.count("pushed") + words.count("skipped"), words.count("call")
+    acknowledged, number = words.count("pushed") + words.count("skipped"), 0
     draw = random.Random(f"{settings.seed} {settings.who}")
-    place = int(settings.place.partition("-")[2])
+    caller = settings.who.partition("-")[2]
     kinds = [kind for kind in KINDS if kind in jobs.by_kind]
     weights = [KINDS[kind] for kind in kinds]
     settings.tell_up()
@@ -94,7 +94,7 @@ async def produce(jobs: Jobs, settings: Settings, ledger: Ledger) -> None:
             drawn = draw.choices(kinds, weights, k=wanted)
             keys: dict[str, list[str]] = {}
             for kind in drawn:
-                keys.setdefault(kind, []).append(key_of(kind, place, number, draw))
+                keys.setdefault(kind, []).append(key_of(kind, caller, number, draw))
                 number += 1
             done = await asyncio.gather(
                 *(_call(jobs.by_kind[kind], each, ledger, draw) for kind, each in keys.items())

@@ -104,6 +104,15 @@ def test_a_second_run_is_explained_by_a_fault_that_hit_the_first(target: str) ->
     assert verdict.back_seconds == {"struck": [5.5]}
 
 
+@pytest.mark.parametrize(("until", "is_explained"), [(8.9, True), (8.4, False)])
+def test_a_second_run_is_explained_when_it_was_the_one_that_came_late(
+    until: float, is_explained: bool
+) -> None:
+    fault = Fault("away", "worker-1.0", 2.5, until)
+
+    assert judged(*CALL, *RUN, *AGAIN, faults=[fault]).holds == is_explained
+
+
 @pytest.mark.parametrize(
     "fault",
     [
