@@ -4,6 +4,8 @@ Owns the check that a field of a popped item is of the kind that the rooms recko
 know what the field is for. Anything else is an `UnreadableItem` that names the field and its value.
 """
 
+import sys
+
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
@@ -14,12 +16,16 @@ def read_seconds(item: Item, field: str) -> float | None:
     """A number of seconds or a moment; None when it is absent or null.
 
     Raises:
-        UnreadableItem: it is something else.
+        UnreadableItem: it is something else, or more than a float can be.
     """
     value = item.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not abs(value) <= sys.float_info.max
+    ):
         raise UnreadableItem(f"the item's {field} is {value!r:.200}, which is no number of seconds")
     return value
 

@@ -180,6 +180,7 @@ async def test_an_item_of_a_module_that_raises_on_import_is_kept_as_an_error(
         {"serializer": 5},
         {"serializer": None},
         {"due_time": "tomorrow"},
+        pytest.param({"due_time": 10**400}, id="a due_time beyond floats"),
         {"ttl_seconds": "long", "item_queued_timestamp": 1},
         {"timeout_seconds": "short"},
         {"retry_on": 5, "args": "no pickle"},
