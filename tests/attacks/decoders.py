@@ -4,7 +4,9 @@ Owns how bytes from anywhere reach each decoder, good examples to begin from, an
 may raise. A new decoder is a line in `DECODERS`. It may not know how the bytes are made.
 """
 
+import asyncio
 import base64
+import functools
 import json
 import pickle
 from collections.abc import Callable, Mapping
@@ -14,13 +16,16 @@ from typing import Any
 from deferrable import _classic, lifecycle, pickling
 from deferrable._inert import load_class_names, load_reference, read_inert
 from deferrable._json import dump, load_item
+from deferrable.aio import Deferrable
 from deferrable.aio.backend._dockets_moves import as_redelivery, as_unreadable
 from deferrable.aio.backend._dockets_wire import Entry, error_item, item_in
+from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItem
 from deferrable.errors import UnreadableItem
 from deferrable.item import copy_item
 from deferrable.serialization import ClassicSerializer, PickleSerializer, serializer_for
+from deferrable.testing import MovingClock
 from deferrable.ttl import is_expired
 
 __all__ = ["DECODERS", "Decoder"]
@@ -160,6 +165,50 @@ def _metadata(data: bytes) -> None:
             continue
 
 
+class _Consumer:
+    """Makes attempts at items, one after another, on an event loop of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        factory = InMemoryBackendFactory(clock=MovingClock())
+        self.backend = factory.create_backend_for_group(None)
+        instance = self.instance = Deferrable(self.backend)
+        for name in ("m:f", "module:function"):
+            instance.deferrable(name=name)(lambda *args, **kwargs: None)
+
+    async def run(self, item: dict[str, Any]) -> None:
+        queue, error_queue = self.backend.queue, self.backend.error_queue
+        await queue.flush()
+        await error_queue.flush()
+        await queue.push(item)
+        outcome = await self.instance.run_once()
+        assert outcome is not None
+        left, buried = await queue.stats(), await error_queue.stats()
+        places = (left["available"] + left["delayed"], left["in_flight"], buried["available"])
+        assert places == PLACES_OF[outcome.status]
+
+
+PLACES_OF = {
+    "completed": (0, 0, 0),
+    "expired": (0, 0, 0),
+    "errored": (0, 0, 1),
+    "retried": (1, 0, 0),
+    "hopped": (1, 0, 0),
+}
+
+
+@functools.cache
+def _consumer() -> _Consumer:
+    return _Consumer()
+
+
+def _attempt(data: bytes) -> None:
+    item = load_item(data)
+    item.pop("delay", None)  # what producers write, and nobody may read
+    consumer = _consumer()
+    consumer.loop.run_until_complete(consumer.run(item))
+
+
 METHOD = _classic.dump_reference("module", "function")
 CALL: dict[str, Any] = {
     "id": "1",
@@ -220,6 +269,7 @@ DECODERS: dict[str, Decoder] = {
     "call, shown": Decoder(_shown, PICKLES + CLASSICS),
     "pickled call": Decoder(_pickle_call, PICKLES, may_unpickle=True),
     "classic call": Decoder(_classic_call, CLASSICS, may_unpickle=True),
+    "attempt": Decoder(_attempt, ITEMS, may_unpickle=True),
     "metadata": Decoder(
         _metadata,
         CLASSICS + tuple(base64.b64encode(each) for each in PICKLES),

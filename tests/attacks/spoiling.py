@@ -4,9 +4,11 @@ Owns how good examples are spoilt, by chance from a seed, and the monsters that 
 find: what is nested, huge, or far more than it looks. It may not know who decodes them.
 """
 
+import json
 import pickle
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 __all__ = ["TOKENS", "bombs", "monsters", "spoil"]
 
@@ -29,8 +31,17 @@ TOKENS = [
 ]
 
 
+ODD: list[Any] = [
+    *(None, True, False, 0, 1, -1, 0.5, 1e308, -1e308, 2**31, 2**63, 10**400, "", "x", "\ud800"),
+    *("\x00", "9", "m:f", "classic", "json", "N.", "K\x01.", [], {}, [None], [[]], {"": {}}),
+    *({"id": 5}, {"id": "\udfff"}, ["builtins:ValueError"], {"space": "N."}, [1, "a"]),
+]
+
+
 def spoil(example: bytes, other: bytes, chance: Random) -> bytes:
     """`example` with a few things wrong; `other` is one to take from."""
+    if example.startswith(b"{") and chance.random() < 0.6:
+        return _with_odd_fields(json.loads(example), chance)
     data = bytearray(example)
     for _ in range(chance.choice((1, 1, 2, 3, 5))):
         place = chance.randrange(len(data) + 1)
@@ -54,6 +65,19 @@ def spoil(example: bytes, other: bytes, chance: Random) -> bytes:
             case 7:
                 del data[place:]
     return bytes(data)
+
+
+def _with_odd_fields(fields: dict[str, Any], chance: Random) -> bytes:
+    """JSON that is sound, and says what it should not."""
+    inner = fields.get("item")
+    holder = inner if isinstance(inner, dict) and chance.random() < 0.7 else fields
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        name = chance.choice([*holder, "object", "retry_on", "timeout_seconds", "backoff_jitter"])
+        if chance.random() < 0.2:
+            holder.pop(name, None)
+        else:
+            holder[name] = chance.choice(ODD)
+    return json.dumps(fields).encode()
 
 
 HUGE = 10_000_000
