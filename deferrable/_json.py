@@ -12,7 +12,7 @@ from typing import Any
 from deferrable.errors import SerializationError, UnreadableItem
 from deferrable.item import Item
 
-__all__ = ["dump", "load", "load_item"]
+__all__ = ["as_read_back", "dump", "load", "load_item"]
 
 
 def _refuse(constant: str) -> Any:
@@ -63,6 +63,15 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list):
         return set(map(type, value)) <= _SCALARS or all(map(_is_json, value))
     return not isinstance(value, tuple)
+
+
+def as_read_back(value: object) -> Any:
+    """`value` as it would be read from the text that is written of it: tuples as lists.
+
+    Raises:
+        TypeError, ValueError, RecursionError: JSON cannot hold it.
+    """
+    return _decoder.decode(_encoder.encode(value))
 
 
 def load(text: str | bytes) -> Any:

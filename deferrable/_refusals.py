@@ -7,9 +7,11 @@ no object's own text, however long or broken, spoils the message that tells of i
 
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from deferrable.errors import UnreadableItem, UnserializableCall
+
+T = TypeVar("T")
 
 
 def any_field(item: Mapping[str, Any], field: str) -> Any:
@@ -38,7 +40,7 @@ def reject(field: str, value: object, wanted: str) -> NoReturn:
     raise UnreadableItem(wrong) from TypeError(f"{type(value).__name__} instead of {wanted}")
 
 
-def dump_or_refuse(value: object, dump: Callable[[object], str]) -> str:
+def dump_or_refuse(value: object, dump: Callable[[object], T]) -> T:
     try:
         return dump(value)
     except KeyboardInterrupt:
@@ -53,7 +55,7 @@ def refuse_call(
     name: str,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    dump: Callable[[object], str],
+    dump: Callable[[object], object],
     error: BaseException,
 ) -> NoReturn:
     """Raise, naming the first argument that fails by itself, too."""

@@ -7,7 +7,7 @@ The one rule: producers hear ``UnserializableCall`` before anything was written,
 error but ``UnreadableItem``, and both carry the cause.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -68,8 +68,14 @@ class Serializer(Protocol):
         """
         ...
 
-    def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
+    def load_call(
+        self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
+    ) -> DecodedCall:
         """Return the call in ``item``, its arguments decoded. May run what the item says.
+
+        Args:
+            function: what is to be called, if that is known here, for serializers that decode
+                by its annotations.
 
         Raises:
             UnreadableItem: whatever was wrong, as its cause. No other error leaves this, except

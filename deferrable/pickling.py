@@ -22,8 +22,8 @@ __all__ = ["build_later_item", "dumps", "loads", "pretty_unpickle", "unpickle_me
 def loads(string: str | bytes | None) -> Any:
     """Return the object that a string inside an item holds; None for None.
 
-    Reads the strings of both serializers, ``classic`` and ``pickle``. Like any unpickling, it
-    runs what the string says: use it on items from those whom you trust.
+    Reads the strings of ``classic`` and ``pickle``; what ``json`` items hold is no string. Like any
+    unpickling, it runs what the string says: use it on items from those whom you trust.
 
     Raises:
         UnreadableItem: whatever was wrong, as its cause.
@@ -73,17 +73,14 @@ def unpickle_method_call(
         UnreadableItem: the call cannot be decoded or the function is not there, with the cause.
             Items of a job with ``name=`` name no function to import.
     """
-    call = serializer_for(item).load_call(item)
-    try:
-        if call.target is not None:
-            function = getattr(call.target, call.name)
-        else:
-            function = _imported(call.name)
-    except Exception as error:
-        raise UnreadableItem(
-            f"the function {call.name} that the item names cannot be found: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    serializer = serializer_for(item)
+    if "object" in item:
+        call = serializer.load_call(item)
+        function = _found(call.name, lambda: getattr(call.target, call.name))
+    else:
+        name = serializer.load_name(item)
+        function = _found(name, lambda: _imported(name))
+        call = serializer.load_call(item, function)
     return function, call.args, call.kwargs
 
 
@@ -111,6 +108,16 @@ def _serializer_of(text: str) -> Any:
     return get_serializer("classic" if text.endswith(".") else "pickle")
 
 
+def _found(name: str, find: Callable[[], Any]) -> Any:
+    try:
+        return find()
+    except Exception as error:
+        raise UnreadableItem(
+            f"the function {name} that the item names cannot be found: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
 def _imported(name: str) -> Any:
     module, colon, path = name.partition(":")
     if not colon:
@@ -134,6 +141,8 @@ def _place(name: str | None) -> tuple[str, int] | None:
 def _shown(item: Mapping[str, Any], field: str) -> str:
     try:
         text = item[field]
+        if not isinstance(text, str):
+            return short_repr(text, 1000)
         if text.endswith("."):
             data = _classic.unescape(text)
         else:

@@ -1,11 +1,12 @@
 """What turns a call into fields of an item, and the fields back into a call.
 
-Owns the fields that the built-in ``pickle`` and ``classic`` write; the strings in them are made in
-``_pickle`` and ``_classic``, and the contract that they keep is ``_serializer``'s. Knows nothing of
-queues, jobs or instances, and never resolves a function: what it reads is a *name*.
+Owns the fields that the built-in ``pickle``, ``json`` and ``classic`` write; what is in them is
+made in ``_pickle``, ``_json_values`` and ``_classic``, and the contract that they keep is
+``_serializer``'s. Knows nothing of queues, jobs or instances, and never resolves a function: what
+it reads is a *name*.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from deferrable import _classic, _names
@@ -25,6 +26,7 @@ from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
 __all__ = [
     "ClassicSerializer",
     "DecodedCall",
+    "JSONSerializer",
     "JSONValue",
     "PickleSerializer",
     "Serializer",
@@ -39,10 +41,13 @@ def get_serializer(name: str) -> Serializer:
 
     Raises:
         InvalidOptions: there is none of that name.
+        ImportError: it needs an extra that is not installed; names it.
     """
     serializer = _BUILT_IN.get(name) if isinstance(name, str) else None
     if serializer is None:
         raise InvalidOptions(f"serializer is {short_repr(name)}; it must be one of {_known()}")
+    if name == "json":
+        _dump_json(None)  # so that a missing extra shows here, not at the first call
     return serializer
 
 
@@ -68,12 +73,31 @@ def _known() -> str:
     return ", ".join(map(repr, sorted(_BUILT_IN)))
 
 
+class _NamedFields:
+    """The fields in which ``pickle`` and ``json`` write names: of the job, of errors to retry."""
+
+    def load_name(self, item: Mapping[str, Any]) -> str:
+        return text_field(item, "method")
+
+    def dump_error_classes(self, classes: Iterable[type[BaseException]] | None) -> dict[str, Any]:
+        names = dict.fromkeys(map(_name_of_error, classes or ()))
+        return {"error_classes": None, "retry_on": list(names)}
+
+    def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
+        names = item.get("retry_on")
+        if names is None:
+            return frozenset()
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            reject("retry_on", names, "a list of names")
+        return frozenset(names)
+
+
 # --- pickle -----------------------------------------------------------------------------------
 
 _NO_KWARGS = to_base64({})
 
 
-class PickleSerializer:
+class PickleSerializer(_NamedFields):
     """Any picklable argument, as base64 text of a pickle; the default."""
 
     @property
@@ -101,7 +125,9 @@ class PickleSerializer:
     def load_value(self, data: Any) -> Any:
         return None if data is None else from_base64("value", data)
 
-    def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
+    def load_call(
+        self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
+    ) -> DecodedCall:
         name = self.load_name(item)
         args = from_base64("args", any_field(item, "args"))
         kwargs = from_base64("kwargs", any_field(item, "kwargs"))
@@ -111,26 +137,71 @@ class PickleSerializer:
             reject("kwargs", kwargs, "a dict")
         return DecodedCall(name, args, with_text_keys(kwargs))
 
-    def load_name(self, item: Mapping[str, Any]) -> str:
-        return text_field(item, "method")
-
-    def dump_error_classes(self, classes: Iterable[type[BaseException]] | None) -> dict[str, Any]:
-        names = dict.fromkeys(map(_name_of_error, classes or ()))
-        return {"error_classes": None, "retry_on": list(names)}
-
-    def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
-        names = item.get("retry_on")
-        if names is None:
-            return frozenset()
-        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            reject("retry_on", names, "a list of names")
-        return frozenset(names)
-
 
 def _name_of_error(cls: type[BaseException]) -> str:
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
         raise InvalidOptions(f"error_classes holds {short_repr(cls)}, which is no exception class")
     return _names.name_of(cls)
+
+
+# --- json -------------------------------------------------------------------------------------
+
+
+class JSONSerializer(_NamedFields):
+    """JSON, decoded by the annotations of the consumer's function; for shared brokers."""
+
+    @property
+    def name(self) -> str:
+        return "json"
+
+    def dump_call(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        try:
+            return {
+                "method": name,
+                "args": _dump_json(args),
+                "kwargs": _dump_json(kwargs),
+                "serializer": "json",
+            }
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            refuse_call(name, args, kwargs, _dump_json, error)
+
+    def dump_value(self, value: object) -> JSONValue:
+        return dump_or_refuse(value, _dump_json)
+
+    def load_value(self, data: Any) -> Any:
+        return data
+
+    def load_call(
+        self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
+    ) -> DecodedCall:
+        name = self.load_name(item)
+        args, kwargs = any_field(item, "args"), any_field(item, "kwargs")
+        if not isinstance(args, list):
+            reject("args", args, "a list")
+        if not isinstance(kwargs, dict):
+            reject("kwargs", kwargs, "an object")
+        return DecodedCall(name, *_load_json(args, kwargs, function))
+
+
+def _dump_json(value: object) -> JSONValue:
+    # Imported when it is first asked for: it needs a package that not everybody has installed.
+    from deferrable._json_values import dump
+
+    return dump(value)
+
+
+def _load_json(
+    args: list[Any], kwargs: dict[str, Any], function: Callable[..., Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        from deferrable._json_values import load_arguments
+    except ImportError as error:
+        raise UnreadableItem(f"an item in JSON cannot be read: {error}") from error
+    return load_arguments(args, kwargs, function)
 
 
 # --- classic ----------------------------------------------------------------------------------
@@ -164,7 +235,9 @@ class ClassicSerializer:
     def load_value(self, data: Any) -> Any:
         return None if data is None else _from_classic("value", data)
 
-    def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
+    def load_call(
+        self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
+    ) -> DecodedCall:
         name = self.load_name(item)
         args = _from_classic("args", any_field(item, "args"))
         kwargs = _from_classic("kwargs", any_field(item, "kwargs"))
@@ -215,4 +288,7 @@ def _pairs(kwargs: Any) -> dict[Any, Any]:
         ) from error
 
 
-_BUILT_IN: dict[str, Serializer] = {"pickle": PickleSerializer(), "classic": ClassicSerializer()}
+_BUILT_IN: dict[str, Serializer] = {
+    serializer.name: serializer
+    for serializer in (PickleSerializer(), JSONSerializer(), ClassicSerializer())
+}

@@ -98,7 +98,7 @@ def test_serializer_is_found_by_its_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["yaml", "", None, ["pickle"]])
 def test_unknown_serializer_is_refused_with_the_known_ones(name: Any) -> None:
-    with pytest.raises(InvalidOptions, match="'classic', 'pickle'"):
+    with pytest.raises(InvalidOptions, match="'classic', 'json', 'pickle'"):
         get_serializer(name)
 
 
@@ -115,7 +115,7 @@ def test_item_names_its_serializer(serializer: Serializer) -> None:
 
 @pytest.mark.parametrize("name", ["yaml", 5, ["pickle"], {}])
 def test_item_of_an_unknown_serializer_is_unreadable(name: Any) -> None:
-    with pytest.raises(UnreadableItem, match="'classic', 'pickle'") as caught:
+    with pytest.raises(UnreadableItem, match="'classic', 'json', 'pickle'") as caught:
         serializer_for({"serializer": name})
 
     assert caught.value.__cause__ is not None

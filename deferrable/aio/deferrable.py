@@ -57,8 +57,9 @@ class Deferrable(Instance, Closing):
             or a URL.
         default_error_classes: errors that are retried for jobs that do not say.
         default_max_attempts: how often a job runs at most that does not say.
-        serializer: ``pickle`` for any picklable argument; ``classic`` while consumers of the
-            Python 2 library live on the queue.
+        serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
+            write to (needs the extra ``json``); ``classic`` while consumers of the Python 2
+            library live on the queue.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
@@ -66,6 +67,7 @@ class Deferrable(Instance, Closing):
 
     Raises:
         InvalidOptions: a default is out of range, or the serializer is unknown.
+        ImportError: the serializer needs an extra that is not installed; names it.
     """
 
     def __init__(
@@ -255,7 +257,7 @@ class Deferrable(Instance, Closing):
         They are leased while the iteration lasts; what was neither requeued nor discarded by its
         end stays in the error queue. Use it as a context manager to end it early.
         """
-        return ErrorItems(self.backend, self.clock)
+        return ErrorItems(self)
 
     def register_event_consumer(self, consumer: object) -> None:
         """Have the ``on_EVENT(self, item)`` methods of an object called, plain or async.

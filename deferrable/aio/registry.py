@@ -12,7 +12,7 @@ from deferrable import _names
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
 from deferrable.options import JobOptions
-from deferrable.serialization import serializer_for, short_repr
+from deferrable.serialization import DecodedCall, serializer_for, short_repr
 
 __all__ = ["FoundCall", "RegisteredJob", "Registry"]
 
@@ -99,8 +99,18 @@ class Registry(Mapping[str, RegisteredJob]):
         if "object" in item:
             return self._find_method(item)
         job = self._job_called(serializer.load_name(item))
-        call = serializer.load_call(item)
+        call = serializer.load_call(item, job.function)
         return FoundCall(job, job.function, call.args, call.kwargs)
+
+    def decode(self, item: Item) -> DecodedCall:
+        """The call that `item` holds, for show. Whether it could be made is not asked.
+
+        Raises:
+            UnreadableItem: it does not decode.
+        """
+        serializer = serializer_for(item)
+        job = None if "object" in item else self._jobs.get(serializer.load_name(item))
+        return serializer.load_call(item, None if job is None else job.function)
 
     def _find_method(self, item: Item) -> FoundCall:
         call = serializer_for(item).load_call(item)

@@ -44,8 +44,9 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
             ``redis.asyncio.Redis`` or a URL.
         default_error_classes: errors that are retried for jobs that do not say.
         default_max_attempts: how often a job runs at most that does not say.
-        serializer: ``pickle`` for any picklable argument; ``classic`` while consumers of the
-            Python 2 library live on the queue.
+        serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
+            write to (needs the extra ``json``); ``classic`` while consumers of the Python 2
+            library live on the queue.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
@@ -53,6 +54,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
 
     Raises:
         InvalidOptions: a default is out of range, or the serializer is unknown.
+        ImportError: the serializer needs an extra that is not installed; names it.
     """
 
     def __init__(
