@@ -12,7 +12,7 @@ from typing import Any
 from deferrable.errors import SerializationError, UnreadableItem
 from deferrable.item import Item
 
-__all__ = ["as_read_back", "dump", "load", "load_item"]
+__all__ = ["as_read_back", "dump", "dump_value", "load", "load_item"]
 
 
 def _refuse(constant: str) -> Any:
@@ -65,13 +65,22 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, tuple)
 
 
+def dump_value(value: object) -> str:
+    """`value` as ASCII JSON text.
+
+    Raises:
+        TypeError, ValueError, RecursionError: JSON cannot hold it.
+    """
+    return _encoder.encode(value)
+
+
 def as_read_back(value: object) -> Any:
     """`value` as it would be read from the text that is written of it: tuples as lists.
 
     Raises:
         TypeError, ValueError, RecursionError: JSON cannot hold it.
     """
-    return _decoder.decode(_encoder.encode(value))
+    return _decoder.decode(dump_value(value))
 
 
 def load(text: str | bytes) -> Any:

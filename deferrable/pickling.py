@@ -74,6 +74,10 @@ def unpickle_method_call(
             Items of a job with ``name=`` name no function to import.
     """
     serializer = serializer_for(item)
+    if item.get("encrypted"):
+        raise UnreadableItem(
+            "the item is encrypted; decrypt its args and kwargs (base64 text) before"
+        )
     if "object" in item:
         call = serializer.load_call(item)
         function = _found(call.name, lambda: getattr(call.target, call.name))

@@ -28,9 +28,18 @@ from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
 from deferrable.item import Item
-from deferrable.lifecycle import Bury, Hop, Retry, Verdict, after_error, before_run, bury
+from deferrable.lifecycle import (
+    Bury,
+    Hop,
+    Retry,
+    Verdict,
+    after_error,
+    before_run,
+    bury,
+    with_error,
+)
 from deferrable.outcome import Outcome, OutcomeStatus
-from deferrable.serialization import serializer_for
+from deferrable.serialization import Serializer
 from deferrable.ttl import is_expired
 
 __all__ = ["Attempt"]
@@ -68,12 +77,15 @@ class Attempt:
     ) -> None:
         self._instance = instance
         self._queue = instance.backend.queue
+        self._group = instance.backend.group
+        self._protection = instance.protection
         self._door = door
         self._envelope = envelope
         self._item = item
         self._context: Context = copy_context()
         self._clock = instance.clock
         self._start_time = self._clock.time()
+        self._refusal: UnreadableItem | None = None
         self.name = f"a job (item {item.get('id')})"
         self.control = Control()
         self.error_to_raise: BaseException | None = None
@@ -131,15 +143,21 @@ class Attempt:
 
     def _hop_if_not_due(self) -> Hop | None:
         try:
+            self._protection.check(self._item, self._group)
+        except UnreadableItem as error:
+            self._refusal = error  # Nothing that it says counts, not even when it is due.
+            return None
+        try:
             return before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
         except UnreadableItem:
             return None  # Reading the call meets it again, where it is an error of the attempt.
 
     async def _send_on(self, hop: Hop) -> Outcome:
         queue, envelope = self._queue, self._envelope
+        item = self._protection.signed(hop.item, self._group)
         try:
             if self._queue.SUPPORTS_DELAY:
-                await self._door.finish(lambda: queue.replace(envelope, hop.item))
+                await self._door.finish(lambda: queue.replace(envelope, item))
             else:
                 await self._door.finish(lambda: queue.release(envelope, hop.item["delay"]))
         except LeaseLost as error:
@@ -148,6 +166,8 @@ class Attempt:
         return self.outcome("hopped")
 
     async def _execute(self) -> Ended[Any]:
+        if self._refusal is not None:
+            return Raised(self._refusal)
         failure = await self._consume_metadata()
         if failure is not None:
             return failure
@@ -182,7 +202,10 @@ class Attempt:
         if not isinstance(encoded, dict):
             raise UnreadableItem(f"the item's metadata is {encoded!r:.200}, which is no object")
         data = encoded.get(namespace)
-        return None if data is None else serializer_for(self._item).load_value(data)
+        return None if data is None else self._serializer().load_value(data)
+
+    def _serializer(self) -> Serializer:
+        return self._protection.serializer_for(self._item)
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
@@ -237,8 +260,10 @@ class Attempt:
 
     def _judge(self, error: BaseException) -> Verdict:
         now, hostname = self._clock.time(), socket.gethostname()
+        if error is self._refusal:
+            return Bury(with_error(self._item, error, now, hostname))
         try:
-            retry_names = serializer_for(self._item).load_retry_names(self._item)
+            retry_names = self._serializer().load_retry_names(self._item)
             return after_error(
                 self._item,
                 error,
@@ -286,7 +311,12 @@ class Attempt:
         return self.outcome("errored", error)
 
     async def _replace(self, item: Item, to: Queue) -> None:
-        await self._door.finish(lambda: self._queue.replace(self._envelope, item, to))
+        is_read = self._refusal is None
+        # What must not be read is kept as it was: another consumer may have the key.
+        kept = self._protection.signed(item, self._group) if is_read else item
+        await self._door.finish(
+            lambda: self._queue.replace(self._envelope, kept, to, is_delayed=is_read)
+        )
 
     async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
         await self._door.finish(lambda: self._queue.release(self._envelope, is_counted=is_counted))

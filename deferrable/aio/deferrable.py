@@ -7,10 +7,11 @@ the same two behind a door of its own.
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar, overload
 
 from deferrable._ended import unwrap
+from deferrable._protection import Encryption, Protection, SigningKeys
 from deferrable.aio import backend as backend_door
 from deferrable.aio._closing import Closing
 from deferrable.aio._tasks import until_done
@@ -60,13 +61,20 @@ class Deferrable(Instance, Closing):
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
             write to (needs the extra ``json``); ``classic`` while consumers of the Python 2
             library live on the queue.
+        accept: the serializers of items that are read; None: all. Of other items nothing is
+            decoded; they go to the error queue as they are.
+        signing_keys: secrets of at least 16 bytes each, shared by producers and consumers. The
+            first one signs; an item is read only if one of them has signed it. To rotate, add the
+            new key at the end everywhere, then put it first, then drop the old one.
+        encryption: hides arguments and metadata from whoever can read the broker: what has
+            ``encrypt`` and ``decrypt``, bytes to bytes, such as a ``cryptography.fernet.Fernet``.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
 
     Raises:
-        InvalidOptions: a default is out of range, or the serializer is unknown.
+        InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
         ImportError: the serializer needs an extra that is not installed; names it.
     """
 
@@ -78,6 +86,9 @@ class Deferrable(Instance, Closing):
         default_max_attempts: int = 5,
         *,
         serializer: str = "pickle",
+        accept: Iterable[str] | None = None,
+        signing_keys: SigningKeys = (),
+        encryption: Encryption | None = None,
         debounce_store: DebounceStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
@@ -88,7 +99,7 @@ class Deferrable(Instance, Closing):
             backend,
             default_error_classes,
             default_max_attempts,
-            serializer=serializer,
+            protection=Protection(serializer, accept, signing_keys, encryption),
             debounce_store=debounce_store,
             lifespan=lifespan,
             clock=clock,

@@ -97,7 +97,7 @@ async def defer_many(
     for index, (_, resolved, item) in enumerate(ready):
         if not resolved.debounce_seconds:
             await _add_metadata(instance, door, item)
-            batch.append((index, item))
+            batch.append((index, _signed(instance, item)))
     for index, (deferral, resolved, item) in enumerate(ready):
         if resolved.debounce_seconds:
             try:
@@ -177,7 +177,8 @@ async def _debounce(
     assert store is not None  # checked with the options
     key, token = _debounce_key(instance, deferral, item), item["id"]
     always_delay = deferral.options.debounce_always_delay
-    joined = store.joined_with(instance.backend.queue)
+    # The one step alters the item in the store, where nobody can sign it.
+    joined = None if instance.protection.signs else store.joined_with(instance.backend.queue)
     if joined is not None:
         await _add_metadata(instance, door, item)
         try:
@@ -280,9 +281,14 @@ def _debounce_key(instance: Instance, deferral: Deferral, item: Item) -> Debounc
 
 async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
     await _add_metadata(instance, door, item)
+    item = _signed(instance, item)
     await door.wait(instance.backend.queue.push(item))
     await _emit(instance, door, "push", item)
     return _receipt(item, now)
+
+
+def _signed(instance: Instance, item: Item) -> Item:
+    return instance.protection.signed(item, instance.backend.group)
 
 
 async def _add_metadata(instance: Instance, door: Door, item: Item) -> None:

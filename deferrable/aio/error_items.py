@@ -19,7 +19,7 @@ from deferrable.aio.instance import Instance
 from deferrable.errors import BackendError
 from deferrable.item import Item
 from deferrable.lifecycle import requeued
-from deferrable.serialization import DecodedCall, serializer_for
+from deferrable.serialization import DecodedCall
 
 __all__ = ["ErrorItem", "ErrorItems"]
 
@@ -58,20 +58,24 @@ class ErrorItem:
         """The call that failed, decoded now.
 
         Raises:
-            UnreadableItem: it does not decode.
+            UnreadableItem: it does not decode, or the instance must not read it.
         """
+        self._instance.protection.check(self.item, self._backend.group)
         return self._instance.registry.decode(self.item)
 
     async def requeue(self) -> None:
         """Have it run again, as if it were new: its attempts and its ttl begin anew.
 
         Raises:
-            UnreadableItem: it names no job at all; it stays in the error queue.
+            UnreadableItem: it names no job at all, or the instance must not read it; it stays in
+                the error queue.
             LeaseLost: it is no longer held: the iteration has ended, or another one has it.
         """
+        protection, group = self._instance.protection, self._backend.group
+        protection.check(self.item, group)
         if "object" not in self.item:
-            serializer_for(self.item).load_name(self.item)
-        item = requeued(self.item, self._instance.clock.time())
+            protection.serializer_for(self.item).load_name(self.item)
+        item = protection.signed(requeued(self.item, self._instance.clock.time()), group)
         await self._backend.error_queue.replace(self._envelope, item, self._backend.queue)
 
     async def discard(self) -> None:

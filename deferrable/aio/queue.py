@@ -384,7 +384,14 @@ class Queue(Closing):
         )
         return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
 
-    async def replace(self, envelope: Envelope, item: Item, to: "Queue | None" = None) -> None:
+    async def replace(
+        self,
+        envelope: Envelope,
+        item: Item,
+        to: "Queue | None" = None,
+        *,
+        is_delayed: bool = True,
+    ) -> None:
         """Have `item` take the place of a popped one.
 
         The new item is pushed before the old one is completed, or with it in one atomic step, and
@@ -394,13 +401,14 @@ class Queue(Closing):
             envelope: of the item that is finished with, popped from this queue.
             item: what is pushed, with its own ``delay``.
             to: where it is pushed; None: onto this queue.
+            is_delayed: False: whatever its ``delay`` says, it is available at once.
 
         Raises:
             LeaseLost: the old item is no longer this consumer's, or was settled before. Where the
                 broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
-        push = target._prepare(item)
+        push = target._prepare(item, is_delayed)
         with self._settling("replace", envelope):
             await self._replace(envelope, push, target)
 
@@ -423,14 +431,14 @@ class Queue(Closing):
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
         self._prepare(item)
 
-    def _prepare(self, item: Item) -> Push:
+    def _prepare(self, item: Item, is_delayed: bool = True) -> Push:
         text = dump(item)
         if len(text) > self.MAX_ITEM_BYTES:
             raise ItemTooLarge(
                 f"the item is {len(text)} bytes, {self!r} takes at most {self.MAX_ITEM_BYTES}; "
                 "pass a reference to the data instead of the data"
             )
-        return Push(item, text, self._check_delay(item.get("delay")))
+        return Push(item, text, self._check_delay(item.get("delay") if is_delayed else None))
 
     def _check_delay(self, delay: object) -> float:
         if not delay:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from deferrable import _names
+from deferrable._protection import Protection
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
 from deferrable.options import JobOptions
-from deferrable.serialization import DecodedCall, serializer_for, short_repr
+from deferrable.serialization import DecodedCall, short_repr
 
 __all__ = ["FoundCall", "RegisteredJob", "Registry"]
 
@@ -60,9 +61,14 @@ class FoundCall:
 
 
 class Registry(Mapping[str, RegisteredJob]):
-    """The jobs of one instance by their names."""
+    """The jobs of one instance by their names.
 
-    def __init__(self) -> None:
+    Args:
+        protection: what says how an item is read.
+    """
+
+    def __init__(self, protection: Protection) -> None:
+        self._protection = protection
         self._jobs: dict[str, RegisteredJob] = {}
 
     def __getitem__(self, name: str) -> RegisteredJob:
@@ -95,7 +101,7 @@ class Registry(Mapping[str, RegisteredJob]):
             UnreadableItem: it names no job of this instance, or does not decode; nothing of it
                 was run.
         """
-        serializer = serializer_for(item)
+        serializer = self._protection.serializer_for(item)
         if "object" in item:
             return self._find_method(item)
         job = self._job_called(serializer.load_name(item))
@@ -108,12 +114,12 @@ class Registry(Mapping[str, RegisteredJob]):
         Raises:
             UnreadableItem: it does not decode.
         """
-        serializer = serializer_for(item)
+        serializer = self._protection.serializer_for(item)
         job = None if "object" in item else self._jobs.get(serializer.load_name(item))
         return serializer.load_call(item, None if job is None else job.function)
 
     def _find_method(self, item: Item) -> FoundCall:
-        call = serializer_for(item).load_call(item)
+        call = self._protection.serializer_for(item).load_call(item)
         method = getattr(type(call.target), call.name, None)
         for job in self._jobs.values():
             if job is method:

@@ -5,9 +5,10 @@ Owns the list of its verbs. It may not decide anything: what is configured is th
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar, overload
 
+from deferrable._protection import Encryption, SigningKeys
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio.attempt import Attempt
 from deferrable.aio.backend import base
@@ -47,13 +48,15 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
             write to (needs the extra ``json``); ``classic`` while consumers of the Python 2
             library live on the queue.
+        accept, signing_keys, encryption: which items are read, and how those that are written are
+            protected; see `deferrable.aio.Deferrable`.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
 
     Raises:
-        InvalidOptions: a default is out of range, or the serializer is unknown.
+        InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
         ImportError: the serializer needs an extra that is not installed; names it.
     """
 
@@ -65,6 +68,9 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         default_max_attempts: int = 5,
         *,
         serializer: str = "pickle",
+        accept: Iterable[str] | None = None,
+        signing_keys: SigningKeys = (),
+        encryption: Encryption | None = None,
         debounce_store: DebounceStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
@@ -76,6 +82,9 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
                 default_error_classes,
                 default_max_attempts,
                 serializer=serializer,
+                accept=accept,
+                signing_keys=signing_keys,
+                encryption=encryption,
                 debounce_store=debounce_store,
                 lifespan=lifespan,
                 clock=clock,

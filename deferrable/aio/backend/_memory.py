@@ -144,7 +144,7 @@ class Store:
     def bury(self, item: Item, error: Exception, now: float) -> None:
         """Push a copy of `item` with a record of `error` onto the error queue, if there is one."""
         if self._errors is not None:
-            buried = lifecycle.bury(item, error, now, socket.gethostname()).item
+            buried = lifecycle.with_error(item, error, now, socket.gethostname())
             self._errors.push(Entry(dump(buried)), now, 0)
 
     def flush(self) -> None:
