@@ -68,6 +68,9 @@ class Deferrable(Instance, Closing):
             new key at the end everywhere, then put it first, then drop the old one.
         encryption: hides arguments and metadata from whoever can read the broker: what has
             ``encrypt`` and ``decrypt``, bytes to bytes, such as a ``cryptography.fernet.Fernet``.
+        import_from: what may be imported to find the job that an item names, if it is not
+            registered yet: packages or modules, such as ``("app.",)``; None: anything but what is
+            private. Either way only registered jobs are run.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
@@ -89,6 +92,7 @@ class Deferrable(Instance, Closing):
         accept: Iterable[str] | None = None,
         signing_keys: SigningKeys = (),
         encryption: Encryption | None = None,
+        import_from: Iterable[str] | None = None,
         debounce_store: DebounceStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
@@ -100,6 +104,7 @@ class Deferrable(Instance, Closing):
             default_error_classes,
             default_max_attempts,
             protection=Protection(serializer, accept, signing_keys, encryption),
+            import_from=import_from,
             debounce_store=debounce_store,
             lifespan=lifespan,
             clock=clock,

@@ -4,7 +4,7 @@ Owns the settings that attempts, deferrals and jobs read. It may not know any of
 broker. What users call stands above it, in `deferrable.aio.Deferrable`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeAlias
 
@@ -32,6 +32,7 @@ class Instance:
         default_max_attempts: int,
         *,
         protection: Protection,
+        import_from: Iterable[str] | None,
         debounce_store: DebounceStore | None,
         lifespan: Lifespan | None,
         clock: Clock | None,
@@ -45,7 +46,7 @@ class Instance:
         self.serializer = protection.serializer
         self.debounce_store = debounce_store
         self.lifespan = lifespan
-        self.registry = Registry(protection)
+        self.registry = Registry(protection, import_from)
         self.event_consumers: tuple[object, ...] = ()
         self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
 

@@ -48,8 +48,8 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
             write to (needs the extra ``json``); ``classic`` while consumers of the Python 2
             library live on the queue.
-        accept, signing_keys, encryption: which items are read, and how those that are written are
-            protected; see `deferrable.aio.Deferrable`.
+        accept, signing_keys, encryption, import_from: which items are read, how those that are
+            written are protected, and what is imported; see `deferrable.aio.Deferrable`.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
@@ -71,6 +71,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         accept: Iterable[str] | None = None,
         signing_keys: SigningKeys = (),
         encryption: Encryption | None = None,
+        import_from: Iterable[str] | None = None,
         debounce_store: DebounceStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
@@ -85,6 +86,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
                 accept=accept,
                 signing_keys=signing_keys,
                 encryption=encryption,
+                import_from=import_from,
                 debounce_store=debounce_store,
                 lifespan=lifespan,
                 clock=clock,

@@ -49,6 +49,7 @@ deferrable.Deferrable(
     accept=("json",),
     signing_keys=(b"k" * 32, "k" * 32),
     encryption=Hidden(),
+    import_from=("app.",),
 )
 deferrable.Deferrable(backend, encryption=Hidden)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 deferrable.Deferrable(backend, signing_keys=(5,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
