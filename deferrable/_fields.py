@@ -4,6 +4,7 @@ Owns the check that a field of a popped item is of the kind that the rooms recko
 know what the field is for. Anything else is an `UnreadableItem` that names the field and its value.
 """
 
+from deferrable._refusals import short_repr
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
@@ -20,7 +21,9 @@ def read_seconds(item: Item, field: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UnreadableItem(f"the item's {field} is {value!r:.200}, which is no number of seconds")
+        raise UnreadableItem(
+            f"the item's {field} is {short_repr(value)}, which is no number of seconds"
+        )
     return value
 
 
@@ -34,5 +37,5 @@ def read_count(item: Item, field: str, default: int) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UnreadableItem(f"the item's {field} is {value!r:.200}, which is no whole number")
+        raise UnreadableItem(f"the item's {field} is {short_repr(value)}, which is no whole number")
     return value

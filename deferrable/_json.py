@@ -9,6 +9,7 @@ directions instead of being changed silently.
 import json
 from typing import Any
 
+from deferrable._refusals import kind_of, short_repr
 from deferrable.errors import SerializationError, UnreadableItem
 from deferrable.item import Item
 
@@ -31,8 +32,7 @@ def dump(item: Item) -> str:
     """
     if not isinstance(item, dict):
         raise SerializationError(
-            f"an item is a dict with text keys, got {type(item).__name__} {_shorten(item)}; "
-            "push a dict of JSON values"
+            f"an item is a dict with text keys, got {kind_of(item)}; push a dict of JSON values"
         )
     try:
         if not _is_json(item):
@@ -40,7 +40,7 @@ def dump(item: Item) -> str:
         return _encoder.encode(item)
     except (TypeError, ValueError, RecursionError) as error:
         raise SerializationError(
-            f"item {_shorten(item)} is not made of JSON values: {error}; "
+            f"an item of the fields {short_repr(list(item))} is not made of JSON values: {error}; "
             "push text, numbers, booleans, None, and lists and dicts of them, with text keys"
         ) from error
 
@@ -92,7 +92,7 @@ def load(text: str | bytes) -> Any:
     try:
         return _decoder.decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as error:
-        raise UnreadableItem(f"{_shorten(text)} is not JSON: {error}") from error
+        raise UnreadableItem(f"a text of {len(text)} characters is not JSON: {error}") from error
 
 
 def load_item(text: str | bytes) -> Item:
@@ -103,10 +103,7 @@ def load_item(text: str | bytes) -> Item:
     """
     value = load(text)
     if not isinstance(value, dict):
-        raise UnreadableItem(f"{_shorten(text)} is JSON, but not an object")
+        raise UnreadableItem(
+            f"a text of {len(text)} characters is JSON, but no object: {kind_of(value)}"
+        )
     return value
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"

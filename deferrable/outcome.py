@@ -52,3 +52,8 @@ class Outcome:
     error: BaseException | None = None
     result: Any = None
     duration_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        # Without item and result: outcomes are logged, and arguments have no place in logs.
+        failed = "" if self.error is None else f" with {type(self.error).__name__}"
+        return f"<Outcome {self.status}{failed} of item {self.item.get('id')}>"

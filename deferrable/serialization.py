@@ -14,6 +14,7 @@ from deferrable._pickle import from_base64, to_base64
 from deferrable._refusals import (
     any_field,
     dump_or_refuse,
+    kind_of,
     refuse_call,
     reject,
     short_repr,
@@ -284,7 +285,7 @@ def _pairs(kwargs: Any) -> dict[Any, Any]:
         return dict(kwargs)
     except Exception as error:
         raise UnreadableItem(
-            f"the item's kwargs hold {short_repr(kwargs)}, neither a list of pairs nor a dict"
+            f"the item's kwargs hold {kind_of(kwargs)}, neither a list of pairs nor a dict"
         ) from error
 
 

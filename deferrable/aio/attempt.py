@@ -19,6 +19,7 @@ from typing import Any
 from deferrable import _names
 from deferrable._ended import Ended, Raised, Returned, value_of_awaited
 from deferrable._fields import read_seconds
+from deferrable._refusals import kind_of
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.door import Control, Door, NotStarted, Run
 from deferrable.aio.emitting import emit, is_its_own
@@ -200,7 +201,7 @@ class Attempt:
     def _metadata_of(self, namespace: str | None) -> Any:
         encoded = self._item.get("metadata") or {}
         if not isinstance(encoded, dict):
-            raise UnreadableItem(f"the item's metadata is {encoded!r:.200}, which is no object")
+            raise UnreadableItem(f"the item's metadata is {kind_of(encoded)}, which is no object")
         data = encoded.get(namespace)
         return None if data is None else self._serializer().load_value(data)
 

@@ -16,7 +16,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from deferrable._json import dump
@@ -41,8 +41,8 @@ _logger = logging.getLogger("deferrable")
 class Push:
     """Store an item: `text` is its JSON (ASCII), to be available `delay_seconds` from now."""
 
-    item: Item
-    text: str
+    item: Item = field(repr=False)
+    text: str = field(repr=False)
     delay_seconds: float
 
 
