@@ -13,6 +13,7 @@ from inspect import getattr_static
 from typing import Any
 
 from deferrable import _classic, _names
+from deferrable._inert import read_inert, show
 from deferrable.errors import UnreadableItem, UnserializableCall
 from deferrable.serialization import get_serializer, serializer_for, short_repr
 
@@ -151,10 +152,9 @@ def _shown(item: Mapping[str, Any], field: str) -> str:
             data = _classic.unescape(text)
         else:
             data = binascii.a2b_base64(text, strict_mode=True)
-        shown = repr(_classic.read_inert(data))
+        return show(read_inert(data), 1000)
     except Exception as error:
         return f"<unreadable: {type(error).__name__}: {short_repr(error)}>"
-    return shown if len(shown) <= 1000 else shown[:997] + "..."
 
 
 def _attempted(look: Callable[[], Any]) -> Any:
