@@ -9,7 +9,7 @@ The one rule: an item is never changed once lent. Who needs another one makes a 
 import uuid
 from typing import Any, TypeAlias
 
-__all__ = ["Item", "copy_item", "new_id", "queue_name"]
+__all__ = ["Item", "copy_item", "id_text", "new_id", "queue_name"]
 
 Item: TypeAlias = dict[str, Any]
 """A plain dict of JSON values (str keys; str, int, float, bool, None, lists and dicts of them)."""
@@ -18,6 +18,14 @@ Item: TypeAlias = dict[str, Any]
 def new_id() -> str:
     """A fresh identifier: the text of a random uuid."""
     return str(uuid.uuid4())
+
+
+def id_text(item: Item) -> str:
+    """The item's id for logs: one short line, whatever stands there."""
+    item_id = item.get("id")
+    if not isinstance(item_id, str):
+        return str(item_id) if item_id is None else f"<{type(item_id).__name__}>"
+    return item_id if item_id.isprintable() and len(item_id) <= 100 else ascii(item_id[:100])
 
 
 def queue_name(group: str | None) -> str:

@@ -20,6 +20,7 @@ from deferrable._protection import Protection
 from deferrable._signing import is_signed, sign
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.cli.logs import log_outcome
 from deferrable.errors import InvalidOptions, SerializationError, UnreadableItem
 from deferrable.item import Item
 from deferrable.pickling import dumps
@@ -63,7 +64,7 @@ def trap(tmp_path: Path) -> Trap:
     return Trap(tmp_path / "sprung")
 
 
-def armed_item(name: str, trap: Trap, **fields: Any) -> Item:
+def armed_item(name: str, trap: Trap | None, **fields: Any) -> Item:
     """An item in which everything that can be unpickled springs the trap."""
     serializer = get_serializer(name)
     job = "test_protection:work" if name == "classic" else "work"
@@ -151,11 +152,8 @@ async def test_a_worker_never_unpickles_what_it_refuses(
     assert not trap.path.exists()
 
 
-def test_the_command_line_never_unpickles_what_its_instance_refuses(
-    redis_url: str, trap: Trap, tmp_path: Path
-) -> None:
-    group = unique_group()
-    (tmp_path / "careful.py").write_text(
+def write_careful_app(folder: Path, redis_url: str, group: str) -> None:
+    (folder / "careful.py").write_text(
         "from deferrable import Deferrable\n"
         "from deferrable.backend import DocketsBackendFactory\n"
         f"factory = DocketsBackendFactory({redis_url!r}, wait_time=0)\n"
@@ -163,15 +161,26 @@ def test_the_command_line_never_unpickles_what_its_instance_refuses(
         "instance = Deferrable(backend, accept=('json',))\n"
     )
 
-    async def fill() -> None:
-        factory = DocketsBackendFactory(redis_url, wait_time=0)
-        async with factory.create_backend_for_group(group) as backend:
-            for number, name in enumerate(("pickle", "classic")):
-                error = {"id": f"e{number}", "error_type": "E", "error_text": "", "ts": 0}
-                item = armed_item(name, trap, id=f"i{number}", error=error)
-                await backend.error_queue.push(item)
 
-    asyncio.run(fill())
+async def fill_errors(redis_url: str, group: str, *items: Item) -> None:
+    factory = DocketsBackendFactory(redis_url, wait_time=0)
+    async with factory.create_backend_for_group(group) as backend:
+        for item in items:
+            await backend.error_queue.push(item)
+
+
+def test_the_command_line_never_unpickles_what_its_instance_refuses(
+    redis_url: str, trap: Trap, tmp_path: Path
+) -> None:
+    group = unique_group()
+    write_careful_app(tmp_path, redis_url, group)
+    error = {"error_type": "E", "error_text": "", "ts": 0}
+    items = [
+        armed_item(name, trap, id=f"i{name}", error={**error, "id": name})
+        for name in ("pickle", "classic")
+    ]
+
+    asyncio.run(fill_errors(redis_url, group, *items))
     for command in (["list"], ["show"], ["show", "--json"], ["requeue"]):
         which = [] if command == ["list"] else ["--all"]
         done = run_command(
@@ -182,6 +191,49 @@ def test_the_command_line_never_unpickles_what_its_instance_refuses(
         assert "Traceback" not in done.stderr
         assert done.returncode == (1 if command == ["requeue"] else 0)
     assert not trap.path.exists()
+
+
+def test_what_an_item_says_moves_no_terminal(redis_url: str, tmp_path: Path) -> None:
+    hostile = "\x1b[2J\x9b31m\rfake\x07 [/] [bold]"
+    error = {
+        "id": "e", "error_type": hostile, "error_text": hostile, "traceback": hostile,
+        "hostname": hostile, "ts": 1e300,
+    }  # fmt: skip
+    item = armed_item("json", None, args=[hostile], kwargs={}, error=error)
+    group = unique_group()
+    write_careful_app(tmp_path, redis_url, group)
+    asyncio.run(
+        fill_errors(
+            redis_url,
+            group,
+            {**item, "id": hostile, "serializer": "pickle", "max_attempts": hostile},
+            {**item, "id": "2", "method": hostile, "kwargs": [], "error": {**error, "id": "2"}},
+            {**item, "id": "3", "object": 1, "method": hostile, "error": {**error, "id": "3"}},
+        )
+    )
+
+    for command in (["list"], ["show", "--all"], ["requeue", "--all"]):
+        done = run_command(
+            "errors", command[0], "careful:instance", *command[1:], variables={}, folder=tmp_path
+        )
+
+        assert "Traceback (most recent" not in done.stderr
+        assert not {*done.stdout, *done.stderr} & {"\x1b", "\x9b", "\r", "\x07"}
+        assert "fake" in done.stdout + done.stderr
+
+
+async def test_what_an_item_says_makes_no_line_of_its_own_in_a_log(
+    make_face: MakeFace, caplog: pytest.LogCaptureFixture
+) -> None:
+    face = make_face(**SIGNED)
+    hostile = "x\nWARNING a line of its own"
+    await face.broker.queue.push({"id": hostile, "method": hostile})
+
+    outcome = await face.run()
+    log_outcome(outcome)
+
+    lines = [*caplog.text.splitlines(), *repr(outcome).splitlines()]
+    assert not [line for line in lines if line.startswith("WARNING a line")]
 
 
 # --- Nothing that it says counts ----------------------------------------------------------------

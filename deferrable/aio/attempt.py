@@ -28,7 +28,7 @@ from deferrable.aio.heartbeat import Heartbeat
 from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
-from deferrable.item import Item
+from deferrable.item import Item, id_text
 from deferrable.lifecycle import (
     Bury,
     Hop,
@@ -87,7 +87,7 @@ class Attempt:
         self._clock = instance.clock
         self._start_time = self._clock.time()
         self._refusal: UnreadableItem | None = None
-        self.name = f"a job (item {item.get('id')})"
+        self.name = f"a job (item {id_text(item)})"
         self.control = Control()
         self.error_to_raise: BaseException | None = None
         self._context.run(
@@ -210,7 +210,7 @@ class Attempt:
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
-        self.name = f"{call.job.name} (item {self._item.get('id')})"
+        self.name = f"{call.job.name} (item {id_text(self._item)})"
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
             call.function,
@@ -338,7 +338,7 @@ class Attempt:
         except BackendError as error:
             _logger.warning(
                 "item %s could not be released and comes back after its lease: %s",
-                self._item.get("id"),
+                id_text(self._item),
                 error,
             )
             return

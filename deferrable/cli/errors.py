@@ -17,7 +17,7 @@ from deferrable.aio.error_items import ErrorItem, ErrorItems
 from deferrable.cli.choosing import Choice, choice_options, choose, key_of
 from deferrable.cli.error_views import as_data, as_page, as_table
 from deferrable.cli.loading import Named, instance_argument, load
-from deferrable.cli.printing import json_option, print_json, to_output
+from deferrable.cli.printing import json_option, print_json, to_output, untrusted
 from deferrable.cli.trouble import ERROR, USAGE, Trouble, debug_option, telling
 from deferrable.errors import DeferrableError
 
@@ -123,7 +123,7 @@ def _settle(
         else:
             click.echo(f"{word} {len(done)} of {len(found.entries)} items")
             for item_id, reason in failed.items():
-                click.echo(f"{item_id}: {reason}", err=True)
+                click.echo(untrusted(f"{item_id}: {reason}").plain, err=True)
         found.tell_missing()
         if failed:
             sys.exit(ERROR)
