@@ -226,12 +226,14 @@ async def test_what_an_item_says_makes_no_line_of_its_own_in_a_log(
     make_face: MakeFace, caplog: pytest.LogCaptureFixture
 ) -> None:
     face = make_face(**SIGNED)
+    caplog.set_level(logging.INFO)
     hostile = "x\nWARNING a line of its own"
-    await face.broker.queue.push({"id": hostile, "method": hostile})
+    await face.broker.queue.push({"id": hostile, "method": hostile, "serializer": "json"})
 
     outcome = await face.run()
     log_outcome(outcome)
 
+    assert "errored" in caplog.text
     lines = [*caplog.text.splitlines(), *repr(outcome).splitlines()]
     assert not [line for line in lines if line.startswith("WARNING a line")]
 
