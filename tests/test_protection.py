@@ -10,12 +10,14 @@ from typing import Any, NoReturn
 
 import pytest
 from commands import run_command
+from dockets_place import Place
 from faces import LEASE_SECONDS, Face, MakeFace
 from hypothesis import given
 from hypothesis import strategies as st
-from redis_server import unique_group
+from redis_server import RedisServer, unique_group
 
 from deferrable import MetadataProducerConsumer
+from deferrable._json import dump, load_item
 from deferrable._protection import Protection
 from deferrable._signing import is_signed, sign
 from deferrable.aio import Deferrable
@@ -371,6 +373,29 @@ async def test_an_item_that_kills_its_consumers_can_be_requeued(make_face: MakeF
     assert (await face.run()).result == 5
 
 
+async def test_an_item_that_redis_has_given_up_can_be_requeued(redis_server: RedisServer) -> None:
+    place = Place(redis_server)
+    first, second = (
+        Deferrable(place.backend(wait_time=0, max_redeliveries=0), signing_keys=(NEW,))
+        for _ in range(2)
+    )
+    for instance in (first, second):
+        instance.deferrable(name="work")(work)
+    await first.registry["work"].later_async(5)  # type: ignore[attr-defined]
+    await first.backend.queue.pop()
+    place.kill(place.worker())
+
+    assert await second.run_once() is None
+    async for entry in second.errors():
+        assert entry.error["error_type"] == "TooManyDeliveries"
+        await entry.requeue()
+    outcome = await second.run_once()
+
+    assert outcome is not None
+    assert outcome.result == 5
+    await place.close()
+
+
 async def test_an_item_of_a_key_that_is_gone_is_read_once_the_key_is_back(
     make_face: MakeFace,
 ) -> None:
@@ -468,6 +493,7 @@ def test_any_change_of_a_signed_field_is_refused(data: st.DataObject, item: Item
     except ValueError:  # infinity
         return
     assert is_signed({**signed, "error": {"id": 1}}, "deferrable", (NEW,))
+    assert is_signed(load_item(dump(signed)), "deferrable", (NEW,))
 
     field = data.draw(st.sampled_from(sorted(item)) | st.text())
     value = data.draw(VALUES | st.just(...))
