@@ -1,7 +1,7 @@
 """The values of the ``json`` serializer: JSON one way, and back by a function's annotations.
 
 Owns what an argument becomes in JSON and what an annotation makes of it again; msgspec does the
-work, and this is the one room that imports it. Knows nothing of items. The one rule: what arrives
+work. Knows nothing of items. The one rule: what arrives
 is made of the types that the consumer's own function names, never of any that the sender named.
 """
 
@@ -13,19 +13,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from deferrable import _json, _names
 from deferrable._refusals import told
 from deferrable._serializer import JSONValue
 from deferrable.errors import UnreadableItem
-
-try:
-    import msgspec
-except ImportError as error:
-    raise ImportError(
-        f"the json serializer needs the package {error.name!r}, which is not installed; "
-        "install the extra: pip install 'deferrable[json]'",
-        name=error.name,
-    ) from error
 
 __all__ = ["dump", "load_arguments"]
 

@@ -33,7 +33,6 @@ class Protection:
 
     Raises:
         InvalidOptions: a name is unknown, a key is none, or two options contradict each other.
-        ImportError: a serializer needs an extra that is not installed; names it.
     """
 
     def __init__(

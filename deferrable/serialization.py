@@ -9,7 +9,7 @@ it reads is a *name*.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from deferrable import _classic, _names
+from deferrable import _classic, _json_values, _names
 from deferrable._pickle import from_base64, to_base64
 from deferrable._refusals import (
     any_field,
@@ -42,13 +42,10 @@ def get_serializer(name: str) -> Serializer:
 
     Raises:
         InvalidOptions: there is none of that name.
-        ImportError: it needs an extra that is not installed; names it.
     """
     serializer = _BUILT_IN.get(name) if isinstance(name, str) else None
     if serializer is None:
         raise InvalidOptions(f"serializer is {short_repr(name)}; it must be one of {_known()}")
-    if name == "json":
-        _dump_json(None)  # so that a missing extra shows here, not at the first call
     return serializer
 
 
@@ -131,7 +128,8 @@ class PickleSerializer(_NamedFields):
     ) -> DecodedCall:
         name = self.load_name(item)
         args = from_base64("args", any_field(item, "args"))
-        kwargs = from_base64("kwargs", any_field(item, "kwargs"))
+        kwargs_text = any_field(item, "kwargs")
+        kwargs = {} if kwargs_text == _NO_KWARGS else from_base64("kwargs", kwargs_text)
         if type(args) is not tuple:
             reject("args", args, "a tuple")
         if type(kwargs) is not dict:
@@ -161,17 +159,17 @@ class JSONSerializer(_NamedFields):
         try:
             return {
                 "method": name,
-                "args": _dump_json(args),
-                "kwargs": _dump_json(kwargs),
+                "args": _json_values.dump(args),
+                "kwargs": _json_values.dump(kwargs),
                 "serializer": "json",
             }
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            refuse_call(name, args, kwargs, _dump_json, error)
+            refuse_call(name, args, kwargs, _json_values.dump, error)
 
     def dump_value(self, value: object) -> JSONValue:
-        return dump_or_refuse(value, _dump_json)
+        return dump_or_refuse(value, _json_values.dump)
 
     def load_value(self, data: Any) -> Any:
         return data
@@ -185,24 +183,7 @@ class JSONSerializer(_NamedFields):
             reject("args", args, "a list")
         if not isinstance(kwargs, dict):
             reject("kwargs", kwargs, "an object")
-        return DecodedCall(name, *_load_json(args, kwargs, function))
-
-
-def _dump_json(value: object) -> JSONValue:
-    # Imported when it is first asked for: it needs a package that not everybody has installed.
-    from deferrable._json_values import dump
-
-    return dump(value)
-
-
-def _load_json(
-    args: list[Any], kwargs: dict[str, Any], function: Callable[..., Any] | None
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    try:
-        from deferrable._json_values import load_arguments
-    except ImportError as error:
-        raise UnreadableItem(f"an item in JSON cannot be read: {error}") from error
-    return load_arguments(args, kwargs, function)
+        return DecodedCall(name, *_json_values.load_arguments(args, kwargs, function))
 
 
 # --- classic ----------------------------------------------------------------------------------

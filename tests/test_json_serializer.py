@@ -15,7 +15,6 @@ import pytest
 from faces import Face
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import run_program
 
 from deferrable.errors import UnreadableItem, UnserializableCall
 from deferrable.pickling import pretty_unpickle, unpickle_method_call
@@ -343,29 +342,3 @@ async def test_an_error_item_shows_the_call_as_the_job_would_see_it(make_face: A
     calls = [entry.call async for entry in face.each(face.instance.errors())]
 
     assert calls == [DecodedCall("fail", (MOMENT,), {})]
-
-
-def test_without_the_extra_the_error_names_it() -> None:
-    (message, pickled, unreadable) = run_program(
-        """
-        import sys
-        sys.modules["msgspec"] = None
-        import deferrable, deferrable.backend
-        from deferrable.serialization import get_serializer, serializer_for
-        backend = deferrable.backend.InMemoryBackendFactory().create_backend_for_group(None)
-        try:
-            deferrable.Deferrable(backend, serializer="json")
-        except ImportError as error:
-            print(error)
-        print(get_serializer("pickle").name)
-        item = {"method": "m:f", "args": [], "kwargs": {}, "serializer": "json"}
-        try:
-            serializer_for(item).load_call(item)
-        except deferrable.UnreadableItem as error:
-            print(error)
-        """
-    )
-
-    assert "pip install 'deferrable[json]'" in message
-    assert pickled == "pickle"
-    assert "pip install 'deferrable[json]'" in unreadable

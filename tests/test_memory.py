@@ -103,6 +103,23 @@ async def test_backends_of_one_factory_and_group_are_consumers_of_the_same_items
     assert (await consumer.queue.pop())[1] == item(1)
 
 
+async def test_waiting_for_items_ends_with_a_push(backend: Backend) -> None:
+    waiting = asyncio.create_task(backend.queue.wait_for_items(FOREVER))
+    await asyncio.sleep(0)
+
+    await backend.queue.push(item(1))
+
+    await wait_until(waiting.done, "the wait ended")
+    await waiting
+    assert (await backend.queue.pop())[1] == item(1)
+
+
+async def test_items_that_are_there_are_not_waited_for(backend: Backend) -> None:
+    await backend.queue.push(item(1))
+
+    await asyncio.wait_for(backend.queue.wait_for_items(FOREVER), 5)
+
+
 async def test_groups_and_factories_are_apart() -> None:
     factory = InMemoryBackendFactory()
     await factory.create_backend_for_group("a").queue.push(item(1))
@@ -353,8 +370,9 @@ async def test_an_item_however_deep_that_kills_its_consumers_is_buried(depth: in
     backend = factory.create_backend_for_group(None)
     queue = backend.queue
     assert isinstance(queue, InMemoryQueue)
-    queue.store.push(Entry('{"args":' + "[" * depth + "]" * depth + "}"), clock.time(), 0)
-    queue.store.pop(1, clock.time())
+    now = clock.time()
+    queue.store.push(Entry('{"args":' + "[" * depth + "]" * depth + "}", now), now, 0)
+    queue.store.pop(1, now)
 
     clock.advance(1000)
     envelope, _ = await backend.error_queue.pop()

@@ -39,16 +39,20 @@ class Outcomes:
         self._has_ended = True
         self._readable.set()
 
+    def next_unread(self) -> Outcome | None:
+        """The next one if it is there already."""
+        if not self._unread:
+            return None
+        self._slots.unread -= 1
+        self._on_room()
+        return self._unread.popleft()
+
     async def next(self) -> Outcome | None:
         """The next one, each for one reader; None: there will be no more.
 
         Cancelling it loses none.
         """
-        while not self._unread:
-            if self._has_ended:
-                return None
+        while (outcome := self.next_unread()) is None and not self._has_ended:
             self._readable.clear()
             await self._readable.wait()
-        self._slots.unread -= 1
-        self._on_room()
-        return self._unread.popleft()
+        return outcome

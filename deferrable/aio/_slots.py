@@ -9,7 +9,11 @@ that a slow broker or a slow reader slows the popping instead of filling the mem
 
 from dataclasses import dataclass
 
-__all__ = ["Slots"]
+__all__ = ["FEW_SETTLEMENTS", "Slots"]
+
+FEW_SETTLEMENTS = 20
+"""So many may be unanswered whatever the concurrency is: at least two batches of the broker whose
+batches are smallest, or one job at a time would wait for each of its completes to be gathered."""
 
 
 @dataclass(slots=True)
@@ -49,7 +53,8 @@ class Slots:
         what comes too much waits in the buffer.
         """
         free = self.concurrency - self.running - self.buffered
-        room = self.concurrency - self.settling - self.unread
+        unsettled = max(self.concurrency, FEW_SETTLEMENTS) - self.settling
+        room = min(self.concurrency, unsettled) - self.unread
         if free <= 0 or room <= 0:
             return 0
         idle_pollers = max(1, self.pollers - self.polling)

@@ -8,9 +8,10 @@ the same two behind a door of its own.
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
-from deferrable._ended import unwrap
+from deferrable._ended import unwrap, value_of_async
 from deferrable._protection import Encryption, Protection, SigningKeys
 from deferrable.aio import backend as backend_door
 from deferrable.aio._closing import Closing
@@ -59,8 +60,7 @@ class Deferrable(Instance, Closing):
         default_error_classes: errors that are retried for jobs that do not say.
         default_max_attempts: how often a job runs at most that does not say.
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
-            write to (needs the extra ``json``); ``classic`` while consumers of the Python 2
-            library live on the queue.
+            write to; ``classic`` while consumers of the Python 2 library live on the queue.
         accept: the serializers of items that are read; None: all. Of other items nothing is
             decoded; they go to the error queue as they are.
         signing_keys: secrets of at least 16 bytes each, shared by producers and consumers. The
@@ -78,7 +78,6 @@ class Deferrable(Instance, Closing):
 
     Raises:
         InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
-        ImportError: the serializer needs an extra that is not installed; names it.
     """
 
     def __init__(
@@ -229,8 +228,8 @@ class Deferrable(Instance, Closing):
         if not envelope or item is None:
             await self.emit_empty(_door)
             return None
-        attempt = Attempt(self, _door, envelope, item)
-        running = asyncio.get_running_loop().create_task(attempt.run_to_value())
+        attempt = Attempt(self, _door, envelope, item, copy_context())
+        running = asyncio.get_running_loop().create_task(value_of_async(attempt.run))
         try:
             await asyncio.wait([running])
         except asyncio.CancelledError:

@@ -14,10 +14,16 @@ import logging
 import math
 import sys
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, TypeVarTuple
 
 from deferrable._json import dump
 from deferrable.aio._batching import Batcher, check_outcomes
@@ -33,6 +39,7 @@ from deferrable.item import Item
 __all__ = ["Envelope", "Item", "Push", "Queue", "Release", "Touch"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _logger = logging.getLogger("deferrable")
 
@@ -112,6 +119,8 @@ class Queue(Closing):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
+    """In a worker, a complete may wait so long for others to travel along."""
     MAX_ITEM_BYTES: ClassVar[float] = math.inf
     """The most bytes of one item's JSON text."""
     MAX_DELAY_SECONDS: ClassVar[float] = math.inf
@@ -128,6 +137,14 @@ class Queue(Closing):
         self.max_lease_seconds = max_lease_seconds
         self.clock: Clock = SystemClock() if clock is None else clock
         self._traffic = PerLoop(self._open_traffic)
+
+    @property
+    def identity(self) -> Hashable | None:
+        """Equal for two queue objects that give out the same items; None: it cannot be told.
+
+        A worker refuses to poll one queue by two objects of it. An adapter answers without I/O.
+        """
+        return None
 
     async def _open_traffic(self) -> AsyncGenerator[_Traffic, None]:
         yield _Traffic(self)
@@ -175,8 +192,8 @@ class Queue(Closing):
         """Empty the queue: available, delayed and in flight, without waiting."""
 
     @abstractmethod
-    async def _stats(self) -> Mapping[str, int]:
-        """As many of ``available``, ``in_flight`` and ``delayed`` as the broker knows."""
+    async def _stats(self) -> Mapping[str, float]:
+        """As many as the broker knows of the numbers that `stats` tells."""
 
     async def _close(self) -> None:
         """Close what the adapter holds open, on every loop. Called once or more."""
@@ -213,7 +230,7 @@ class Queue(Closing):
             ItemTooLarge: it is over the broker's limit.
             BackendUnavailable: the broker could not be reached; it may or may not have arrived.
         """
-        await self._traffic.get().push(self._prepare(item))
+        await self._traffic.get().push(self.prepare(item))
 
     async def push_batch(self, items: Sequence[Item]) -> list[tuple[Item, bool]]:
         """Store several items; one failure does not stop the rest.
@@ -231,8 +248,11 @@ class Queue(Closing):
                 _logger.error("an item of a batch was not pushed: %s", outcome, exc_info=outcome)
         return [(item, outcome is None) for item, outcome in zip(items, outcomes, strict=True)]
 
-    async def push_each(self, items: Sequence[Item]) -> list[Exception | None]:
+    async def push_each(self, items: Sequence[Item | Push]) -> list[Exception | None]:
         """Store any number of items, in native batches.
+
+        Args:
+            items: each as it is, or as `prepare` returned it.
 
         Returns:
             None, or why it was not pushed, for each item in their order.
@@ -241,7 +261,7 @@ class Queue(Closing):
         sound: list[tuple[int, Push]] = []
         for index, item in enumerate(items):
             try:
-                sound.append((index, self._prepare(item)))
+                sound.append((index, item if isinstance(item, Push) else self.prepare(item)))
             except DeferrableError as error:
                 outcomes[index] = error
         pushes = [push for _, push in sound]
@@ -275,6 +295,14 @@ class Queue(Closing):
         if count < 1:
             raise ValueError(f"pop_batch takes a count of 1 or more, got {count}")
         return await self._traffic.get().pop(count)
+
+    async def wait_for_items(self, seconds: float) -> None:
+        """Return when a pop may find something, after `seconds` at the latest.
+
+        For a worker, between two pops of a queue whose pops do not wait. It promises nothing: an
+        adapter that learns of a push without asking its broker may return then.
+        """
+        await asyncio.sleep(seconds)
 
     async def touch(self, envelope: Envelope, seconds: float = 10) -> None:
         """Keep an item for at least `seconds` from now; the end of its lease never moves back.
@@ -321,8 +349,7 @@ class Queue(Closing):
             LeaseLost: it is no longer this consumer's, or was settled before; nothing was removed.
             BackendUnavailable: it may or may not have been removed; completing again is allowed.
         """
-        with self._settling("complete", envelope):
-            await self._traffic.get().complete(envelope)
+        await self._settle_one(envelope, "complete", self._traffic.get().complete, envelope)
 
     async def complete_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
         """Remove several items; see `complete`.
@@ -334,13 +361,22 @@ class Queue(Closing):
             ValueError: there are more than `MAX_COMPLETE_BATCH_SIZE`; nothing was sent.
         """
         _check_batch_size("complete", len(envelopes), self.MAX_COMPLETE_BATCH_SIZE)
-        outcomes = await self._settle_each(
-            "complete",
-            {envelope: envelope for envelope in envelopes},
-            self.MAX_COMPLETE_BATCH_SIZE,
-            self._complete_batch,
+        outcomes = await self.complete_each(envelopes)
+        _log_failures("complete", envelopes, outcomes)
+        return [
+            (envelope, outcome is None)
+            for envelope, outcome in zip(envelopes, outcomes, strict=True)
+        ]
+
+    async def complete_each(self, envelopes: Sequence[Envelope]) -> list[Exception | None]:
+        """Remove any number of items, in native batches; see `complete`.
+
+        Returns:
+            None, or why it was not removed, for each in their order.
+        """
+        return await self._settle_each(
+            "complete", envelopes, envelopes, self.MAX_COMPLETE_BATCH_SIZE, self._complete_batch
         )
-        return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
 
     async def release(
         self, envelope: Envelope, delay_seconds: float = 0, *, is_counted: bool = False
@@ -365,8 +401,8 @@ class Queue(Closing):
                 f"{self!r} cannot release with a delay, got {delay_seconds} seconds; release "
                 "without one (SUPPORTS_RELEASE_DELAY says so)"
             )
-        with self._settling("release", envelope):
-            await self._traffic.get().release(Release(envelope, delay_seconds, is_counted))
+        release = Release(envelope, delay_seconds, is_counted)
+        await self._settle_one(envelope, "release", self._traffic.get().release, release)
 
     async def release_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
         """Give several items back at once, in the order in which they were popped.
@@ -378,11 +414,16 @@ class Queue(Closing):
         ordered = sorted(envelopes, key=lambda envelope: envelope.number)
         outcomes = await self._settle_each(
             "release",
-            {envelope: Release(envelope) for envelope in ordered},
+            ordered,
+            [Release(envelope) for envelope in ordered],
             self.MAX_RELEASE_BATCH_SIZE,
             self._release_batch,
         )
-        return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
+        _log_failures("release", ordered, outcomes)
+        is_released = {
+            envelope: outcome is None for envelope, outcome in zip(ordered, outcomes, strict=True)
+        }
+        return [(envelope, is_released[envelope]) for envelope in envelopes]
 
     async def replace(
         self,
@@ -408,16 +449,21 @@ class Queue(Closing):
                 broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
-        push = target._prepare(item, is_delayed)
-        with self._settling("replace", envelope):
-            await self._replace(envelope, push, target)
+        push = target.prepare(item, is_delayed=is_delayed)
+        await self._settle_one(envelope, "replace", self._replace, envelope, push, target)
 
     async def flush(self) -> None:
         """Empty the queue, without waiting: what is available, delayed and in flight."""
         await self._flush()
 
-    async def stats(self) -> Mapping[str, int]:
-        """Count the items, as far as the broker knows: available, in_flight, delayed."""
+    async def stats(self) -> Mapping[str, float]:
+        """Count the items, as far as the broker knows.
+
+        Returns:
+            ``available``, ``in_flight`` and ``delayed``, numbers of items; and
+            ``oldest_age_seconds``, how long ago the available item that is popped next was pushed
+            (a delay counts in), absent when nothing is available. What is not known is absent.
+        """
         return await self._stats()
 
     async def close(self) -> None:
@@ -429,9 +475,17 @@ class Queue(Closing):
 
     def check(self, item: Item) -> None:
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
-        self._prepare(item)
+        self.prepare(item)
 
-    def _prepare(self, item: Item, is_delayed: bool = True) -> Push:
+    def prepare(self, item: Item, *, is_delayed: bool = True) -> Push:
+        """What `push` would store for `item`.
+
+        Args:
+            is_delayed: False: whatever its ``delay`` says, it is available at once.
+
+        Raises:
+            SerializationError, Unsupported, ItemTooLarge: see `push`.
+        """
         text = dump(item)
         if len(text) > self.MAX_ITEM_BYTES:
             raise ItemTooLarge(
@@ -462,24 +516,32 @@ class Queue(Closing):
             raise TypeError(
                 f"{verb} takes the envelope that pop returned, got {type(envelope).__name__}"
             )
-        if envelope.settlement != "open":
-            raise LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
-        if self.clock.time() > envelope.lease_end_time:
-            raise LeaseLost(
-                f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
-                "visibility timeout"
-            )
+        if envelope.settlement != "open" or self.clock.time() > envelope.lease_end_time:
+            raise self._refusal(verb, envelope)
 
-    @contextmanager
-    def _settling(self, verb: str, envelope: Envelope) -> Iterator[None]:
-        """One settlement for each envelope, refused before any I/O once there was one.
+    def _refusal(self, verb: str, envelope: Envelope) -> LeaseLost:
+        if envelope.settlement != "open":
+            return LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
+        return LeaseLost(
+            f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
+            "visibility timeout"
+        )
+
+    async def _settle_one(
+        self,
+        envelope: Envelope,
+        verb: str,
+        perform: Callable[[*Ts], Awaitable[None]],
+        *args: *Ts,
+    ) -> None:
+        """Settle an envelope; refused before any I/O once that was done.
 
         A settlement that failed for another reason than a lost lease may be tried again.
         """
         self._check_held(verb, envelope)
         envelope.settlement = "under way"
         try:
-            yield
+            await perform(*args)
         except LeaseLost:
             envelope.settlement = "done"
             raise
@@ -491,27 +553,31 @@ class Queue(Closing):
     async def _settle_each(
         self,
         verb: str,
-        entries: Mapping[Envelope, T],
+        envelopes: Sequence[Envelope],
+        entries: Sequence[T],
         max_size: int,
         hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
-    ) -> dict[Envelope, Exception | None]:
-        """Settle several envelopes in native batches: for each None, or why not (it is logged)."""
-        outcomes: dict[Envelope, Exception | None] = {}
-        with ExitStack() as settled_one_by_one:
-            for envelope in entries:
-                try:
-                    self._check_held(verb, envelope)
-                except LeaseLost as error:
-                    outcomes[envelope] = error
-                else:
-                    envelope.settlement = "under way"
-                    settled_one_by_one.callback(_conclude, envelope, outcomes)
-            held = [envelope for envelope in entries if envelope not in outcomes]
-            results = await _in_batches([entries[each] for each in held], max_size, hook)
-            outcomes.update(zip(held, results, strict=True))
-        for envelope, outcome in outcomes.items():
-            if outcome is not None:
-                _logger.error("cannot %s %r of a batch: %s", verb, envelope, outcome)
+    ) -> list[Exception | None]:
+        """Settle several envelopes in native batches: for each None, or why not."""
+        outcomes: list[Exception | None] = [None] * len(envelopes)
+        held: list[int] = []
+        now = self.clock.time()
+        for index, envelope in enumerate(envelopes):
+            if envelope.settlement == "open" and now <= envelope.lease_end_time:
+                envelope.settlement = "under way"
+                held.append(index)
+            else:
+                outcomes[index] = self._refusal(verb, envelope)
+        try:
+            results = await _in_batches([entries[index] for index in held], max_size, hook)
+        except BaseException:
+            for index in held:
+                envelopes[index].settlement = "open"
+            raise
+        for index, result in zip(held, results, strict=True):
+            outcomes[index] = result
+            is_final = result is None or isinstance(result, LeaseLost)
+            envelopes[index].settlement = "done" if is_final else "open"
         return outcomes
 
     async def _return_unasked(self, envelopes: Sequence[Envelope]) -> None:
@@ -522,9 +588,12 @@ class Queue(Closing):
             raise cancellation
 
 
-def _conclude(envelope: Envelope, outcomes: Mapping[Envelope, Exception | None]) -> None:
-    is_final = envelope in outcomes and isinstance(outcomes[envelope], LeaseLost | None)
-    envelope.settlement = "done" if is_final else "open"
+def _log_failures(
+    verb: str, envelopes: Sequence[Envelope], outcomes: Sequence[Exception | None]
+) -> None:
+    for envelope, outcome in zip(envelopes, outcomes, strict=True):
+        if outcome is not None:
+            _logger.error("cannot %s %r of a batch: %s", verb, envelope, outcome)
 
 
 async def _in_batches(

@@ -7,7 +7,7 @@ and lies where imports are allowed.
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deferrable import _names
 from deferrable._protection import Protection
@@ -15,6 +15,9 @@ from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
 from deferrable.options import JobOptions
 from deferrable.serialization import DecodedCall, short_repr
+
+if TYPE_CHECKING:
+    from deferrable.aio._new_items import Template
 
 __all__ = ["FoundCall", "RegisteredJob", "Registry"]
 
@@ -33,9 +36,17 @@ class RegisteredJob(Protocol):
         ...
 
     @property
+    def is_async(self) -> bool:
+        """Whether `function` is a coroutine function."""
+        ...
+
+    @property
     def settings(self) -> JobOptions:
         """The options that hold for its calls."""
         ...
+
+    template: "Template | None"
+    """Kept for `deferrable.aio._new_items`, whose it is."""
 
     def check_findable(self) -> None:
         """Refuse a function that no other process could find."""

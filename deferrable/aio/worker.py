@@ -19,7 +19,7 @@ import anyio
 
 from deferrable.aio._attempts import Attempts
 from deferrable.aio._outcomes import Outcomes
-from deferrable.aio._polling import Poller
+from deferrable.aio._polling import Poller, same_queue
 from deferrable.aio._slots import Slots
 from deferrable.aio._worker_door import Surroundings
 from deferrable.aio.health import Health
@@ -59,7 +59,8 @@ class Worker:
         health: whether the brokers answer.
 
     Raises:
-        InvalidOptions: a number is out of range, or there is no instance.
+        InvalidOptions: a number is out of range, there is no instance, or two of them have items
+            of one queue.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Worker:
         if not instances:
             raise InvalidOptions("a worker serves one or more instances, got none")
         self._instances = list(dict.fromkeys(instances))
+        _check_queues(self._instances)
         self._thread_count = thread_count
         self._grace_seconds = grace_seconds
         self._slots = Slots(concurrency, pollers=len(self._instances))
@@ -204,7 +206,11 @@ class Worker:
         try:
             async with AsyncExitStack() as lifespans:
                 states = {each: await _enter(each.lifespan, lifespans) for each in self._instances}
-                surroundings = Surroundings(self._keeper, self._thread_count)
+                life = self._life
+                assert life is not None
+                surroundings = Surroundings(
+                    self._keeper, self._thread_count, lambda: life.cancelling() > 0
+                )
                 attempts = Attempts(
                     self._slots, surroundings, states, self._note_room, self._outcomes.add
                 )
@@ -228,6 +234,10 @@ class Worker:
         if not is_up.done():
             is_up.set_result(None)
         await self._until(self._is_to_stop)
+        # Before anybody is cancelled below: what a poll brings from now on must not start any more.
+        attempts.close()
+        for poller in pollers:
+            poller.cancel()
         clock = self._instances[0].backend.queue.clock
         grace = clock.call_later(self._grace_seconds, self._is_in_a_hurry.set)
         winding_up = loop.create_task(self._wind_up(pollers, attempts))
@@ -247,10 +257,7 @@ class Worker:
             _logger.error("a worker did not wind up in order", exc_info=winding_up.exception())
 
     async def _wind_up(self, pollers: Sequence[asyncio.Task[None]], attempts: Attempts) -> None:
-        """Pop no more, give back what has not started, and wait for the rest."""
-        attempts.close()
-        for poller in pollers:
-            poller.cancel()
+        """Give back what has not started, and wait for the rest."""
         # A poll under way ends first: its answer may hold items.
         await asyncio.wait(pollers)
         await attempts.return_buffered()
@@ -312,6 +319,17 @@ async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
     if isinstance(manager, AbstractAsyncContextManager):
         return await stack.enter_async_context(manager)
     return stack.enter_context(manager)
+
+
+def _check_queues(instances: Sequence[Instance]) -> None:
+    twins = same_queue([instance.backend.queue for instance in instances])
+    if twins is not None:
+        one, other = twins
+        raise InvalidOptions(
+            f"instances {one + 1} and {other + 1} of this worker share "
+            f"{instances[one].backend.queue!r}, where each would take the other's items; register "
+            "all jobs with one of them, or give one of them a group of its own"
+        )
 
 
 def _check_count(name: str, value: int) -> None:

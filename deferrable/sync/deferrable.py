@@ -6,6 +6,7 @@ Owns the list of its verbs. It may not decide anything: what is configured is th
 
 import functools
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
 from deferrable._protection import Encryption, SigningKeys
@@ -46,8 +47,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         default_error_classes: errors that are retried for jobs that do not say.
         default_max_attempts: how often a job runs at most that does not say.
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
-            write to (needs the extra ``json``); ``classic`` while consumers of the Python 2
-            library live on the queue.
+            write to; ``classic`` while consumers of the Python 2 library live on the queue.
         accept, signing_keys, encryption, import_from: which items are read, how those that are
             written are protected, and what is imported; see `deferrable.aio.Deferrable`.
         debounce_store: where debounce windows are kept instead of in Redis.
@@ -57,7 +57,6 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
 
     Raises:
         InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
-        ImportError: the serializer needs an extra that is not installed; names it.
     """
 
     def __init__(
@@ -192,7 +191,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         attempts: list[Attempt] = []
 
         def attempt(door: Door) -> Any:
-            attempts.append(Attempt(self._core, door, envelope, item))
+            attempts.append(Attempt(self._core, door, envelope, item, copy_context()))
             return attempts[0].run()
 
         outcome: Outcome = blocking_door().drive(attempt, instead)

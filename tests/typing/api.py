@@ -8,7 +8,7 @@ each of them; an ignore that nothing needs is an error itself, in both.
 
 # ruff: noqa: B018
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, assert_type
 
@@ -27,6 +27,7 @@ factory = deferrable.backend.InMemoryBackendFactory(timeout=1, visibility_timeou
 backend = factory.create_backend_for_group("mail")
 assert_type(backend, deferrable.Backend)
 assert_type(backend.queue, deferrable.Queue)
+assert_type(backend.queue.identity, Hashable | None)
 assert_type(backend.group, str | None)
 instance = deferrable.Deferrable(backend, default_error_classes=[OSError], default_max_attempts=3)
 with deferrable.backend.DocketsBackendFactory(
@@ -249,7 +250,7 @@ if envelope is not None and item is not None:
     queue.complete(envelope)
     assert_type(queue.complete_batch([envelope]), list[tuple[Envelope, bool]])
 assert_type(queue.pop_batch(5), list[tuple[Envelope, Item]])
-assert_type(queue.stats(), Mapping[str, int])
+assert_type(queue.stats(), Mapping[str, float])
 assert_type(queue.flush(), None)
 assert_type(queue.close(), None)
 assert_type(queue.FIFO, bool)
@@ -286,7 +287,7 @@ async def in_asyncio() -> None:
     envelope, item = await aio_backend.queue.pop()
     assert_type(await aio_instance.process(envelope, item), Outcome | None)
     assert_type(await aio_backend.queue.pop_batch(5), list[tuple[Envelope, Item]])
-    assert_type(await aio_backend.queue.stats(), Mapping[str, int])
+    assert_type(await aio_backend.queue.stats(), Mapping[str, float])
     assert_type(await aio_backend.queue.push_batch([{"number": 1}]), list[tuple[Item, bool]])
     await aio_backend.queue.push("item")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     (await aio_job.later_async("1"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
