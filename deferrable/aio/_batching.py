@@ -37,14 +37,23 @@ class Batcher(Generic[T]):
         self._is_busy = False
         self._flusher: asyncio.Task[None] | None = None
 
-    async def __call__(self, entry: T) -> None:
+    def __call__(self, entry: T) -> Awaitable[None]:
         """Perform `entry`, alone or together with others.
 
-        Raises:
-            Exception: this entry's own failure, or the failure of the whole batch.
+        Returns:
+            what is to be awaited at once; it raises this entry's own failure, or that of the whole
+            batch.
         """
-        if self._is_busy:
-            await self._join(entry)
+        if not self._is_busy:
+            return self._perform_first(entry)
+        # No coroutine: cancelled with its caller, the future tells that nobody waits any more.
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((entry, future))
+        return future
+
+    async def _perform_first(self, entry: T) -> None:
+        if self._is_busy:  # somebody was quicker between the call and the await
+            await self(entry)
             return
         self._is_busy = True
         try:
@@ -54,17 +63,6 @@ class Batcher(Generic[T]):
         if outcomes[0] is not None:
             raise outcomes[0]
 
-    async def _join(self, entry: T) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (entry, future)
-        self._pending.append(place)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if place in self._pending:
-                self._pending.remove(place)
-            raise
-
     def _go_on(self) -> None:
         if self._pending:
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
@@ -73,16 +71,15 @@ class Batcher(Generic[T]):
 
     async def _flush(self) -> None:
         try:
-            while self._pending:
-                batch = self._pending[: self._max_size]
-                del self._pending[: self._max_size]
-                await self._perform_for(batch)
+            while waiting := [place for place in self._pending if not place[1].done()]:
+                self._pending = waiting[self._max_size :]
+                await self._perform_for(waiting[: self._max_size])
         except BaseException:
             # Nobody else would ever perform these.
             _cancel(self._pending)
-            self._pending.clear()
             raise
         finally:
+            self._pending.clear()
             self._is_busy = False
             self._flusher = None
 

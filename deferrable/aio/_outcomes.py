@@ -4,10 +4,10 @@ Owns their order and the reader's wait. It may not know what an outcome means. T
 the slots' doing: they count what is unread.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from deferrable.aio._bell import Bell
 from deferrable.aio._slots import Slots
 from deferrable.outcome import Outcome
 
@@ -26,18 +26,18 @@ class Outcomes:
         self._slots = slots
         self._on_room = on_room
         self._unread: deque[Outcome] = deque()
-        self._readable = asyncio.Event()
+        self._readable = Bell()
         self._has_ended = False
 
     def add(self, outcome: Outcome) -> None:
         self._unread.append(outcome)
         self._slots.unread += 1
-        self._readable.set()
+        self._readable.ring()
 
     def end(self) -> None:
         """There will be no more."""
         self._has_ended = True
-        self._readable.set()
+        self._readable.ring()
 
     def next_unread(self) -> Outcome | None:
         """The next one if it is there already."""
@@ -53,6 +53,5 @@ class Outcomes:
         Cancelling it loses none.
         """
         while (outcome := self.next_unread()) is None and not self._has_ended:
-            self._readable.clear()
             await self._readable.wait()
         return outcome

@@ -20,7 +20,7 @@ import anyio
 
 from deferrable._ended import Ended, Raised, Returned
 from deferrable.aio._polling import reconnect_seconds
-from deferrable.aio.clock import sleep
+from deferrable.aio.clock import Timer, sleep
 from deferrable.aio.door import AwaitingDoor, Control, NotStarted, Run, as_timeout, start_timer
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.keeper import Keeper
@@ -74,6 +74,17 @@ class WorkerDoor(AwaitingDoor):
             runs, and for nothing else, but by whoever ends the loop.
     """
 
+    __slots__ = (
+        "_consumers",
+        "_context",
+        "_envelope",
+        "_has_job_ended",
+        "_on_job_end",
+        "_queue",
+        "_surroundings",
+        "limiter",
+        "task",
+    )
     exits_are_failures = True
     task: asyncio.Task[Any]
 
@@ -91,7 +102,7 @@ class WorkerDoor(AwaitingDoor):
         self._context = context
         self._on_job_end = on_job_end
         self._has_job_ended = False
-        self._consumers: list[tuple[Callable[..., Any], object]] = []
+        self._consumers: Sequence[tuple[Callable[..., Any], object]] = ()
         self.limiter = surroundings.threads
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -119,7 +130,7 @@ class WorkerDoor(AwaitingDoor):
         self, context: Context, function: Callable[..., Any], value: object
     ) -> Ended[Any]:
         # Whether it belongs into the job's thread is known once the job is.
-        self._consumers.append((function, value))
+        self._consumers = (*self._consumers, (function, value))
         return Returned(None)
 
     def start_heartbeat(
@@ -159,9 +170,11 @@ class WorkerDoor(AwaitingDoor):
         control, task = run.control, self.task
         if control.reason is not None:
             return Raised(NotStarted())
-        run.note_deadline()
         control.attach(partial(_cancel_once, task, control))
-        timer = start_timer(run, partial(control.stop, "timed out"))
+        timer: Timer | None = None
+        if run.timeout_seconds is not None:
+            run.note_deadline()
+            timer = start_timer(run, partial(control.stop, "timed out"))
         ended: Ended[Any]
         try:
             ended = Returned(await run())
@@ -179,7 +192,7 @@ class WorkerDoor(AwaitingDoor):
             # It was meant for the job, which has heeded it or not; not for the settlement.
             while task.uncancel():
                 pass
-        return as_timeout(run, ended)
+        return ended if timer is None else as_timeout(run, ended)
 
     async def _run_in_thread(self, run: Run) -> Ended[Any]:
         if not await self._wait_for_turn(run):

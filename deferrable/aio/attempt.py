@@ -67,7 +67,6 @@ class Attempt:
         state: what the instance's lifespan gave, for the job to ask for.
 
     Attributes:
-        name: the job's, once it is known, and the item's id, for logs.
         control: how others stop it.
         queue: where the item was popped.
         envelope: of the item.
@@ -81,6 +80,7 @@ class Attempt:
         "_group",
         "_instance",
         "_item",
+        "_name",
         "_protection",
         "_refusal",
         "_returned",
@@ -90,7 +90,6 @@ class Attempt:
         "control",
         "envelope",
         "error_to_raise",
-        "name",
         "queue",
     )
 
@@ -114,7 +113,7 @@ class Attempt:
         self._clock = instance.clock
         self._start_time = self._clock.time()
         self._refusal: UnreadableItem | None = None
-        self.name = f"a job (item {id_text(item)})"
+        self._name: str | None = None
         self.control = Control()
         self.error_to_raise: BaseException | None = None
         self._returned: Returned[Any] | None = None
@@ -204,6 +203,11 @@ class Attempt:
         return self.outcome("completed", result=self._returned.value)
 
     @property
+    def name(self) -> str:
+        """The job's, once it is known, and the item's id, for logs."""
+        return self._name or f"a job (item {id_text(self._item)})"
+
+    @property
     def has_listeners(self) -> bool:
         """Whether anybody wants to be told."""
         return bool(self._instance.event_consumers)
@@ -283,7 +287,7 @@ class Attempt:
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
-        self.name = f"{call.job.name} (item {id_text(self._item)})"
+        self._name = f"{call.job.name} (item {id_text(self._item)})"
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
             call.function,
@@ -295,7 +299,7 @@ class Attempt:
             self.tell_overrun,
             self.control,
             self._clock,
-            self.name,
+            self._name,
         )
 
     async def tell_overrun(self) -> None:

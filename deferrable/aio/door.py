@@ -210,11 +210,12 @@ class AwaitingDoor:
         limiter: how many threads there are; None: as many as anyio has for the whole process.
     """
 
+    __slots__ = ()
     exits_are_failures = False
     limiter: anyio.CapacityLimiter | None = None
 
-    async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
-        return await waiting
+    def wait(self, waiting: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        return waiting
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         finishing = asyncio.get_running_loop().create_task(start())

@@ -18,6 +18,7 @@ from typing import Self
 import anyio
 
 from deferrable.aio._attempts import Attempts
+from deferrable.aio._bell import Bell
 from deferrable.aio._outcomes import Outcomes
 from deferrable.aio._polling import Poller, same_queue
 from deferrable.aio._slots import Slots
@@ -82,8 +83,8 @@ class Worker:
         self._thread_count = thread_count
         self._grace_seconds = grace_seconds
         self._slots = Slots(concurrency, pollers=len(self._instances))
-        self._outcomes = Outcomes(self._slots, self._note_room)
-        self._has_room = asyncio.Event()
+        self._room = Bell()
+        self._outcomes = Outcomes(self._slots, self._room.ring)
         self._is_to_stop = asyncio.Event()
         self._is_in_a_hurry = asyncio.Event()
         self._stop_count = 0
@@ -141,7 +142,7 @@ class Worker:
             StopAsyncIteration: the worker has stopped, and every outcome was read.
             RuntimeError: it was not entered.
         """
-        outcome = await self.next_outcome()
+        outcome = self._outcomes.next_unread() or await self.next_outcome()
         if outcome is None:
             raise StopAsyncIteration
         return outcome
@@ -212,7 +213,7 @@ class Worker:
                     self._keeper, self._thread_count, lambda: life.cancelling() > 0
                 )
                 attempts = Attempts(
-                    self._slots, surroundings, states, self._note_room, self._outcomes.add
+                    self._slots, surroundings, states, self._room.ring, self._outcomes.add
                 )
                 self._attempts = attempts
                 watchdog = Watchdog(attempts.tell_overrun)
@@ -280,21 +281,18 @@ class Worker:
 
     def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
         queue = instance.backend.queue
-        room = _Room(self._slots, self._has_room)
+        room = _Room(self._slots, self._room)
         return Poller(
             queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
         )
-
-    def _note_room(self) -> None:
-        self._has_room.set()
 
 
 class _Room:
     """One poller's view of the slots."""
 
-    def __init__(self, slots: Slots, has_room: asyncio.Event) -> None:
+    def __init__(self, slots: Slots, bell: Bell) -> None:
         self._slots = slots
-        self._has_room = has_room
+        self._bell = bell
         self._expected = 0
 
     def try_take(self, *, is_quiet: bool) -> int:
@@ -304,8 +302,7 @@ class _Room:
         return count
 
     async def wait(self) -> None:
-        self._has_room.clear()
-        await self._has_room.wait()
+        await self._bell.wait()
 
     def give_up(self) -> None:
         self._slots.end_poll(self._expected)
