@@ -59,10 +59,9 @@ def load_arguments(
     if function is None:
         return tuple(args), dict(kwargs)
     known = _parameters_of(function)
-    name = _names.name_of(function)
     return (
-        tuple(_converted(value, *known.at(index), name) for index, value in enumerate(args)),
-        {key: _converted(value, key, known.called(key), name) for key, value in kwargs.items()},
+        tuple(_converted(value, *known.at(index), function) for index, value in enumerate(args)),
+        {key: _converted(value, key, known.called(key), function) for key, value in kwargs.items()},
     )
 
 
@@ -132,7 +131,7 @@ def _annotated(function: Any) -> Any:
     return function if inspect.isroutine(function) else type(function).__call__
 
 
-def _converted(value: Any, parameter: str, annotation: Any, function_name: str) -> Any:
+def _converted(value: Any, parameter: str, annotation: Any, function: Callable[..., Any]) -> Any:
     if annotation is Any:
         return value
     try:
@@ -140,15 +139,17 @@ def _converted(value: Any, parameter: str, annotation: Any, function_name: str) 
     except KeyboardInterrupt:
         raise
     except msgspec.ValidationError as error:
-        _refuse(parameter, annotation, function_name, _without_value(error))
+        _refuse(parameter, annotation, function, _without_value(error))
     except BaseException as error:  # a type that msgspec does not know, or one that raises
-        _refuse(parameter, annotation, function_name, error)
+        _refuse(parameter, annotation, function, error)
 
 
-def _refuse(parameter: str, annotation: Any, function_name: str, error: BaseException) -> NoReturn:
+def _refuse(
+    parameter: str, annotation: Any, function: Callable[..., Any], error: BaseException
+) -> NoReturn:
     declared = getattr(annotation, "__qualname__", None) or repr(annotation)
     raise UnreadableItem(
-        f"the argument {parameter!r} of {function_name} does not fit its annotation "
+        f"the argument {parameter!r} of {_names.name_of(function)} does not fit its annotation "
         f"{declared:.200}: {told(error)}"
     ) from error
 
