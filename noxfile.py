@@ -112,12 +112,13 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Attack the library for minutes: cancel everywhere, the model, the suite's planted bugs."""
+    """Attack the library: cancel everywhere, the model, real processes, the suite's planted bugs."""
     install(session, "test")
     arguments = session.posargs or ["--seed", "1"]
     for place in ("memory", "dockets"):
         run_attack(session, "attacks.cancel", "--place", place, *arguments)
         run_attack(session, "attacks.model", "--place", place, *arguments)
+    run_attack(session, "attacks.chaos", *arguments)
     run_attack(session, "mutants.run", "--whole")
 
 
