@@ -82,6 +82,20 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Ask whether anything that a user installs with us has a known weakness. Asks a service."""
+    session.install("-q", ".[all]")
+    frozen = session.run(
+        "python", "-m", "pip", "freeze", "--exclude", PROJECT["project"]["name"], silent=True
+    )
+    requirements = Path(session.create_tmp()).resolve() / "requirements.txt"
+    requirements.write_text(str(frozen))
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "audit"))
+    # Strict: what could not be looked up is no clean bill.
+    session.run("pip-audit", "--strict", "--disable-pip", "--no-deps", "-r", str(requirements))
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Show what the library does."""
     session.install("-q", ".")

@@ -18,7 +18,8 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deferrable import _names
-from deferrable._inert import load_class_names, load_reference, read_inert
+from deferrable._inert import load_class_names, load_reference
+from deferrable._pickle_claims import check_claims
 from deferrable._python2_errors import python2_name_of_error
 from deferrable._python2_names import is_python2_name, is_python2_path
 from deferrable._python2_order import in_python2_order, settled
@@ -34,7 +35,6 @@ __all__ = [
     "load_class_names",
     "load_reference",
     "loads",
-    "read_inert",
     "unescape",
 ]
 
@@ -262,6 +262,7 @@ def loads(text: str | bytes) -> Any:
     """
     data = unescape(text)
     try:
+        check_claims(data)
         return _Python2Unpickler(io.BytesIO(data)).load()
     except KeyboardInterrupt:
         raise

@@ -6,7 +6,7 @@ StopIteration, CancelledError and KeyboardInterrupt break there.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 __all__ = [
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Returned(Generic[T]):
     """It returned `value`."""
 
-    value: T
+    value: T = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ know what the field is for. Anything else is an `UnreadableItem` that names the 
 
 import sys
 
+from deferrable._refusals import short_repr
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
@@ -26,7 +27,9 @@ def read_seconds(item: Item, field: str) -> float | None:
         or not isinstance(value, int | float)
         or not abs(value) <= sys.float_info.max
     ):
-        raise UnreadableItem(f"the item's {field} is {value!r:.200}, which is no number of seconds")
+        raise UnreadableItem(
+            f"the item's {field} is {short_repr(value)}, which is no number of seconds"
+        )
     return value
 
 
@@ -40,5 +43,5 @@ def read_count(item: Item, field: str, default: int) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UnreadableItem(f"the item's {field} is {value!r:.200}, which is no whole number")
+        raise UnreadableItem(f"the item's {field} is {short_repr(value)}, which is no whole number")
     return value

@@ -8,25 +8,28 @@ nothing is imported and nothing is called, whatever the pickle says.
 import io
 import pickle
 import re
-import reprlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from deferrable._pickle_claims import check_claims
 from deferrable._python2_errors import RENAMED_ERRORS
 from deferrable._python2_names import python3_name
 from deferrable._python2_text import text_or_bytes, unescape, unreadable
+from deferrable._refusals import short_repr
 
 
 class Inert:
     """Stands where a pickle names a global, or what calling one would have made. Does nothing."""
+
+    __slots__ = ("arguments", "name", "parts")
 
     def __init__(self, name: str, arguments: tuple[object, ...] | None = None) -> None:
         self.name = name
         self.arguments = arguments
         self.parts: list[object] = []
 
-    def __call__(self, *args: object, **kwargs: object) -> "Inert":
-        return Inert(self.name, (*args, kwargs) if kwargs else args)
+    def __call__(self, *args: object) -> "Inert":
+        return Inert(self.name, args)
 
     def append(self, part: object) -> None:
         self.parts.append(part)
@@ -34,17 +37,42 @@ class Inert:
     add = __setstate__ = append
 
     def __setitem__(self, key: object, value: object) -> None:
-        self.parts.append({key: value})
+        pair = InertDict()
+        pair[key] = value
+        self.parts.append(pair)
 
-    @reprlib.recursive_repr()
-    def __repr__(self) -> str:
-        if self.arguments is None and not self.parts:
-            return f"<{self.name}>"
-        return f"<{self.name} {', '.join(map(repr, [*(self.arguments or ()), *self.parts]))}>"
+
+class InertDict:
+    """Stands for a dict, without asking a key for its hash.
+
+    A tuple of one tuple twice, of one twice, ... takes a few bytes to tell, and for ever to hash.
+    """
+
+    __slots__ = ("pairs",)
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[object, object]] = []
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self.pairs.append((key, value))
+
+
+class InertSet:
+    """Stands for a set, without asking a member for its hash."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, members: list[object]) -> None:
+        self.members = members
+
+    def add(self, member: object) -> None:
+        self.members.append(member)
 
 
 def read_inert(data: bytes) -> Any:
-    """Return what a pickle of any protocol holds, with an ``Inert`` for all but plain data.
+    """Return what a pickle of any protocol holds, with something inert for all but plain data.
+
+    It may be shared and nested so that a look at each part would not end; `show` ends.
 
     Nothing is imported and nothing is called, so this is safe on data from anywhere.
 
@@ -52,6 +80,7 @@ def read_inert(data: bytes) -> Any:
         UnreadableItem: the pickle is broken, or relies on more than globals.
     """
     try:
+        check_claims(data)
         return _InertUnpickler(io.BytesIO(data)).load()
     except Exception as error:
         raise unreadable("is no pickle", error) from error
@@ -64,6 +93,8 @@ class _InertUnpickler(pickle._Unpickler):
         proto: int
         stack: list[Any]
 
+        def pop_mark(self) -> list[Any]: ...
+
     _decode_string = staticmethod(text_or_bytes)
 
     def find_class(self, module: str, name: str) -> Inert:
@@ -72,30 +103,110 @@ class _InertUnpickler(pickle._Unpickler):
     def get_extension(self, code: int) -> None:
         self.stack.append(Inert(f"copyreg extension {code}", ()))
 
-    def load_newobj(self) -> None:
+    def load_call(self) -> None:
         arguments = self.stack.pop()
-        self.stack[-1] = _inert(self.stack[-1])(*arguments)
+        self.stack[-1] = _called(self.stack[-1], arguments)
 
     def load_newobj_ex(self) -> None:
         keywords = self.stack.pop()
-        arguments = self.stack.pop()
-        self.stack[-1] = _inert(self.stack[-1])(*arguments, **keywords)
+        self.load_call()
+        self.stack[-1].append(keywords)
 
-    def load_reduce(self) -> None:
-        arguments = self.stack.pop()
-        self.stack[-1] = _inert(self.stack[-1])(*arguments)
+    def load_empty_dict(self) -> None:
+        self.stack.append(InertDict())
+
+    def load_dict(self) -> None:
+        members = self.pop_mark()
+        made = InertDict()
+        made.pairs.extend(zip(members[::2], members[1::2], strict=True))
+        self.stack.append(made)
+
+    def load_empty_set(self) -> None:
+        self.stack.append(InertSet([]))
+
+    def load_frozenset(self) -> None:
+        members = self.pop_mark()  # before the stack is asked for: it is another one then
+        self.stack.append(InertSet(members))
 
     dispatch |= {
-        pickle.NEWOBJ[0]: load_newobj,
+        pickle.NEWOBJ[0]: load_call,
         pickle.NEWOBJ_EX[0]: load_newobj_ex,
-        pickle.REDUCE[0]: load_reduce,
+        pickle.REDUCE[0]: load_call,
+        pickle.EMPTY_DICT[0]: load_empty_dict,
+        pickle.DICT[0]: load_dict,
+        pickle.EMPTY_SET[0]: load_empty_set,
+        pickle.FROZENSET[0]: load_frozenset,
     }
 
 
-def _inert(function: object) -> Inert:
+def _called(function: object, arguments: object) -> Inert:
     if not isinstance(function, Inert):
         raise pickle.UnpicklingError(f"a {type(function).__name__} is called")
-    return function
+    # Not copied: one long tuple may be the arguments of many calls.
+    return Inert(function.name, arguments if isinstance(arguments, tuple) else (arguments,))
+
+
+def show(value: object, limit: int) -> str:
+    """Return a text of what `read_inert` returned, of about `limit` characters at most.
+
+    It takes no longer than its text, however often one part stands in others.
+    """
+    text = _Text(limit)
+    text.write(value, 0)
+    return "".join(text.pieces)[:limit]
+
+
+_MAX_DEPTH = 50
+
+
+class _Text:
+    def __init__(self, limit: int) -> None:
+        self.pieces: list[str] = []
+        self.room = limit
+
+    def _put(self, piece: str) -> None:
+        self.pieces.append(piece)
+        self.room -= len(piece)
+
+    def write(self, value: object, depth: int) -> None:
+        room = max(self.room, 0)
+        if depth > _MAX_DEPTH:
+            self._put("...")
+        elif isinstance(value, Inert):
+            is_bare = value.arguments is None and not value.parts
+            self._put(f"<{value.name[:room]}{'' if is_bare else ' '}")
+            shown = (*(value.arguments or ())[:room], *value.parts[:room])
+            self._write_all(shown, ">", depth)
+        elif isinstance(value, InertDict):
+            self._put("{")
+            self._write_all(value.pairs, "}", depth, is_pairs=True)
+        elif isinstance(value, InertSet):
+            self._put("{" if value.members else "set(")
+            self._write_all(value.members, "}" if value.members else ")", depth)
+        elif isinstance(value, list):
+            self._put("[")
+            self._write_all(value, "]", depth)
+        elif isinstance(value, tuple):
+            self._put("(")
+            self._write_all(value, ",)" if len(value) == 1 else ")", depth)
+        elif isinstance(value, str | bytes | bytearray):
+            self._put(repr(value[:room]))
+        else:
+            self._put(short_repr(value))
+
+    def _write_all(
+        self, members: Sequence[Any], end: str, depth: int, *, is_pairs: bool = False
+    ) -> None:
+        for number, member in enumerate(members):
+            if self.room <= 0:
+                break
+            if number:
+                self._put(", ")
+            if is_pairs:
+                self.write(member[0], depth + 1)
+                self._put(": ")
+            self.write(member[1] if is_pairs else member, depth + 1)
+        self._put(end)
 
 
 _REFERENCE = re.compile(
@@ -156,15 +267,18 @@ def _references(tree: object) -> Iterator[str]:
         if isinstance(node, Inert) and node.arguments is None and not node.parts:
             yield node.name
             continue
-        elements = _elements(node)
         if id(node) not in seen:
             seen.add(id(node))
-            todo.extend(reversed(elements))
+            todo.extend(reversed(_elements(node)))
 
 
 def _elements(node: object) -> list[object]:
-    if isinstance(node, tuple | list | set | frozenset | dict):
+    if isinstance(node, tuple | list):
         return list(node)
+    if isinstance(node, InertSet):
+        return node.members
+    if isinstance(node, InertDict):
+        return [key for key, _ in node.pairs]
     if (
         isinstance(node, Inert)
         and node.name in ("builtins:set", "builtins:frozenset")
@@ -174,4 +288,4 @@ def _elements(node: object) -> list[object]:
         and not node.parts
     ):
         return list(node.arguments[0])
-    raise TypeError(f"{node!r} is neither a class nor a collection of classes"[:200])
+    raise TypeError(f"{show(node, 150)} is neither a class nor a collection of classes")

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
+from deferrable._refusals import kind_of, short_repr
 from deferrable.errors import SerializationError, UnreadableItem
 from deferrable.item import Item
 
-__all__ = ["dump", "load", "load_item"]
+__all__ = ["as_read_back", "dump", "dump_value", "load", "load_item"]
 
 
 def _refuse(constant: str) -> Any:
@@ -56,8 +57,7 @@ def dump(item: Item) -> str:
 def _dump_exactly(item: Item) -> str:
     if not isinstance(item, dict):
         raise SerializationError(
-            f"an item is a dict with text keys, got {type(item).__name__} {_shorten(item)}; "
-            "push a dict of JSON values"
+            f"an item is a dict with text keys, got {kind_of(item)}; push a dict of JSON values"
         )
     try:
         if not _is_json(item):
@@ -65,7 +65,7 @@ def _dump_exactly(item: Item) -> str:
         return _encoder.encode(item)
     except (TypeError, ValueError, RecursionError) as error:
         raise SerializationError(
-            f"item {_shorten(item)} is not made of JSON values: {error}; "
+            f"an item of the fields {short_repr(list(item))} is not made of JSON values: {error}; "
             "push text, numbers, booleans, None, and lists and dicts of them, with text keys"
         ) from error
 
@@ -112,6 +112,24 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, tuple)
 
 
+def dump_value(value: object) -> str:
+    """`value` as ASCII JSON text.
+
+    Raises:
+        TypeError, ValueError, RecursionError: JSON cannot hold it.
+    """
+    return _encoder.encode(value)
+
+
+def as_read_back(value: object) -> Any:
+    """`value` as it would be read from the text that is written of it: tuples as lists.
+
+    Raises:
+        TypeError, ValueError, RecursionError: JSON cannot hold it.
+    """
+    return _decoder.decode(dump_value(value))
+
+
 def load(text: str | bytes) -> Any:
     """The JSON value that `text` holds.
 
@@ -125,7 +143,7 @@ def load(text: str | bytes) -> Any:
     try:
         return _decoder.decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as error:
-        raise UnreadableItem(f"{_shorten(text)} is not JSON: {error}") from error
+        raise UnreadableItem(f"a text of {len(text)} characters is not JSON: {error}") from error
 
 
 def load_item(text: str | bytes) -> Item:
@@ -136,13 +154,7 @@ def load_item(text: str | bytes) -> Item:
     """
     value = load(text)
     if not isinstance(value, dict):
-        raise UnreadableItem(f"{_shorten(text)} is JSON, but not an object")
+        raise UnreadableItem(
+            f"a text of {len(text)} characters is JSON, but no object: {kind_of(value)}"
+        )
     return value
-
-
-def _shorten(value: object) -> str:
-    try:
-        text = repr(value)
-    except RecursionError:
-        return f"a {type(value).__name__} nested deeper than the stack"
-    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"

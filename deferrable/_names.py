@@ -8,7 +8,7 @@ recognised by asking the import system where it *would* find it.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from inspect import getattr_static
 from types import ModuleType
@@ -182,6 +182,32 @@ def why_unfindable(obj: object, expected: object = None) -> str | None:
     if any(layer is goal for layer in _layers(found) for goal in wanted):
         return None
     return f"module {module_name} holds something else under the name {path}"
+
+
+def why_not_imported(name: str, prefixes: Iterable[str] | None) -> str | None:
+    """Say why nothing is to be imported for a name that came from elsewhere.
+
+    Importing runs a module, and with ``package.__main__`` a program. What is private is nobody
+    else's to name.
+
+    Args:
+        name: as an item holds it.
+        prefixes: names of packages and modules, each with a dot at its end; only these and what
+            is in them is imported. None: any.
+
+    Returns:
+        A clause to put after "because"; None if it may be imported.
+    """
+    module, colon, path = name.partition(":")
+    parts = [*module.split("."), *path.split(".")]
+    if not colon or not all(part.isidentifier() for part in parts):
+        return "it is no module:qualname"
+    private = next((part for part in parts if part.startswith("_")), None)
+    if private is not None:
+        return f"{private:.80} is private"
+    if prefixes is not None and not any(f"{module}.".startswith(prefix) for prefix in prefixes):
+        return f"import_from allows only {', '.join(prefixes) or 'nothing'}"
+    return None
 
 
 def _look_up(module: ModuleType, path: str) -> list[object]:

@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deferrable import _names
+from deferrable._pickle_claims import check_claims
 from deferrable._refusals import reject, told
 from deferrable.errors import UnreadableItem
 
@@ -67,6 +68,8 @@ def from_base64(field: str, text: Any) -> Any:
         reject(field, text, "text")
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
+        if b"r" in data or b"p" in data:  # the opcodes that claim, or just letters
+            check_claims(data)
         return _MainUnpickler(io.BytesIO(data)).load()
     except KeyboardInterrupt:
         raise

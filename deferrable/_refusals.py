@@ -1,22 +1,26 @@
 """The words with which serializers refuse a call, or an item.
 
-Owns those messages and the checks of an item's fields that say them, and the short text of any
-value inside a message. Knows nothing of pickles, nor of which serializer asks. The one rule:
-no object's own text, however long or broken, spoils the message that tells of it.
+Owns those messages and the checks of an item's fields that say them, and the short text of a value
+inside a message. Knows nothing of pickles, nor of which serializer asks. The one rule: no message
+shows the value of an argument, as messages end in logs; nor does any object's own text, however
+long or broken, spoil the message that tells of it.
 """
 
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from deferrable.errors import UnreadableItem, UnserializableCall
+
+T = TypeVar("T")
 
 
 def any_field(item: Mapping[str, Any], field: str) -> Any:
     try:
         return item[field]
     except Exception as error:
-        raise UnreadableItem(f"the item has no field {field!r}: {short_repr(item)}") from error
+        fields = short_repr(list(item)) if isinstance(item, Mapping) else kind_of(item)
+        raise UnreadableItem(f"the item has no field {field!r}: {fields}") from error
 
 
 def text_field(item: Mapping[str, Any], field: str) -> str:
@@ -34,26 +38,24 @@ def with_text_keys(kwargs: dict[Any, Any]) -> dict[str, Any]:
 
 
 def reject(field: str, value: object, wanted: str) -> NoReturn:
-    wrong = f"the item's {field} must hold {wanted}, and holds {short_repr(value)}"
+    wrong = f"the item's {field} must hold {wanted}, and holds {kind_of(value)}"
     raise UnreadableItem(wrong) from TypeError(f"{type(value).__name__} instead of {wanted}")
 
 
-def dump_or_refuse(value: object, dump: Callable[[object], str]) -> str:
+def dump_or_refuse(value: object, dump: Callable[[object], T]) -> T:
     try:
         return dump(value)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise UnserializableCall(
-            f"{_described(value)} cannot be serialized: {told(error)}"
-        ) from error
+        raise UnserializableCall(f"{kind_of(value)} cannot be serialized: {told(error)}") from error
 
 
 def refuse_call(
     name: str,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    dump: Callable[[object], str],
+    dump: Callable[[object], object],
     error: BaseException,
 ) -> NoReturn:
     """Raise, naming the first argument that fails by itself, too."""
@@ -64,7 +66,7 @@ def refuse_call(
             raise
         except BaseException as own_error:
             raise UnserializableCall(
-                f"{where} of {name} cannot be serialized: {_described(value)}: {told(own_error)}. "
+                f"{where} of {name} cannot be serialized: {kind_of(value)}: {told(own_error)}. "
                 f"Nothing was pushed; {_ADVICE}"
             ) from own_error
     raise UnserializableCall(
@@ -86,9 +88,11 @@ def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tup
         yield f"keyword argument {keyword!r}", value
 
 
-def _described(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What a message says of an argument: its type. Its value may be a secret."""
     cls = type(value)
-    return f"{short_repr(value)} of type {cls.__module__}.{cls.__qualname__}"
+    package = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
+    return f"a value of type {package}{cls.__qualname__}"
 
 
 def told(error: BaseException) -> str:

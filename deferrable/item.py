@@ -9,7 +9,7 @@ The one rule: an item is never changed once lent. Who needs another one makes a 
 import os
 from typing import Any, TypeAlias
 
-__all__ = ["Item", "copy_item", "new_id", "queue_name"]
+__all__ = ["Item", "copy_item", "id_text", "new_id", "queue_name"]
 
 Item: TypeAlias = dict[str, Any]
 """A plain dict of JSON values (str keys; str, int, float, bool, None, lists and dicts of them)."""
@@ -31,6 +31,14 @@ def new_id() -> str:
     # The bits that tell a random uuid: its version, 4, and its variant, 10 in binary.
     variant = "89ab"[int(digits[16], 16) % 4]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def id_text(item: Item) -> str:
+    """The item's id for logs: one short line, whatever stands there."""
+    item_id = item.get("id")
+    if not isinstance(item_id, str):
+        return str(item_id) if item_id is None else f"<{type(item_id).__name__}>"
+    return item_id if item_id.isprintable() and len(item_id) <= 100 else ascii(item_id[:100])
 
 
 def queue_name(group: str | None) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "bury",
     "error_record",
     "requeued",
+    "with_error",
 ]
 
 
@@ -130,12 +131,16 @@ def after_error(
 
 def bury(item: Item, error: BaseException, now: float, hostname: str) -> Bury:
     """Have a copy of `item`, with a record of `error`, go to the error queue."""
-    copy = copy_item(item)
-    copy["error"] = error_record(error, now, hostname)
+    copy = with_error(item, error, now, hostname)
     copy["last_push_time"] = now
     copy.pop("delay", None)
     copy.pop("due_time", None)
     return Bury(copy)
+
+
+def with_error(item: Item, error: BaseException, now: float, hostname: str) -> Item:
+    """A copy of `item` with a record of `error`, and else as it was, so that it stays signed."""
+    return {**copy_item(item), "error": error_record(error, now, hostname)}
 
 
 def requeued(item: Item, now: float) -> Item:

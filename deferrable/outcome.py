@@ -6,7 +6,7 @@ Owns the two values. It may not know how they come about.
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from deferrable.item import Item
+from deferrable.item import Item, id_text
 
 __all__ = ["Outcome", "OutcomeStatus", "Receipt", "ReceiptStatus"]
 
@@ -52,3 +52,8 @@ class Outcome:
     error: BaseException | None = None
     result: Any = None
     duration_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        # Without item and result: outcomes are logged, and arguments have no place in logs.
+        failed = "" if self.error is None else f" with {type(self.error).__name__}"
+        return f"<Outcome {self.status}{failed} of item {id_text(self.item)}>"

@@ -13,6 +13,7 @@ from inspect import getattr_static
 from typing import Any
 
 from deferrable import _classic, _names
+from deferrable._inert import read_inert, show
 from deferrable.errors import UnreadableItem, UnserializableCall
 from deferrable.serialization import get_serializer, serializer_for, short_repr
 
@@ -22,8 +23,8 @@ __all__ = ["build_later_item", "dumps", "loads", "pretty_unpickle", "unpickle_me
 def loads(string: str | bytes | None) -> Any:
     """Return the object that a string inside an item holds; None for None.
 
-    Reads the strings of both serializers, ``classic`` and ``pickle``. Like any unpickling, it
-    runs what the string says: use it on items from those whom you trust.
+    Reads the strings of ``classic`` and ``pickle``; what ``json`` items hold is no string. Like any
+    unpickling, it runs what the string says: use it on items from those whom you trust.
 
     Raises:
         UnreadableItem: whatever was wrong, as its cause.
@@ -73,17 +74,18 @@ def unpickle_method_call(
         UnreadableItem: the call cannot be decoded or the function is not there, with the cause.
             Items of a job with ``name=`` name no function to import.
     """
-    call = serializer_for(item).load_call(item)
-    try:
-        if call.target is not None:
-            function = getattr(call.target, call.name)
-        else:
-            function = _imported(call.name)
-    except Exception as error:
+    serializer = serializer_for(item)
+    if item.get("encrypted"):
         raise UnreadableItem(
-            f"the function {call.name} that the item names cannot be found: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+            "the item is encrypted; decrypt its args and kwargs (base64 text) before"
+        )
+    if "object" in item:
+        call = serializer.load_call(item)
+        function = _found(call.name, lambda: getattr(call.target, call.name))
+    else:
+        name = serializer.load_name(item)
+        function = _found(name, lambda: _imported(name))
+        call = serializer.load_call(item, function)
     return function, call.args, call.kwargs
 
 
@@ -111,6 +113,16 @@ def _serializer_of(text: str) -> Any:
     return get_serializer("classic" if text.endswith(".") else "pickle")
 
 
+def _found(name: str, find: Callable[[], Any]) -> Any:
+    try:
+        return find()
+    except Exception as error:
+        raise UnreadableItem(
+            f"the function {name} that the item names cannot be found: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
 def _imported(name: str) -> Any:
     module, colon, path = name.partition(":")
     if not colon:
@@ -134,14 +146,15 @@ def _place(name: str | None) -> tuple[str, int] | None:
 def _shown(item: Mapping[str, Any], field: str) -> str:
     try:
         text = item[field]
+        if not isinstance(text, str):
+            return short_repr(text, 1000)
         if text.endswith("."):
             data = _classic.unescape(text)
         else:
             data = binascii.a2b_base64(text, strict_mode=True)
-        shown = repr(_classic.read_inert(data))
+        return show(read_inert(data), 1000)
     except Exception as error:
         return f"<unreadable: {type(error).__name__}: {short_repr(error)}>"
-    return shown if len(shown) <= 1000 else shown[:997] + "..."
 
 
 def _attempted(look: Callable[[], Any]) -> Any:

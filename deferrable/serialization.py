@@ -1,32 +1,33 @@
 """What turns a call into fields of an item, and the fields back into a call.
 
-Owns the contract of a serializer, and the fields that the built-in ``pickle`` and ``classic``
-write; the strings in them are made in ``_pickle`` and ``_classic``. Knows nothing of queues, jobs
-or instances, and never resolves a function: what it reads is a *name*. The one rule: producers
-hear ``UnserializableCall`` before anything was written, consumers meet no error but
-``UnreadableItem``, and both carry the cause.
+Owns the fields that the built-in ``pickle``, ``json`` and ``classic`` write; what is in them is
+made in ``_pickle``, ``_json_values`` and ``_classic``, and the contract that they keep is
+``_serializer``'s. Knows nothing of queues, jobs or instances, and never resolves a function: what
+it reads is a *name*.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from deferrable import _classic, _names
+from deferrable import _classic, _json_values, _names
 from deferrable._pickle import from_base64, to_base64
 from deferrable._refusals import (
     any_field,
     dump_or_refuse,
+    kind_of,
     refuse_call,
     reject,
     short_repr,
     text_field,
     with_text_keys,
 )
+from deferrable._serializer import DecodedCall, JSONValue, Serializer
 from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
 
 __all__ = [
     "ClassicSerializer",
     "DecodedCall",
+    "JSONSerializer",
     "JSONValue",
     "PickleSerializer",
     "Serializer",
@@ -34,97 +35,6 @@ __all__ = [
     "serializer_for",
     "short_repr",
 ]
-
-JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedCall:
-    """The call that an item holds.
-
-    Attributes:
-        name: ``module:qualname`` or the name given to the job; of an ``object`` item, the plain
-            name of the method.
-        args: positional arguments.
-        kwargs: keyword arguments.
-        target: of an ``object`` item, the object whose method is called; else None.
-    """
-
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    target: object | None = None
-
-
-class Serializer(Protocol):
-    """What a serializer must do. Implementations hold no state and may be used by any thread."""
-
-    @property
-    def name(self) -> str:
-        """What options and items call it."""
-        ...
-
-    def dump_call(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Return the fields ``method``, ``args``, ``kwargs`` and, except classic, ``serializer``.
-
-        Raises:
-            UnserializableCall: names the argument that cannot travel, why, and what to do.
-        """
-        ...
-
-    def dump_value(self, value: object) -> JSONValue:
-        """Return one value, such as a namespace's metadata, as it travels.
-
-        Raises:
-            UnserializableCall: it cannot travel.
-        """
-        ...
-
-    def load_value(self, data: Any) -> Any:
-        """Return the value that ``dump_value`` was given; None for None.
-
-        Raises:
-            UnreadableItem: whatever was wrong, as its cause.
-        """
-        ...
-
-    def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
-        """Return the call in ``item``, its arguments decoded. May run what the item says.
-
-        Raises:
-            UnreadableItem: whatever was wrong, as its cause. No other error leaves this, except
-                KeyboardInterrupt.
-        """
-        ...
-
-    def load_name(self, item: Mapping[str, Any]) -> str:
-        """Return the recorded name alone. Must decode no argument and run nothing.
-
-        Raises:
-            UnreadableItem: there is no name in the item.
-        """
-        ...
-
-    def dump_error_classes(self, classes: Iterable[type[BaseException]] | None) -> dict[str, Any]:
-        """Return the fields that say which errors are retried.
-
-        Raises:
-            InvalidOptions: one of them is no exception class, or cannot be named in this
-                serializer.
-        """
-        ...
-
-    def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
-        """Return the names of the classes to retry, to compare with those of an error's classes.
-
-        Must import and run nothing.
-
-        Raises:
-            UnreadableItem: the fields hold something else.
-        """
-        ...
 
 
 def get_serializer(name: str) -> Serializer:
@@ -161,12 +71,31 @@ def _known() -> str:
     return ", ".join(map(repr, sorted(_BUILT_IN)))
 
 
+class _NamedFields:
+    """The fields in which ``pickle`` and ``json`` write names: of the job, of errors to retry."""
+
+    def load_name(self, item: Mapping[str, Any]) -> str:
+        return text_field(item, "method")
+
+    def dump_error_classes(self, classes: Iterable[type[BaseException]] | None) -> dict[str, Any]:
+        names = dict.fromkeys(map(_name_of_error, classes or ()))
+        return {"error_classes": None, "retry_on": list(names)}
+
+    def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
+        names = item.get("retry_on")
+        if names is None:
+            return frozenset()
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            reject("retry_on", names, "a list of names")
+        return frozenset(names)
+
+
 # --- pickle -----------------------------------------------------------------------------------
 
 _NO_KWARGS = to_base64({})
 
 
-class PickleSerializer:
+class PickleSerializer(_NamedFields):
     """Any picklable argument, as base64 text of a pickle; the default."""
 
     @property
@@ -194,7 +123,9 @@ class PickleSerializer:
     def load_value(self, data: Any) -> Any:
         return None if data is None else from_base64("value", data)
 
-    def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
+    def load_call(
+        self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
+    ) -> DecodedCall:
         name = self.load_name(item)
         args = from_base64("args", any_field(item, "args"))
         kwargs_text = any_field(item, "kwargs")
@@ -205,26 +136,54 @@ class PickleSerializer:
             reject("kwargs", kwargs, "a dict")
         return DecodedCall(name, args, with_text_keys(kwargs))
 
-    def load_name(self, item: Mapping[str, Any]) -> str:
-        return text_field(item, "method")
-
-    def dump_error_classes(self, classes: Iterable[type[BaseException]] | None) -> dict[str, Any]:
-        names = dict.fromkeys(map(_name_of_error, classes or ()))
-        return {"error_classes": None, "retry_on": list(names)}
-
-    def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
-        names = item.get("retry_on")
-        if names is None:
-            return frozenset()
-        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            reject("retry_on", names, "a list of names")
-        return frozenset(names)
-
 
 def _name_of_error(cls: type[BaseException]) -> str:
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
         raise InvalidOptions(f"error_classes holds {short_repr(cls)}, which is no exception class")
     return _names.name_of(cls)
+
+
+# --- json -------------------------------------------------------------------------------------
+
+
+class JSONSerializer(_NamedFields):
+    """JSON, decoded by the annotations of the consumer's function; for shared brokers."""
+
+    @property
+    def name(self) -> str:
+        return "json"
+
+    def dump_call(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        try:
+            return {
+                "method": name,
+                "args": _json_values.dump(args),
+                "kwargs": _json_values.dump(kwargs),
+                "serializer": "json",
+            }
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            refuse_call(name, args, kwargs, _json_values.dump, error)
+
+    def dump_value(self, value: object) -> JSONValue:
+        return dump_or_refuse(value, _json_values.dump)
+
+    def load_value(self, data: Any) -> Any:
+        return data
+
+    def load_call(
+        self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
+    ) -> DecodedCall:
+        name = self.load_name(item)
+        args, kwargs = any_field(item, "args"), any_field(item, "kwargs")
+        if not isinstance(args, list):
+            reject("args", args, "a list")
+        if not isinstance(kwargs, dict):
+            reject("kwargs", kwargs, "an object")
+        return DecodedCall(name, *_json_values.load_arguments(args, kwargs, function))
 
 
 # --- classic ----------------------------------------------------------------------------------
@@ -258,7 +217,9 @@ class ClassicSerializer:
     def load_value(self, data: Any) -> Any:
         return None if data is None else _from_classic("value", data)
 
-    def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
+    def load_call(
+        self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
+    ) -> DecodedCall:
         name = self.load_name(item)
         args = _from_classic("args", any_field(item, "args"))
         kwargs = _from_classic("kwargs", any_field(item, "kwargs"))
@@ -305,8 +266,11 @@ def _pairs(kwargs: Any) -> dict[Any, Any]:
         return dict(kwargs)
     except Exception as error:
         raise UnreadableItem(
-            f"the item's kwargs hold {short_repr(kwargs)}, neither a list of pairs nor a dict"
+            f"the item's kwargs hold {kind_of(kwargs)}, neither a list of pairs nor a dict"
         ) from error
 
 
-_BUILT_IN: dict[str, Serializer] = {"pickle": PickleSerializer(), "classic": ClassicSerializer()}
+_BUILT_IN: dict[str, Serializer] = {
+    serializer.name: serializer
+    for serializer in (PickleSerializer(), JSONSerializer(), ClassicSerializer())
+}

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferrable.aio.backend import memory
+from deferrable.aio.backend._memory import Entry
 from deferrable.aio.backend.base import Backend
-from deferrable.aio.backend.memory import InMemoryBackendFactory
+from deferrable.aio.backend.memory import InMemoryBackendFactory, InMemoryQueue
 from deferrable.aio.queue import Item, Queue
 from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
 from deferrable.testing import (
@@ -186,7 +187,8 @@ async def test_an_item_that_cannot_be_read_goes_to_the_error_queue_and_stops_nob
         loaded: Item = json.loads(text)
         return loaded
 
-    monkeypatch.setattr(memory, "load_item", load_item)
+    for room in ("memory", "_memory"):
+        monkeypatch.setattr(f"deferrable.aio.backend.{room}.load_item", load_item)
     await backend.queue.push_batch([item(1), item(2)])
 
     popped = await backend.queue.pop_batch(2)
@@ -358,6 +360,25 @@ def test_a_forked_child_has_a_copy_of_its_own() -> None:
     )
 
     assert (run.stdout.strip(), run.stderr) == ("0", "")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("depth", [300, 900, 985, 995, 2000, 9000, 100_000])
+async def test_an_item_however_deep_that_kills_its_consumers_is_buried(depth: int) -> None:
+    clock = MovingClock()
+    factory = InMemoryBackendFactory(max_redeliveries=0, clock=clock)
+    backend = factory.create_backend_for_group(None)
+    queue = backend.queue
+    assert isinstance(queue, InMemoryQueue)
+    now = clock.time()
+    queue.store.push(Entry('{"args":' + "[" * depth + "]" * depth + "}", now), now, 0)
+    queue.store.pop(1, now)
+
+    clock.advance(1000)
+    envelope, _ = await backend.error_queue.pop()
+
+    assert await queue.stats() == {"available": 0, "in_flight": 0, "delayed": 0}
+    assert envelope is not None
 
 
 @pytest.mark.anyio

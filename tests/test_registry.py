@@ -90,10 +90,19 @@ async def test_a_module_not_imported_yet_is_imported_and_registers_its_jobs(modu
         ("no_such_module:work", "importing no_such_module raised ModuleNotFoundError"),
         ("os:system", "no job of this instance"),
         ("plain name", "no job of this instance"),
-        (":work", "raised ValueError"),
-        (".relative:work", "raised TypeError"),
-        ("__main__:work", "no job of this instance"),
-        ("a b c:work", "ModuleNotFoundError"),
+        (":work", "it is no module:qualname"),
+        (".relative:work", "it is no module:qualname"),
+        ("a b c:work", "it is no module:qualname"),
+        ("os/../x:work", "it is no module:qualname"),
+        ("os:", "it is no module:qualname"),
+        ("os:system:x", "it is no module:qualname"),
+        ("os:<lambda>", "it is no module:qualname"),
+        ("builtins:eval", "no job of this instance"),
+        ("__main__:work", "__main__ is private"),
+        ("json.__main__:main", "__main__ is private"),
+        ("_thread:exit", "_thread is private"),
+        ("os:_exit", "_exit is private"),
+        ("os:path.__dict__", "__dict__ is private"),
     ],
 )
 async def test_a_name_of_no_job_is_unreadable_and_says_why(name: str, reason: str) -> None:
@@ -155,6 +164,69 @@ async def test_a_given_name_imports_nothing(face: Face) -> None:
     await face.later(job)
 
     assert (await face.run()).result == "found"
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("_private_trap:work", None),
+        ("trap:_work", None),
+        ("trap:Class.__call__", None),
+        ("trap:work", ()),
+        ("trap:work", ("app.",)),
+        ("trap:work", ("trap.inner",)),
+        ("trap:work", ("tra", "rap.", "trapped")),
+    ],
+)
+async def test_what_may_not_be_imported_is_not(
+    module: Any, tmp_path: Path, name: str, allowed: Any
+) -> None:
+    sprung = tmp_path / "sprung"
+    module(name.partition(":")[0], f"open({str(sprung)!r}, 'w').close()\nclass Class: ...\n")
+    careful = Deferrable(instance.backend, import_from=allowed)
+
+    with pytest.raises(UnreadableItem, match="nothing was imported for it, because"):
+        careful.registry.find(await item_called(name))
+
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("allowed", [("trap.",), ("trap",), ("app.", "trap.")])
+async def test_what_may_be_imported_is(module: Any, tmp_path: Path, allowed: Any) -> None:
+    sprung = tmp_path / "sprung"
+    module("trap", f"open({str(sprung)!r}, 'w').close()\n")
+    careful = Deferrable(instance.backend, import_from=allowed)
+
+    with pytest.raises(UnreadableItem, match="no job of this instance; import"):
+        careful.registry.find(await item_called("trap:work"))
+
+    assert sprung.exists()
+
+
+async def test_a_job_that_is_registered_may_be_private_and_lie_anywhere() -> None:
+    careful = Deferrable(instance.backend, import_from=())
+    job = careful.deferrable(name="_private:__work__")(lambda: None)
+
+    assert careful.registry.find(await item_called("_private:__work__")).job is job
+
+
+async def test_nothing_is_imported_for_an_item_that_is_not_accepted(
+    module: Any, tmp_path: Path
+) -> None:
+    sprung = tmp_path / "sprung"
+    module("trap", f"open({str(sprung)!r}, 'w').close()\n")
+    careful = Deferrable(instance.backend, accept=("json",))
+
+    with pytest.raises(UnreadableItem, match="accepts only 'json'"):
+        careful.registry.find(await item_called("trap:work"))
+
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("import_from", ["app.", ("",), (".",), (5,)])
+def test_places_to_import_from_that_are_none_are_refused(face: Face, import_from: Any) -> None:
+    with pytest.raises(InvalidOptions, match="import_from"):
+        type(face.instance)(face.backend, import_from=import_from)
 
 
 def test_two_functions_cannot_have_one_name(face: Face) -> None:

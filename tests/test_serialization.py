@@ -98,7 +98,7 @@ def test_serializer_is_found_by_its_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["yaml", "", None, ["pickle"]])
 def test_unknown_serializer_is_refused_with_the_known_ones(name: Any) -> None:
-    with pytest.raises(InvalidOptions, match="'classic', 'pickle'"):
+    with pytest.raises(InvalidOptions, match="'classic', 'json', 'pickle'"):
         get_serializer(name)
 
 
@@ -115,7 +115,7 @@ def test_item_names_its_serializer(serializer: Serializer) -> None:
 
 @pytest.mark.parametrize("name", ["yaml", 5, ["pickle"], {}])
 def test_item_of_an_unknown_serializer_is_unreadable(name: Any) -> None:
-    with pytest.raises(UnreadableItem, match="'classic', 'pickle'") as caught:
+    with pytest.raises(UnreadableItem, match="'classic', 'json', 'pickle'") as caught:
         serializer_for({"serializer": name})
 
     assert caught.value.__cause__ is not None
@@ -383,19 +383,22 @@ def test_script_sends_its_own_class_to_a_process_that_imports_it_and_back(
         ({"method": ...}, "no field 'method'"),
         ({"args": ...}, "no field 'args'"),
         ({"kwargs": ...}, "no field 'kwargs'"),
-        ({"method": 5}, "method must hold text, and holds 5"),
-        ({"args": 5}, "args must hold text, and holds 5"),
-        ({"args": None}, "args must hold text, and holds None"),
+        ({"method": 5}, "method must hold text, and holds a value of type int"),
+        ({"args": 5}, "args must hold text, and holds a value of type int"),
+        ({"args": None}, "args must hold text, and holds a value of type NoneType"),
         ({"args": ["a"]}, "args must hold text"),
         ({"args": "!" + pickled((1,))}, "args cannot be unpickled"),
         ({"args": "not base64!"}, "args cannot be unpickled"),
         ({"args": "é"}, "args cannot be unpickled"),
         ({"args": ""}, "args cannot be unpickled: EOFError"),
         ({"args": "AAAA"}, "args cannot be unpickled"),
-        ({"args": pickled(5)}, "args must hold a tuple, and holds 5"),
+        ({"args": pickled(5)}, "args must hold a tuple, and holds a value of type int"),
         ({"args": pickled([1])}, "args must hold a tuple"),
         ({"kwargs": pickled([("a", 1)])}, "kwargs must hold a dict"),
-        ({"kwargs": pickled({5: 1})}, "kwargs must hold text for each keyword, and holds 5"),
+        (
+            {"kwargs": pickled({5: 1})},
+            "kwargs must hold text for each keyword, and holds a value of type int",
+        ),
         ({"kwargs": {}}, "kwargs must hold text"),
     ],
 )
@@ -416,11 +419,14 @@ CLASSIC = {"method": r"cshop\nsend\np1\n.", "args": "(t.", "kwargs": "(l."}
     ("changes", "message"),
     [
         ({"method": "send"}, "does not name one function"),
-        ({"method": None}, "method must hold text, and holds None"),
-        ({"args": "N."}, "args must hold a tuple, and holds None"),
+        ({"method": None}, "method must hold text, and holds a value of type NoneType"),
+        ({"args": "N."}, "args must hold a tuple, and holds a value of type NoneType"),
         ({"args": "(t"}, "args cannot be read"),
         ({"args": 5}, "args must hold text"),
-        ({"kwargs": "I5\\n."}, "kwargs hold 5, neither a list of pairs nor a dict"),
+        (
+            {"kwargs": "I5\\n."},
+            "kwargs hold a value of type int, neither a list of pairs nor a dict",
+        ),
         ({"kwargs": r"(lI1\na."}, "neither a list of pairs nor a dict"),
         ({"kwargs": r"(dS\'\\xff\'\nI1\ns."}, "kwargs must hold text for each keyword"),
         ({"object": None}, "object must hold text"),

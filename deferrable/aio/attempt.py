@@ -19,6 +19,7 @@ from typing import Any
 from deferrable import _names
 from deferrable._ended import Ended, Raised, Returned
 from deferrable._fields import read_seconds
+from deferrable._refusals import kind_of
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.door import Control, Door, NotStarted, Run
 from deferrable.aio.emitting import emit, is_its_own
@@ -26,10 +27,19 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
-from deferrable.item import Item
-from deferrable.lifecycle import Bury, Hop, Retry, Verdict, after_error, before_run, bury
+from deferrable.item import Item, id_text
+from deferrable.lifecycle import (
+    Bury,
+    Hop,
+    Retry,
+    Verdict,
+    after_error,
+    before_run,
+    bury,
+    with_error,
+)
 from deferrable.outcome import Outcome, OutcomeStatus
-from deferrable.serialization import serializer_for
+from deferrable.serialization import Serializer
 from deferrable.ttl import is_expired
 
 __all__ = ["Attempt"]
@@ -67,9 +77,12 @@ class Attempt:
     __slots__ = (
         "_clock",
         "_door",
+        "_group",
         "_instance",
         "_item",
         "_name",
+        "_protection",
+        "_refusal",
         "_returned",
         "_start_time",
         "_stop_heartbeat",
@@ -91,12 +104,15 @@ class Attempt:
     ) -> None:
         self._instance = instance
         self.queue = instance.backend.queue
+        self._group = instance.backend.group
+        self._protection = instance.protection
         self._door = door
         self.envelope = envelope
         self._item = item
         self.context = context
         self._clock = instance.clock
         self._start_time = self._clock.time()
+        self._refusal: UnreadableItem | None = None
         self._name: str | None = None
         self.control = Control()
         self.error_to_raise: BaseException | None = None
@@ -135,6 +151,7 @@ class Attempt:
             # ends by itself, as the item is released.
             self._stop_heartbeat = self._door.start_heartbeat(self.queue, self.envelope, self.lose)
             try:
+                self._check_trusted()
                 hop = before_run(self._item, self._start_time, self.queue.MAX_DELAY_SECONDS)
             except UnreadableItem as error:
                 await self._emit("pop")
@@ -188,7 +205,7 @@ class Attempt:
     @property
     def name(self) -> str:
         """The job's, once it is known, and the item's id, for logs."""
-        return self._name or f"a job (item {self._item.get('id')})"
+        return self._name or f"a job (item {id_text(self._item)})"
 
     @property
     def has_listeners(self) -> bool:
@@ -208,11 +225,19 @@ class Attempt:
 
     # Before the job.
 
+    def _check_trusted(self) -> None:
+        try:
+            self._protection.check(self._item, self._group)
+        except UnreadableItem as error:
+            self._refusal = error  # Nothing that it says counts, not even when it is due.
+            raise
+
     async def _send_on(self, hop: Hop) -> Outcome:
         queue, envelope = self.queue, self.envelope
+        item = self._protection.signed(hop.item, self._group)
         try:
             if self.queue.SUPPORTS_DELAY:
-                await self._door.finish(lambda: queue.replace(envelope, hop.item))
+                await self._door.finish(lambda: queue.replace(envelope, item))
             else:
                 await self._door.finish(lambda: queue.release(envelope, hop.item["delay"]))
         except LeaseLost as error:
@@ -253,13 +278,16 @@ class Attempt:
     def _metadata_of(self, namespace: str | None) -> Any:
         encoded = self._item.get("metadata") or {}
         if not isinstance(encoded, dict):
-            raise UnreadableItem(f"the item's metadata is {encoded!r:.200}, which is no object")
+            raise UnreadableItem(f"the item's metadata is {kind_of(encoded)}, which is no object")
         data = encoded.get(namespace)
-        return None if data is None else serializer_for(self._item).load_value(data)
+        return None if data is None else self._serializer().load_value(data)
+
+    def _serializer(self) -> Serializer:
+        return self._protection.serializer_for(self._item)
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
-        self._name = f"{call.job.name} (item {self._item.get('id')})"
+        self._name = f"{call.job.name} (item {id_text(self._item)})"
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
             call.function,
@@ -311,8 +339,10 @@ class Attempt:
 
     def _judge(self, error: BaseException) -> Verdict:
         now, hostname = self._clock.time(), socket.gethostname()
+        if error is self._refusal:
+            return Bury(with_error(self._item, error, now, hostname))
         try:
-            retry_names = serializer_for(self._item).load_retry_names(self._item)
+            retry_names = self._serializer().load_retry_names(self._item)
             return after_error(
                 self._item,
                 error,
@@ -360,7 +390,12 @@ class Attempt:
         return self.outcome("errored", error)
 
     async def _replace(self, item: Item, to: Queue) -> None:
-        await self._door.finish(lambda: self.queue.replace(self.envelope, item, to))
+        is_read = self._refusal is None
+        # What must not be read is kept as it was: another consumer may have the key.
+        kept = self._protection.signed(item, self._group) if is_read else item
+        await self._door.finish(
+            lambda: self.queue.replace(self.envelope, kept, to, is_delayed=is_read)
+        )
 
     async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
         await self._door.finish(lambda: self.queue.release(self.envelope, is_counted=is_counted))
@@ -381,7 +416,7 @@ class Attempt:
         except BackendError as error:
             _logger.warning(
                 "item %s could not be released and comes back after its lease: %s",
-                self._item.get("id"),
+                id_text(self._item),
                 error,
             )
             return

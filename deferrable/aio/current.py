@@ -11,7 +11,7 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.door import Control, StopReason, blocking_door
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
-from deferrable.item import Item
+from deferrable.item import Item, id_text
 from deferrable.ttl import expiry_time
 
 __all__ = ["CurrentAttempt", "current_attempt"]
@@ -106,7 +106,7 @@ class CurrentAttempt:
         )
 
     def __repr__(self) -> str:
-        return f"<CurrentAttempt {self.number} of item {self.id}>"
+        return f"<CurrentAttempt {self.number} of item {id_text(self.item)}>"
 
 
 _current: ContextVar[CurrentAttempt] = ContextVar("deferrable_current_attempt")

@@ -7,11 +7,12 @@ the same two behind a door of its own.
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
 from deferrable._ended import unwrap, value_of_async
+from deferrable._protection import Encryption, Protection, SigningKeys
 from deferrable.aio import backend as backend_door
 from deferrable.aio._closing import Closing
 from deferrable.aio._tasks import until_done
@@ -58,15 +59,25 @@ class Deferrable(Instance, Closing):
             or a URL.
         default_error_classes: errors that are retried for jobs that do not say.
         default_max_attempts: how often a job runs at most that does not say.
-        serializer: ``pickle`` for any picklable argument; ``classic`` while consumers of the
-            Python 2 library live on the queue.
+        serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
+            write to; ``classic`` while consumers of the Python 2 library live on the queue.
+        accept: the serializers of items that are read; None: all. Of other items nothing is
+            decoded; they go to the error queue as they are.
+        signing_keys: secrets of at least 16 bytes each, shared by producers and consumers. The
+            first one signs; an item is read only if one of them has signed it. To rotate, add the
+            new key at the end everywhere, then put it first, then drop the old one.
+        encryption: hides arguments and metadata from whoever can read the broker: what has
+            ``encrypt`` and ``decrypt``, bytes to bytes, such as a ``cryptography.fernet.Fernet``.
+        import_from: what may be imported to find the job that an item names, if it is not
+            registered yet: packages or modules, such as ``("app.",)``; None: anything but what is
+            private. Either way only registered jobs are run.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
 
     Raises:
-        InvalidOptions: a default is out of range, or the serializer is unknown.
+        InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
     """
 
     def __init__(
@@ -77,6 +88,10 @@ class Deferrable(Instance, Closing):
         default_max_attempts: int = 5,
         *,
         serializer: str = "pickle",
+        accept: Iterable[str] | None = None,
+        signing_keys: SigningKeys = (),
+        encryption: Encryption | None = None,
+        import_from: Iterable[str] | None = None,
         debounce_store: DebounceStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
@@ -87,7 +102,8 @@ class Deferrable(Instance, Closing):
             backend,
             default_error_classes,
             default_max_attempts,
-            serializer=serializer,
+            protection=Protection(serializer, accept, signing_keys, encryption),
+            import_from=import_from,
             debounce_store=debounce_store,
             lifespan=lifespan,
             clock=clock,
@@ -256,7 +272,7 @@ class Deferrable(Instance, Closing):
         They are leased while the iteration lasts; what was neither requeued nor discarded by its
         end stays in the error queue. Use it as a context manager to end it early.
         """
-        return ErrorItems(self.backend, self.clock)
+        return ErrorItems(self)
 
     def register_event_consumer(self, consumer: object) -> None:
         """Have the ``on_EVENT(self, item)`` methods of an object called, plain or async.

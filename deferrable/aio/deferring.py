@@ -99,10 +99,10 @@ async def defer_many(
             indexes.append(index)
             pushes.append(push)
     entries: Sequence[Item | Push] = pushes
-    if instance.metadata_producer_consumers:
+    if instance.metadata_producer_consumers or instance.protection.signs:
         for push in pushes:
             await _add_metadata(instance, door, push.item)
-        entries = [push.item for push in pushes]
+        entries = [_signed(instance, push.item) for push in pushes]
     failures: list[Exception] = []
     for index, deferral, resolved, item in debounced:
         try:
@@ -110,11 +110,12 @@ async def defer_many(
         except DeferrableError as error:
             failures.append(error)
     outcomes = await door.wait(queue.push_each(entries))
-    for index, push, outcome in zip(indexes, pushes, outcomes, strict=True):
+    for index, entry, outcome in zip(indexes, entries, outcomes, strict=True):
         if outcome is None:
+            item = entry.item if isinstance(entry, Push) else entry
             if instance.event_consumers:
-                await _emit(instance, door, "push", push.item)
-            receipts[index] = _receipt(push.item, now)
+                await _emit(instance, door, "push", item)
+            receipts[index] = _receipt(item, now)
         else:
             failures.append(outcome)
     return _all_or_raise(receipts, failures)
@@ -149,7 +150,8 @@ async def _debounce(
     assert store is not None  # checked with the options
     key, token = _debounce_key(instance, deferral, item), item["id"]
     always_delay = deferral.options.debounce_always_delay
-    joined = store.joined_with(instance.backend.queue)
+    # The one step alters the item in the store, where nobody can sign it.
+    joined = None if instance.protection.signs else store.joined_with(instance.backend.queue)
     if joined is not None:
         await _add_metadata(instance, door, item)
         try:
@@ -253,9 +255,14 @@ def _debounce_key(instance: Instance, deferral: Deferral, item: Item) -> Debounc
 async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
     if instance.metadata_producer_consumers:
         await _add_metadata(instance, door, item)
+    item = _signed(instance, item)
     await door.wait(instance.backend.queue.push(item))
     await _emit(instance, door, "push", item)
     return _receipt(item, now)
+
+
+def _signed(instance: Instance, item: Item) -> Item:
+    return instance.protection.signed(item, instance.backend.group)
 
 
 async def _add_metadata(instance: Instance, door: Door, item: Item) -> None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -123,8 +123,8 @@ class Run:
 
     function: Callable[..., Any]
     is_async: bool
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
     context: Context
     timeout_seconds: float | None
     on_overrun: Callable[[], Coroutine[Any, Any, None]]
@@ -160,7 +160,7 @@ class Door(Protocol):
 
     exits_are_failures: bool
 
-    async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
+    def wait(self, waiting: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """Wait for I/O. A cancellation of the caller reaches it."""
         ...
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from deferrable.aio._closing import Closing
 from deferrable.aio.backend.base import Backend
-from deferrable.aio.clock import Clock, sleep
+from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import TOUCHES_PER_LEASE
+from deferrable.aio.instance import Instance
 from deferrable.errors import BackendError
 from deferrable.item import Item
 from deferrable.lifecycle import requeued
-from deferrable.serialization import DecodedCall, serializer_for
+from deferrable.serialization import DecodedCall
 
 __all__ = ["ErrorItem", "ErrorItems"]
 
@@ -32,9 +33,11 @@ class ErrorItem:
         item: the item, with its ``error``.
     """
 
-    def __init__(self, backend: Backend, clock: Clock, envelope: Envelope, item: Item) -> None:
+    def __init__(
+        self, instance: Instance, backend: Backend, envelope: Envelope, item: Item
+    ) -> None:
+        self._instance = instance
         self._backend = backend
-        self._clock = clock
         self._envelope = envelope
         self.item = item
 
@@ -55,20 +58,24 @@ class ErrorItem:
         """The call that failed, decoded now.
 
         Raises:
-            UnreadableItem: it does not decode.
+            UnreadableItem: it does not decode, or the instance must not read it.
         """
-        return serializer_for(self.item).load_call(self.item)
+        self._instance.protection.check(self.item, self._backend.group)
+        return self._instance.registry.decode(self.item)
 
     async def requeue(self) -> None:
         """Have it run again, as if it were new: its attempts and its ttl begin anew.
 
         Raises:
-            UnreadableItem: it names no job at all; it stays in the error queue.
+            UnreadableItem: it names no job at all, or the instance must not read it; it stays in
+                the error queue.
             LeaseLost: it is no longer held: the iteration has ended, or another one has it.
         """
+        protection, group = self._instance.protection, self._backend.group
+        protection.check(self.item, group)
         if "object" not in self.item:
-            serializer_for(self.item).load_name(self.item)
-        item = requeued(self.item, self._clock.time())
+            protection.serializer_for(self.item).load_name(self.item)
+        item = protection.signed(requeued(self.item, self._instance.clock.time()), group)
         await self._backend.error_queue.replace(self._envelope, item, self._backend.queue)
 
     async def discard(self) -> None:
@@ -86,9 +93,9 @@ class ErrorItem:
 class ErrorItems(Closing):
     """An iteration over an error queue; ``async for``, once."""
 
-    def __init__(self, backend: Backend, clock: Clock) -> None:
-        self._backend = backend
-        self._clock = clock
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._backend = instance.backend
         self._held: list[Envelope] = []
         self._seen_ids: set[str] = set()
         self._keeper: asyncio.Task[None] | None = None
@@ -117,7 +124,7 @@ class ErrorItems(Closing):
                 self._keeper = asyncio.get_running_loop().create_task(self._keep())
             for envelope, item in popped:
                 # One that was requeued and has failed again meanwhile is left for another time.
-                entry = ErrorItem(self._backend, self._clock, envelope, item)
+                entry = ErrorItem(self._instance, self._backend, envelope, item)
                 if entry.id is None or entry.id not in self._seen_ids:
                     self._seen_ids.update(filter(None, [entry.id]))
                     entries.append(entry)

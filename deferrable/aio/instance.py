@@ -4,17 +4,17 @@ Owns the settings that attempts, deferrals and jobs read. It may not know any of
 broker. What users call stands above it, in `deferrable.aio.Deferrable`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeAlias
 
+from deferrable._protection import Protection
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.registry import Registry
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import ErrorClasses, check_max_attempts, error_class_tuple
-from deferrable.serialization import get_serializer
 
 __all__ = ["Instance", "Lifespan"]
 
@@ -31,7 +31,8 @@ class Instance:
         default_error_classes: ErrorClasses | None,
         default_max_attempts: int,
         *,
-        serializer: str,
+        protection: Protection,
+        import_from: Iterable[str] | None,
         debounce_store: DebounceStore | None,
         lifespan: Lifespan | None,
         clock: Clock | None,
@@ -41,10 +42,11 @@ class Instance:
         self._clock = clock
         self.default_error_classes = default_error_classes
         self.default_max_attempts = default_max_attempts
-        self.serializer = get_serializer(serializer)
+        self.protection = protection
+        self.serializer = protection.serializer
         self.debounce_store = debounce_store
         self.lifespan = lifespan
-        self.registry = Registry()
+        self.registry = Registry(protection, import_from)
         self.event_consumers: tuple[object, ...] = ()
         self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
 

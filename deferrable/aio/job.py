@@ -14,6 +14,7 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from deferrable import _names
+from deferrable._refusals import kind_of
 from deferrable.aio._new_items import Template
 from deferrable.aio.deferring import Deferral, defer, defer_many
 from deferrable.aio.door import AwaitingDoor, blocking_door
@@ -260,7 +261,7 @@ class BoundJob(Generic[P, R_co]):
 def _as_tuple(call: object) -> tuple[Any, ...]:
     if not isinstance(call, tuple):
         raise TypeError(
-            f"later_many takes tuples of positional arguments, or job.call(...), got {call!r:.200}"
-            f"; for one argument write ({call!r:.50},)"
+            "later_many takes tuples of positional arguments, or job.call(...), got "
+            f"{kind_of(call)}; for one argument write (argument,)"
         )
     return call

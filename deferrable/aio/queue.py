@@ -22,7 +22,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar, TypeVarTuple
 
 from deferrable._json import dump
@@ -48,8 +48,8 @@ _logger = logging.getLogger("deferrable")
 class Push:
     """Store an item: `text` is its JSON (ASCII), to be available `delay_seconds` from now."""
 
-    item: Item
-    text: str
+    item: Item = field(repr=False)
+    text: str = field(repr=False)
     delay_seconds: float
 
 
@@ -425,7 +425,14 @@ class Queue(Closing):
         }
         return [(envelope, is_released[envelope]) for envelope in envelopes]
 
-    async def replace(self, envelope: Envelope, item: Item, to: "Queue | None" = None) -> None:
+    async def replace(
+        self,
+        envelope: Envelope,
+        item: Item,
+        to: "Queue | None" = None,
+        *,
+        is_delayed: bool = True,
+    ) -> None:
         """Have `item` take the place of a popped one.
 
         The new item is pushed before the old one is completed, or with it in one atomic step, and
@@ -435,13 +442,14 @@ class Queue(Closing):
             envelope: of the item that is finished with, popped from this queue.
             item: what is pushed, with its own ``delay``.
             to: where it is pushed; None: onto this queue.
+            is_delayed: False: whatever its ``delay`` says, it is available at once.
 
         Raises:
             LeaseLost: the old item is no longer this consumer's, or was settled before. Where the
                 broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
-        push = target.prepare(item)
+        push = target.prepare(item, is_delayed=is_delayed)
         await self._settle_one(envelope, "replace", self._replace, envelope, push, target)
 
     async def flush(self) -> None:
@@ -469,8 +477,11 @@ class Queue(Closing):
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
         self.prepare(item)
 
-    def prepare(self, item: Item) -> Push:
+    def prepare(self, item: Item, *, is_delayed: bool = True) -> Push:
         """What `push` would store for `item`.
+
+        Args:
+            is_delayed: False: whatever its ``delay`` says, it is available at once.
 
         Raises:
             SerializationError, Unsupported, ItemTooLarge: see `push`.
@@ -481,7 +492,7 @@ class Queue(Closing):
                 f"the item is {len(text)} bytes, {self!r} takes at most {self.MAX_ITEM_BYTES}; "
                 "pass a reference to the data instead of the data"
             )
-        return Push(item, text, self._check_delay(item.get("delay")))
+        return Push(item, text, self._check_delay(item.get("delay") if is_delayed else None))
 
     def _check_delay(self, delay: object) -> float:
         if not delay:

@@ -1,18 +1,20 @@
 """Which jobs an instance knows, and how an item's call is found among them.
 
 Owns the names. It may not know queues or doors. Whatever an item says, what runs is a job that was
-registered on this instance; its module is imported only if the name is not known yet.
+registered on this instance; its module is imported only if the name is not known yet, is public,
+and lies where imports are allowed.
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deferrable import _names
+from deferrable._protection import Protection
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
 from deferrable.options import JobOptions
-from deferrable.serialization import serializer_for, short_repr
+from deferrable.serialization import DecodedCall, short_repr
 
 if TYPE_CHECKING:
     from deferrable.aio._new_items import Template
@@ -71,9 +73,20 @@ class FoundCall:
 
 
 class Registry(Mapping[str, RegisteredJob]):
-    """The jobs of one instance by their names."""
+    """The jobs of one instance by their names.
 
-    def __init__(self) -> None:
+    Args:
+        protection: what says how an item is read.
+        import_from: what may be imported for an item: packages and modules; None: anything that
+            is not private.
+
+    Raises:
+        InvalidOptions: `import_from` holds something else.
+    """
+
+    def __init__(self, protection: Protection, import_from: Iterable[str] | None = None) -> None:
+        self._protection = protection
+        self._import_prefixes = None if import_from is None else _read_prefixes(import_from)
         self._jobs: dict[str, RegisteredJob] = {}
 
     def __getitem__(self, name: str) -> RegisteredJob:
@@ -106,15 +119,25 @@ class Registry(Mapping[str, RegisteredJob]):
             UnreadableItem: it names no job of this instance, or does not decode; nothing of it
                 was run.
         """
-        serializer = serializer_for(item)
+        serializer = self._protection.serializer_for(item)
         if "object" in item:
             return self._find_method(item)
         job = self._job_called(serializer.load_name(item))
-        call = serializer.load_call(item)
+        call = serializer.load_call(item, job.function)
         return FoundCall(job, job.function, call.args, call.kwargs)
 
+    def decode(self, item: Item) -> DecodedCall:
+        """The call that `item` holds, for show. Whether it could be made is not asked.
+
+        Raises:
+            UnreadableItem: it does not decode.
+        """
+        serializer = self._protection.serializer_for(item)
+        job = None if "object" in item else self._jobs.get(serializer.load_name(item))
+        return serializer.load_call(item, None if job is None else job.function)
+
     def _find_method(self, item: Item) -> FoundCall:
-        call = serializer_for(item).load_call(item)
+        call = self._protection.serializer_for(item).load_call(item)
         method = getattr(type(call.target), call.name, None)
         for job in self._jobs.values():
             if job is method:
@@ -126,17 +149,36 @@ class Registry(Mapping[str, RegisteredJob]):
 
     def _job_called(self, name: str) -> RegisteredJob:
         job = self._jobs.get(name)
-        if job is None:
-            module = name.partition(":")[0]
-            if ":" in name and module not in ("__main__", _names.canonical_main()):
-                _import(module, name)
+        if job is not None:
+            return job
+        reason = _names.why_not_imported(name, self._import_prefixes)
+        module = name.partition(":")[0]
+        if reason is None and module != _names.canonical_main():
+            _import(module, name)
             job = self._jobs.get(name)
         if job is None:
+            why = "" if reason is None else f" (nothing was imported for it, because {reason})"
             raise UnreadableItem(
-                f"the item names {name!r}, which is no job of this instance; import the module "
-                "that defines it in the consumer, decorated with this very instance"
+                f"the item names {name!r:.200}, which is no job of this instance{why}; import the "
+                "module that defines it in the consumer, decorated with this very instance"
             )
         return job
+
+
+def _read_prefixes(import_from: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(import_from, str):
+        raise InvalidOptions(
+            f"import_from is a sequence of packages, got the text {import_from!r:.80}; "
+            f"write ({import_from!r:.80},)"
+        )
+    prefixes = tuple(import_from)
+    for prefix in prefixes:
+        if not isinstance(prefix, str) or not prefix.strip("."):
+            raise InvalidOptions(
+                f"import_from holds {prefix!r:.80}; it holds names of packages or modules, such as "
+                "'app.'"
+            )
+    return tuple(f"{prefix.rstrip('.')}." for prefix in prefixes)
 
 
 def _import(module: str, name: str) -> None:
@@ -146,6 +188,6 @@ def _import(module: str, name: str) -> None:
         raise
     except BaseException as error:
         raise UnreadableItem(
-            f"the item names {name!r}, and importing {module} raised "
+            f"the item names {name!r:.200}, and importing {module} raised "
             f"{type(error).__name__}: {short_repr(error)}"
         ) from error

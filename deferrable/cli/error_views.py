@@ -13,7 +13,7 @@ from rich.text import Text
 
 from deferrable.aio.error_items import ErrorItem
 from deferrable.cli.choosing import key_of
-from deferrable.cli.printing import age_text, table
+from deferrable.cli.printing import age_text, table, untrusted
 from deferrable.cli.reading import attempt_number, job_name
 from deferrable.errors import UnreadableItem
 
@@ -38,10 +38,10 @@ def as_table(entries: Sequence[ErrorItem], columns: int) -> Table:
     made.columns[4].min_width = len("59 min")
     for entry in entries:
         made.add_row(
-            _id_text(key_of(entry), id_columns),
-            Text(_shortened(job_name(entry.item))),
+            untrusted(_id_text(key_of(entry), id_columns)),
+            untrusted(_shortened(job_name(entry.item))),
             # The one column that gives way.
-            Text(_error_text(entry).partition("\n")[0], no_wrap=True, overflow="ellipsis"),
+            untrusted(_error_text(entry).partition("\n")[0], no_wrap=True, overflow="ellipsis"),
             str(attempt_number(entry.item)),
             age_text(entry.error.get("ts")),
         )
@@ -54,13 +54,14 @@ def as_page(entry: ErrorItem) -> Table:
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="dim", no_wrap=True)
     lines.add_column(overflow="fold")
-    lines.add_row("item", Text(key_of(entry)))
-    lines.add_row("job", Text(job_name(item)))
-    lines.add_row("call", Text(_call_text(entry)))
-    lines.add_row("attempts", f"{attempt_number(item)} of {item.get('max_attempts')}")
+    lines.add_row("item", untrusted(key_of(entry)))
+    lines.add_row("job", untrusted(job_name(item)))
+    lines.add_row("call", untrusted(_call_text(entry)))
+    lines.add_row("attempts", untrusted(f"{attempt_number(item)} of {item.get('max_attempts')}"))
     lines.add_row("deferred", _moment_text(item.get("first_push_time")))
-    lines.add_row("failed", f"{_moment_text(error.get('ts'))} on {error.get('hostname') or '?'}")
-    lines.add_row("error", Text(_error_text(entry), style="red"))
+    where = f"{_moment_text(error.get('ts'))} on {error.get('hostname') or '?'}"
+    lines.add_row("failed", untrusted(where))
+    lines.add_row("error", untrusted(_error_text(entry), style="red"))
     return lines
 
 
@@ -69,7 +70,7 @@ def traceback_text(entry: ErrorItem) -> Text | None:
     trace = entry.error.get("traceback")
     if not isinstance(trace, str) or not trace.strip():
         return None
-    return Text(textwrap.indent(trace.rstrip(), "  "))
+    return untrusted(textwrap.indent(trace.rstrip(), "  "))
 
 
 def as_data(entry: ErrorItem, is_whole: bool) -> dict[str, Any]:
@@ -125,5 +126,8 @@ def _error_text(entry: ErrorItem) -> str:
 def _moment_text(moment: object) -> str:
     if isinstance(moment, bool) or not isinstance(moment, int | float):
         return "?"
-    when = datetime.fromtimestamp(moment).astimezone()
+    try:
+        when = datetime.fromtimestamp(moment).astimezone()
+    except (OverflowError, ValueError, OSError):
+        return "?"
     return f"{when:%Y-%m-%d %H:%M:%S %z} ({age_text(moment)} ago)"

@@ -14,6 +14,7 @@ import click
 
 from deferrable.cli.printing import seconds_text
 from deferrable.cli.reading import attempt_number, job_name
+from deferrable.item import id_text
 from deferrable.outcome import Outcome
 
 __all__ = ["LEVELS", "configure", "log_fields", "log_outcome"]
@@ -46,7 +47,7 @@ def log_outcome(outcome: Outcome) -> None:
     error_text = None if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
     message = (
         f"{name} {outcome.status} in {seconds_text(outcome.duration_seconds)} "
-        f"(attempt {number}, item {item.get('id')})"
+        f"(attempt {number}, item {id_text(item)})"
     )
     has_failed = outcome.status in ("retried", "errored", "lost") and error_text is not None
     log_fields(

@@ -5,12 +5,14 @@ import os
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
 from typing import Any
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 __all__ = [
     "age_text",
@@ -19,6 +21,7 @@ __all__ = [
     "seconds_text",
     "table",
     "to_output",
+    "untrusted",
     "version_text",
 ]
 
@@ -39,6 +42,14 @@ def print_json(value: Any, is_line: bool = False) -> None:
     """Print a value for programs; what JSON does not know is printed as text."""
     indent = None if is_line else 2
     click.echo(json.dumps(value, indent=indent, default=repr, ensure_ascii=False))
+
+
+def untrusted(text: object, **style: Any) -> Text:
+    """Text that came from elsewhere: no markup, and nothing that a terminal obeys."""
+    shown = "".join(
+        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in str(text)
+    )
+    return Text(shown, **style)
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -75,7 +86,7 @@ def seconds_text(seconds: float) -> str:
 
 def age_text(moment: object) -> str:
     """How long ago a moment in epoch seconds was; a dash for what is no moment."""
-    if isinstance(moment, bool) or not isinstance(moment, int | float):
+    if isinstance(moment, bool) or not isinstance(moment, int | float) or not isfinite(moment):
         return "-"
     return seconds_text(max(0, round(time.time() - moment)))
 

@@ -14,11 +14,17 @@ __all__ = ["attempt_number", "job_name"]
 def job_name(item: Item) -> str:
     """The name of the job that the item is for; a phrase where it says none."""
     if "object" in item:
-        return f"method {item.get('method')!s:.80}"
+        return f"method {_one_line(str(item.get('method')))}"
     try:
-        return serializer_for(item).load_name(item)
+        name = serializer_for(item).load_name(item)
     except UnreadableItem:
         return "unreadable item"
+    return _one_line(name)
+
+
+def _one_line(name: str) -> str:
+    """A name as it is, unless it would look like another line of a log, or move a terminal."""
+    return (name if name.isprintable() else ascii(name))[:200]
 
 
 def attempt_number(item: Item) -> int:

@@ -75,7 +75,8 @@ class _Child:
     def start(self) -> None:
         self.start_time = time.monotonic()
         self.restart_time: float | None = None
-        self.process = subprocess.Popen(
+        # The command line that started us.
+        self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, *sys.orig_argv[1:]],
             stdin=subprocess.PIPE,
             env={**os.environ, _INDEX: str(self.index)},

@@ -5,10 +5,11 @@ Owns the list of its verbs. It may not decide anything: what is configured is th
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
+from deferrable._protection import Encryption, SigningKeys
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio.attempt import Attempt
 from deferrable.aio.backend import base
@@ -45,15 +46,17 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
             ``redis.asyncio.Redis`` or a URL.
         default_error_classes: errors that are retried for jobs that do not say.
         default_max_attempts: how often a job runs at most that does not say.
-        serializer: ``pickle`` for any picklable argument; ``classic`` while consumers of the
-            Python 2 library live on the queue.
+        serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
+            write to; ``classic`` while consumers of the Python 2 library live on the queue.
+        accept, signing_keys, encryption, import_from: which items are read, how those that are
+            written are protected, and what is imported; see `deferrable.aio.Deferrable`.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
 
     Raises:
-        InvalidOptions: a default is out of range, or the serializer is unknown.
+        InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
     """
 
     def __init__(
@@ -64,6 +67,10 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         default_max_attempts: int = 5,
         *,
         serializer: str = "pickle",
+        accept: Iterable[str] | None = None,
+        signing_keys: SigningKeys = (),
+        encryption: Encryption | None = None,
+        import_from: Iterable[str] | None = None,
         debounce_store: DebounceStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
@@ -75,6 +82,10 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
                 default_error_classes,
                 default_max_attempts,
                 serializer=serializer,
+                accept=accept,
+                signing_keys=signing_keys,
+                encryption=encryption,
+                import_from=import_from,
                 debounce_store=debounce_store,
                 lifespan=lifespan,
                 clock=clock,

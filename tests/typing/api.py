@@ -35,6 +35,25 @@ with deferrable.backend.DocketsBackendFactory(
 ).create_backend_for_group(None) as on_redis:
     assert_type(on_redis, deferrable.Backend)
 
+
+class Hidden:
+    def encrypt(self, data: bytes) -> bytes:
+        return data
+
+    def decrypt(self, data: bytes) -> bytes:
+        return data
+
+
+deferrable.Deferrable(
+    backend,
+    serializer="json",
+    accept=("json",),
+    signing_keys=(b"k" * 32, "k" * 32),
+    encryption=Hidden(),
+    import_from=("app.",),
+)
+deferrable.Deferrable(backend, encryption=Hidden)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+deferrable.Deferrable(backend, signing_keys=(5,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 deferrable.Deferrable()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 deferrable.Deferrable(backend, retries=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 deferrable.Deferrable("redis://localhost")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

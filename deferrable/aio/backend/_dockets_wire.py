@@ -70,7 +70,7 @@ def item_in(raw: bytes) -> Item:
     envelope = load(raw)
     item = envelope.get("item") if isinstance(envelope, dict) else None
     if not isinstance(item, dict):
-        raise UnreadableItem(f"{_shorten(raw)} is JSON, but no object with an object `item`")
+        raise UnreadableItem(f"{len(raw)} bytes are JSON, but no object with an object `item`")
     return item
 
 
@@ -110,9 +110,9 @@ class Entry:
         try:
             fields, values = _split_object(raw.decode())
         except (ValueError, RecursionError, IndexError) as error:
-            raise UnreadableItem(f"{_shorten(raw)} is no JSON object: {error}") from error
+            raise UnreadableItem(f"{len(raw)} bytes are no JSON object: {error}") from error
         if not isinstance(values.get("item"), dict):
-            raise UnreadableItem(f"{_shorten(raw)} has no object `item`")
+            raise UnreadableItem(f"an envelope of {len(raw)} bytes has no object `item`")
         attempts = values.get("attempts")
         return cls(fields, attempts if isinstance(attempts, int) else 0)
 
@@ -200,8 +200,3 @@ def _after(mark: str, text: str, index: int) -> int:
 
 def _join_object(texts: Mapping[str, str]) -> str:
     return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in texts.items()) + "}"
-
-
-def _shorten(raw: bytes) -> str:
-    text = repr(raw)
-    return text if len(text) <= 200 else f"{text[:200]}... ({len(raw)} bytes)"

@@ -16,8 +16,7 @@ from itertools import count
 
 from deferrable import lifecycle
 from deferrable._json import dump, load_item
-from deferrable.errors import UnreadableItem
-from deferrable.item import Item
+from deferrable.errors import SerializationError
 
 __all__ = ["Entry", "Lease", "Store"]
 
@@ -142,11 +141,19 @@ class Store:
         else:
             self.push(entry, now, delay_seconds)
 
-    def bury(self, item: Item, error: Exception, now: float) -> None:
-        """Push a copy of `item` with a record of `error` onto the error queue, if there is one."""
-        if self._errors is not None:
-            buried = lifecycle.bury(item, error, now, socket.gethostname()).item
-            self._errors.push(Entry(dump(buried), now), now, 0)
+    def bury(self, entry: Entry, error: Exception, now: float) -> None:
+        """Push the item of `entry` with a record of `error` onto the error queue, if there is one.
+
+        What is nested too deeply to be read or written from here is kept as text.
+        """
+        if self._errors is None:
+            return
+        hostname = socket.gethostname()
+        try:
+            text = dump(lifecycle.with_error(load_item(entry.text), error, now, hostname))
+        except SerializationError:
+            text = dump(lifecycle.with_error({"raw": entry.text}, error, now, hostname))
+        self._errors.push(Entry(text, now), now, 0)
 
     def flush(self) -> None:
         """Forget everything; what was held is held no more."""
@@ -191,10 +198,6 @@ class Store:
         entry.redeliveries += 1
         if self._errors is None or entry.redeliveries <= self._max_redeliveries:
             return False
-        try:
-            item = load_item(entry.text)
-        except UnreadableItem:
-            item = {"raw": entry.text}
         error = lifecycle.TooManyDeliveries(entry.redeliveries, self._max_redeliveries)
-        self.bury(item, error, now)
+        self.bury(entry, error, now)
         return True

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from deferrable.aio.backend._redis_errors import ReplyError, unavailable
+from deferrable.aio.backend._redis_errors import ReplyError, unavailable, without_arguments
 from deferrable.aio.backend._redis_extra import hiredis, redis
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions
 
@@ -270,6 +270,8 @@ async def _give_up(connecting: "asyncio.Task[Any]", connection: Any) -> None:
 
 def _failure(where: str, error: BaseException | None) -> BackendError:
     """What a failed attempt to connect means."""
+    if isinstance(error, redis.ResponseError):
+        error = type(error)(without_arguments(str(error)))
     if isinstance(error, redis.AuthenticationError):
         failure = BackendError(
             f"Redis at {where} sent us away: {error}; check the username and the password"

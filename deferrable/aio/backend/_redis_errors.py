@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from deferrable.aio.backend._redis_extra import redis
 from deferrable.errors import BackendError, BackendUnavailable
 
-__all__ = ["Redirection", "ReplyError", "ScriptUnknown", "code_of", "refused", "unavailable"]
+__all__ = [
+    "Redirection",
+    "ReplyError",
+    "ScriptUnknown",
+    "code_of",
+    "refused",
+    "unavailable",
+    "without_arguments",
+]
 
 _WORTH_TRYING_AGAIN = {
     "BUSY": "a script is running there for too long",
@@ -81,8 +89,17 @@ def code_of(text: str) -> str:
     return text.partition(" ")[0]
 
 
+def without_arguments(text: str) -> str:
+    """An error reply without the arguments that it repeats, which may be an item, or a password.
+
+    Source: Redis's ``rejectCommandFormat`` for a command that it does not know.
+    """
+    return text.partition(", with args beginning with")[0]
+
+
 def refused(where: str, text: str) -> BackendError:
     """The error that an error reply stands for."""
+    text = without_arguments(text)
     code = code_of(text)
     if code == "NOSCRIPT":
         return ScriptUnknown(f"Redis at {where} does not know the script: {text}")

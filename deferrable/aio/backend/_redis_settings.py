@@ -181,11 +181,18 @@ class RedisSettings:
 
 
 def _of_url(url: str) -> RedisSettings:
+    # Neither the URL nor a parser's message about it is shown: both may hold a password. One with
+    # a "/" in it would end the host early, and the rest pass for the port and a database.
+    path = url.partition("://")[2].partition("?")[0].partition("/")[2]
     try:
         options: dict[str, Any] = dict(redis.asyncio.connection.parse_url(url))
-    except ValueError as error:
-        # The URL may hold a password, so the message must not hold the URL.
-        raise InvalidOptions(f"that is no URL of a Redis: {error}") from None
+    except ValueError:
+        options, path = {}, "@"
+    if "@" in path and not url.startswith("unix:"):
+        raise InvalidOptions(
+            "that is no URL of a Redis; write redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// "
+            "likewise, or unix://PATH, with / # ? % and @ in a password percent-encoded"
+        ) from None
     connection_class = options.get("connection_class", _Connection)
     return RedisSettings(connection_class, _kept(options, connection_class))
 

@@ -250,7 +250,7 @@ class InMemoryQueue(Queue):
     def _bury_unreadable(self, lease: Lease, error: UnreadableItem, now: float) -> None:
         with self._group.lock:
             if self.store.holds(lease):
-                self.store.bury({"raw": lease.entry.text}, error, now)
+                self.store.bury(lease.entry, error, now)
                 self.store.remove(lease)
                 self._group.wake()
 
