@@ -24,6 +24,9 @@ BROKER_KILLED = "broker killed"
 TOLD_TO_LEAVE = "worker told to leave"
 HELD_UP = "the machine held a process up"
 
+SETTLE_SECONDS = 1.0
+"""Within that after a run's end, a broker that is there has answered its settlement."""
+
 LATE_SECONDS = 0.5
 """Within that, a process that was away has heard that what it held is lost."""
 
@@ -163,7 +166,7 @@ def judge(
     """Reckon up a run that has come to its end: nothing is queued, delayed or in flight.
 
     Args:
-        lease_seconds: how long after a fault items may come back.
+        lease_seconds: for how long at least a process was away whose items were another's.
     """
     calls, runs, expired, stalls = _read(lines)
     errors: Mapping[str, Buried] = {each.item_id: each for each in buried}

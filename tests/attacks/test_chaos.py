@@ -118,7 +118,7 @@ def test_a_second_run_is_explained_when_it_was_the_one_that_came_late(
     [
         Fault("struck", "worker-0.1", 3.5, 3.5),
         Fault("struck", "worker-1", 3.5, 3.5),
-        Fault("struck", "broker", 0.5, 0.9),
+        Fault("struck", "broker", 1.5, 2.9),
         Fault("struck", "broker", 5.1, 8),
         Fault("worker told to leave", "worker-0.0", 3.5, 8),
     ],
