@@ -278,20 +278,17 @@ def _judge_repetitions(
 def _cause(earlier: Run, later: Run, faults: Sequence[Fault], lease_seconds: float) -> Fault | None:
     """Why the attempt was made again; None: there is no reason.
 
-    A fault matters from a lease before the run began, when its item may have been taken, until its
-    settlement must have been answered: half a lease after its end. Or the second run is the late
-    one: it popped the item, was away while the first one had it, and has just come back.
+    A fault matters from the begin of the run until its settlement must have been answered. Or the
+    second run is the late one: it popped the item, was away while the first one had it, and has
+    just come back.
     """
-    first = earlier.begin - lease_seconds
-    last = later.begin
-    if earlier.end is not None:
-        last = min(last, earlier.end + lease_seconds / 2)
+    last = later.begin if earlier.end is None else min(later.begin, earlier.end + SETTLE_SECONDS)
     hits = [
         fault
         for fault in faults
         if fault.hits(earlier.who)
         and fault.begin <= last
-        and fault.end >= first
+        and fault.end >= earlier.begin
         # Who is told to leave has time for what ends by itself.
         and (fault.kind != TOLD_TO_LEAVE or earlier.how in ("", "cancelled"))
     ] or [
