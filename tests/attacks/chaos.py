@@ -10,6 +10,7 @@ at the second is 5 s behind.
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 from collections import Counter
@@ -157,6 +158,8 @@ def main(arguments: list[str]) -> int:
     with TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        # As Ctrl-C: every process that was started is ended.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         verdict = asyncio.run(run_chaos(options, folder))
     return 0 if verdict.holds else 1
 

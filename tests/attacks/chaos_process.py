@@ -9,6 +9,7 @@ of ``time.time``; an injected one would be the clock of the scripts in the broke
 import asyncio
 import json
 import logging
+import os
 import random
 import signal
 import sys
@@ -148,12 +149,17 @@ async def _wait_for_workers(jobs: Jobs) -> None:
 
 @contextmanager
 def stalls_noted(ledger: Ledger) -> Iterator[None]:
-    """Write down, from a thread, each time at which this process could not run for a while."""
-    has_ended = threading.Event()
+    """Write down, from a thread, each time at which this process could not run for a while.
+
+    The thread also ends the process when whoever started it has gone without a word.
+    """
+    has_ended, parent = threading.Event(), os.getppid()
 
     def watch() -> None:
         last = time.monotonic()
         while not has_ended.wait(_TICK_SECONDS):
+            if os.getppid() != parent:
+                os._exit(1)
             now = time.monotonic()
             if now - last > STALL_SECONDS:
                 ledger.write("stall", f"{last:.6f}")
