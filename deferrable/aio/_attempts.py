@@ -230,10 +230,9 @@ class Attempts:
             self._completer_of(attempt.queue).add(attempt)
 
     def _note_completion(self, attempt: Attempt, error: BaseException | None) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            self._note_failure(attempt, error)
-        elif error is not None:
-            # The ordinary way tells a lost lease, and tries again what the broker did not take.
+        if error is not None:
+            # The ordinary way tells a lost lease, and tries again what the broker did not take, or
+            # what a loop that is being shut down has cancelled: its job has run.
             self._begin(attempt, attempt.complete)
         elif attempt.has_listeners:
             self._begin(attempt, attempt.tell_completed)
