@@ -7,6 +7,7 @@ more than it may; the input is printed, and the seed gives it again.
 
 import argparse
 import faulthandler
+import logging
 import os
 import resource
 import sys
@@ -69,6 +70,7 @@ def main() -> int:
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     os.chdir("/")
+    logging.getLogger("deferrable").setLevel(logging.CRITICAL + 1)
     warm_up()
     before, start = _peak(), time.monotonic()
     feeding, count = Feeding(), 0
