@@ -15,7 +15,6 @@ from attacks.feeding import feed, warm_up
 from attacks.fuzz import Feeding, spoilt
 from attacks.guard import CodeRan, watching
 from attacks.spoiling import TOKENS, bombs, monsters
-from deferrable import _inert
 
 PIECES = st.one_of(st.binary(max_size=20), st.sampled_from(TOKENS))
 
@@ -74,7 +73,6 @@ def test_decoder_bears_what_is_nested_and_what_is_huge(name: str) -> None:
         feed(DECODERS[name], data)
 
 
-@pytest.mark.skipif(not hasattr(_inert, "show"), reason="reading a pickle is not bounded yet")
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoder_bears_pickles_that_are_more_than_they_look(name: str) -> None:
     for _, data in bombs():
