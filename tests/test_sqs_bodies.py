@@ -175,6 +175,12 @@ def test_nothing_in_a_pickle_is_run(value: object) -> None:
 
 # What is no body.
 
+
+def test_reference_without_a_store_says_what_its_reader_lacks() -> None:
+    with pytest.raises(UnreadableItem, match=r"s3://bucket/name.*large_items=S3Store"):
+        decode("s3://bucket/name")
+
+
 UNREADABLE = {
     "empty": "",
     "list": "[1]",

@@ -1,8 +1,8 @@
 """What the body of an SQS message says.
 
-Owns the forms that a body has: an item's JSON text as it is, the same compressed, and what Python
-2's deferrable wrote (base64 of an escaped pickle). It may not know SQS, nor do any I/O; `s3_store`
-knows where a body is kept that is too large for a message.
+Owns the forms that a body has: an item's JSON text as it is, the same compressed, what Python 2's
+deferrable wrote (base64 of an escaped pickle), and a reference to where a body is that is too large
+for a message. It may not know SQS, nor do any I/O; `s3_store` reads what a reference names.
 
 The one rule: nothing that a body says is run, imported, or believed about its own size. A JSON
 object begins with ``{`` and base64 has no colon, so no form is ever taken for another.
@@ -22,10 +22,13 @@ from deferrable._refusals import short_repr
 from deferrable.errors import SerializationError, UnreadableItem
 from deferrable.item import Item
 
-__all__ = ["MAX_TEXT_BYTES", "decode", "encode"]
+__all__ = ["MAX_TEXT_BYTES", "REFERENCE", "decode", "encode"]
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 """The largest item text that is read; what is compressed says more than it is long."""
+
+REFERENCE = "s3://"
+"""How the body of a message begins that only says where the body is."""
 
 
 def _import_zstd() -> ModuleType | None:
@@ -64,14 +67,19 @@ def decode(body: str, max_bytes: int = MAX_TEXT_BYTES) -> Item:
         max_bytes: the longest text that a compressed body may hold.
 
     Raises:
-        UnreadableItem: it holds none, more than `max_bytes`, or is compressed by what this Python
-            does not have.
+        UnreadableItem: it holds none, more than `max_bytes`, is a mere reference, or is compressed
+            by what this Python does not have.
     """
     if body.startswith("{"):
         return load_item(body)
     for mark, decompress in _DECOMPRESS.items():
         if body.startswith(mark):
             return load_item(decompress(_from_base64(body[len(mark) :]), max_bytes))
+    if body.startswith(REFERENCE):
+        raise UnreadableItem(
+            f"the item is kept at {short_repr(body)}; give this consumer's factory the "
+            "large_items=S3Store(...) that its producers have"
+        )
     if body.lstrip().startswith("{"):
         return load_item(body)
     return _load_python2(body, max_bytes)
