@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import anyio
 import pytest
 from redis_server import unique_group
 
@@ -37,9 +38,10 @@ class SQSServer:
         url: the endpoint; S3 is there, too, unless the endpoint is another's.
     """
 
-    def __init__(self, url: str, keys: dict[str, str]) -> None:
+    def __init__(self, url: str, keys: dict[str, str], *, is_ours: bool = False) -> None:
         self.url = url
         self._keys = keys
+        self._is_ours = is_ours
 
     def arguments(self, url: str | None = None) -> dict[str, Any]:
         """What any client of boto's family is made with; `url` is a proxy to go through."""
@@ -75,6 +77,21 @@ class SQSServer:
         monkeypatch.setenv("AWS_ENDPOINT_URL", self.url)
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
 
+    async def pass_time(self, prefix: str, seconds: float) -> None:
+        """Let `seconds` pass for the messages in queues whose names begin with `prefix`."""
+        if not self._is_ours:
+            await anyio.sleep(seconds + 0.5)
+            return
+        from moto.core import DEFAULT_ACCOUNT_ID
+        from moto.sqs.models import sqs_backends
+
+        milliseconds = seconds * 1000
+        for name, queue in list(sqs_backends[DEFAULT_ACCOUNT_ID][REGION].queues.items()):
+            for message in list(queue._messages) if name.startswith(prefix) else ():
+                message.visible_at -= milliseconds
+                message.delayed_until -= milliseconds
+                message.sent_timestamp -= milliseconds
+
     def queue_urls(self, prefix: str) -> Sequence[str]:
         urls: Sequence[str] = self.client().list_queues(QueueNamePrefix=prefix).get("QueueUrls", [])
         return urls
@@ -94,7 +111,7 @@ def sqs_server() -> Iterator[SQSServer]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield SQSServer(f"http://{host}:{port}", KEYS)
+        yield SQSServer(f"http://{host}:{port}", KEYS, is_ours=True)
     finally:
         server.stop()
 

@@ -175,8 +175,11 @@ class Queue(Closing):
         """Empty the queue: available, delayed and in flight, without waiting."""
 
     @abstractmethod
-    async def _stats(self) -> Mapping[str, int]:
-        """As many of ``available``, ``in_flight`` and ``delayed`` as the broker knows."""
+    async def _stats(self) -> Mapping[str, float]:
+        """As many of ``available``, ``in_flight`` and ``delayed`` as the broker knows.
+
+        What else it gives is the adapter's own.
+        """
 
     async def _close(self) -> None:
         """Close what the adapter holds open, on every loop. Called once or more."""
@@ -185,6 +188,14 @@ class Queue(Closing):
     def _interrupt_pop(self) -> None:
         """Have a `_pop_batch` that waits on the running loop return soon. It may do nothing."""
         return
+
+    def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
+        """How many bytes an item's text is when it travels.
+
+        An adapter that can make it shorter overrides this. What `replace` pushes is not new: its
+        first push was taken, and what was added since must not keep it here.
+        """
+        return len(text)
 
     async def _replace(self, envelope: Envelope, push: Push, to: "Queue") -> None:
         """Perform `push` on `to`, then complete `envelope`.
@@ -400,7 +411,7 @@ class Queue(Closing):
                 broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
-        push = target._prepare(item)
+        push = target._prepare(item, is_new=False)
         with self._settling("replace", envelope):
             await self._replace(envelope, push, target)
 
@@ -408,7 +419,7 @@ class Queue(Closing):
         """Empty the queue, without waiting: what is available, delayed and in flight."""
         await self._flush()
 
-    async def stats(self) -> Mapping[str, int]:
+    async def stats(self) -> Mapping[str, float]:
         """Count the items, as far as the broker knows: available, in_flight, delayed."""
         return await self._stats()
 
@@ -423,14 +434,22 @@ class Queue(Closing):
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
         self._prepare(item)
 
-    def _prepare(self, item: Item) -> Push:
+    def excess_bytes(self, item: Item) -> int:
+        """How many bytes `item` is over the most that `push` takes; 0: it fits."""
+        return int(max(0, self._travelling_bytes(dump(item), is_new=True) - self.MAX_ITEM_BYTES))
+
+    def _prepare(self, item: Item, *, is_new: bool = True) -> Push:
         text = dump(item)
-        if len(text) > self.MAX_ITEM_BYTES:
-            raise ItemTooLarge(
-                f"the item is {len(text)} bytes, {self!r} takes at most {self.MAX_ITEM_BYTES}; "
-                "pass a reference to the data instead of the data"
-            )
+        size = self._travelling_bytes(text, is_new=is_new)
+        if size > self.MAX_ITEM_BYTES:
+            raise self._too_large(size)
         return Push(item, text, self._check_delay(item.get("delay")))
+
+    def _too_large(self, size: int) -> ItemTooLarge:
+        return ItemTooLarge(
+            f"the item is {size} bytes, {self!r} takes at most {self.MAX_ITEM_BYTES}; "
+            "pass a reference to the data instead of the data"
+        )
 
     def _check_delay(self, delay: object) -> float:
         if not delay:

@@ -63,3 +63,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
     def check(self, item: Item) -> None:
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
         self._core.check(item)
+
+    def excess_bytes(self, item: Item) -> int:
+        """How many bytes `item` is over the most that `push` takes; 0: it fits."""
+        return self._core.excess_bytes(item)

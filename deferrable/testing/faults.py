@@ -93,7 +93,7 @@ class FaultyQueue(Queue):
     async def _flush(self) -> None:
         await self._one("flush", None, self._queue._flush)
 
-    async def _stats(self) -> Mapping[str, int]:
+    async def _stats(self) -> Mapping[str, float]:
         return await self._one("stats", None, self._queue._stats)
 
     async def _close(self) -> None:

@@ -110,9 +110,9 @@ class Counting(Suite):
         available = 1 if core.SUPPORTS_DELAY else 0
         await self._stats_become(queue, {"available": available, "in_flight": 0, "delayed": 0})
 
-    async def _stats_become(self, queue: Queue, expected: Mapping[str, int]) -> None:
+    async def _stats_become(self, queue: Queue, expected: Mapping[str, float]) -> None:
         """Brokers may count late, and may not know every number; none is wrong for ever."""
-        seen: list[Mapping[str, int]] = []
+        seen: list[Mapping[str, float]] = []
 
         async def are_as_expected() -> bool:
             seen.append(await queue.stats())

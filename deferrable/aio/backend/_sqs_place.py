@@ -1,0 +1,165 @@
+"""Where one queue is in SQS, and the requests about it.
+
+Owns its URL: given, looked up by its name, or created if it is missing; and the count of the
+requests that were made for it. It may not know what its messages hold.
+
+The one rule: nothing is asked before the queue is first used, and a queue given by its URL is never
+looked up, nor created.
+"""
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from deferrable._fork import on_fork
+from deferrable.aio.backend._sqs_errors import Refused
+from deferrable.aio.backend._sqs_link import Answer, SQSLinks
+from deferrable.aio.backend._sqs_names import FIFO_SUFFIX, name_in
+from deferrable.errors import BackendError
+
+__all__ = ["Place"]
+
+_ERROR_RETENTION_SECONDS = 14 * 24 * 3600
+"""The longest there is. Source: SQS API reference, CreateQueue, MessageRetentionPeriod."""
+
+
+class Place:
+    """A queue in SQS.
+
+    Args:
+        name: what it is called; not asked for if `url` is given.
+        url: where it is; None: look it up by its name.
+        is_created: one that is missing is created; else it is an error.
+        tags: of one that is created.
+        errors: where SQS itself moves what was received too often; None: this is an error queue.
+        max_receive_count: how often that is.
+    """
+
+    def __init__(
+        self,
+        links: SQSLinks,
+        name: str,
+        url: str | None = None,
+        *,
+        is_created: bool = True,
+        tags: Mapping[str, str] | None = None,
+        errors: "Place | None" = None,
+        max_receive_count: int = 0,
+    ) -> None:
+        self.links = links
+        self.name = name if url is None else name_in(url)
+        self._given_url = self._url = url
+        self._is_created = is_created
+        self._tags = dict(tags or {})
+        self._errors = errors
+        self._max_receive_count = max_receive_count
+        self._request_count = 0
+        self._count_lock = threading.Lock()
+        on_fork(self._start_anew)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def request_count(self) -> int:
+        """How many requests this process has made about it, those sent again included."""
+        return self._request_count
+
+    async def call(self, operation: str, **parameters: Any) -> tuple[Answer, bool]:
+        """Make a request about this queue; see `SQSLink.call`."""
+        parameters["QueueUrl"] = self._url or await self._find()
+        try:
+            return await self.links.here().call(
+                operation, parameters, self.name, self._note_request
+            )
+        except Refused as error:
+            self._note_refusal(error)
+            raise
+
+    async def receive(self, **parameters: Any) -> Answer:
+        """Receive messages; see `SQSLink.poll`."""
+        parameters["QueueUrl"] = self._url or await self._find()
+        try:
+            return await self.links.here().poll(parameters, self.name, self._note_request)
+        except Refused as error:
+            self._note_refusal(error)
+            raise
+
+    def _note_request(self) -> None:
+        with self._count_lock:
+            self._request_count += 1
+
+    def _start_anew(self) -> None:
+        self._count_lock = threading.Lock()
+
+    def _note_refusal(self, error: Refused) -> None:
+        if error.is_missing_queue:
+            self._url = self._given_url  # It was deleted; the next use looks again.
+
+    # Finding and creating.
+
+    async def _find(self) -> str:
+        async with self.links.here().finding:
+            if self._url is None:
+                self._url = await self._look_up() or await self._create()
+            return self._url
+
+    async def _look_up(self) -> str | None:
+        try:
+            answer = await self._ask("GetQueueUrl", QueueName=self.name)
+        except Refused as error:
+            if not error.is_missing_queue:
+                raise
+            if not self._is_created:
+                raise BackendError(
+                    f"there is no queue {self.name!r} in SQS, and create=False; create it, or "
+                    "check region, account and name_suffix"
+                ) from error
+            return None
+        return str(answer["QueueUrl"])
+
+    async def _create(self) -> str:
+        parameters: dict[str, Any] = {
+            "QueueName": self.name,
+            "Attributes": await self._attributes(),
+        }
+        if self._tags:
+            parameters["tags"] = self._tags
+        try:
+            answer = await self._ask("CreateQueue", **parameters)
+        except Refused as error:
+            # Somebody else has created it just now, with settings of their own.
+            url = await self._look_up()
+            if url is None:
+                raise error from None
+            return url
+        return str(answer["QueueUrl"])
+
+    async def _attributes(self) -> dict[str, str]:
+        attributes = {}
+        if self.name.endswith(FIFO_SUFFIX):
+            attributes["FifoQueue"] = "true"
+        if self._errors is None:
+            attributes["MessageRetentionPeriod"] = str(_ERROR_RETENTION_SECONDS)
+        else:
+            policy = {
+                "deadLetterTargetArn": await self._errors._arn(),
+                "maxReceiveCount": self._max_receive_count,
+            }
+            attributes["RedrivePolicy"] = json.dumps(policy)
+        return attributes
+
+    async def _arn(self) -> str:
+        if self._url is None:
+            self._url = await self._look_up() or await self._create()
+        answer = await self._ask(
+            "GetQueueAttributes", QueueUrl=self._url, AttributeNames=["QueueArn"]
+        )
+        return str(answer["Attributes"]["QueueArn"])
+
+    async def _ask(self, operation: str, **parameters: Any) -> Answer:
+        answer, _ = await self.links.here().call(
+            operation, parameters, self.name, self._note_request
+        )
+        return answer
