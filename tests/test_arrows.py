@@ -26,6 +26,7 @@ DOORS = {
 CONTRACT = {
     "deferrable.aio._batching",
     "deferrable.aio._closing",
+    "deferrable.aio._gathering",
     "deferrable.aio._loops",
     "deferrable.aio._popping",
     "deferrable.aio._tasks",

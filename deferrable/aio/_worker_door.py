@@ -66,6 +66,7 @@ class WorkerDoor(AwaitingDoor):
     """
 
     exits_are_failures = True
+    may_gather = True
 
     def __init__(
         self,

@@ -142,9 +142,11 @@ class Door(Protocol):
     Attributes:
         exits_are_failures: a SystemExit or KeyboardInterrupt that a job raises is its own failure;
             else it is the caller's, and the item is released.
+        may_gather: a completion may wait for others to travel with.
     """
 
     exits_are_failures: bool
+    may_gather: bool
 
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
         """Wait for I/O. A cancellation of the caller reaches it."""
@@ -191,6 +193,7 @@ class AwaitingDoor:
     """
 
     exits_are_failures = False
+    may_gather = False
     limiter: anyio.CapacityLimiter | None = None
 
     async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:

@@ -22,6 +22,7 @@ from typing import ClassVar, TypeVar
 from deferrable._json import dump
 from deferrable.aio._batching import Batcher, check_outcomes
 from deferrable.aio._closing import Closing
+from deferrable.aio._gathering import Gatherer
 from deferrable.aio._loops import PerLoop
 from deferrable.aio._popping import Popped, Popper
 from deferrable.aio._tasks import until_done
@@ -75,6 +76,9 @@ class _Traffic:
         self.push = Batcher(queue._push_batch, queue.MAX_PUSH_BATCH_SIZE)
         self.touch = Batcher(queue._touch_batch, queue.MAX_TOUCH_BATCH_SIZE)
         self.complete = Batcher(queue._complete_batch, queue.MAX_COMPLETE_BATCH_SIZE)
+        self.gathered_complete = Gatherer(
+            queue._complete_batch, queue.MAX_COMPLETE_BATCH_SIZE, queue.COMPLETE_GATHER_SECONDS
+        )
         self.release = Batcher(queue._release_batch, queue.MAX_RELEASE_BATCH_SIZE)
         self.pop = Popper(
             queue._pop_batch,
@@ -112,6 +116,8 @@ class Queue(Closing):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
+    """How long a completion that may wait does, for others to travel with; 0: not at all."""
     MAX_ITEM_BYTES: ClassVar[float] = math.inf
     """The most bytes of one item's JSON text."""
     MAX_DELAY_SECONDS: ClassVar[float] = math.inf
@@ -325,15 +331,23 @@ class Queue(Closing):
                 touch.envelope.lease_end_time = end_time
         return outcomes
 
-    async def complete(self, envelope: Envelope) -> None:
+    async def complete(self, envelope: Envelope, *, may_gather: bool = False) -> None:
         """Remove an item for good: its work is done.
+
+        Args:
+            may_gather: it may wait, under its lease, for as long as the queue gathers completions
+                (`COMPLETE_GATHER_SECONDS`).
 
         Raises:
             LeaseLost: it is no longer this consumer's, or was settled before; nothing was removed.
             BackendUnavailable: it may or may not have been removed; completing again is allowed.
         """
         with self._settling("complete", envelope):
-            await self._traffic.get().complete(envelope)
+            traffic = self._traffic.get()
+            if may_gather and self.COMPLETE_GATHER_SECONDS:
+                await traffic.gathered_complete(envelope)
+            else:
+                await traffic.complete(envelope)
 
     async def complete_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
         """Remove several items; see `complete`.

@@ -57,6 +57,7 @@ class _Caller:
     """
 
     exits_are_failures = False
+    may_gather = False
 
     def __init__(self) -> None:
         self.interrupt: BaseException | None = None

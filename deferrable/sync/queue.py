@@ -54,6 +54,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.MAX_TOUCH_BATCH_SIZE = core.MAX_TOUCH_BATCH_SIZE
         self.MAX_COMPLETE_BATCH_SIZE = core.MAX_COMPLETE_BATCH_SIZE
         self.MAX_RELEASE_BATCH_SIZE = core.MAX_RELEASE_BATCH_SIZE
+        self.COMPLETE_GATHER_SECONDS = core.COMPLETE_GATHER_SECONDS
         self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES
         self.MAX_DELAY_SECONDS = core.MAX_DELAY_SECONDS
         self.lease_seconds = core.lease_seconds

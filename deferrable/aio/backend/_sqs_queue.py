@@ -24,7 +24,7 @@ from deferrable.aio.backend._sqs_batches import (
     Judge,
     perform,
 )
-from deferrable.aio.backend._sqs_bodies import encode
+from deferrable.aio.backend._sqs_bodies import MAX_TEXT_BYTES, encode
 from deferrable.aio.backend._sqs_errors import Refused, is_in, is_lost_handle
 from deferrable.aio.backend._sqs_held import (
     MAX_LEASE_SECONDS,
@@ -90,6 +90,7 @@ class SQSQueue(Queue):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.05
     MAX_ITEM_BYTES: ClassVar[float] = MAX_BATCH_BYTES
     MAX_DELAY_SECONDS: ClassVar[float] = _MOST_DELAY_SECONDS
 
@@ -149,6 +150,10 @@ class SQSQueue(Queue):
         return outcomes
 
     def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
+        if len(text) <= self.MAX_ITEM_BYTES or len(text) > MAX_TEXT_BYTES:
+            return len(text)  # compression never makes it longer, nor readable
+        if self._settings.large_items is not None:
+            return self._settings.large_items.reference_bytes
         size = len(encode(text, self._settings.compress_over_bytes))
         return size if is_new or size <= self.MAX_ITEM_BYTES else len(encode(text, 0))
 
