@@ -28,7 +28,16 @@ from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
 from deferrable.item import Item
-from deferrable.lifecycle import Bury, Hop, Retry, Verdict, after_error, before_run, bury
+from deferrable.lifecycle import (
+    Bury,
+    Hop,
+    Retry,
+    Verdict,
+    after_error,
+    before_run,
+    bury,
+    shortened,
+)
 from deferrable.outcome import Outcome, OutcomeStatus
 from deferrable.serialization import serializer_for
 from deferrable.ttl import is_expired
@@ -248,6 +257,7 @@ class Attempt:
                 max_delay_seconds=(
                     self._queue.MAX_DELAY_SECONDS if self._queue.SUPPORTS_DELAY else 0.0
                 ),
+                hides_early=self._queue.SUPPORTS_RELEASE_DELAY,
                 hostname=hostname,
             )
         except UnreadableItem as unreadable:
@@ -257,7 +267,8 @@ class Attempt:
             return bury(self._item, unreadable, now, hostname)
 
     async def _complete(self, *events: str) -> None:
-        await self._door.finish(lambda: self._queue.complete(self._envelope))
+        queue, envelope, may_gather = self._queue, self._envelope, self._door.may_gather
+        await self._door.finish(lambda: queue.complete(envelope, may_gather=may_gather))
         for event in (*events, "complete"):
             await self._emit(event)
 
@@ -274,14 +285,16 @@ class Attempt:
         return self.outcome("retried", error)
 
     async def _bury(self, verdict: Bury, error: BaseException) -> Outcome:
-        await self._replace(verdict.item, self._instance.backend.error_queue)
+        errors = self._instance.backend.error_queue
+        item = shortened(verdict.item, errors.excess_bytes(verdict.item))
+        await self._replace(item, errors)
         _logger.error(
             "%s failed for good and is in the error queue: %s",
             self.name,
-            verdict.item["error"]["error_type"],
+            item["error"]["error_type"],
             exc_info=(type(error), error, error.__traceback__),
         )
-        await self._emit("error", verdict.item)
+        await self._emit("error", item)
         await self._emit("complete")
         return self.outcome("errored", error)
 
