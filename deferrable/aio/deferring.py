@@ -153,6 +153,8 @@ def _make_item(
     }
     if options.backoff_jitter:
         item["backoff_jitter"] = True
+    if options.message_group_id is not None:
+        item["message_group_id"] = options.message_group_id
     if options.timeout_seconds is not None:
         item["timeout_seconds"] = options.timeout_seconds
     if resolved.ttl_seconds:

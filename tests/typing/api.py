@@ -61,6 +61,7 @@ def with_parentheses(number: int, *, name: str) -> float:
     name="mail.send",
     timeout_seconds=10,
     backoff_jitter=True,
+    message_group_id="customer-7",
 )
 def with_options(number: int) -> None: ...
 
@@ -230,7 +231,7 @@ if envelope is not None and item is not None:
     queue.complete(envelope)
     assert_type(queue.complete_batch([envelope]), list[tuple[Envelope, bool]])
 assert_type(queue.pop_batch(5), list[tuple[Envelope, Item]])
-assert_type(queue.stats(), Mapping[str, int])
+assert_type(queue.stats(), Mapping[str, float])
 assert_type(queue.flush(), None)
 assert_type(queue.close(), None)
 assert_type(queue.FIFO, bool)
@@ -267,7 +268,7 @@ async def in_asyncio() -> None:
     envelope, item = await aio_backend.queue.pop()
     assert_type(await aio_instance.process(envelope, item), Outcome | None)
     assert_type(await aio_backend.queue.pop_batch(5), list[tuple[Envelope, Item]])
-    assert_type(await aio_backend.queue.stats(), Mapping[str, int])
+    assert_type(await aio_backend.queue.stats(), Mapping[str, float])
     assert_type(await aio_backend.queue.push_batch([{"number": 1}]), list[tuple[Item, bool]])
     await aio_backend.queue.push("item")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     (await aio_job.later_async("1"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
