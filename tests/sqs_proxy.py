@@ -9,6 +9,7 @@ It runs in a thread with a loop of its own, so that it serves a test that blocks
 """
 
 import asyncio
+import io
 import json
 import threading
 from collections import Counter, deque
@@ -22,6 +23,7 @@ from aiohttp import ClientSession, web
 __all__ = [
     "Answer",
     "Exchange",
+    "Fault",
     "Proxy",
     "Request",
     "add_duplicates",
@@ -29,6 +31,7 @@ __all__ = [
     "drop_after",
     "drop_before",
     "fail_entries",
+    "forward",
     "hang",
     "proxy_to",
     "redeliver",
@@ -104,6 +107,11 @@ def answer(status: int, code: str, *, is_html: bool = False) -> Fault:
         return Answer(status, data.encode(), headers)
 
     return refuse
+
+
+async def forward(exchange: Exchange) -> Answer:
+    """Nothing goes wrong, for once."""
+    return await exchange.forward()
 
 
 async def drop_before(exchange: Exchange) -> None:
@@ -196,11 +204,14 @@ class Proxy:
     Attributes:
         url: where clients go to.
         requests: every request, in order, those that went wrong too.
+        most_at_once: how many requests of one action were under way at a time, at most.
     """
 
     def __init__(self, target: str) -> None:
         self.url = ""
         self.requests: list[Request] = []
+        self.most_at_once: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
         self._target = target.rstrip("/")
         self._script: dict[str, deque[Fault]] = {}
         self._loop = asyncio.new_event_loop()
@@ -241,15 +252,22 @@ class Proxy:
             json.loads(data) if action and data else {},
         )
         self.requests.append(request)
-        script = self._script.get(request.action)
-        exchange = Exchange(request, lambda body=None: self._forward(request, body))
-        fault = script.popleft() if script else None
-        result = await (exchange.forward() if fault is None else fault(exchange))
+        result = await self._perform(request)
         if result is None:
             assert incoming.transport is not None
             incoming.transport.abort()
-            raise ConnectionResetError("injected")
+            return web.Response()  # which nobody gets
         return web.Response(status=result.status, body=result.data, headers=result.headers)
+
+    async def _perform(self, request: Request) -> Answer | None:
+        script = self._script.get(request.action)
+        fault = script.popleft() if script else forward
+        self._under_way[request.action] += 1
+        self.most_at_once |= self._under_way
+        try:
+            return await fault(Exchange(request, lambda body=None: self._forward(request, body)))
+        finally:
+            self._under_way[request.action] -= 1
 
     async def _forward(self, request: Request, body: dict[str, Any] | None) -> Answer:
         data = request.data if body is None else json.dumps(body).encode()
@@ -260,7 +278,7 @@ class Proxy:
         }
         assert self._session is not None
         async with self._session.request(
-            request.method, self._target + request.path, data=data, headers=headers
+            request.method, self._target + request.path, data=io.BytesIO(data), headers=headers
         ) as response:
             kept = {
                 name: value

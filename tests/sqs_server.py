@@ -10,7 +10,7 @@ who sets it sets ``AWS_ACCESS_KEY_ID`` and the like, too, if that one looks at t
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from typing import Any
 
 import anyio
@@ -42,6 +42,7 @@ class SQSServer:
         self.url = url
         self._keys = keys
         self._is_ours = is_ours
+        self._clients: dict[str, Any] = {}
 
     def arguments(self, url: str | None = None) -> dict[str, Any]:
         """What any client of boto's family is made with; `url` is a proxy to go through."""
@@ -59,14 +60,21 @@ class SQSServer:
     def client(self, service: str = "sqs") -> Any:
         """A blocking client, for looking at what is there, of which a test knows more than users.
 
-        Waiting for it would hold up a loop that runs in the same thread: not inside jobs.
+        It is shared by all tests, as making one takes half a second.
         """
-        import boto3
-        from botocore.config import Config
+        if service not in self._clients:
+            import boto3
+            from botocore.config import Config
 
-        session = boto3.session.Session()
-        config = Config(retries={"total_max_attempts": 1}, read_timeout=30)
-        return session.client(service, config=config, **self.arguments())
+            config = Config(retries={"total_max_attempts": 1}, read_timeout=30)
+            session = boto3.session.Session()
+            self._clients[service] = session.client(service, config=config, **self.arguments())
+        return self._clients[service]
+
+    def close(self) -> None:
+        """Close the shared clients."""
+        for client in self._clients.values():
+            client.close()
 
     def set_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have the environment name this server, and nothing else of this machine's."""
@@ -101,17 +109,23 @@ class SQSServer:
 def sqs_server() -> Iterator[SQSServer]:
     """The SQS of $DEFERRABLE_TEST_SQS_ENDPOINT, or one of this session's own."""
     named = os.environ.get("DEFERRABLE_TEST_SQS_ENDPOINT")
-    if named:
-        keys = {} if "AWS_ACCESS_KEY_ID" in os.environ else KEYS
-        yield SQSServer(named, keys)
-        return
+    with ExitStack() as stack:
+        keys = {} if named and "AWS_ACCESS_KEY_ID" in os.environ else KEYS
+        url = named or stack.enter_context(_moto())
+        server = SQSServer(url, keys, is_ours=not named)
+        stack.callback(server.close)
+        yield server
+
+
+@contextmanager
+def _moto() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield SQSServer(f"http://{host}:{port}", KEYS, is_ours=True)
+        yield f"http://{host}:{port}"
     finally:
         server.stop()
 
@@ -121,7 +135,5 @@ def sqs_group(sqs_server: SQSServer) -> Iterator[str]:
     """A group that no other test has; its queues are deleted after the test."""
     group = unique_group("sqs-")
     yield group
-    client = sqs_server.client()
     for url in sqs_server.queue_urls(f"deferrable_{group}"):
-        client.delete_queue(QueueUrl=url)
-    client.close()
+        sqs_server.client().delete_queue(QueueUrl=url)

@@ -87,7 +87,7 @@ def _refusal(answer: Any, operation: str, where: str) -> BackendError:
     if status >= 500 or status == 429 or is_throttling(code) or is_in(code, _MAY_PASS):
         return BackendUnavailable(text)
     if status == 403:
-        text += f"; allow sqs:{operation} to these credentials"
+        text += f"; allow {operation} to these credentials"
     return Refused(text, code, status)
 
 
