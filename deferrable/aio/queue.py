@@ -101,6 +101,10 @@ class Queue(Closing):
         lease_seconds: how long a popped item stays hidden from other consumers without a touch.
         max_lease_seconds: heartbeats stop so long after the pop; None: they never do.
         clock: what tells the time; None: the machine's own.
+
+    Attributes:
+        longest_poll_seconds: no pop waits longer for a first item, whatever it is set to. For who
+            cannot let a wait land that no `_interrupt_pop` ends.
     """
 
     FIFO: ClassVar[bool] = True
@@ -133,6 +137,7 @@ class Queue(Closing):
         self.lease_seconds = lease_seconds
         self.max_lease_seconds = max_lease_seconds
         self.clock: Clock = SystemClock() if clock is None else clock
+        self.longest_poll_seconds = math.inf
         self._traffic = PerLoop(self._open_traffic)
 
     async def _open_traffic(self) -> AsyncGenerator[_Traffic, None]:

@@ -75,7 +75,7 @@ async def _count(named: Named) -> dict[str, Any]:
         "queue": repr(backend.queue),
         "group": backend.group,
         **{name: waiting.get(name) for name in COUNTS[:3]},
-        "errors": sum(failed.values()),
+        "errors": sum(failed.get(name, 0) for name in COUNTS[:3]),
         OLDEST: waiting.get(OLDEST),
     }
 

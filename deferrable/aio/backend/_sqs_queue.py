@@ -180,7 +180,7 @@ class SQSQueue(Queue):
     # Pop and touch.
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
-        messages, start_time = await self._receiver.receive(count)
+        messages, start_time = await self._receiver.receive(count, self.longest_poll_seconds)
         popped = [await self._read(message, start_time) for message in messages]
         return [each for each in popped if each is not None]
 

@@ -79,15 +79,13 @@ class Receiver:
             self._parameters["MessageSystemAttributeNames"] = _ATTRIBUTES
         self._under_way = PerLoop(_no_receives)
 
-    async def receive(
-        self, count: int, longest_seconds: float = MAX_WAIT_SECONDS
-    ) -> tuple[Sequence[Message], float]:
+    async def receive(self, count: int, longest_seconds: float) -> tuple[Sequence[Message], float]:
         """Up to `count` messages, and a moment before which none of them was handed over.
 
         Args:
             longest_seconds: it waits no longer, whatever it is set to.
         """
-        wait_seconds = min(self._wait_seconds, math.floor(longest_seconds))
+        wait_seconds = math.floor(min(self._wait_seconds, longest_seconds))
         under_way = self._under_way.get()
         this = _Receive(self._place, wait_seconds)
         under_way.add(this)
