@@ -17,13 +17,15 @@ class SQS:
     tells_releases_from_crashes = False
 
     @pytest.fixture(autouse=True)
-    def place(self, sqs_server: SQSServer, sqs_group: str) -> None:
+    def place(
+        self, sqs_server: SQSServer, sqs_group: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sqs_server.set_environment(monkeypatch)
         self.server = sqs_server
         self.group = sqs_group
 
     def make_backend(self, clock: MovingClock) -> Backend:
         factory = SQSBackendFactory(
-            self.server.connection(),
             wait_time=self.wait_time,
             max_receive_count=self.max_redeliveries + 1,
             clock=clock,
