@@ -151,8 +151,8 @@ class Place:
         return attributes
 
     async def _arn(self) -> str:
-        if self._url is None:
-            self._url = await self._look_up() or await self._create()
+        # Looked up anew: both may have been deleted since.
+        self._url = self._given_url or await self._look_up() or await self._create()
         answer = await self._ask(
             "GetQueueAttributes", QueueUrl=self._url, AttributeNames=["QueueArn"]
         )
