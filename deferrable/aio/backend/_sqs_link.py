@@ -12,6 +12,7 @@ changes nothing the second time.
 """
 
 import asyncio
+import io
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
@@ -39,6 +40,9 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
 _LONGEST_WAIT_SECONDS = 20
+_LARGE_BYTES = 2**20 - 1
+"""Source: aiohttp, payload.py, TOO_LARGE_BYTES_BODY."""
+
 _OPTIONS: Mapping[str, Any] = {
     # A short one: building botocore's own costs 15 to 20 % of a call.
     "user_agent": "deferrable",
@@ -161,7 +165,9 @@ class _Client:
     async def _make(self) -> Any:
         async with self._making:
             if self._client is None:
-                self._client = await self._settings.create_client(**self._options)
+                client = await self._settings.create_client(**self._options)
+                client.meta.events.register("before-send", _stream_large_body)
+                self._client = client
             return self._client
 
     async def close(self) -> None:
@@ -184,6 +190,12 @@ class _Client:
 def _method(operation: str) -> str:
     """``send_message_batch`` for ``SendMessageBatch``."""
     return str(botocore.xform_name(operation))
+
+
+def _stream_large_body(request: Any, **_: Any) -> None:
+    """Have aiohttp write a large body bit by bit; it warns of others, in a test as an error."""
+    if isinstance(request.body, bytes) and len(request.body) > _LARGE_BYTES:
+        request.body = io.BytesIO(request.body)
 
 
 def _free(connection: Any) -> None:
