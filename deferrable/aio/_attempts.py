@@ -181,6 +181,7 @@ class Attempts:
                 has_ended = True
                 self._slots.running -= 1
                 self._slots.settling += 1
+                self._slots.note_end(asyncio.get_running_loop().time())
                 self._start_what_fits()
 
         instance, envelope, item = buffered.instance, buffered.envelope, buffered.item

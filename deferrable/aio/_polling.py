@@ -42,11 +42,12 @@ def reconnect_seconds(failures: int, draw: float) -> float:
 class Room(Protocol):
     """How many items one poller may ask for."""
 
-    def try_take(self, *, is_quiet: bool) -> int:
+    def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
         """How many may be asked for now; 0: none, and nothing was taken.
 
         Args:
             is_quiet: the last poll found nothing.
+            is_backlogged: it found all that it asked for.
         """
         ...
 
@@ -78,6 +79,7 @@ class Poller:
         self._take = take
         self._failures = 0
         self._is_quiet = False
+        self._is_backlogged = False
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -85,7 +87,7 @@ class Poller:
             count = await self._wait_for_room()
             start = loop.time()
             try:
-                popped = await self._pop(min(count, self._queue.MAX_POP_BATCH_SIZE))
+                popped = await self._pop(count)
             except Exception as error:  # an adapter's own mistake must not end the polling either
                 self._note_failure(error)
                 popped = []
@@ -94,6 +96,7 @@ class Poller:
             finally:
                 self._room.give_up()
             self._is_quiet = not popped
+            self._is_backlogged = len(popped) >= min(count, self._queue.MAX_POP_BATCH_SIZE)
             if popped:
                 self._take(popped)
             elif self._failures:
@@ -102,18 +105,21 @@ class Poller:
                 await asyncio.sleep(_IDLE_SECONDS)
 
     async def _wait_for_room(self) -> int:
-        while not (count := self._room.try_take(is_quiet=self._is_quiet)):
+        while not (count := self._try_take()):
             self._health.note_pause(self._queue)
             await self._room.wait()
         self._health.note_poll_start(self._queue)
         return count
+
+    def _try_take(self) -> int:
+        return self._room.try_take(is_quiet=self._is_quiet, is_backlogged=self._is_backlogged)
 
     async def _pop(self, count: int) -> list[Popped]:
         limit = asyncio.timeout(LONGEST_POLL_SECONDS)
         try:
             # Ended like this, a poll still lands, and what it brings is given back.
             async with limit:
-                return await self._queue.pop_batch(count)
+                return await self._queue.pop_up_to(count)
         except TimeoutError:
             if limit.expired():
                 return []

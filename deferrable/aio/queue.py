@@ -84,7 +84,7 @@ class _Traffic:
             queue._pop_batch,
             queue._return_unasked,
             queue._interrupt_pop,
-            queue.MAX_POP_BATCH_SIZE,
+            queue.MAX_POP_BATCH_SIZE * queue.POPS_AT_ONCE,
         )
 
 
@@ -120,6 +120,10 @@ class Queue(Closing):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    POPS_AT_ONCE: ClassVar[int] = 1
+    """How many native batches `_pop_batch` may be asked for in one call."""
+    POPS_AHEAD: ClassVar[int] = 0
+    """How many items a worker may pop before it has slots for them, so that batches are full."""
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
     """How long a completion that may wait does, for others to travel with; 0: not at all."""
     MAX_ITEM_BYTES: ClassVar[float] = math.inf
@@ -157,9 +161,10 @@ class Queue(Closing):
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         """Take up to `count` items, waiting for the first one as long as the queue is set to.
 
-        Return an empty sequence when the wait ended without any. It is not cancelled by a caller
-        who gives up, only asked to end by `_interrupt_pop`; it is cancelled when its loop is shut
-        down. Items must then come back after their lease.
+        `count` is at most `MAX_POP_BATCH_SIZE` times `POPS_AT_ONCE`. Return an empty sequence when
+        the wait ended without any. It is not cancelled by a caller who gives up, only asked to end
+        by `_interrupt_pop`; it is cancelled when its loop is shut down. Items must then come back
+        after their lease.
         """
 
     @abstractmethod
@@ -297,6 +302,15 @@ class Queue(Closing):
         if count < 1:
             raise ValueError(f"pop_batch takes a count of 1 or more, got {count}")
         return await self._traffic.get().pop(count)
+
+    async def pop_up_to(self, count: int) -> list[Popped]:
+        """Take up to `count` items, however many, in one pop; see `pop`.
+
+        Several native batches may be popped at once. Fewer than asked does not mean that it is
+        empty.
+        """
+        most = self.MAX_POP_BATCH_SIZE * self.POPS_AT_ONCE
+        return await self._traffic.get().pop(min(count, most))
 
     async def touch(self, envelope: Envelope, seconds: float = 10) -> None:
         """Keep an item for at least `seconds` from now; the end of its lease never moves back.

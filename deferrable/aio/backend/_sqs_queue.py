@@ -9,6 +9,7 @@ well delete a message by a handle that is stale.
 Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessage, PurgeQueue.
 """
 
+import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,7 @@ _COUNTS = {
     "delayed": "ApproximateNumberOfMessagesDelayed",
 }
 _PURGE_PAUSE_SECONDS = 60
+_FULL_RECEIVES_FOR_ANOTHER = 10
 _ERROR_WAIT_SECONDS = 1
 """Who reads an error queue to its end does not want to wait there; with 0, SQS would not ask all of
 its servers."""
@@ -90,6 +92,8 @@ class SQSQueue(Queue):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    POPS_AT_ONCE: ClassVar[int] = 5
+    POPS_AHEAD: ClassVar[int] = MAX_BATCH_SIZE
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.05
     MAX_ITEM_BYTES: ClassVar[float] = MAX_BATCH_BYTES
     MAX_DELAY_SECONDS: ClassVar[float] = _MOST_DELAY_SECONDS
@@ -119,6 +123,7 @@ class SQSQueue(Queue):
             self.clock,
             is_for_errors=source is not None,
         )
+        self._full_count = 0
         self._pushed_count = self._completed_count = 0
         self._flush_time: float | None = None
         place.links.join(self)
@@ -180,9 +185,26 @@ class SQSQueue(Queue):
     # Pop and touch.
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
-        messages, start_time = await self._receiver.receive(count, self.longest_poll_seconds)
-        popped = [await self._read(message, start_time) for message in messages]
-        return [each for each in popped if each is not None]
+        # One receive waits. Others beside it do not: there are some while the last ones came full,
+        # more and more, so that those that find nothing at the end of a backlog are few.
+        most = min(self.POPS_AT_ONCE, 1 + self._full_count // _FULL_RECEIVES_FOR_ANOTHER)
+        counts = [min(count - start, MAX_BATCH_SIZE) for start in range(0, count, MAX_BATCH_SIZE)]
+        waits = [self.longest_poll_seconds, *[0.0] * (most - 1)]
+        answers = await asyncio.gather(
+            *map(self._receiver.receive, counts, waits), return_exceptions=True
+        )
+        popped: list[Popped] = []
+        for answer in answers:
+            if not isinstance(answer, BaseException):
+                messages, start_time = answer
+                read_each = [await self._read(message, start_time) for message in messages]
+                popped += [each for each in read_each if each is not None]
+        is_full = len(popped) >= sum(counts[: len(answers)])
+        self._full_count = self._full_count + len(answers) if is_full else 0
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        if failures and not popped:
+            raise failures[0]
+        return popped
 
     def _interrupt_pop(self) -> None:
         self._receiver.tell_who_waits()
@@ -344,6 +366,7 @@ class SQSFifoQueue(SQSQueue):
     FIFO: ClassVar[bool] = True
     SUPPORTS_DELAY: ClassVar[bool] = False
     RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = False
+    POPS_AT_ONCE: ClassVar[int] = 1
     MAX_DELAY_SECONDS: ClassVar[float] = MAX_LEASE_SECONDS
 
     def _routing(self, push: Push) -> Entry:
