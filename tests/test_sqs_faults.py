@@ -40,7 +40,7 @@ HANG_SECONDS = 0.3
 FAULTS: dict[str, Fault] = {
     "throttled": answer(400, "RequestThrottled"),
     "throttled, by another name": answer(400, "ThrottlingException"),
-    "too many": answer(429, "TooManyRequestsException"),
+    "429, by a code of its own": answer(429, "Unknown"),
     "500": answer(500, "InternalError"),
     "503": answer(503, "ServiceUnavailable"),
     "a page of a load balancer": answer(502, "Bad Gateway", is_html=True),

@@ -347,11 +347,26 @@ async def test_item_that_fits_once_compressed_needs_no_store(
     instance = instance_on(factory.create_backend_for_group(sqs_group))
     job = instance.deferrable(name="job")(len)
 
-    await job.later_async(LARGE)
-    await job.later_async("small")
-    results = [(await run(instance)).result for _ in range(2)]
+    for text in (LARGE, "word " * 1000, "small"):
+        await job.later_async(text)
+    results = [(await run(instance)).result for _ in range(3)]
 
-    assert sorted(results) == [5, len(LARGE)]
+    assert sorted(results) == [5, 5000, len(LARGE)]
     bodies = [each.entries[0]["MessageBody"] for each in proxy.sent("SendMessageBatch")]
     assert len(bodies[0]) < 10_000
-    assert bodies[1].startswith("{")
+    assert len(bodies[1]) < 1000
+    assert bodies[2].startswith("{")
+
+
+async def test_item_that_nobody_would_read_is_refused_however_it_would_travel(
+    bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deferrable.aio.backend._sqs_queue.MAX_TEXT_BYTES", 1_100_000)
+    factory = SQSBackendFactory(compress_over_bytes=1000, large_items=S3Store(bucket))
+    instance = instance_on(factory.create_backend_for_group(None))
+    job = instance.deferrable(name="job")(len)
+
+    with pytest.raises(ItemTooLarge, match=r"the item is 1200\d{3} bytes"):
+        await job.later_async(LARGE)
+
+    assert proxy.requests == []

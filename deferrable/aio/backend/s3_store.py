@@ -142,9 +142,8 @@ class S3Store:
         return f"{REFERENCE}{self._bucket}/{self._folder}{name}"
 
     def _name(self, reference: str) -> str:
-        root = self._reference("")
-        name = reference.removeprefix(root)
-        if not reference.startswith(root) or not _NAME.fullmatch(name):
+        name = reference.removeprefix(self._reference(""))
+        if not _NAME.fullmatch(name):
             raise UnreadableItem(
                 f"{short_repr(reference)} was not kept by {self!r}; have the producers' and the "
                 "consumers' factories name the same bucket and prefix"
