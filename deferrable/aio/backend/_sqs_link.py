@@ -72,6 +72,7 @@ class SQSLink:
 
     def __init__(self, settings: AWSSettings) -> None:
         self.finding = asyncio.Lock()
+        self._polls: set[asyncio.Future[Answer]] = set()
         self._calling = _Client(settings, MARGIN_SECONDS, 50)
         self._polling = _Client(settings, _LONGEST_WAIT_SECONDS + MARGIN_SECONDS, 100)
 
@@ -118,10 +119,17 @@ class SQSLink:
         note_request: Callable[[], None] | None = None,
     ) -> Answer:
         """Send a ReceiveMessage, once; see `call`."""
-        return await self._polling.send("ReceiveMessage", parameters, where, note_request)
+        polling = asyncio.ensure_future(
+            self._polling.send("ReceiveMessage", parameters, where, note_request)
+        )
+        self._polls.add(polling)
+        polling.add_done_callback(self._polls.discard)
+        return await polling
 
     async def close(self) -> None:
-        """Close both; what is under way fails as unavailable."""
+        """Close both, polls once they were answered; the rest under way fails as unavailable."""
+        if self._polls:
+            await asyncio.wait(self._polls)
         await self._calling.close()
         await self._polling.close()
 
@@ -179,10 +187,13 @@ class _Client:
         client, self._client = self._client, None
         if client is None:
             return
-        for session in list((client._endpoint.http_session._sessions or {}).values()):
-            for connections in list(session.connector._conns.values()):
-                for connection, *_ in connections:
-                    _free(connection)
+        # No public call closes what belongs to a loop that is gone.
+        sessions = getattr(client._endpoint.http_session, "_sessions", None) or {}
+        for session in list(sessions.values()):
+            idle = session.connector._conns
+            for connection in [each for connections in idle.values() for each, *_ in connections]:
+                _free(connection)
+            idle.clear()
             session.detach()
 
 
@@ -199,7 +210,7 @@ def _stream_large_body(request: Any, **_: Any) -> None:
 
 
 def _free(connection: Any) -> None:
-    """Close the socket of a connection whose loop is gone; no public call does."""
+    """Close the socket of a connection whose loop is gone."""
     transport = connection.transport
     tls = getattr(transport, "_ssl_protocol", None)
     with suppress(Exception):
