@@ -11,13 +11,16 @@ who sets it sets ``AWS_ACCESS_KEY_ID`` and the like, too, if that one looks at t
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from redis_server import unique_group
 
-__all__ = ["REGION", "SQSServer", "sqs_group", "sqs_server"]
+if TYPE_CHECKING:
+    from sqs_proxy import Proxy
+
+__all__ = ["REGION", "SQSServer", "proxy", "sqs_group", "sqs_server"]
 
 REGION = "eu-west-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
@@ -128,6 +131,15 @@ def _moto() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+@pytest.fixture
+def proxy(sqs_server: SQSServer) -> "Iterator[Proxy]":
+    """A proxy of this test's own before that SQS."""
+    from sqs_proxy import proxy_to
+
+    with proxy_to(sqs_server.url) as proxy:
+        yield proxy
 
 
 @pytest.fixture

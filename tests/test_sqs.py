@@ -17,9 +17,7 @@ class SQS:
     tells_releases_from_crashes = False
 
     @pytest.fixture(autouse=True)
-    def place(
-        self, sqs_server: SQSServer, sqs_group: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def place(self, sqs_server: SQSServer, sqs_group: str, monkeypatch: pytest.MonkeyPatch) -> None:
         sqs_server.set_environment(monkeypatch)
         self.server = sqs_server
         self.group = sqs_group

@@ -1,10 +1,10 @@
 """Delays of any length on SQS, and FIFO queues, which have none."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqs_proxy import Proxy, drop_after, proxy_to
+from sqs_proxy import Proxy, drop_after
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
@@ -20,12 +20,6 @@ HOUR = 3600
 
 class Broken(Exception):
     pass
-
-
-@pytest.fixture
-def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
-    with proxy_to(sqs_server.url) as proxy:
-        yield proxy
 
 
 class Place:

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqs_proxy import Answer, Exchange, Proxy, fail_entries, proxy_to
+from sqs_proxy import Answer, Exchange, Proxy, fail_entries
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
@@ -51,12 +51,6 @@ class Place:
         """What was asked for, entry by entry."""
         batches = self.proxy.sent("ChangeMessageVisibilityBatch")
         return [entry["VisibilityTimeout"] for batch in batches for entry in batch.entries]
-
-
-@pytest.fixture
-def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
-    with proxy_to(sqs_server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """SQS clients of several event loops, and what is left of them."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from faces import wait_here
-from sqs_proxy import Proxy, proxy_to
+from sqs_proxy import Proxy
 from sqs_server import SQSServer
 from test_matrix import sockets
 
@@ -14,12 +13,6 @@ from deferrable.aio import Deferrable
 from deferrable.aio.backend import SQSBackendFactory
 from deferrable.aio.backend.base import Backend
 from deferrable.testing import wait_until
-
-
-@pytest.fixture
-def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
-    with proxy_to(sqs_server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

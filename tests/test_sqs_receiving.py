@@ -1,10 +1,10 @@
 """How many receives a worker makes on SQS, and how many at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from sqs_proxy import Proxy, answer, proxy_to
+from sqs_proxy import Proxy, answer
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
@@ -13,12 +13,6 @@ from deferrable.aio.backend.base import Backend
 from deferrable.errors import BackendUnavailable
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
-    with proxy_to(sqs_server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

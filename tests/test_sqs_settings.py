@@ -3,13 +3,12 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
 from processes import run_program
-from sqs_proxy import Proxy, proxy_to
+from sqs_proxy import Proxy
 from sqs_server import REGION, SQSServer
 
 import deferrable
@@ -20,12 +19,6 @@ from deferrable.aio.backend.base import Backend
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
-    with proxy_to(sqs_server.url) as proxy:
-        yield proxy
 
 
 def attributes(server: SQSServer, name: str) -> dict[str, str]:

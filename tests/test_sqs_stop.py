@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator
 
 import pytest
-from sqs_proxy import Exchange, Proxy, proxy_to
+from sqs_proxy import Answer, Exchange, Proxy
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
@@ -14,12 +15,6 @@ from deferrable.aio.backend.base import Backend
 from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
-    with proxy_to(sqs_server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -33,20 +28,20 @@ async def backend(sqs_server: SQSServer, proxy: Proxy, sqs_group: str) -> AsyncI
 
 
 class Gate:
-    """Holds a receive back on its way to the server, or its answer on the way back."""
+    """Holds an answer back: the server's, or one that says nothing."""
 
-    def __init__(self, *, holds_answer: bool) -> None:
-        self._holds_answer = holds_answer
+    def __init__(self, *, asks_server: bool) -> None:
+        self._asks_server = asks_server
         self._is_open = False
 
     def open(self) -> None:
         self._is_open = True
 
-    async def __call__(self, exchange: Exchange) -> object:
-        answer = await exchange.forward() if self._holds_answer else None
+    async def __call__(self, exchange: Exchange) -> Answer:
+        answer = await exchange.forward() if self._asks_server else Answer(200, b"{}")
         while not self._is_open:  # noqa: ASYNC110 - the proxy's loop, which no event of ours reaches
             await asyncio.sleep(0.005)
-        return answer if self._holds_answer else await exchange.forward()
+        return answer
 
 
 async def test_stop_waits_for_the_receive_under_way_and_gives_back_what_it_brings(
@@ -55,7 +50,7 @@ async def test_stop_waits_for_the_receive_under_way_and_gives_back_what_it_bring
     instance = Deferrable(backend)
     ran: list[int] = []
     job = instance.deferrable(name="job")(ran.append)
-    gate = Gate(holds_answer=True)
+    gate = Gate(asks_server=True)
     proxy.script("ReceiveMessage", gate)
 
     worker = instance.worker(concurrency=10)
@@ -75,7 +70,7 @@ async def test_stop_waits_for_the_receive_under_way_and_gives_back_what_it_bring
 async def test_receive_that_a_caller_gave_up_lands_and_is_given_back(
     backend: Backend, proxy: Proxy
 ) -> None:
-    gate = Gate(holds_answer=True)
+    gate = Gate(asks_server=True)
     proxy.script("ReceiveMessage", gate)
     await backend.queue.push({"number": 1})
     popping = asyncio.create_task(backend.queue.pop())
@@ -91,25 +86,30 @@ async def test_receive_that_a_caller_gave_up_lands_and_is_given_back(
 
 
 async def test_stop_that_waits_for_a_receive_says_for_how_long(
-    backend: Backend,
+    sqs_server: SQSServer,
     proxy: Proxy,
+    sqs_group: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_sqs_receiving, "_LOOK_SECONDS", 0.01)
     caplog.set_level(logging.INFO, "deferrable")
-    gate = Gate(holds_answer=False)
+    factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=20)
+    gate = Gate(asks_server=False)
     proxy.script("ReceiveMessage", gate)
 
-    worker = Deferrable(backend).worker()
-    async with worker:
-        await wait_until(lambda: proxy.counts["ReceiveMessage"] == 1, "it polls")
-        worker.stop()
-        await wait_until(lambda: "waiting for a receive" in caplog.text, "it says so")
-        gate.open()
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        worker = Deferrable(backend).worker()
+        async with worker:
+            await wait_until(lambda: proxy.counts["ReceiveMessage"] == 1, "it polls")
+            worker.stop()
+            await wait_until(lambda: "waiting for a receive" in caplog.text, "it says so")
+            gate.open()
 
-    (message,) = [each for each in caplog.messages if "waiting for a receive" in each]
-    assert "which may bring items: for 1 s at most (11 if SQS does not answer)" in message
+    said = re.search(r"bring items: for (\d+) s at most \((\d+) if SQS does not", caplog.text)
+    assert said is not None
+    assert 0 < int(said[1]) <= 20
+    assert int(said[2]) == int(said[1]) + 10
 
 
 async def test_stop_that_waits_for_nothing_says_nothing(

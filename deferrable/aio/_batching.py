@@ -10,13 +10,18 @@ its own entry along, and only if that had not left yet.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from deferrable.errors import BackendError
 
-__all__ = ["Batcher", "check_outcomes"]
+__all__ = ["Batcher", "Perform", "Place", "check_outcomes", "perform_for"]
 
 T = TypeVar("T")
+
+Perform: TypeAlias = Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]]
+"""Takes entries; returns, in their order, None or an exception for each."""
+Place: TypeAlias = tuple[T, asyncio.Future[None]]
+"""An entry, and who waits for what becomes of it."""
 
 
 class Batcher(Generic[T]):
@@ -28,12 +33,10 @@ class Batcher(Generic[T]):
         max_size: the most entries of one batch.
     """
 
-    def __init__(
-        self, perform: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]], max_size: int
-    ) -> None:
+    def __init__(self, perform: Perform[T], max_size: int) -> None:
         self._perform = perform
         self._max_size = max_size
-        self._pending: list[tuple[T, asyncio.Future[None]]] = []
+        self._pending: list[Place[T]] = []
         self._is_busy = False
         self._flusher: asyncio.Task[None] | None = None
 
@@ -76,7 +79,7 @@ class Batcher(Generic[T]):
             while self._pending:
                 batch = self._pending[: self._max_size]
                 del self._pending[: self._max_size]
-                await self._perform_for(batch)
+                await perform_for(self._perform, batch)
         except BaseException:
             # Nobody else would ever perform these.
             _cancel(self._pending)
@@ -86,26 +89,28 @@ class Batcher(Generic[T]):
             self._is_busy = False
             self._flusher = None
 
-    async def _perform_for(self, batch: list[tuple[T, asyncio.Future[None]]]) -> None:
-        entries = [entry for entry, _ in batch]
-        outcomes: Sequence[Exception | None]
-        try:
-            outcomes = check_outcomes(entries, await self._perform(entries))
-        except Exception as error:
-            outcomes = [error] * len(batch)
-        except BaseException:
-            _cancel(batch)
-            raise
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
-            if future.done():
-                continue
-            if outcome is None:
-                future.set_result(None)
-            else:
-                future.set_exception(outcome)
+
+async def perform_for(perform: Perform[T], places: Sequence[Place[T]]) -> None:
+    """Perform entries as one batch, and tell each of those who wait what became of its own."""
+    entries = [entry for entry, _ in places]
+    outcomes: Sequence[Exception | None]
+    try:
+        outcomes = check_outcomes(entries, await perform(entries))
+    except Exception as error:
+        outcomes = [error] * len(places)
+    except BaseException:
+        _cancel(places)
+        raise
+    for (_, future), outcome in zip(places, outcomes, strict=True):
+        if future.done():
+            continue
+        if outcome is None:
+            future.set_result(None)
+        else:
+            future.set_exception(outcome)
 
 
-def _cancel(places: list[tuple[T, asyncio.Future[None]]]) -> None:
+def _cancel(places: Sequence[Place[T]]) -> None:
     for _, future in places:
         future.cancel()
 

@@ -8,10 +8,9 @@ The one rule: a batch that is full goes at once, whatever is under way.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from deferrable.aio._batching import check_outcomes
+from deferrable.aio._batching import Perform, Place, perform_for
 
 __all__ = ["Gatherer"]
 
@@ -22,22 +21,16 @@ class Gatherer(Generic[T]):
     """Performs entries, several batches at a time.
 
     Args:
-        perform: takes entries; returns, in their order, None or an exception for each. What it
-            raises is every entry's failure.
+        perform: see `Batcher`.
         max_size: the most entries of one batch.
         seconds: how long an entry waits for others at most. In real time: what is under way is.
     """
 
-    def __init__(
-        self,
-        perform: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
-        max_size: int,
-        seconds: float,
-    ) -> None:
+    def __init__(self, perform: Perform[T], max_size: int, seconds: float) -> None:
         self._perform = perform
         self._max_size = max_size
         self._seconds = seconds
-        self._waiting: dict[asyncio.Future[None], T] = {}
+        self._waiting: list[Place[T]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -49,7 +42,8 @@ class Gatherer(Generic[T]):
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._waiting[future] = entry
+        place = (entry, future)
+        self._waiting.append(place)
         if len(self._waiting) >= self._max_size:
             self._leave()
         elif self._timer is None:
@@ -57,7 +51,8 @@ class Gatherer(Generic[T]):
         try:
             await future
         except asyncio.CancelledError:
-            self._waiting.pop(future, None)
+            if place in self._waiting:
+                self._waiting.remove(place)
             raise
 
     def _leave(self) -> None:
@@ -65,27 +60,8 @@ class Gatherer(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch, self._waiting = self._waiting, {}
+        batch, self._waiting = self._waiting, []
         if batch:
-            task = asyncio.get_running_loop().create_task(self._perform_for(batch))
+            task = asyncio.get_running_loop().create_task(perform_for(self._perform, batch))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-
-    async def _perform_for(self, batch: dict[asyncio.Future[None], T]) -> None:
-        entries = list(batch.values())
-        outcomes: Sequence[Exception | None]
-        try:
-            outcomes = check_outcomes(entries, await self._perform(entries))
-        except Exception as error:
-            outcomes = [error] * len(batch)
-        except BaseException:
-            for future in batch:
-                future.cancel()
-            raise
-        for future, outcome in zip(batch, outcomes, strict=True):
-            if future.done():
-                continue
-            if outcome is None:
-                future.set_result(None)
-            else:
-                future.set_exception(outcome)

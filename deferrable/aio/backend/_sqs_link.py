@@ -18,9 +18,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeAlias
-from weakref import WeakSet
 
-from deferrable.aio._loops import PerLoop
+from deferrable.aio._loops import SharedPerLoop
 from deferrable.aio.backend._sqs_errors import translated
 from deferrable.aio.backend._sqs_extra import botocore
 from deferrable.aio.backend._sqs_settings import AWSSettings
@@ -219,13 +218,12 @@ def _free(connection: Any) -> None:
         getattr(tls, "_transport", transport)._call_connection_lost(None)
 
 
-class SQSLinks:
+class SQSLinks(SharedPerLoop[SQSLink]):
     """An `SQSLink` for each running event loop, made from one description of an SQS."""
 
     def __init__(self, settings: AWSSettings) -> None:
+        super().__init__(self._open, SQSLink.abandon)
         self._settings = settings
-        self._links = PerLoop(self._open, SQSLink.abandon)
-        self._users: WeakSet[object] = WeakSet()
 
     async def _open(self) -> AsyncGenerator[SQSLink, None]:
         link = SQSLink(self._settings)
@@ -233,17 +231,3 @@ class SQSLinks:
             yield link
         finally:
             await link.close()
-
-    def here(self) -> SQSLink:
-        """The running loop's link. No I/O."""
-        return self._links.get()
-
-    def join(self, user: object) -> None:
-        """`user` needs the links until it leaves, or is gone."""
-        self._users.add(user)
-
-    async def leave(self, user: object) -> None:
-        """`user` needs the links no longer; they are closed when nobody does."""
-        self._users.discard(user)
-        if not self._users:
-            await self._links.close()
