@@ -89,6 +89,29 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure deferrable beside other libraries; see benchmarks/README.md."""
+    # Without the tests' Redis out of a wheel, which is an old one: the machine's own is measured.
+    install(session)
+    session.install("-q", "matplotlib>=3.9", "pytest")
+    session.run("python", "-m", "benchmarks.peers", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Attack the library for minutes: cancel everywhere, and the bugs planted for the suite."""
+    install(session, "test")
+    arguments = session.posargs or ["--seed", "1"]
+    for place in ("memory", "dockets"):
+        run_attack(session, "attacks.cancel", "--place", place, *arguments)
+    run_attack(session, "mutants.run", "--whole")
+
+
+def run_attack(session: nox.Session, module: str, *arguments: str) -> None:
+    session.run("python", "-m", module, *arguments, env={"PYTHONPATH": str(ROOT / "tests")})
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build, look inside, and run the demo from the wheel alone in an empty environment."""
     session.install("-q", "build")

@@ -9,7 +9,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-__all__ = ["Ended", "Raised", "Returned", "unwrap", "value_of", "value_of_awaited"]
+__all__ = [
+    "Ended",
+    "Raised",
+    "Returned",
+    "unwrap",
+    "value_of",
+    "value_of_async",
+    "value_of_awaited",
+]
 
 T = TypeVar("T")
 
@@ -43,6 +51,14 @@ async def value_of_awaited(awaitable: Awaitable[T]) -> Ended[T]:
     """Await something; never raises, not even when cancelled."""
     try:
         return Returned(await awaitable)
+    except BaseException as error:
+        return Raised(error)
+
+
+async def value_of_async(start: Callable[[], Awaitable[T]]) -> Ended[T]:
+    """Call and await something; never raises. For a task of its own, which may never begin."""
+    try:
+        return Returned(await start())
     except BaseException as error:
         return Raised(error)
 

@@ -20,6 +20,7 @@ __all__ = [
     "OptionChanges",
     "ResolvedOptions",
     "Seconds",
+    "are_constant",
     "change",
     "check",
     "error_class_tuple",
@@ -189,6 +190,12 @@ def change(options: JobOptions, changes: OptionChanges) -> JobOptions:
     elif "delay_seconds" in given:
         given.setdefault("run_at", None)
     return replace(options, **given)
+
+
+def are_constant(options: JobOptions) -> bool:
+    """Whether `resolve` comes to the same at every call."""
+    seconds = (options.delay_seconds, options.debounce_seconds, options.ttl_seconds)
+    return options.run_at is None and not any(map(callable, seconds))
 
 
 def resolve(options: JobOptions, now: float) -> ResolvedOptions:

@@ -197,7 +197,8 @@ class PickleSerializer:
     def load_call(self, item: Mapping[str, Any]) -> DecodedCall:
         name = self.load_name(item)
         args = from_base64("args", any_field(item, "args"))
-        kwargs = from_base64("kwargs", any_field(item, "kwargs"))
+        kwargs_text = any_field(item, "kwargs")
+        kwargs = {} if kwargs_text == _NO_KWARGS else from_base64("kwargs", kwargs_text)
         if type(args) is not tuple:
             reject("args", args, "a tuple")
         if type(kwargs) is not dict:

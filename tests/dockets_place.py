@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 LEASE = 300.0
-ODD = '{"a" : [], "big":123456789012345678901234567890,"f":1.10,"e":1E400, "u":"\\ud800\\u00e9"}'
+ODD = '{"a" : [], "big":123456789012345678901234567890,"f":1.10,"e":1E2, "u":"\\ud800\\u00e9"}'
 """An item's text that a round trip through any JSON library would change."""
 
 UNREADABLE = {

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 import pytest
@@ -189,6 +189,15 @@ def as_kind(kind: Kind, function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return awaited
+
+
+def until_in_flight(queue: Queue, count: int) -> Callable[[], Awaitable[bool]]:
+    """A condition: so many items of the queue are in flight."""
+
+    async def are_in_flight() -> bool:
+        return (await queue.stats())["in_flight"] == count
+
+    return are_in_flight
 
 
 def wait_here(condition: Callable[[], object], description: str) -> None:

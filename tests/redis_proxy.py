@@ -1,7 +1,8 @@
 """A wire between a client and a Redis that a test can cut.
 
-Owns the forwarding of bytes, and what goes wrong with it: replies that never arrive, connections
-that break. It may not know what the bytes mean, except that a test may look for some.
+Owns the forwarding of bytes, and what goes wrong with it: replies that never arrive or arrive late,
+connections that break or are refused. It may not know what the bytes mean, except that a test may
+look for some.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ class Wire:
     Attributes:
         port: where clients connect to.
         requests: everything that clients sent, in order.
+        request_seconds: by how much each request is late.
+        reply_seconds: by how much each reply is late.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -26,13 +29,26 @@ class Wire:
         self._lost_on: bytes | None = None
         self._cuts_left = 0
         self._swallowing: set[asyncio.StreamWriter] = set()
+        self._port = 0
+        self.request_seconds = 0.0
+        self.reply_seconds = 0.0
         self.requests = b""
         self.connections = 0
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    async def accept(self) -> None:
+        """Have clients connect, from now on or again; always on the same port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Break every connection now, and refuse new ones."""
+        if self._server is not None:
+            self._server.close()
+        self.cut()
 
     def lose_reply_to(self, word: bytes, times: int = 1) -> None:
         """Let the next request that holds `word` through, and cut its connection instead of
@@ -76,6 +92,8 @@ class Wire:
             if self._cuts_left and self._lost_on is not None and self._lost_on in data:
                 self._cuts_left -= 1
                 self._swallowing.add(client)
+            if self.request_seconds:
+                await asyncio.sleep(self.request_seconds)
             upstream.write(data)
         client.transport.abort()
         upstream.transport.abort()
@@ -86,6 +104,8 @@ class Wire:
         while data := await upstream.read(1 << 16):
             if client in self._swallowing:
                 break
+            if self.reply_seconds:
+                await asyncio.sleep(self.reply_seconds)
             client.write(data)
         client.transport.abort()
 
@@ -94,9 +114,8 @@ class Wire:
 async def wire_to(port: int) -> AsyncIterator[Wire]:
     """A wire to the Redis on `port` of this machine."""
     wire = Wire(port)
-    wire._server = await asyncio.start_server(wire._serve, "127.0.0.1")
+    await wire.accept()
     try:
         yield wire
     finally:
-        wire._server.close()
-        wire.cut()
+        wire.refuse()

@@ -26,7 +26,6 @@ DOORS = {
 CONTRACT = {
     "deferrable.aio._batching",
     "deferrable.aio._closing",
-    "deferrable.aio._gathering",
     "deferrable.aio._loops",
     "deferrable.aio._popping",
     "deferrable.aio._tasks",
@@ -191,7 +190,7 @@ def test_no_import_goes_in_a_circle() -> None:
 
 BLOCK = """
 import sys
-for name in ("redis", "hiredis", "aiobotocore", "botocore", "boto3", "msgspec"):
+for name in ("redis", "hiredis", "aiobotocore", "botocore", "boto3"):
     sys.modules[name] = None
 """
 

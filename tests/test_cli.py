@@ -1,13 +1,16 @@
 """``deferrable stats``, ``errors`` and ``jobs``, and what is said when something is wrong."""
 
+import base64
 import json
 import os
+import pickle
 import pty
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,11 @@ from processes import run_program
 from redis_server import unique_group
 
 from deferrable import Deferrable
+from deferrable.aio import Deferrable as AsyncDeferrable
+from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.backend import DocketsBackendFactory
+from deferrable.cli.choosing import CHUNK, Choice, each_chunk
+from deferrable.item import Item
 
 STATS, MAILS = "cli_app.jobs:stats", "cli_app.jobs:mails"
 
@@ -195,7 +202,8 @@ def test_stats_are_a_table_with_a_row_for_each_instance(shell: Shell) -> None:
     assert head.split() == [
         *("instance", "available", "in", "flight", "delayed", "errors", "oldest")
     ]
-    assert first.split() == [STATS, "1,234", "0", "0", "0", "-"]
+    assert first.split()[:5] == [STATS, "1,234", "0", "0", "0"]
+    assert first.split()[5].isdigit()
     assert second.split() == [MAILS, "0", "0", "0", "0", "-"]
 
 
@@ -212,9 +220,16 @@ def test_watched_stats_in_json_are_a_line_each_time_until_an_interrupt(shell: Sh
 
 
 def in_terminal(
-    shell: Shell, *arguments: str, until: str = "", then: bytes | signal.Signals = b""
+    shell: Shell,
+    *arguments: str,
+    until: str = "",
+    then: bytes | signal.Signals | Callable[[], bytes] = b"",
 ) -> tuple[int, str]:
-    """Run a command in a terminal of 100 columns; once it shows `until`, type or send `then`."""
+    """Run a command in a terminal of 100 columns; once it shows `until`, type or send `then`.
+
+    Args:
+        then: what to type, a signal, or what is called, and gives what to type.
+    """
     ours, theirs = pty.openpty()
     variables = {**shell.variables, "COLUMNS": "100", "TERM": "xterm"}
     with subprocess.Popen(
@@ -230,10 +245,10 @@ def in_terminal(
         while read := _read(ours):
             shown += read
             if then and until.encode() in shown:
-                if isinstance(then, bytes):
-                    os.write(ours, then)
-                else:
+                if isinstance(then, signal.Signals):
                     process.send_signal(then)
+                else:
+                    os.write(ours, then if isinstance(then, bytes) else then())
                 then = b""
         os.close(ours)
         code = process.wait(20)
@@ -331,6 +346,29 @@ def test_text_of_an_error_is_never_read_as_markup(shell: Shell) -> None:
     assert "[red]x[/] [/nothing]" in shell.run("errors", "show", STATS, "b").stdout
 
 
+def test_narrow_terminal_shows_beginnings_of_ids_that_commands_take(shell: Shell) -> None:
+    (item_id,) = shell.fail(0)
+
+    listed = run_command("errors", "list", STATS, variables={**shell.variables, "COLUMNS": "80"})
+    short_id = listed.stdout.splitlines()[2].split()[0]
+    shown = shell.read("errors", "show", STATS, short_id)
+
+    assert "ZeroDivisionError: " in listed.stdout
+    assert max(map(len, listed.stdout.splitlines())) <= 80
+    assert short_id != item_id == shown[0]["id"]
+
+
+def test_traceback_is_not_wrapped_in_a_narrow_terminal(shell: Shell) -> None:
+    (item_id,) = shell.fail(0)
+    trace = shell.read("errors", "show", STATS, item_id)[0]["traceback"]
+
+    shown = run_command(
+        "errors", "show", STATS, item_id, variables={**shell.variables, "COLUMNS": "40"}
+    )
+
+    assert textwrap.indent(trace.rstrip(), "  ") in shown.stdout
+
+
 def test_requeued_item_is_available_again(shell: Shell) -> None:
     ids = shell.fail(0, 0)
 
@@ -393,6 +431,104 @@ def test_bulk_work_shows_its_progress_in_a_terminal(shell: Shell) -> None:
     assert code == 0
     assert "100%" in shown
     assert "requeued 20 of 20 items" in shown
+
+
+def test_nothing_is_held_while_it_asks_and_what_fails_meanwhile_is_not_discarded(
+    shell: Shell,
+) -> None:
+    (asked_for,) = shell.fail(0)
+    meanwhile: list[str] = []
+
+    def fail_then_say_yes() -> bytes:
+        in_flight.append(shell.instance.backend.error_queue.stats()["in_flight"])
+        meanwhile.extend(shell.fail("x"))
+        return b"y\r"
+
+    in_flight: list[int] = []
+    code, shown = in_terminal(
+        shell, "errors", "discard", STATS, "--all", until="[y/N]", then=fail_then_say_yes
+    )
+
+    assert (code, in_flight) == (0, [0])
+    assert "discarded 1 of 1 items" in shown
+    left = shell.read("errors", "list", STATS)
+    assert [each["id"] for each in left] == meanwhile != [asked_for]
+
+
+MANY = 2 * CHUNK + 1
+
+
+def errors(count: int) -> list[Item]:
+    """Items of an error queue, every second one with a TypeError."""
+    return [
+        {
+            "id": f"item-{number}",
+            "serializer": "pickle",
+            "method": "cli_app.jobs:divide",
+            "args": pickle_text(()),
+            "kwargs": pickle_text({}),
+            "error": {
+                "id": f"error-{number}",
+                "error_type": "ValueError" if number % 2 else "TypeError",
+                "ts": 1.0,
+            },
+        }
+        for number in range(count)
+    ]
+
+
+def pickle_text(value: object) -> str:
+    return base64.b64encode(pickle.dumps(value)).decode()
+
+
+def test_thousands_of_items_are_settled(shell: Shell) -> None:
+    shell.instance.backend.error_queue.push_batch(errors(MANY))
+
+    requeued = shell.run("errors", "requeue", STATS, "--all", "--type", "TypeError")
+    counts = shell.counts()
+    discarded = shell.run("errors", "discard", STATS, "--all", "--yes")
+
+    assert requeued.stdout == f"requeued {CHUNK + 1:,} of {CHUNK + 1:,} items\n"
+    assert counts == (CHUNK + 1, CHUNK)
+    assert discarded.stdout == f"discarded {CHUNK:,} of {CHUNK:,} items\n"
+    assert shell.counts() == (CHUNK + 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("narrowing", "told"),
+    [
+        ([], [f"and {MANY - 10:,} more", f"Remove these {MANY:,} items of {STATS} for good?"]),
+        (["--type", "TypeError"], ["and more", f"Remove every TypeError of {STATS} for good?"]),
+    ],
+    ids=["all", "all of a type"],
+)
+def test_of_many_items_the_first_ten_are_shown(
+    shell: Shell, narrowing: list[str], told: list[str]
+) -> None:
+    shell.instance.backend.error_queue.push_batch(errors(MANY))
+
+    arguments = ["errors", "discard", STATS, "--all", *narrowing]
+    code, shown = in_terminal(shell, *arguments, until="[y/N]", then=b"n\r")
+
+    assert code == 1
+    assert shown.count("item-") == 10
+    assert all(part in shown for part in told)
+    assert shell.counts() == (0, MANY)
+
+
+@pytest.mark.anyio
+async def test_no_more_than_a_chunk_is_held_while_all_are_settled() -> None:
+    backend = InMemoryBackendFactory().create_backend_for_group(None)
+    await backend.error_queue.push_batch(errors(MANY))
+    held: list[int] = []
+
+    async with AsyncDeferrable(backend) as instance, instance.errors() as items:
+        async for _, entries in each_chunk(items, Choice(is_all=True)):
+            held.append((await backend.error_queue.stats())["in_flight"])
+            for entry in entries:
+                await entry.discard()
+
+    assert held == [CHUNK, CHUNK, 1]
 
 
 @pytest.mark.parametrize("command", [["show"], ["requeue"], ["discard", "--yes"]])

@@ -150,6 +150,90 @@ def test_signal_to_an_idle_worker_ends_it_with_code_0(place: Place, number: sign
         assert "Traceback" not in command.text
 
 
+SLOW_IMPORT = """
+import pathlib, time
+pathlib.Path("begun").touch()
+while True:
+    time.sleep(0.01)
+"""
+SWALLOWING_IMPORT = """
+import pathlib, time
+from deferrable import Deferrable
+from deferrable.backend import InMemoryBackendFactory
+pathlib.Path("begun").touch()
+try:
+    time.sleep(600)
+except BaseException:
+    pass
+instance = Deferrable(InMemoryBackendFactory().create_backend_for_group(None))
+"""
+SLOW_LIFESPAN = """
+import asyncio, contextlib, pathlib
+from deferrable import Deferrable
+from deferrable.backend import InMemoryBackendFactory
+
+@contextlib.asynccontextmanager
+async def lifespan():
+    pathlib.Path("begun").touch()
+    try:
+        await asyncio.Event().wait()
+        yield
+    finally:
+        print("left the lifespan", flush=True)
+
+backend = InMemoryBackendFactory().create_backend_for_group(None)
+instance = Deferrable(backend, lifespan=lifespan)
+"""
+
+
+def starting(tmp_path: Path, source: str, *options: str) -> Command:
+    """A worker that has begun to start, of a module with this source."""
+    (tmp_path / "starting.py").write_text(source)
+    return Command("worker", "starting:instance", *options, variables={}, folder=tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (SLOW_IMPORT, ["stopped ({}) before any work (process "]),
+        (SWALLOWING_IMPORT, ["stopping ({}): ", "stopped (process "]),
+        (SLOW_LIFESPAN, ["stopping ({}): ", "left the lifespan", "stopped (process "]),
+    ],
+    ids=["import", "import that swallows it", "lifespan"],
+)
+def test_signal_while_a_worker_starts_ends_it_with_code_0(
+    tmp_path: Path, source: str, told: list[str], number: signal.Signals
+) -> None:
+    with starting(tmp_path, source) as command:
+        command.wait_until((tmp_path / "begun").exists, "it starts")
+        command.send(number)
+
+        assert command.end() == 0
+    lines = command.text.splitlines()
+    assert len(lines) == len(told)
+    for line, part in zip(lines, told, strict=True):
+        assert part.format(number.name) in line
+
+
+def test_signal_while_processes_start_ends_all_with_code_0(tmp_path: Path) -> None:
+    with starting(tmp_path, SLOW_IMPORT, "--processes", "2") as command:
+        command.wait_until((tmp_path / "begun").exists, "one of them imports")
+        command.send(signal.SIGINT)
+
+        assert command.end() == 0
+    assert "Traceback" not in command.text
+
+
+def test_signal_while_reload_waits_for_a_change_ends_it_with_code_0(tmp_path: Path) -> None:
+    with starting(tmp_path, "raise ValueError('half written')", "--reload") as command:
+        command.wait_for("waiting for a change")
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 0
+    assert command.text.splitlines()[-1].split(" INFO ")[1].strip().startswith("stopped (SIGTERM)")
+
+
 def test_running_plain_function_ends_within_the_grace_period(place: Place) -> None:
     started, released = place.path("started"), place.path("released")
     place.defer("block_until", started, released)
@@ -252,6 +336,7 @@ def test_unreachable_broker_is_one_line_and_work_begins_when_it_is_there(tmp_pat
             assert command.end() == 0
             place.close()
         assert command.text.count("cannot be polled") == 1
+        assert command.text.count("is back after") == 1
         assert "Traceback" not in command.text
 
 

@@ -540,6 +540,26 @@ class TestPointThreeLeases:
         assert at_once == (None, None)
         assert later[1] == {"n": 1}
 
+    async def test_a_look_in_passing_that_fails_is_logged_once_until_it_works_again(
+        self, place: Place, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        queue = place.queue()
+        await queue.push({"n": 1})
+        held, _ = await queue.pop()
+        assert held is not None
+
+        for is_broken in (True, True, False, True):
+            name = place.dead_worker(name="dead")
+            if is_broken:
+                place.redis.set(place.keys.working(name), "no list")
+            else:
+                place.redis.delete(place.keys.working(name))
+            place.clock.advance(5)
+            await queue.touch(held)
+
+        logged = [record.getMessage().split(" look")[0] for record in caplog.records]
+        assert logged == ["cannot", "can", "cannot"]
+
     async def test_a_counted_release_keeps_the_text_of_the_item(self, place: Place) -> None:
         queue = place.queue()
         place.put(envelope(ODD))
@@ -709,7 +729,7 @@ class TestPointFiveOrphans:
         await queue.push({"n": 1})
         held, _ = await queue.pop()
         assert held is not None
-        wire.lose_reply_to(b"LREM", times)
+        wire.lose_reply_to(b"EVALSHA", times)
 
         await queue.complete(held)
 
@@ -722,7 +742,7 @@ class TestPointFiveOrphans:
         await queue.push({"n": 1})
         held, _ = await queue.pop()
         assert held is not None
-        wire.lose_reply_to(b"LREM", 3)
+        wire.lose_reply_to(b"EVALSHA", 3)
         with pytest.raises(BackendUnavailable):
             await queue.complete(held)
 
@@ -750,7 +770,7 @@ class TestPointFiveOrphans:
         held, _ = await queue.pop()
         assert held is not None
         name = place.worker()
-        wire.lose_reply_to(b"LREM", 3)
+        wire.lose_reply_to(b"EVALSHA", 3)
         with pytest.raises(BackendUnavailable):
             await queue.complete(held)
         place.redis.srem(place.keys.workers, name)
@@ -891,7 +911,7 @@ class TestConsumerState:
         consumer.find_orphans([b"a"], 0)
         (held,) = consumer.hold(pop, [b"a"], 9, 9) or []
         consumer.end_pop(pop)
-        consumer.drop(held)
+        consumer.drop([held])
 
         assert consumer.find_orphans([b"a"], 0) == []
 
@@ -919,10 +939,10 @@ class TestConsumerState:
     def test_one_delivery_has_one_settlement_under_way(self, consumer: Consumer) -> None:
         (held,) = consumer.hold(consumer.begin_pop(), [b"a"], 9, 9) or []
 
-        assert consumer.claim(held)
-        assert not consumer.claim(held)
+        assert consumer.claim([held]) == [held]
+        assert consumer.claim([held]) == [None]
         assert consumer.claim_expired(10) == []
-        consumer.unclaim(held, may_be_settled=False)
+        consumer.unclaim([held], may_be_settled=False)
         assert consumer.claim_expired(10) == [held]
 
 
@@ -970,7 +990,44 @@ class TestPointSixDueItems:
         await queue.push_batch([{"delay": 1}, {"delay": 2}, {}])
         place.clock.advance(1)
 
-        assert await queue.stats() == {"available": 2, "in_flight": 0, "delayed": 1}
+        counts = await queue.stats()
+        assert (counts["available"], counts["delayed"]) == (2, 1)
+
+
+class TestAgeOfTheOldest:
+    async def test_it_counts_from_the_first_push_of_what_is_popped_next(self, place: Place) -> None:
+        queue = place.queue()
+        now = place.clock.time()
+        place.put(envelope(first_ts=now - 7, ts=now - 3), envelope(first_ts=now - 9))
+
+        assert (await queue.stats())["oldest_age_seconds"] == 7
+
+    async def test_an_envelope_without_a_first_push_has_its_last_one(self, place: Place) -> None:
+        place.put(envelope(first_ts="?", ts=place.clock.time() - 3))
+
+        assert (await place.queue().stats())["oldest_age_seconds"] == 3
+
+    async def test_a_due_item_is_the_oldest_when_the_list_is_empty(self, place: Place) -> None:
+        queue = place.queue()
+        await queue.push({"delay": 5})
+        before = await queue.stats()
+        place.clock.advance(6)
+
+        after = await queue.stats()
+
+        assert "oldest_age_seconds" not in before
+        assert after["oldest_age_seconds"] == 6
+
+    async def test_one_pushed_by_a_clock_that_is_ahead_is_new(self, place: Place) -> None:
+        place.put(envelope(first_ts=place.clock.time() + 5))
+
+        assert (await place.queue().stats())["oldest_age_seconds"] == 0
+
+    @pytest.mark.parametrize("raw", [*UNREADABLE.values(), envelope()])
+    async def test_what_tells_no_moment_has_no_age(self, place: Place, raw: str | bytes) -> None:
+        place.put(raw)
+
+        assert await place.queue().stats() == {"available": 1, "in_flight": 0, "delayed": 0}
 
 
 each_unreadable = pytest.mark.parametrize("raw", UNREADABLE.values(), ids=UNREADABLE)

@@ -89,7 +89,7 @@ async def test_nobody_else_gets_the_item_meanwhile(face: Face, kind: Kind) -> No
     def look() -> None:
         store = face.broker.queue.store  # type: ignore[attr-defined] # in memory
         store.catch_up(face.clock.time())
-        in_flight.append(store.stats()["in_flight"])
+        in_flight.append(store.stats(0)["in_flight"])
 
     await face.later(face.job(job_of(kind, face, beats, 9, look), name="long"))
 

@@ -102,6 +102,23 @@ async def test_backends_of_one_factory_and_group_are_consumers_of_the_same_items
     assert (await consumer.queue.pop())[1] == item(1)
 
 
+async def test_waiting_for_items_ends_with_a_push(backend: Backend) -> None:
+    waiting = asyncio.create_task(backend.queue.wait_for_items(FOREVER))
+    await asyncio.sleep(0)
+
+    await backend.queue.push(item(1))
+
+    await wait_until(waiting.done, "the wait ended")
+    await waiting
+    assert (await backend.queue.pop())[1] == item(1)
+
+
+async def test_items_that_are_there_are_not_waited_for(backend: Backend) -> None:
+    await backend.queue.push(item(1))
+
+    await asyncio.wait_for(backend.queue.wait_for_items(FOREVER), 5)
+
+
 async def test_groups_and_factories_are_apart() -> None:
     factory = InMemoryBackendFactory()
     await factory.create_backend_for_group("a").queue.push(item(1))

@@ -41,8 +41,12 @@ NOT_FOR_USERS = {
     # Between the two doors of one engine.
     (deferrable.aio.Deferrable, "emit_empty"),
     # Of a worker, which has a loop also on the face that blocks.
+    (deferrable.aio.Queue, "wait_for_items"),
+    # Of the engine, which makes sure of an item once and pushes it later.
+    (deferrable.aio.Queue, "prepare"),
     (deferrable.aio.Worker, "next_outcome"),
-    # Of the command line, whose process ends with it.
+    # Of the command line, which awaits; the second ends its process, too.
+    (deferrable.aio.ErrorItems, "next_items"),
     (deferrable.aio.Worker, "release_running"),
 }
 

@@ -26,6 +26,11 @@ def test_settlements_that_the_broker_does_not_answer_stop_the_popping() -> None:
     assert Slots(concurrency=100, settling=100).to_ask() == 0
 
 
+def test_a_few_settlements_stop_nothing_however_low_the_concurrency_is() -> None:
+    assert Slots(concurrency=1, settling=19).to_ask() == 1
+    assert Slots(concurrency=1, settling=20).to_ask() == 0
+
+
 def test_outcomes_that_nobody_reads_stop_the_popping() -> None:
     assert Slots(concurrency=100, unread=100).to_ask() == 0
 
@@ -83,7 +88,6 @@ def test_settlements_that_wait_for_others_do_not_stop_a_small_worker() -> None:
         slots.note_end(9.5)
 
     assert slots.to_ask(10, ahead=10, now=10) == 10
-    assert slots.to_ask(10) == 0
 
 
 counts = st.integers(0, 50)

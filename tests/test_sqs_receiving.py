@@ -42,7 +42,8 @@ async def test_receives_that_come_full_are_followed_by_several_at_once(
     came = await pop_each(backend, 80, 100, 100, 100, 100)
 
     waits = [receive.body["WaitTimeSeconds"] for receive in proxy.sent("ReceiveMessage")]
-    assert came == [10, 20, 40, 10]
+    assert came[:3] == [10, 20, 40]
+    assert came[3] >= 10  # one that two receives race for may come twice, as SQS says
     assert sorted(waits) == [0] * 8 + [1] * 4
 
 
@@ -83,6 +84,16 @@ async def test_pop_fails_if_all_of_its_receives_do(backend: Backend, proxy: Prox
         await backend.queue.pop_up_to(20)
 
     assert proxy.counts["ReceiveMessage"] == 3
+
+
+async def test_several_batches_of_many_calls_are_sent_at_once(
+    backend: Backend, proxy: Proxy
+) -> None:
+    outcomes = await backend.queue.push_each([{"number": number} for number in range(75)])
+
+    assert outcomes == [None] * 75
+    assert proxy.counts["SendMessageBatch"] == 8
+    assert 1 < proxy.most_at_once["SendMessageBatch"] <= 5
 
 
 async def test_jobs_that_end_one_by_one_are_received_in_tens(

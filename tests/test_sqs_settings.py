@@ -13,7 +13,7 @@ from sqs_server import REGION, SQSServer
 
 import deferrable
 import deferrable.backend
-from deferrable.aio import Deferrable
+from deferrable.aio import Deferrable, Worker
 from deferrable.aio.backend import SQSBackendFactory
 from deferrable.aio.backend.base import Backend
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions
@@ -336,6 +336,21 @@ async def test_who_loses_the_race_to_create_a_queue_uses_the_winners(
     assert (await backends[0].queue.stats())["available"] == 3
     for backend in backends:
         await backend.close()
+
+
+async def test_worker_refuses_to_poll_one_queue_by_two_objects_of_it(
+    sqs_server: SQSServer, sqs_group: str
+) -> None:
+    client = boto3_client(sqs_server)
+    one, same, other = (
+        Deferrable(SQSBackendFactory(client).create_backend_for_group(group))
+        for group in (sqs_group, sqs_group, f"{sqs_group}-b")
+    )
+
+    with pytest.raises(InvalidOptions):
+        Worker([one, same])
+
+    Worker([one, other])
 
 
 # Both faces, extras, values.

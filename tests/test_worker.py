@@ -8,13 +8,14 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 import pytest
-from faces import Face, Kind, MakeFace, as_kind, cancelled, wait_here
+from faces import Face, Kind, MakeFace, as_kind, cancelled, until_in_flight, wait_here
 from redis_server import unique_group
 
 import deferrable
 from deferrable import current_attempt, pickling
-from deferrable.aio import Deferrable, Worker
-from deferrable.aio.backend import DocketsBackendFactory
+from deferrable.aio import Backend, Deferrable, Worker
+from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.aio.current import CurrentAttempt
 from deferrable.errors import InvalidOptions
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.outcome import Outcome
@@ -188,25 +189,31 @@ async def test_cancelling_the_reader_loses_no_outcome(face: Face) -> None:
     assert outcome.status == "completed"
 
 
+def has_paused(worker: Any, face: Face) -> bool:
+    """Whether no poll is under way: a poll's age grows with the time."""
+    face.clock.advance(0.001)
+    (queue,) = worker.health.queues().values()
+    return bool(queue.poll_age_seconds == 0)
+
+
 async def test_a_reader_that_does_not_read_stops_the_popping(each_face: Face) -> None:
     runs: list[int] = []
     await push(each_face, as_kind("async", runs.append), 50, name="note")
 
     def work() -> None:
-        with each_face.instance.worker(concurrency=4):
+        with each_face.instance.worker(concurrency=4) as worker:
             wait_here(lambda: len(runs) >= 4, "the first ones ran")
-            last = -1
-            while last != len(runs):
-                last = len(runs)
-                threading.Event().wait(0.02)
+            queue = each_face.instance.backend.queue
+            wait_here(lambda: queue.stats()["in_flight"] == 0, "nothing runs")
+            wait_here(lambda: has_paused(worker, each_face), "it pops no more")
 
     if each_face.is_blocking:
         await asyncio.to_thread(work)
     else:
         async with each_face.instance.worker(concurrency=4) as worker:
-            await wait_until(lambda: worker._slots.unread >= 4, "four outcomes wait")
-            for _ in range(200):
-                await asyncio.sleep(0)
+            await wait_until(lambda: len(runs) >= 4, "the first ones ran")
+            await wait_until(until_in_flight(each_face.broker.queue, 0), "nothing runs")
+            await wait_until(lambda: has_paused(worker, each_face), "it pops no more")
 
     assert 4 <= len(runs) <= 8
     assert await each_face.stats() == (50 - len(runs), 0, 0)
@@ -398,7 +405,66 @@ async def test_no_queue_starves_another_at_a_concurrency_of_one() -> None:
 async def test_an_instance_named_twice_is_polled_once(face: Face) -> None:
     worker = Worker([face.instance, face.instance])
 
-    assert worker._slots.pollers == 1
+    assert list(worker.health.queues()) == [repr(face.backend.queue)]
+
+
+MakeBackend = Callable[[str], Backend]
+IN_MEMORY = InMemoryBackendFactory()
+
+
+def dockets(url: str) -> MakeBackend:
+    return lambda group: DocketsBackendFactory(url).create_backend_for_group(group)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (IN_MEMORY.create_backend_for_group, IN_MEMORY.create_backend_for_group),
+        (dockets("redis://localhost/0"), dockets("redis://localhost:6379")),
+    ],
+    ids=["in memory", "dockets"],
+)
+def test_two_instances_with_objects_of_one_queue_are_refused(
+    one: MakeBackend, other: MakeBackend
+) -> None:
+    instances = [Deferrable(one("group")), Deferrable(other("group"))]
+
+    with pytest.raises(InvalidOptions, match=r"instances 1 and 2 .*_group>.* a group of its own"):
+        Worker(instances)
+
+
+@pytest.mark.parametrize(
+    "other", [dockets("redis://localhost/1"), dockets("redis://localhost:6380/0")]
+)
+def test_queues_of_one_name_in_two_databases_are_two(other: MakeBackend) -> None:
+    instances = [Deferrable(dockets("redis://localhost/0")("group")), Deferrable(other("group"))]
+
+    worker = Worker(instances)
+
+    assert len(worker.health.queues()) == 2
+
+
+async def test_an_item_pushed_to_an_idle_worker_of_a_queue_that_does_not_wait_starts_at_once(
+    face: Face,
+) -> None:
+    job = face.job(as_kind("async", lambda: "done"), name="late")
+    pauses: list[float] = []
+    wait_for_items = face.broker.queue.wait_for_items
+
+    async def wait_for_push(seconds: float) -> None:
+        pauses.append(seconds)
+        await wait_for_items(3600)
+
+    face.broker.queue.wait_for_items = wait_for_push  # type: ignore[method-assign] # this one's
+    async with face.instance.worker() as worker:
+        await wait_until(lambda: pauses, "the worker is idle")
+        await job.later_async()
+        reading = asyncio.create_task(worker.next_outcome())
+        await wait_until(reading.done, "the job ended")
+        outcome = await reading
+
+    assert outcome is not None
+    assert outcome.result == "done"
 
 
 async def test_an_item_pushed_to_an_idle_worker_starts_at_once(each_face: Face) -> None:
@@ -463,7 +529,6 @@ async def test_async_jobs_are_cancelled_after_it_and_no_attempt_is_burnt(face: F
     async with face.instance.worker(grace_seconds=10) as worker:
         await wait_until(lambda: len(gate.started) == 2, "both run")
         worker.stop()
-        await wait_until(lambda: worker._is_to_stop.is_set(), "it stops")
         await wait_until(lambda: face.clock.pending >= 2, "the grace period runs")
         face.clock.advance(10)
         statuses = [outcome.status async for outcome in worker]
@@ -518,13 +583,19 @@ async def test_a_second_cancellation_ends_the_grace_period(face: Face) -> None:
 
 async def test_a_plain_function_s_item_is_not_given_back_while_it_runs(face: Face) -> None:
     gate = Gate()
-    await push(face, gate.plain)
+    attempts: list[CurrentAttempt] = []
     seen: list[tuple[int, int, int]] = []
+
+    def plain(number: int) -> None:
+        attempts.append(current_attempt())
+        gate.plain(number)
+
+    await push(face, plain)
 
     async with face.instance.worker(grace_seconds=0) as worker:
         await wait_until(lambda: gate.started, "it runs")
         worker.stop()
-        await wait_until(lambda: worker._is_in_a_hurry.is_set(), "the grace period is over")
+        await wait_until(lambda: attempts[0].stop_reason, "the grace period is over")
         seen.append(await face.stats())
         gate.opened.set()
         statuses = [outcome.status async for outcome in worker]
@@ -540,10 +611,10 @@ async def test_items_that_wait_for_a_thread_go_back_to_the_front_in_their_order(
     await push(face, gate.plain, 8)
 
     async with face.instance.worker(concurrency=5, threads=1) as worker:
-        await wait_until(lambda: worker._slots.running == 5, "five are taken")
+        await wait_until(until_in_flight(face.broker.queue, 5), "five are taken")
         await wait_until(lambda: gate.started, "one runs")
         worker.stop()
-        await wait_until(lambda: worker._slots.unread == 4, "four were given back")
+        await wait_until(until_in_flight(face.broker.queue, 1), "four were given back")
         gate.opened.set()
 
     assert gate.started == [0]
@@ -561,10 +632,11 @@ async def test_items_that_wait_for_a_thread_go_back_to_the_front_of_a_redis_list
         await job.later_many_async([(number,) for number in range(8)])
 
         async with instance.worker(concurrency=5, threads=1) as worker:
-            await wait_until(lambda: worker._slots.running == 5, "five are taken")
+            queue = instance.backend.queue
+            await wait_until(until_in_flight(queue, 5), "five are taken")
             await wait_until(lambda: gate.started, "one runs")
             worker.stop()
-            await wait_until(lambda: worker._slots.unread == 4, "four were given back")
+            await wait_until(until_in_flight(queue, 1), "four were given back")
             gate.opened.set()
         popped = await instance.backend.queue.pop_batch(8)
         await instance.backend.queue.flush()
@@ -583,7 +655,7 @@ async def test_a_thread_that_becomes_free_during_the_stop_starts_nothing(face: F
         worker.stop()
         await wait_until(lambda: face.clock.pending >= pending + 2, "a release travels")
         gate.opened.set()
-        await wait_until(lambda: worker._slots.unread == 1, "the one that ran was completed")
+        await wait_until(until_in_flight(face.broker.queue, 4), "the one that ran was completed")
         reading = asyncio.create_task(drain(worker))
         while not reading.done():
             face.clock.advance(0.01)
@@ -608,9 +680,10 @@ async def test_items_that_wait_for_a_slot_go_back_to_the_front_in_their_order() 
     for each in faces:
         await push(each, gate.awaited, 3)
 
-    async with Worker([each.instance for each in faces], concurrency=1, grace_seconds=0) as worker:
+    async with Worker([each.instance for each in faces], concurrency=1, grace_seconds=0):
         await wait_until(lambda: gate.started, "one runs")
-        await wait_until(lambda: worker._slots.buffered == 1, "one waits")
+        for each in faces:
+            await wait_until(until_in_flight(each.broker.queue, 1), "its queue gave one")
 
     assert [(await each.stats())[1] for each in faces] == [0, 0]
     waited = faces[1]
@@ -625,7 +698,8 @@ async def test_buffered_items_are_given_back_again_when_the_broker_refused_once(
         each.faults.drop("release")
 
     async with Worker([each.instance for each in faces], concurrency=1) as worker:
-        await wait_until(lambda: worker._slots.buffered == 1, "one waits")
+        for each in faces:
+            await wait_until(until_in_flight(each.broker.queue, 1), "its queue gave one")
         pending = faces[1].clock.pending
         worker.stop()
         await wait_until(lambda: faces[1].faults.injected, "the release failed")
@@ -651,7 +725,7 @@ async def test_a_receive_in_flight_lands_and_is_given_back() -> None:
     await push(face, as_kind("async", lambda number: number), 3, name="late")
 
     async with face.instance.worker() as worker:
-        await wait_until(lambda: face.broker.queue.store.stats()["in_flight"] == 3, "it travels")  # type: ignore[attr-defined] # in memory
+        await wait_until(lambda: face.broker.queue.store.stats(0)["in_flight"] == 3, "it travels")  # type: ignore[attr-defined] # in memory
         pending = face.clock.pending
         worker.stop()
         await wait_until(lambda: face.clock.pending > pending, "the grace period runs")
@@ -881,17 +955,18 @@ async def test_a_time_limit_holds_in_a_worker(face: Face) -> None:
 async def test_a_plain_function_over_its_time_is_told_and_keeps_its_slot(face: Face) -> None:
     gate = Gate()
     face.record_events()
-    await push(face, gate.plain, timeout_seconds=5)
+    await push(face, gate.plain, 2, timeout_seconds=5)
 
-    async with face.instance.worker() as worker:
+    async with face.instance.worker(concurrency=1) as worker:
         await wait_until(lambda: gate.started, "it runs")
         face.clock.advance(5)
         await wait_until(lambda: "overrun" in face.event_names, "it is told")
-        running = worker._slots.running
+        await wait_until(lambda: has_paused(worker, face), "it has no slot for another")
+        started = list(gate.started)
         gate.opened.set()
         outcome = await worker.next_outcome()
 
-    assert running == 1
+    assert started == [0]
     assert outcome is not None
     assert outcome.status == "completed"
 

@@ -11,13 +11,15 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from deferrable._ended import Ended, Raised, Returned
+from deferrable._ended import Ended, Raised, value_of_async
+from deferrable.aio._completing import Completer
 from deferrable.aio._polling import reconnect_seconds
 from deferrable.aio._popping import Popped
 from deferrable.aio._slots import Slots
@@ -35,7 +37,7 @@ __all__ = ["Attempts"]
 _logger = logging.getLogger("deferrable")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class _Buffered:
     instance: Instance
     queue: Queue
@@ -69,27 +71,37 @@ class Attempts:
         self._on_room = on_room
         self._tell = tell
         self._buffer: deque[_Buffered] = deque()
-        self._running: dict[asyncio.Task[Ended[Outcome]], Attempt] = {}
+        self._running: dict[asyncio.Task[Ended[Outcome | None]], Attempt] = {}
+        self._completers: dict[Queue, Completer[Attempt]] = {}
         self._besides: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Future[None] | None = None
+        # Each job starts from here, or it would see what the job has set that made room for it.
+        self._context = copy_context()
+        self._loop = asyncio.get_running_loop()
 
     def take(self, instance: Instance, queue: Queue, popped: Sequence[Popped]) -> None:
         """Start what was popped, or keep it until there are slots."""
         for envelope, item in popped:
+            if not self._buffer and self._slots.is_free and self._surroundings.is_open:
+                self._start(instance, queue, envelope, item)
+                continue
             buffered = _Buffered(instance, queue, envelope, item)
             self._keeper.keep(queue, envelope, partial(self._drop, buffered))
             self._buffer.append(buffered)
             self._slots.buffered += 1
-        self._start_what_fits()
+        self._on_room()
 
     @property
     def are_idle(self) -> bool:
         """Whether nothing is under way."""
-        return not self._running and not self._besides
+        is_working = self._running or self._besides
+        return not is_working and all(each.is_idle for each in self._completers.values())
 
     def close(self) -> None:
         """Start no more."""
         self._surroundings.is_open = False
+        for completer in self._completers.values():
+            completer.hurry()
 
     def tell_overrun(self, name: str) -> None:
         """Emit `overrun` for the attempt of this name."""
@@ -164,51 +176,94 @@ class Attempts:
             buffered = self._buffer.popleft()
             self._slots.buffered -= 1
             if buffered.queue.clock.time() < buffered.envelope.lease_end_time:
-                self._start(buffered)
+                self._start(buffered.instance, buffered.queue, buffered.envelope, buffered.item)
             else:
                 # Somebody else's by now, as after a pause of the process.
                 self._keeper.let_go(buffered.queue, buffered.envelope)
                 _logger.warning("the lease of %r ended before it started", buffered.envelope)
         self._on_room()
 
-    def _start(self, buffered: _Buffered) -> None:
+    def _start(self, instance: Instance, queue: Queue, envelope: Envelope, item: Item) -> None:
         self._slots.running += 1
-        has_ended = False
+        context = self._context.copy()
+        door = WorkerDoor(queue, envelope, self._surroundings, context, self._end_job)
+        attempt = Attempt(instance, door, envelope, item, context, self._states[instance])
+        # Kept from here on, as a task's first step may come late.
+        self._keeper.keep(queue, envelope, attempt.lose)
+        door.task = self._begin(attempt, attempt.run_job, door.end_job)
 
-        def end_job() -> None:
-            nonlocal has_ended
-            if not has_ended:
-                has_ended = True
-                self._slots.running -= 1
-                self._slots.settling += 1
-                self._slots.note_end(asyncio.get_running_loop().time())
-                self._start_what_fits()
-
-        instance, envelope, item = buffered.instance, buffered.envelope, buffered.item
-        door = WorkerDoor(buffered.queue, envelope, self._surroundings, end_job)
-        attempt = Attempt(instance, door, envelope, item, self._states.get(instance))
-        task = asyncio.get_running_loop().create_task(attempt.run_to_value(), name=attempt.name)
+    def _begin(
+        self,
+        attempt: Attempt,
+        make: Callable[[], Coroutine[Any, Any, Outcome | None]],
+        end_job: Callable[[], None] | None = None,
+    ) -> asyncio.Task[Ended[Outcome | None]]:
+        # As a value: a KeyboardInterrupt or SystemExit that leaves a task ends the loop with it.
+        task = self._loop.create_task(
+            value_of_async(make), name=attempt.name, context=attempt.context
+        )
         self._running[task] = attempt
-        task.add_done_callback(partial(self._conclude, attempt, end_job))
+        task.add_done_callback(partial(self._note_end, attempt, end_job))
+        return task
 
-    def _conclude(
-        self, attempt: Attempt, end_job: Callable[[], None], task: asyncio.Task[Ended[Outcome]]
+    def _end_job(self) -> None:
+        self._slots.running -= 1
+        self._slots.settling += 1
+        self._slots.note_end(self._loop.time())
+        if self._buffer:
+            self._start_what_fits()
+        else:
+            self._on_room()
+
+    def _note_end(
+        self,
+        attempt: Attempt,
+        end_job: Callable[[], None] | None,
+        task: asyncio.Task[Ended[Outcome | None]],
     ) -> None:
-        end_job()
-        self._slots.settling -= 1
+        if end_job is not None:
+            end_job()  # as it may not have begun
         del self._running[task]
         ended = Raised(asyncio.CancelledError()) if task.cancelled() else task.result()
-        if isinstance(ended, Returned):
-            self._tell(ended.value)
-        elif isinstance(ended.error, asyncio.CancelledError):
+        if isinstance(ended, Raised):
+            self._note_failure(attempt, ended.error)
+        elif ended.value is not None:
+            self._conclude(ended.value)
+        else:
+            self._completer_of(attempt.queue).add(attempt)
+
+    def _note_completion(self, attempt: Attempt, error: BaseException | None) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self._note_failure(attempt, error)
+        elif error is not None:
+            # The ordinary way tells a lost lease, and tries again what the broker did not take.
+            self._begin(attempt, attempt.complete)
+        elif attempt.has_listeners:
+            self._begin(attempt, attempt.tell_completed)
+        else:
+            self._conclude(attempt.note_completed())
+
+    def _note_failure(self, attempt: Attempt, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
             # By a loop that is being shut down, perhaps before the attempt's first step.
             self._do_besides(attempt.give_back())
-            self._tell(attempt.outcome("released", ended.error))
+            self._conclude(attempt.outcome("released", error))
         else:
-            _logger.error("%s could not be settled: %s", attempt.name, ended.error)
-            self._tell(attempt.outcome("lost", ended.error))
+            _logger.error("%s could not be settled: %s", attempt.name, error)
+            self._conclude(attempt.outcome("lost", error))
+
+    def _conclude(self, outcome: Outcome) -> None:
+        self._slots.settling -= 1
+        self._tell(outcome)
         self._on_room()
-        self._note_idle()
+        if self._idle is not None:
+            self._note_idle()
+
+    def _completer_of(self, queue: Queue) -> Completer[Attempt]:
+        completer = self._completers.get(queue)
+        if completer is None:
+            completer = self._completers[queue] = Completer(queue, self._note_completion)
+        return completer
 
     def _do_besides(self, doing: Any) -> None:
         task = asyncio.get_running_loop().create_task(doing)

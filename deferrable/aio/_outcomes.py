@@ -4,10 +4,10 @@ Owns their order and the reader's wait. It may not know what an outcome means. T
 the slots' doing: they count what is unread.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from deferrable.aio._bell import Bell
 from deferrable.aio._slots import Slots
 from deferrable.outcome import Outcome
 
@@ -26,29 +26,32 @@ class Outcomes:
         self._slots = slots
         self._on_room = on_room
         self._unread: deque[Outcome] = deque()
-        self._readable = asyncio.Event()
+        self._readable = Bell()
         self._has_ended = False
 
     def add(self, outcome: Outcome) -> None:
         self._unread.append(outcome)
         self._slots.unread += 1
-        self._readable.set()
+        self._readable.ring()
 
     def end(self) -> None:
         """There will be no more."""
         self._has_ended = True
-        self._readable.set()
+        self._readable.ring()
+
+    def next_unread(self) -> Outcome | None:
+        """The next one if it is there already."""
+        if not self._unread:
+            return None
+        self._slots.unread -= 1
+        self._on_room()
+        return self._unread.popleft()
 
     async def next(self) -> Outcome | None:
         """The next one, each for one reader; None: there will be no more.
 
         Cancelling it loses none.
         """
-        while not self._unread:
-            if self._has_ended:
-                return None
-            self._readable.clear()
+        while (outcome := self.next_unread()) is None and not self._has_ended:
             await self._readable.wait()
-        self._slots.unread -= 1
-        self._on_room()
-        return self._unread.popleft()
+        return outcome

@@ -10,7 +10,7 @@ The one rule: nothing but its cancellation ends a poller. A worker that lives is
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 from deferrable.aio._popping import Popped
@@ -19,14 +19,14 @@ from deferrable.aio.health import LONGEST_POLL_SECONDS, Health
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError
 
-__all__ = ["Poller", "Room", "reconnect_seconds"]
+__all__ = ["Poller", "Room", "reconnect_seconds", "same_queue"]
 
 _logger = logging.getLogger("deferrable")
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _IDLE_SECONDS = 0.05
-"""The pause after an empty poll of a queue that does not wait by itself."""
+"""A poll of a queue that does not wait by itself takes so long, if nothing comes before."""
 
 
 def reconnect_seconds(failures: int, draw: float) -> float:
@@ -37,6 +37,17 @@ def reconnect_seconds(failures: int, draw: float) -> float:
     """
     longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS)
     return longest * (0.5 + 0.5 * draw)
+
+
+def same_queue(queues: Sequence[Queue]) -> tuple[int, int] | None:
+    """The places of two that are one queue, as far as queues can tell; None: there are none."""
+    places: dict[Hashable, int] = {}
+    for place, queue in enumerate(queues):
+        identity = queue.identity
+        first = places.setdefault(queue if identity is None else identity, place)
+        if first != place:
+            return first, place
+    return None
 
 
 class Room(Protocol):
@@ -82,10 +93,8 @@ class Poller:
         self._is_backlogged = False
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             count = await self._wait_for_room()
-            start = loop.time()
             try:
                 popped = await self._pop(count)
             except Exception as error:  # an adapter's own mistake must not end the polling either
@@ -101,8 +110,6 @@ class Poller:
                 self._take(popped)
             elif self._failures:
                 await sleep(self._queue.clock, reconnect_seconds(self._failures, random.random()))
-            elif loop.time() - start < _IDLE_SECONDS:
-                await asyncio.sleep(_IDLE_SECONDS)
 
     async def _wait_for_room(self) -> int:
         while not (count := self._try_take()):
@@ -115,11 +122,15 @@ class Poller:
         return self._room.try_take(is_quiet=self._is_quiet, is_backlogged=self._is_backlogged)
 
     async def _pop(self, count: int) -> list[Popped]:
-        limit = asyncio.timeout(LONGEST_POLL_SECONDS)
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(LONGEST_POLL_SECONDS)
+        start = loop.time()
         try:
             # Ended like this, a poll still lands, and what it brings is given back.
             async with limit:
-                return await self._queue.pop_up_to(count)
+                popped = await self._queue.pop_up_to(count)
+                if not popped and loop.time() - start < _IDLE_SECONDS:
+                    await self._queue.wait_for_items(_IDLE_SECONDS)
+                return popped
         except TimeoutError:
             if limit.expired():
                 return []
@@ -136,6 +147,7 @@ class Poller:
 
     def _note_success(self) -> None:
         if self._failures:
-            _logger.warning("%r is back after %d failures", self._queue, self._failures)
+            noun = "failure" if self._failures == 1 else "failures"
+            _logger.warning("%r is back after %d %s", self._queue, self._failures, noun)
         self._failures = 0
         self._health.note_poll(self._queue, None)

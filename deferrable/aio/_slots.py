@@ -10,7 +10,11 @@ that a slow broker or a slow reader slows the popping instead of filling the mem
 from collections import deque
 from dataclasses import dataclass, field
 
-__all__ = ["Slots"]
+__all__ = ["FEW_SETTLEMENTS", "Slots"]
+
+FEW_SETTLEMENTS = 20
+"""So many may be unanswered whatever the concurrency is: at least two batches of the broker whose
+batches are smallest, or one job at a time would wait for each of its completes to be gathered."""
 
 
 _MOST_AHEAD = 10
@@ -67,10 +71,9 @@ class Slots:
         bound = self.concurrency
         if ahead:
             ahead = min(ahead, sum(now - end < _AHEAD_SECONDS for end in self.end_times))
-            # Settlements that wait for others to travel with are no sign of a slow broker.
             bound = max(bound, 2 * batch_size)
-        room = bound - self.settling - self.unread
-        spare = min(free + ahead, room)
+        unsettled = max(self.concurrency, FEW_SETTLEMENTS) - self.settling
+        spare = min(free + ahead, min(bound, unsettled) - self.unread)
         if spare <= 0 or (spare < batch_size and free <= 0):
             return 0
         idle_pollers = max(1, self.pollers - self.polling)

@@ -1,9 +1,10 @@
 """The door of a worker's attempts.
 
-Owns what is different when many attempts run at once: leases are kept by the keeper, plain jobs
-wait for one of the worker's threads and have their plain metadata consumers run there, a slot is
-given back when the job ends, and a settlement that the broker does not take is tried again for as
-long as the lease lasts and the worker has time. It may not know slots or polls; it calls back.
+Owns what is different when many attempts run at once: leases are kept by the keeper, async jobs run
+in their attempt's own task, plain ones wait for one of the worker's threads and have their plain
+metadata consumers run there, a slot is given back when the job ends, and a settlement that the
+broker does not take is tried again for as long as the lease lasts and the worker has time. It may
+not know slots or polls; it calls back.
 """
 
 import asyncio
@@ -20,9 +21,8 @@ import anyio
 from deferrable._ended import Ended, Raised, Returned
 from deferrable.aio._polling import reconnect_seconds
 from deferrable.aio.clock import sleep
-from deferrable.aio.door import AwaitingDoor, NotStarted, Run
+from deferrable.aio.door import AwaitingDoor, Control, NotStarted, Run, as_timeout, start_timer
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.heartbeat import Heartbeat
 from deferrable.aio.keeper import Keeper
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendUnavailable, LeaseLost
@@ -38,6 +38,7 @@ class Surroundings:
     Args:
         keeper: keeps their leases.
         threads: how many plain jobs run at once.
+        is_being_cancelled: whether somebody ends the worker's loop, and so cancels all its tasks.
 
     Attributes:
         turns: of the plain jobs, whose items can be given back while they wait for one.
@@ -47,8 +48,11 @@ class Surroundings:
         is_patient: whether a settlement that the broker does not take is tried again.
     """
 
-    def __init__(self, keeper: Keeper, threads: int) -> None:
+    def __init__(
+        self, keeper: Keeper, threads: int, is_being_cancelled: Callable[[], bool]
+    ) -> None:
         self.keeper = keeper
+        self.is_being_cancelled = is_being_cancelled
         self.turns = asyncio.Semaphore(threads)
         self.threads = anyio.CapacityLimiter(threads)
         self.is_open = True
@@ -62,24 +66,43 @@ class WorkerDoor(AwaitingDoor):
         queue: where the item was popped.
         envelope: of the item.
         surroundings: of all attempts of the worker.
+        context: in which the attempt's task runs.
         on_job_end: called when the job has ended, before it is settled.
+
+    Attributes:
+        task: of the attempt, given once it is made. It is cancelled for its job's sake while that
+            runs, and for nothing else, but by whoever ends the loop.
     """
 
+    __slots__ = (
+        "_consumers",
+        "_context",
+        "_envelope",
+        "_has_job_ended",
+        "_on_job_end",
+        "_queue",
+        "_surroundings",
+        "limiter",
+        "task",
+    )
     exits_are_failures = True
-    may_gather = True
+    task: asyncio.Task[Any]
 
     def __init__(
         self,
         queue: Queue,
         envelope: Envelope,
         surroundings: Surroundings,
+        context: Context,
         on_job_end: Callable[[], None],
     ) -> None:
         self._queue = queue
         self._envelope = envelope
         self._surroundings = surroundings
+        self._context = context
         self._on_job_end = on_job_end
-        self._consumers: list[tuple[Callable[..., Any], object]] = []
+        self._has_job_ended = False
+        self._consumers: Sequence[tuple[Callable[..., Any], object]] = ()
         self.limiter = surroundings.threads
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -97,34 +120,77 @@ class WorkerDoor(AwaitingDoor):
                     raise
             await sleep(self._queue.clock, reconnect_seconds(failures, random.random()))
 
+    async def call(
+        self, context: Context | None, function: Callable[..., Any], *args: Any
+    ) -> Ended[Any]:
+        # What the task runs in is entered already.
+        return await super().call(None if context is self._context else context, function, *args)
+
     async def consume(
         self, context: Context, function: Callable[..., Any], value: object
     ) -> Ended[Any]:
         # Whether it belongs into the job's thread is known once the job is.
-        self._consumers.append((function, value))
+        self._consumers = (*self._consumers, (function, value))
         return Returned(None)
 
-    def start_heartbeat(self, heartbeat: Heartbeat) -> Callable[[], None]:
-        keeper = self._surroundings.keeper
-        keeper.keep(heartbeat.queue, heartbeat.envelope, heartbeat.on_lost)
-        return lambda: keeper.let_go(heartbeat.queue, heartbeat.envelope)
+    def start_heartbeat(
+        self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
+    ) -> Callable[[], None]:
+        # The keeper has kept it since before the attempt's first step.
+        return partial(self._surroundings.keeper.let_go, queue, envelope)
 
     async def run(self, run: Run) -> Ended[Any]:
+        self.task.set_name(run.name)
         try:
-            is_async = inspect.iscoroutinefunction(run.function)
             in_thread = []
             for function, value in self._consumers:
-                if is_async or inspect.iscoroutinefunction(function):
+                if run.is_async or inspect.iscoroutinefunction(function):
                     ended = await self.call(run.context, function, value)
                     if isinstance(ended, Raised):
                         return ended
                 else:
                     in_thread.append(partial(function, value))
-            if in_thread:
-                run = replace(run, function=partial(_run_after, in_thread, run.function))
-            return await super().run(run)
+            if not run.is_async:
+                # A thread will be inside its context; the task's own is entered already.
+                function = partial(_run_after, in_thread, run.function)
+                run = replace(run, function=function, context=self._context.copy())
+                return await super().run(run)
+            return await self._run_inside(run)
         finally:
+            self.end_job()
+
+    def end_job(self) -> None:
+        """The job has ended, or will never begin; said twice, it counts once."""
+        if not self._has_job_ended:
+            self._has_job_ended = True
             self._on_job_end()
+
+    async def _run_inside(self, run: Run) -> Ended[Any]:
+        """Run an async job in the attempt's own task."""
+        control, task = run.control, self.task
+        if control.reason is not None:
+            return Raised(NotStarted())
+        run.note_deadline()
+        control.attach(partial(_cancel_once, task, control))
+        timer = start_timer(run, partial(control.stop, "timed out"))
+        ended: Ended[Any]
+        try:
+            ended = Returned(await run())
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not _is_loop_running():
+                raise  # the loop was given up, and nothing can be awaited any more
+            ended = Raised(error)
+        finally:
+            control.detach()
+            if timer is not None:
+                timer.cancel()
+        if task.cancelling():
+            if self._surroundings.is_being_cancelled():
+                control.note_cancelled()
+            # It was meant for the job, which has heeded it or not; not for the settlement.
+            while task.uncancel():
+                pass
+        return as_timeout(run, ended)
 
     async def _run_in_thread(self, run: Run) -> Ended[Any]:
         if not await self._wait_for_turn(run):
@@ -158,6 +224,20 @@ class WorkerDoor(AwaitingDoor):
             return False
         self._envelope.has_started = True
         return True
+
+
+def _cancel_once(task: asyncio.Task[Any], control: Control) -> bool:
+    if not task.cancelling():  # as it is when the loop is being shut down
+        task.cancel(control.reason)
+    return True
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _run_after(

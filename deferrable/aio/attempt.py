@@ -9,21 +9,20 @@ The one rule: whatever happens, an item is settled at most once, or its lease is
 """
 
 import logging
+import math
 import random
 import socket
 from asyncio import CancelledError
-from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
 
 from deferrable import _names
-from deferrable._ended import Ended, Raised, Returned, value_of_awaited
+from deferrable._ended import Ended, Raised, Returned
 from deferrable._fields import read_seconds
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.door import Control, Door, NotStarted, Run
 from deferrable.aio.emitting import emit, is_its_own
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.heartbeat import Heartbeat
 from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
@@ -51,6 +50,10 @@ class _Expired(Exception):
     """The item's ttl had passed before the job could start."""
 
 
+def _keep_nothing() -> None:
+    """What stops a heartbeat that was not started."""
+
+
 class Attempt:
     """One attempt at an item of an instance, behind a door.
 
@@ -59,13 +62,33 @@ class Attempt:
         door: what waits and calls.
         envelope: of the item.
         item: as it was popped; never changed.
+        context: what the job and whoever is told of it see; it is this attempt's own.
         state: what the instance's lifespan gave, for the job to ask for.
 
     Attributes:
         name: the job's, once it is known, and the item's id, for logs.
         control: how others stop it.
+        queue: where the item was popped.
+        envelope: of the item.
+        context: as given.
         error_to_raise: what the caller of ``run_once`` has to see raised, once it is settled.
     """
+
+    __slots__ = (
+        "_clock",
+        "_door",
+        "_instance",
+        "_item",
+        "_returned",
+        "_start_time",
+        "_stop_heartbeat",
+        "context",
+        "control",
+        "envelope",
+        "error_to_raise",
+        "name",
+        "queue",
+    )
 
     def __init__(
         self,
@@ -73,31 +96,26 @@ class Attempt:
         door: Door,
         envelope: Envelope,
         item: Item,
+        context: Context,
         state: object = None,
     ) -> None:
         self._instance = instance
-        self._queue = instance.backend.queue
+        self.queue = instance.backend.queue
         self._door = door
-        self._envelope = envelope
+        self.envelope = envelope
         self._item = item
-        self._context: Context = copy_context()
+        self.context = context
         self._clock = instance.clock
         self._start_time = self._clock.time()
         self.name = f"a job (item {item.get('id')})"
         self.control = Control()
         self.error_to_raise: BaseException | None = None
-        self._context.run(
+        self._returned: Returned[Any] | None = None
+        self._stop_heartbeat = _keep_nothing
+        context.run(
             set_current_attempt,
-            CurrentAttempt(self._queue, envelope, item, self._clock, self.control, state),
+            CurrentAttempt(self.queue, envelope, item, self._clock, self.control, state),
         )
-
-    async def run_to_value(self) -> Ended[Outcome]:
-        """Make the attempt; `run` tells what may be raised.
-
-        For a task of its own: a KeyboardInterrupt or SystemExit that leaves a task ends the loop
-        with it.
-        """
-        return await value_of_awaited(self.run())
 
     async def run(self) -> Outcome:
         """Make the attempt.
@@ -108,46 +126,97 @@ class Attempt:
             KeyboardInterrupt, SystemExit: it struck in this thread, or an event handler raised
                 it; if the item was not settled by then, it was released.
         """
-        heartbeat = Heartbeat(self._queue, self._envelope, self._on_lost)
-        stop_heartbeat: Callable[[], None] | None = None
+        outcome = await self.run_job(completes=True)
+        assert outcome is not None
+        return outcome
+
+    async def run_job(self, *, completes: bool = False) -> Outcome | None:
+        """Make the attempt, but for the completion of an item whose job has returned.
+
+        Returns:
+            None: the job has returned, and its lease is kept still. The caller completes the item,
+            then calls `tell_completed`; or has `complete` do both.
+
+        Raises:
+            BackendUnavailable, KeyboardInterrupt, SystemExit: see `run`.
+        """
         try:
             # In here, because an interrupt may strike already. A heartbeat that it left unstopped
             # ends by itself, as the item is released.
-            stop_heartbeat = self._door.start_heartbeat(heartbeat)
-            hop = self._hop_if_not_due()
+            self._stop_heartbeat = self._door.start_heartbeat(self.queue, self.envelope, self.lose)
+            try:
+                hop = before_run(self._item, self._start_time, self.queue.MAX_DELAY_SECONDS)
+            except UnreadableItem as error:
+                await self._emit("pop")
+                return await self._settle(Raised(error))
             if hop is not None:
                 return await self._send_on(hop)
-            await self._emit("pop")
-            return await self._settle(await self._execute())
+            if self._instance.event_consumers:
+                await self._emit("pop")
+            ended = await self._execute()
+            if completes or isinstance(ended, Raised) or self.control.reason == "lease lost":
+                return await self._settle(ended)
+            self._returned = ended
+            return None
         except Exception:
             raise  # The broker did not take the settlement: the lease ends, the item comes back.
         except BaseException:
             await self.give_back()
             raise
         finally:
-            if stop_heartbeat is not None:
-                stop_heartbeat()
+            if self._returned is None:
+                self._stop_heartbeat()
+
+    async def complete(self) -> Outcome:
+        """Complete the item of a job that has returned.
+
+        Raises:
+            BackendUnavailable, KeyboardInterrupt, SystemExit: see `run`.
+        """
+        assert self._returned is not None
+        try:
+            return await self._settle(self._returned)
+        except Exception:
+            raise
+        except BaseException:
+            await self.give_back()
+            raise
+        finally:
+            self._stop_heartbeat()
+
+    async def tell_completed(self) -> Outcome:
+        """Tell that the item of a job that has returned was completed."""
+        await self._emit("complete")
+        return self.note_completed()
+
+    def note_completed(self) -> Outcome:
+        """Its outcome, once the item of a job that has returned was completed."""
+        assert self._returned is not None
+        self._stop_heartbeat()
+        return self.outcome("completed", result=self._returned.value)
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody wants to be told."""
+        return bool(self._instance.event_consumers)
 
     @property
     def has_started(self) -> bool:
         """Whether the job itself has begun to run."""
-        return self._envelope.has_started
+        return self.envelope.has_started
 
-    def _on_lost(self) -> None:
+    def lose(self) -> None:
+        """Its lease was found lost: the job is to stop, and nothing is settled."""
         self.control.stop("lease lost")
+        # Nor by whoever is about to, and has not looked at the reason.
+        self.envelope.lease_end_time = -math.inf
 
     # Before the job.
 
-    def _hop_if_not_due(self) -> Hop | None:
-        try:
-            return before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
-        except UnreadableItem:
-            return None  # Reading the call meets it again, where it is an error of the attempt.
-
     async def _send_on(self, hop: Hop) -> Outcome:
-        queue, envelope = self._queue, self._envelope
+        queue, envelope = self.queue, self.envelope
         try:
-            if self._queue.SUPPORTS_DELAY:
+            if self.queue.SUPPORTS_DELAY:
                 await self._door.finish(lambda: queue.replace(envelope, hop.item))
             else:
                 await self._door.finish(lambda: queue.release(envelope, hop.item["delay"]))
@@ -157,19 +226,19 @@ class Attempt:
         return self.outcome("hopped")
 
     async def _execute(self) -> Ended[Any]:
-        failure = await self._consume_metadata()
-        if failure is not None:
-            return failure
+        if self._instance.metadata_producer_consumers:
+            failure = await self._consume_metadata()
+            if failure is not None:
+                return failure
         try:
             if is_expired(self._item, self._clock.time()):
                 return Raised(_Expired())
-            before_run(self._item, self._start_time, self._queue.MAX_DELAY_SECONDS)
             run = self._make_run()
         except Exception as error:
             return Raised(error)
         if self.control.reason is not None:
             return Raised(NotStarted())
-        self._envelope.has_started = True
+        self.envelope.has_started = True
         return await self._door.run(run)
 
     async def _consume_metadata(self) -> Raised | None:
@@ -178,7 +247,7 @@ class Attempt:
                 value = self._metadata_of(consumer.NAMESPACE)
             except UnreadableItem as error:
                 return Raised(error)
-            ended = await self._door.consume(self._context, consumer.consume_metadata, value)
+            ended = await self._door.consume(self.context, consumer.consume_metadata, value)
             if isinstance(ended, Raised):
                 is_stopped = isinstance(ended.error, CancelledError) and not is_its_own(
                     self._door, ended.error
@@ -199,9 +268,10 @@ class Attempt:
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
             call.function,
+            call.job.is_async,
             call.args,
             call.kwargs,
-            self._context,
+            self.context,
             call.job.settings.timeout_seconds if timeout_seconds is None else timeout_seconds,
             self.tell_overrun,
             self.control,
@@ -255,9 +325,9 @@ class Attempt:
                 now=now,
                 draw=random.random,
                 max_delay_seconds=(
-                    self._queue.MAX_DELAY_SECONDS if self._queue.SUPPORTS_DELAY else 0.0
+                    self.queue.MAX_DELAY_SECONDS if self.queue.SUPPORTS_DELAY else 0.0
                 ),
-                hides_early=self._queue.SUPPORTS_RELEASE_DELAY,
+                hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
                 hostname=hostname,
             )
         except UnreadableItem as unreadable:
@@ -267,13 +337,12 @@ class Attempt:
             return bury(self._item, unreadable, now, hostname)
 
     async def _complete(self, *events: str) -> None:
-        queue, envelope, may_gather = self._queue, self._envelope, self._door.may_gather
-        await self._door.finish(lambda: queue.complete(envelope, may_gather=may_gather))
+        await self._door.finish(lambda: self.queue.complete(self.envelope))
         for event in (*events, "complete"):
             await self._emit(event)
 
     async def _retry(self, verdict: Retry, error: BaseException) -> Outcome:
-        await self._replace(verdict.item, self._queue)
+        await self._replace(verdict.item, self.queue)
         _logger.info(
             "%s failed with %s, next attempt in %.1f s",
             self.name,
@@ -299,10 +368,10 @@ class Attempt:
         return self.outcome("errored", error)
 
     async def _replace(self, item: Item, to: Queue) -> None:
-        await self._door.finish(lambda: self._queue.replace(self._envelope, item, to))
+        await self._door.finish(lambda: self.queue.replace(self.envelope, item, to))
 
     async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
-        await self._door.finish(lambda: self._queue.release(self._envelope, is_counted=is_counted))
+        await self._door.finish(lambda: self.queue.release(self.envelope, is_counted=is_counted))
         await self._emit("release")
         return self.outcome("released", error)
 
@@ -313,10 +382,10 @@ class Attempt:
 
     async def give_back(self) -> None:
         """Release what an interruption left unsettled, if that is still possible."""
-        if self._envelope.settlement != "open":
+        if self.envelope.settlement != "open":
             return
         try:
-            await self._door.finish(lambda: self._queue.release(self._envelope))
+            await self._door.finish(lambda: self.queue.release(self.envelope))
         except BackendError as error:
             _logger.warning(
                 "item %s could not be released and comes back after its lease: %s",
@@ -330,7 +399,7 @@ class Attempt:
         consumers = self._instance.event_consumers
         if consumers:
             lent = self._item if item is None else item
-            await emit(self._door, consumers, event, lent, self._context)
+            await emit(self._door, consumers, event, lent, self.context)
 
     def outcome(
         self, status: OutcomeStatus, error: BaseException | None = None, result: Any = None

@@ -25,6 +25,8 @@ class CurrentAttempt:
         state: what the instance's lifespan gave; None without one, and outside a worker.
     """
 
+    __slots__ = ("_clock", "_control", "_envelope", "_queue", "item", "state")
+
     def __init__(
         self,
         queue: Queue,

@@ -8,9 +8,10 @@ the same two behind a door of its own.
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
-from deferrable._ended import unwrap
+from deferrable._ended import unwrap, value_of_async
 from deferrable.aio import backend as backend_door
 from deferrable.aio._closing import Closing
 from deferrable.aio._tasks import until_done
@@ -216,8 +217,8 @@ class Deferrable(Instance, Closing):
         if not envelope or item is None:
             await self.emit_empty(_door)
             return None
-        attempt = Attempt(self, _door, envelope, item)
-        running = asyncio.get_running_loop().create_task(attempt.run_to_value())
+        attempt = Attempt(self, _door, envelope, item, copy_context())
+        running = asyncio.get_running_loop().create_task(value_of_async(attempt.run))
         try:
             await asyncio.wait([running])
         except asyncio.CancelledError:

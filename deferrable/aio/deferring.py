@@ -15,23 +15,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from deferrable._ended import Raised
+from deferrable.aio._new_items import make_item, set_first_delay
 from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
 from deferrable.aio.door import Door
 from deferrable.aio.emitting import emit, log_or_raise
 from deferrable.aio.instance import Instance
+from deferrable.aio.queue import Push
 from deferrable.aio.registry import RegisteredJob
 from deferrable.debounce import PushDelayed, Skip, classic_keys, identity, identity_of_key
-from deferrable.delay import set_delay
 from deferrable.errors import (
     BackendError,
     BackendUnavailable,
     DeferrableError,
     UnserializableCall,
 )
-from deferrable.item import Item, new_id
-from deferrable.options import JobOptions, ResolvedOptions, resolve
+from deferrable.item import Item
+from deferrable.options import JobOptions, ResolvedOptions
 from deferrable.outcome import Receipt
-from deferrable.ttl import add_ttl
 
 __all__ = ["Deferral", "defer", "defer_many"]
 
@@ -66,8 +66,7 @@ async def defer(instance: Instance, door: Door, deferral: Deferral) -> Receipt:
         BackendError: the push failed; see `Queue.push`.
     """
     now = instance.clock.time()
-    resolved = resolve(deferral.options, now)
-    item = _make_item(instance, deferral, resolved, now)
+    resolved, item = _make_item(instance, deferral, now)
     if resolved.debounce_seconds or instance.metadata_producer_consumers:
         # Before a window is reserved or metadata is produced; else the push checks it as soon.
         instance.backend.queue.check(item)
@@ -84,27 +83,31 @@ async def defer_many(
     Raises:
         BackendError: some calls were not pushed; its ``receipts`` has None for those.
     """
-    now = instance.clock.time()
+    now, queue = instance.clock.time(), instance.backend.queue
     ready = []
     for deferral in deferrals:
-        resolved = resolve(deferral.options, now)
-        item = _make_item(instance, deferral, resolved, now)
-        instance.backend.queue.check(item)
-        ready.append((deferral, resolved, item))
+        resolved, item = _make_item(instance, deferral, now)
+        ready.append((deferral, resolved, item, queue.prepare(item)))
     receipts: list[Receipt | None] = [None] * len(ready)
     failures: list[Exception] = []
     batch: list[tuple[int, Item]] = []
-    for index, (_, resolved, item) in enumerate(ready):
-        if not resolved.debounce_seconds:
+    pushes: list[Item | Push] = []
+    for index, (_, resolved, item, push) in enumerate(ready):
+        if resolved.debounce_seconds:
+            continue
+        batch.append((index, item))
+        if instance.metadata_producer_consumers:
             await _add_metadata(instance, door, item)
-            batch.append((index, item))
-    for index, (deferral, resolved, item) in enumerate(ready):
+            pushes.append(item)
+        else:
+            pushes.append(push)
+    for index, (deferral, resolved, item, _) in enumerate(ready):
         if resolved.debounce_seconds:
             try:
                 receipts[index] = await _debounce(instance, door, deferral, resolved, item)
             except DeferrableError as error:
                 failures.append(error)
-    outcomes = await door.wait(instance.backend.queue.push_each([item for _, item in batch]))
+    outcomes = await door.wait(queue.push_each(pushes))
     for (index, item), outcome in zip(batch, outcomes, strict=True):
         if outcome is None:
             await _emit(instance, door, "push", item)
@@ -127,45 +130,9 @@ def _all_or_raise(receipts: list[Receipt | None], failures: list[Exception]) -> 
     raise error from failures[0]
 
 
-def _make_item(
-    instance: Instance, deferral: Deferral, resolved: ResolvedOptions, now: float
-) -> Item:
+def _make_item(instance: Instance, deferral: Deferral, now: float) -> tuple[ResolvedOptions, Item]:
     job, options = deferral.job, deferral.options
-    job.check_findable()
-    serializer = instance.serializer
-    classes = options.error_classes
-    if classes is None:
-        classes = instance.default_error_classes
-    attempts = options.max_attempts
-    item: Item = {
-        "id": new_id(),
-        **serializer.dump_call(job.name, deferral.args, deferral.kwargs),
-        **serializer.dump_error_classes(classes),
-        "group": instance.backend.group,
-        "attempts": 0,
-        "max_attempts": instance.default_max_attempts if attempts is None else attempts,
-        "first_push_time": now,
-        "last_push_time": now,
-        "original_delay_seconds": resolved.delay_seconds,
-        "original_debounce_seconds": resolved.debounce_seconds,
-        "original_debounce_always_delay": options.debounce_always_delay,
-        "use_exponential_backoff": options.use_exponential_backoff,
-    }
-    if options.backoff_jitter:
-        item["backoff_jitter"] = True
-    if options.message_group_id is not None:
-        item["message_group_id"] = options.message_group_id
-    if options.timeout_seconds is not None:
-        item["timeout_seconds"] = options.timeout_seconds
-    if resolved.ttl_seconds:
-        add_ttl(item, resolved.ttl_seconds, now)
-    _set_first_delay(instance, item, resolved.delay_seconds, now)
-    return item
-
-
-def _set_first_delay(instance: Instance, item: Item, seconds: float, now: float) -> None:
-    set_delay(item, seconds, now, instance.backend.queue.MAX_DELAY_SECONDS)
-    item["original_delay"] = seconds
+    return make_item(instance, job, options, deferral.args, deferral.kwargs, now)
 
 
 async def _debounce(
@@ -252,7 +219,7 @@ def _set_decided_delay(instance: Instance, item: Item, reservation: Reservation)
     """Have the item wait as decided, until a moment of the store's clock; returns now."""
     now, decision = instance.clock.time(), reservation.decision
     if isinstance(decision, PushDelayed):
-        _set_first_delay(instance, item, decision.delay_seconds, now)
+        set_first_delay(instance, item, decision.delay_seconds, now)
         if decision.delay_seconds > 0:
             item["due_time"] = reservation.available_time
     return now
@@ -281,7 +248,8 @@ def _debounce_key(instance: Instance, deferral: Deferral, item: Item) -> Debounc
 
 
 async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
-    await _add_metadata(instance, door, item)
+    if instance.metadata_producer_consumers:
+        await _add_metadata(instance, door, item)
     await door.wait(instance.backend.queue.push(item))
     await _emit(instance, door, "push", item)
     return _receipt(item, now)

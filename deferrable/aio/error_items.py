@@ -102,19 +102,26 @@ class ErrorItems(Closing):
 
     async def next_item(self) -> ErrorItem | None:
         """The next one that was not seen yet; None at the end."""
+        return next(iter(await self.next_items(1)), None)
+
+    async def next_items(self, count: int) -> list[ErrorItem]:
+        """The next ones that were not seen yet, up to `count` of them; none at the end."""
         queue = self._backend.error_queue
-        while True:
-            envelope, item = await queue.pop()
-            if envelope is None or item is None:
-                return None
-            self._held.append(envelope)
+        entries: list[ErrorItem] = []
+        while not entries:
+            popped = await queue.pop_batch(min(count, queue.MAX_POP_BATCH_SIZE))
+            if not popped:
+                break
+            self._held = [*self._unsettled(), *(envelope for envelope, _ in popped)]
             if self._keeper is None:
                 self._keeper = asyncio.get_running_loop().create_task(self._keep())
-            # One that was requeued and has failed again meanwhile is left for another time.
-            entry = ErrorItem(self._backend, self._clock, envelope, item)
-            if entry.id is None or entry.id not in self._seen_ids:
-                self._seen_ids.update(filter(None, [entry.id]))
-                return entry
+            for envelope, item in popped:
+                # One that was requeued and has failed again meanwhile is left for another time.
+                entry = ErrorItem(self._backend, self._clock, envelope, item)
+                if entry.id is None or entry.id not in self._seen_ids:
+                    self._seen_ids.update(filter(None, [entry.id]))
+                    entries.append(entry)
+        return entries
 
     async def close(self) -> None:
         """Give back what was neither requeued nor discarded. Twice is harmless."""

@@ -10,6 +10,7 @@ The one rule: never alive and deaf. What counts is the age of the last answer, n
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 from deferrable.aio.queue import Queue
 
@@ -90,9 +91,16 @@ class Health:
         return all(each.is_healthy for each in self.queues().values())
 
     def queues(self) -> Mapping[str, QueueHealth]:
-        """The health of each queue, by its description."""
+        """The health of each queue, by its description; a second one of the same gets a number."""
+        described: dict[str, QueueHealth] = {}
         with self._lock:
-            return {repr(queue): _of(queue, record) for queue, record in self._records.items()}
+            for queue, record in self._records.items():
+                name = repr(queue)
+                places = count(2)
+                while name in described:
+                    name = f"{queue!r} ({next(places)})"
+                described[name] = _of(queue, record)
+        return described
 
 
 def _of(queue: Queue, record: _Record) -> QueueHealth:

@@ -14,6 +14,7 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from deferrable import _names
+from deferrable.aio._new_items import Template
 from deferrable.aio.deferring import Deferral, defer, defer_many
 from deferrable.aio.door import AwaitingDoor, blocking_door
 from deferrable.aio.instance import Instance
@@ -66,12 +67,14 @@ class Job(Generic[P, R_co]):
             if hasattr(function, attribute):
                 setattr(self, attribute, getattr(function, attribute))
         self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
         self.name = _names.name_of(function) if name is None else name
         if not hasattr(function, "__name__"):  # a callable object, a partial
             self.__name__ = self.__qualname__ = self.name
         self._instance = instance
         self._options = options
         self._has_given_name = name is not None
+        self.template: Template | None = None
         self._registered: Job[P, R_co] = self
 
     @property

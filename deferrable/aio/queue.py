@@ -14,15 +14,20 @@ import logging
 import math
 import sys
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, TypeVarTuple
 
 from deferrable._json import dump
 from deferrable.aio._batching import Batcher, check_outcomes
 from deferrable.aio._closing import Closing
-from deferrable.aio._gathering import Gatherer
 from deferrable.aio._loops import PerLoop
 from deferrable.aio._popping import Popped, Popper
 from deferrable.aio._tasks import until_done
@@ -34,6 +39,7 @@ from deferrable.item import Item
 __all__ = ["Envelope", "Item", "Push", "Queue", "Release", "Touch"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _logger = logging.getLogger("deferrable")
 
@@ -76,15 +82,12 @@ class _Traffic:
         self.push = Batcher(queue._push_batch, queue.MAX_PUSH_BATCH_SIZE)
         self.touch = Batcher(queue._touch_batch, queue.MAX_TOUCH_BATCH_SIZE)
         self.complete = Batcher(queue._complete_batch, queue.MAX_COMPLETE_BATCH_SIZE)
-        self.gathered_complete = Gatherer(
-            queue._complete_batch, queue.MAX_COMPLETE_BATCH_SIZE, queue.COMPLETE_GATHER_SECONDS
-        )
         self.release = Batcher(queue._release_batch, queue.MAX_RELEASE_BATCH_SIZE)
         self.pop = Popper(
             queue._pop_batch,
             queue._return_unasked,
             queue._interrupt_pop,
-            queue.MAX_POP_BATCH_SIZE * queue.POPS_AT_ONCE,
+            queue.MAX_POP_BATCH_SIZE * queue.BATCHES_AT_ONCE,
         )
 
 
@@ -120,12 +123,12 @@ class Queue(Closing):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
-    POPS_AT_ONCE: ClassVar[int] = 1
-    """How many native batches `_pop_batch` may be asked for in one call."""
+    BATCHES_AT_ONCE: ClassVar[int] = 1
+    """How many native batches of one kind may be under way at once for one caller."""
     POPS_AHEAD: ClassVar[int] = 0
     """How many items a worker may pop before it has slots for them, so that batches are full."""
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
-    """How long a completion that may wait does, for others to travel with; 0: not at all."""
+    """In a worker, a complete may wait so long for others to travel along."""
     MAX_ITEM_BYTES: ClassVar[float] = math.inf
     """The most bytes of one item's JSON text."""
     MAX_DELAY_SECONDS: ClassVar[float] = math.inf
@@ -144,6 +147,14 @@ class Queue(Closing):
         self.longest_poll_seconds = math.inf
         self._traffic = PerLoop(self._open_traffic)
 
+    @property
+    def identity(self) -> Hashable | None:
+        """Equal for two queue objects that give out the same items; None: it cannot be told.
+
+        A worker refuses to poll one queue by two objects of it. An adapter answers without I/O.
+        """
+        return None
+
     async def _open_traffic(self) -> AsyncGenerator[_Traffic, None]:
         yield _Traffic(self)
 
@@ -161,10 +172,10 @@ class Queue(Closing):
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         """Take up to `count` items, waiting for the first one as long as the queue is set to.
 
-        `count` is at most `MAX_POP_BATCH_SIZE` times `POPS_AT_ONCE`. Return an empty sequence when
-        the wait ended without any. It is not cancelled by a caller who gives up, only asked to end
-        by `_interrupt_pop`; it is cancelled when its loop is shut down. Items must then come back
-        after their lease.
+        `count` is at most `MAX_POP_BATCH_SIZE` times `BATCHES_AT_ONCE`. Return an empty sequence
+        when the wait ended without any. It is not cancelled by a caller who gives up, only asked to
+        end by `_interrupt_pop`; it is cancelled when its loop is shut down. Items must then come
+        back after their lease.
         """
 
     @abstractmethod
@@ -192,10 +203,7 @@ class Queue(Closing):
 
     @abstractmethod
     async def _stats(self) -> Mapping[str, float]:
-        """As many of ``available``, ``in_flight`` and ``delayed`` as the broker knows.
-
-        What else it gives is the adapter's own.
-        """
+        """As many as the broker knows of the numbers that `stats` tells, and others of its own."""
 
     async def _close(self) -> None:
         """Close what the adapter holds open, on every loop. Called once or more."""
@@ -240,7 +248,7 @@ class Queue(Closing):
             ItemTooLarge: it is over the broker's limit.
             BackendUnavailable: the broker could not be reached; it may or may not have arrived.
         """
-        await self._traffic.get().push(self._prepare(item))
+        await self._traffic.get().push(self.prepare(item))
 
     async def push_batch(self, items: Sequence[Item]) -> list[tuple[Item, bool]]:
         """Store several items; one failure does not stop the rest.
@@ -258,8 +266,11 @@ class Queue(Closing):
                 _logger.error("an item of a batch was not pushed: %s", outcome, exc_info=outcome)
         return [(item, outcome is None) for item, outcome in zip(items, outcomes, strict=True)]
 
-    async def push_each(self, items: Sequence[Item]) -> list[Exception | None]:
+    async def push_each(self, items: Sequence[Item | Push]) -> list[Exception | None]:
         """Store any number of items, in native batches.
+
+        Args:
+            items: each as it is, or as `prepare` returned it.
 
         Returns:
             None, or why it was not pushed, for each item in their order.
@@ -268,11 +279,13 @@ class Queue(Closing):
         sound: list[tuple[int, Push]] = []
         for index, item in enumerate(items):
             try:
-                sound.append((index, self._prepare(item)))
+                sound.append((index, item if isinstance(item, Push) else self.prepare(item)))
             except DeferrableError as error:
                 outcomes[index] = error
         pushes = [push for _, push in sound]
-        results = await _in_batches(pushes, self.MAX_PUSH_BATCH_SIZE, self._push_batch)
+        results = await _in_batches(
+            pushes, self.MAX_PUSH_BATCH_SIZE, self.BATCHES_AT_ONCE, self._push_batch
+        )
         for (index, _), result in zip(sound, results, strict=True):
             outcomes[index] = result
         return outcomes
@@ -309,8 +322,16 @@ class Queue(Closing):
         Several native batches may be popped at once. Fewer than asked does not mean that it is
         empty.
         """
-        most = self.MAX_POP_BATCH_SIZE * self.POPS_AT_ONCE
+        most = self.MAX_POP_BATCH_SIZE * self.BATCHES_AT_ONCE
         return await self._traffic.get().pop(min(count, most))
+
+    async def wait_for_items(self, seconds: float) -> None:
+        """Return when a pop may find something, after `seconds` at the latest.
+
+        For a worker, between two pops of a queue whose pops do not wait. It promises nothing: an
+        adapter that learns of a push without asking its broker may return then.
+        """
+        await asyncio.sleep(seconds)
 
     async def touch(self, envelope: Envelope, seconds: float = 10) -> None:
         """Keep an item for at least `seconds` from now; the end of its lease never moves back.
@@ -342,7 +363,9 @@ class Queue(Closing):
                 held.append((index, Touch(envelope, seconds)))
         now = self.clock.time()
         touches = [touch for _, touch in held]
-        results = await _in_batches(touches, self.MAX_TOUCH_BATCH_SIZE, self._touch_batch)
+        results = await _in_batches(
+            touches, self.MAX_TOUCH_BATCH_SIZE, self.BATCHES_AT_ONCE, self._touch_batch
+        )
         for (index, touch), result in zip(held, results, strict=True):
             outcomes[index] = result
             if result is None:
@@ -350,23 +373,14 @@ class Queue(Closing):
                 touch.envelope.lease_end_time = end_time
         return outcomes
 
-    async def complete(self, envelope: Envelope, *, may_gather: bool = False) -> None:
+    async def complete(self, envelope: Envelope) -> None:
         """Remove an item for good: its work is done.
-
-        Args:
-            may_gather: it may wait, under its lease, for as long as the queue gathers completions
-                (`COMPLETE_GATHER_SECONDS`).
 
         Raises:
             LeaseLost: it is no longer this consumer's, or was settled before; nothing was removed.
             BackendUnavailable: it may or may not have been removed; completing again is allowed.
         """
-        with self._settling("complete", envelope):
-            traffic = self._traffic.get()
-            if may_gather and self.COMPLETE_GATHER_SECONDS:
-                await traffic.gathered_complete(envelope)
-            else:
-                await traffic.complete(envelope)
+        await self._settle_one(envelope, "complete", self._traffic.get().complete, envelope)
 
     async def complete_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
         """Remove several items; see `complete`.
@@ -378,13 +392,22 @@ class Queue(Closing):
             ValueError: there are more than `MAX_COMPLETE_BATCH_SIZE`; nothing was sent.
         """
         _check_batch_size("complete", len(envelopes), self.MAX_COMPLETE_BATCH_SIZE)
-        outcomes = await self._settle_each(
-            "complete",
-            {envelope: envelope for envelope in envelopes},
-            self.MAX_COMPLETE_BATCH_SIZE,
-            self._complete_batch,
+        outcomes = await self.complete_each(envelopes)
+        _log_failures("complete", envelopes, outcomes)
+        return [
+            (envelope, outcome is None)
+            for envelope, outcome in zip(envelopes, outcomes, strict=True)
+        ]
+
+    async def complete_each(self, envelopes: Sequence[Envelope]) -> list[Exception | None]:
+        """Remove any number of items, in native batches; see `complete`.
+
+        Returns:
+            None, or why it was not removed, for each in their order.
+        """
+        return await self._settle_each(
+            "complete", envelopes, envelopes, self.MAX_COMPLETE_BATCH_SIZE, self._complete_batch
         )
-        return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
 
     async def release(
         self, envelope: Envelope, delay_seconds: float = 0, *, is_counted: bool = False
@@ -409,8 +432,8 @@ class Queue(Closing):
                 f"{self!r} cannot release with a delay, got {delay_seconds} seconds; release "
                 "without one (SUPPORTS_RELEASE_DELAY says so)"
             )
-        with self._settling("release", envelope):
-            await self._traffic.get().release(Release(envelope, delay_seconds, is_counted))
+        release = Release(envelope, delay_seconds, is_counted)
+        await self._settle_one(envelope, "release", self._traffic.get().release, release)
 
     async def release_batch(self, envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
         """Give several items back at once, in the order in which they were popped.
@@ -422,11 +445,16 @@ class Queue(Closing):
         ordered = sorted(envelopes, key=lambda envelope: envelope.number)
         outcomes = await self._settle_each(
             "release",
-            {envelope: Release(envelope) for envelope in ordered},
+            ordered,
+            [Release(envelope) for envelope in ordered],
             self.MAX_RELEASE_BATCH_SIZE,
             self._release_batch,
         )
-        return [(envelope, outcomes[envelope] is None) for envelope in envelopes]
+        _log_failures("release", ordered, outcomes)
+        is_released = {
+            envelope: outcome is None for envelope, outcome in zip(ordered, outcomes, strict=True)
+        }
+        return [(envelope, is_released[envelope]) for envelope in envelopes]
 
     async def replace(self, envelope: Envelope, item: Item, to: "Queue | None" = None) -> None:
         """Have `item` take the place of a popped one.
@@ -444,16 +472,21 @@ class Queue(Closing):
                 broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
-        push = target._prepare(item, is_new=False)
-        with self._settling("replace", envelope):
-            await self._replace(envelope, push, target)
+        push = target.prepare(item, is_new=False)
+        await self._settle_one(envelope, "replace", self._replace, envelope, push, target)
 
     async def flush(self) -> None:
         """Empty the queue, without waiting: what is available, delayed and in flight."""
         await self._flush()
 
     async def stats(self) -> Mapping[str, float]:
-        """Count the items, as far as the broker knows: available, in_flight, delayed."""
+        """Count the items, as far as the broker knows.
+
+        Returns:
+            ``available``, ``in_flight`` and ``delayed``, numbers of items; and
+            ``oldest_age_seconds``, how long ago the available item that is popped next was pushed
+            (a delay counts in), absent when nothing is available. What is not known is absent.
+        """
         return await self._stats()
 
     async def close(self) -> None:
@@ -465,13 +498,21 @@ class Queue(Closing):
 
     def check(self, item: Item) -> None:
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
-        self._prepare(item)
+        self.prepare(item)
 
     def excess_bytes(self, item: Item) -> int:
         """How many bytes `item` is over the most that `push` takes; 0: it fits."""
         return int(max(0, self._travelling_bytes(dump(item), is_new=True) - self.MAX_ITEM_BYTES))
 
-    def _prepare(self, item: Item, *, is_new: bool = True) -> Push:
+    def prepare(self, item: Item, *, is_new: bool = True) -> Push:
+        """What `push` would store for `item`.
+
+        Args:
+            is_new: it takes the place of no item that was stored already.
+
+        Raises:
+            SerializationError, Unsupported, ItemTooLarge: see `push`.
+        """
         text = dump(item)
         size = self._travelling_bytes(text, is_new=is_new)
         if size > self.MAX_ITEM_BYTES:
@@ -506,24 +547,32 @@ class Queue(Closing):
             raise TypeError(
                 f"{verb} takes the envelope that pop returned, got {type(envelope).__name__}"
             )
-        if envelope.settlement != "open":
-            raise LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
-        if self.clock.time() > envelope.lease_end_time:
-            raise LeaseLost(
-                f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
-                "visibility timeout"
-            )
+        if envelope.settlement != "open" or self.clock.time() > envelope.lease_end_time:
+            raise self._refusal(verb, envelope)
 
-    @contextmanager
-    def _settling(self, verb: str, envelope: Envelope) -> Iterator[None]:
-        """One settlement for each envelope, refused before any I/O once there was one.
+    def _refusal(self, verb: str, envelope: Envelope) -> LeaseLost:
+        if envelope.settlement != "open":
+            return LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
+        return LeaseLost(
+            f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
+            "visibility timeout"
+        )
+
+    async def _settle_one(
+        self,
+        envelope: Envelope,
+        verb: str,
+        perform: Callable[[*Ts], Awaitable[None]],
+        *args: *Ts,
+    ) -> None:
+        """Settle an envelope; refused before any I/O once that was done.
 
         A settlement that failed for another reason than a lost lease may be tried again.
         """
         self._check_held(verb, envelope)
         envelope.settlement = "under way"
         try:
-            yield
+            await perform(*args)
         except LeaseLost:
             envelope.settlement = "done"
             raise
@@ -535,27 +584,33 @@ class Queue(Closing):
     async def _settle_each(
         self,
         verb: str,
-        entries: Mapping[Envelope, T],
+        envelopes: Sequence[Envelope],
+        entries: Sequence[T],
         max_size: int,
         hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
-    ) -> dict[Envelope, Exception | None]:
-        """Settle several envelopes in native batches: for each None, or why not (it is logged)."""
-        outcomes: dict[Envelope, Exception | None] = {}
-        with ExitStack() as settled_one_by_one:
-            for envelope in entries:
-                try:
-                    self._check_held(verb, envelope)
-                except LeaseLost as error:
-                    outcomes[envelope] = error
-                else:
-                    envelope.settlement = "under way"
-                    settled_one_by_one.callback(_conclude, envelope, outcomes)
-            held = [envelope for envelope in entries if envelope not in outcomes]
-            results = await _in_batches([entries[each] for each in held], max_size, hook)
-            outcomes.update(zip(held, results, strict=True))
-        for envelope, outcome in outcomes.items():
-            if outcome is not None:
-                _logger.error("cannot %s %r of a batch: %s", verb, envelope, outcome)
+    ) -> list[Exception | None]:
+        """Settle several envelopes in native batches: for each None, or why not."""
+        outcomes: list[Exception | None] = [None] * len(envelopes)
+        held: list[int] = []
+        now = self.clock.time()
+        for index, envelope in enumerate(envelopes):
+            if envelope.settlement == "open" and now <= envelope.lease_end_time:
+                envelope.settlement = "under way"
+                held.append(index)
+            else:
+                outcomes[index] = self._refusal(verb, envelope)
+        try:
+            results = await _in_batches(
+                [entries[index] for index in held], max_size, self.BATCHES_AT_ONCE, hook
+            )
+        except BaseException:
+            for index in held:
+                envelopes[index].settlement = "open"
+            raise
+        for index, result in zip(held, results, strict=True):
+            outcomes[index] = result
+            is_final = result is None or isinstance(result, LeaseLost)
+            envelopes[index].settlement = "done" if is_final else "open"
         return outcomes
 
     async def _return_unasked(self, envelopes: Sequence[Envelope]) -> None:
@@ -566,24 +621,39 @@ class Queue(Closing):
             raise cancellation
 
 
-def _conclude(envelope: Envelope, outcomes: Mapping[Envelope, Exception | None]) -> None:
-    is_final = envelope in outcomes and isinstance(outcomes[envelope], LeaseLost | None)
-    envelope.settlement = "done" if is_final else "open"
+def _log_failures(
+    verb: str, envelopes: Sequence[Envelope], outcomes: Sequence[Exception | None]
+) -> None:
+    for envelope, outcome in zip(envelopes, outcomes, strict=True):
+        if outcome is not None:
+            _logger.error("cannot %s %r of a batch: %s", verb, envelope, outcome)
 
 
 async def _in_batches(
     entries: Sequence[T],
     max_size: int,
+    at_once: int,
     hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
 ) -> list[Exception | None]:
     """Perform `entries` in native batches; a batch that fails whole fails each of its entries."""
-    results: list[Exception | None] = []
-    for start in range(0, len(entries), max_size):
-        batch = entries[start : start + max_size]
+
+    async def perform(batch: Sequence[T]) -> Sequence[Exception | None]:
         try:
-            results.extend(check_outcomes(batch, await hook(batch)))
+            return check_outcomes(batch, await hook(batch))
         except DeferrableError as error:
-            results.extend([error] * len(batch))
+            return [error] * len(batch)
+
+    batches = [entries[start : start + max_size] for start in range(0, len(entries), max_size)]
+    results: list[Exception | None] = []
+    for start in range(0, len(batches), at_once):
+        together = batches[start : start + at_once]
+        if len(together) == 1:
+            results.extend(await perform(together[0]))
+            continue
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(perform(batch)) for batch in together]
+        for task in tasks:
+            results.extend(task.result())
     return results
 
 

@@ -6,13 +6,16 @@ registered on this instance; its module is imported only if the name is not know
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deferrable import _names
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
 from deferrable.options import JobOptions
 from deferrable.serialization import serializer_for, short_repr
+
+if TYPE_CHECKING:
+    from deferrable.aio._new_items import Template
 
 __all__ = ["FoundCall", "RegisteredJob", "Registry"]
 
@@ -31,9 +34,17 @@ class RegisteredJob(Protocol):
         ...
 
     @property
+    def is_async(self) -> bool:
+        """Whether `function` is a coroutine function."""
+        ...
+
+    @property
     def settings(self) -> JobOptions:
         """The options that hold for its calls."""
         ...
+
+    template: "Template | None"
+    """Kept for `deferrable.aio._new_items`, whose it is."""
 
     def check_findable(self) -> None:
         """Refuse a function that no other process could find."""

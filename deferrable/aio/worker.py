@@ -18,8 +18,9 @@ from typing import Self
 import anyio
 
 from deferrable.aio._attempts import Attempts
+from deferrable.aio._bell import Bell
 from deferrable.aio._outcomes import Outcomes
-from deferrable.aio._polling import Poller
+from deferrable.aio._polling import Poller, same_queue
 from deferrable.aio._slots import Slots
 from deferrable.aio._worker_door import Surroundings
 from deferrable.aio.health import Health
@@ -60,7 +61,8 @@ class Worker:
         health: whether the brokers answer.
 
     Raises:
-        InvalidOptions: a number is out of range, or there is no instance.
+        InvalidOptions: a number is out of range, there is no instance, or two of them have items
+            of one queue.
     """
 
     def __init__(
@@ -78,11 +80,12 @@ class Worker:
         if not instances:
             raise InvalidOptions("a worker serves one or more instances, got none")
         self._instances = list(dict.fromkeys(instances))
+        _check_queues(self._instances)
         self._thread_count = thread_count
         self._grace_seconds = grace_seconds
         self._slots = Slots(concurrency, pollers=len(self._instances))
-        self._outcomes = Outcomes(self._slots, self._note_room)
-        self._has_room = asyncio.Event()
+        self._room = Bell()
+        self._outcomes = Outcomes(self._slots, self._room.ring)
         self._is_to_stop = asyncio.Event()
         self._is_in_a_hurry = asyncio.Event()
         self._stop_count = 0
@@ -140,7 +143,7 @@ class Worker:
             StopAsyncIteration: the worker has stopped, and every outcome was read.
             RuntimeError: it was not entered.
         """
-        outcome = await self.next_outcome()
+        outcome = self._outcomes.next_unread() or await self.next_outcome()
         if outcome is None:
             raise StopAsyncIteration
         return outcome
@@ -205,9 +208,13 @@ class Worker:
         try:
             async with AsyncExitStack() as lifespans:
                 states = {each: await _enter(each.lifespan, lifespans) for each in self._instances}
-                surroundings = Surroundings(self._keeper, self._thread_count)
+                life = self._life
+                assert life is not None
+                surroundings = Surroundings(
+                    self._keeper, self._thread_count, lambda: life.cancelling() > 0
+                )
                 attempts = Attempts(
-                    self._slots, surroundings, states, self._note_room, self._outcomes.add
+                    self._slots, surroundings, states, self._room.ring, self._outcomes.add
                 )
                 self._attempts = attempts
                 watchdog = Watchdog(attempts.tell_overrun)
@@ -229,6 +236,10 @@ class Worker:
         if not is_up.done():
             is_up.set_result(None)
         await self._until(self._is_to_stop)
+        # Before anybody is cancelled below: what a poll brings from now on must not start any more.
+        attempts.close()
+        for poller in pollers:
+            poller.cancel()
         clock = self._instances[0].backend.queue.clock
         grace = clock.call_later(self._grace_seconds, self._is_in_a_hurry.set)
         winding_up = loop.create_task(self._wind_up(pollers, attempts))
@@ -248,10 +259,7 @@ class Worker:
             _logger.error("a worker did not wind up in order", exc_info=winding_up.exception())
 
     async def _wind_up(self, pollers: Sequence[asyncio.Task[None]], attempts: Attempts) -> None:
-        """Pop no more, give back what has not started, and wait for the rest."""
-        attempts.close()
-        for poller in pollers:
-            poller.cancel()
+        """Give back what has not started, and wait for the rest."""
         # A poll under way ends first: its answer may hold items.
         await asyncio.wait(pollers)
         await attempts.return_buffered()
@@ -274,21 +282,18 @@ class Worker:
 
     def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
         queue = instance.backend.queue
-        room = _Room(self._slots, self._has_room, queue)
+        room = _Room(self._slots, self._room, queue)
         return Poller(
             queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
         )
-
-    def _note_room(self) -> None:
-        self._has_room.set()
 
 
 class _Room:
     """One poller's view of the slots."""
 
-    def __init__(self, slots: Slots, has_room: asyncio.Event, queue: Queue) -> None:
+    def __init__(self, slots: Slots, bell: Bell, queue: Queue) -> None:
         self._slots = slots
-        self._has_room = has_room
+        self._bell = bell
         self._queue = queue
         self._expected = 0
 
@@ -303,8 +308,7 @@ class _Room:
         return count
 
     async def wait(self) -> None:
-        self._has_room.clear()
-        await self._has_room.wait()
+        await self._bell.wait()
 
     def give_up(self) -> None:
         self._slots.end_poll(self._expected)
@@ -318,6 +322,17 @@ async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
     if isinstance(manager, AbstractAsyncContextManager):
         return await stack.enter_async_context(manager)
     return stack.enter_context(manager)
+
+
+def _check_queues(instances: Sequence[Instance]) -> None:
+    twins = same_queue([instance.backend.queue for instance in instances])
+    if twins is not None:
+        one, other = twins
+        raise InvalidOptions(
+            f"instances {one + 1} and {other + 1} of this worker share "
+            f"{instances[one].backend.queue!r}, where each would take the other's items; register "
+            "all jobs with one of them, or give one of them a group of its own"
+        )
 
 
 def _check_count(name: str, value: int) -> None:

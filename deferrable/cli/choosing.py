@@ -5,7 +5,8 @@ found. Items of the Python 2 library have no id; their error has one.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,19 +15,38 @@ import click
 from deferrable.aio.error_items import ErrorItem, ErrorItems
 from deferrable.cli.trouble import ERROR, USAGE, Trouble
 
-__all__ = ["Choice", "Found", "choice_options", "choose", "key_of"]
+__all__ = [
+    "CHUNK",
+    "Choice",
+    "Found",
+    "choice_options",
+    "choose",
+    "each_chunk",
+    "in_chunks",
+    "key_of",
+]
+
+CHUNK = 500
+"""Errors that are popped at once, and settled before the next are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was asked for: ids or beginnings of ids, or all, of one type or of any."""
+    """What was asked for: ids or beginnings of ids, or all, of one type or of any.
+
+    Attributes:
+        until_time: what was recorded later is not meant.
+    """
 
     ids: tuple[str, ...] = ()
     is_all: bool = False
     error_type: str | None = None
+    until_time: float = math.inf
 
     def includes(self, entry: ErrorItem) -> bool:
         """Whether it is meant."""
+        if _moment(entry) > self.until_time:
+            return False
         if self.error_type is not None and entry.error.get("error_type") != self.error_type:
             return False
         return self.is_all or any(key_of(entry).startswith(each) for each in self.ids)
@@ -74,6 +94,30 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+async def each_chunk(
+    items: ErrorItems, choice: Choice, limit: int | None = None
+) -> AsyncIterator[tuple[int, list[ErrorItem]]]:
+    """Go through the errors, some at a time: how many were looked at, and which of them are meant.
+
+    Those that are not meant stay leased while `items` lasts, or they would come again.
+
+    Args:
+        limit: stop once so many are meant; None: go on to the end.
+    """
+    left = math.inf if limit is None else limit
+    while left and (entries := await items.next_items(int(min(left, CHUNK)))):
+        included = [entry for entry in entries if choice.includes(entry)]
+        left -= len(included)
+        yield len(entries), included
+
+
+async def in_chunks(entries: Sequence[ErrorItem]) -> AsyncIterator[tuple[int, list[ErrorItem]]]:
+    """What was chosen, as `each_chunk` gives it."""
+    for start in range(0, len(entries), CHUNK):
+        chunk = list(entries[start : start + CHUNK])
+        yield len(chunk), chunk
+
+
 async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) -> Found:
     """Go through the errors, all of them unless there is a limit.
 
@@ -81,9 +125,8 @@ async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) ->
         Trouble: the beginning of an id fits several items.
     """
     entries: list[ErrorItem] = []
-    while (limit is None or len(entries) < limit) and (entry := await items.next_item()):
-        if choice.includes(entry):
-            entries.append(entry)
+    async for _, included in each_chunk(items, choice, limit):
+        entries += included
     missing: list[str] = []
     for each in choice.ids:
         count = sum(key_of(entry).startswith(each) for entry in entries)

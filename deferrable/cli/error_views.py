@@ -3,12 +3,11 @@
 What items say is untrusted text: it is never read as markup.
 """
 
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -18,23 +17,28 @@ from deferrable.cli.printing import age_text, table
 from deferrable.cli.reading import attempt_number, job_name
 from deferrable.errors import UnreadableItem
 
-__all__ = ["as_data", "as_page", "as_table"]
+__all__ = ["as_data", "as_page", "as_table", "traceback_text"]
 
 
 _ID_COLUMNS = 36
-"""An id can be copied whole."""
+"""An id can be copied whole, where there is room."""
+_SHORT_ID_COLUMNS = 13
+"""Enough of an id: commands take the beginning of one."""
+_NARROW_COLUMNS = 100
+"""A narrower terminal shows the error instead of whole ids."""
 _JOB_COLUMNS = 20
 
 
-def as_table(entries: Sequence[ErrorItem]) -> Table:
-    """One line for each."""
+def as_table(entries: Sequence[ErrorItem], columns: int) -> Table:
+    """One line for each, in a terminal of so many columns."""
+    id_columns = _SHORT_ID_COLUMNS if columns < _NARROW_COLUMNS else _ID_COLUMNS
     made = table("id", "job", "error", ">attempts", ">age")
-    made.columns[0].no_wrap, made.columns[0].min_width = True, _ID_COLUMNS
+    made.columns[0].no_wrap, made.columns[0].min_width = True, id_columns
     made.columns[1].no_wrap = True
     made.columns[4].min_width = len("59 min")
     for entry in entries:
         made.add_row(
-            key_of(entry),
+            _id_text(key_of(entry), id_columns),
             Text(_shortened(job_name(entry.item))),
             # The one column that gives way.
             Text(_error_text(entry).partition("\n")[0], no_wrap=True, overflow="ellipsis"),
@@ -44,8 +48,8 @@ def as_table(entries: Sequence[ErrorItem]) -> Table:
     return made
 
 
-def as_page(entry: ErrorItem) -> RenderableType:
-    """All of one."""
+def as_page(entry: ErrorItem) -> Table:
+    """All of one, but for the traceback."""
     error, item = entry.error, entry.item
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="dim", no_wrap=True)
@@ -57,10 +61,15 @@ def as_page(entry: ErrorItem) -> RenderableType:
     lines.add_row("deferred", _moment_text(item.get("first_push_time")))
     lines.add_row("failed", f"{_moment_text(error.get('ts'))} on {error.get('hostname') or '?'}")
     lines.add_row("error", Text(_error_text(entry), style="red"))
-    trace = error.get("traceback")
+    return lines
+
+
+def traceback_text(entry: ErrorItem) -> Text | None:
+    """Where it failed, to be printed as it is: what is wrapped cannot be read or copied."""
+    trace = entry.error.get("traceback")
     if not isinstance(trace, str) or not trace.strip():
-        return Group(lines, "")
-    return Group(lines, Padding(Text(trace.rstrip()), (1, 0, 1, 2), expand=False))
+        return None
+    return Text(textwrap.indent(trace.rstrip(), "  "))
 
 
 def as_data(entry: ErrorItem, is_whole: bool) -> dict[str, Any]:
@@ -97,6 +106,10 @@ def _call_text(entry: ErrorItem) -> str:
         return str(call["call"])
     named = [f"{name}={value}" for name, value in call["kwargs"].items()]
     return f"({', '.join([*call['args'], *named])})"
+
+
+def _id_text(item_id: str, columns: int) -> str:
+    return item_id[:columns] if len(item_id) == _ID_COLUMNS else item_id
 
 
 def _shortened(name: str) -> str:

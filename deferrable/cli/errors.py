@@ -6,22 +6,36 @@ and without a terminal to ask on it wants to be told.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import click
 from rich.progress import Progress
 
 from deferrable.aio.error_items import ErrorItem, ErrorItems
-from deferrable.cli.choosing import Choice, choice_options, choose, key_of
-from deferrable.cli.error_views import as_data, as_page, as_table
+from deferrable.cli.choosing import (
+    Choice,
+    Found,
+    choice_options,
+    choose,
+    each_chunk,
+    in_chunks,
+    key_of,
+)
+from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
 from deferrable.cli.loading import Named, instance_argument, load
 from deferrable.cli.printing import json_option, print_json, to_output
+from deferrable.cli.stats import total
 from deferrable.cli.trouble import ERROR, USAGE, Trouble, debug_option, telling
 from deferrable.errors import DeferrableError
 
 __all__ = ["errors"]
+
+SHOWN = 10
+"""Items that are shown before they are lost."""
 
 
 @click.group()
@@ -45,14 +59,14 @@ def list_(path: str, error_type: str | None, limit: int, as_json: bool) -> None:
 
     async def do(named: Named, items: ErrorItems) -> None:
         found = await choose(items, Choice(is_all=True, error_type=error_type), limit)
-        counts = await named.instance.backend.error_queue.stats()
+        count = await _count(named)
         if as_json:
             print_json([as_data(each, is_whole=False) for each in found.entries])
             return
         console = to_output()
         if found.entries:
-            console.print(as_table(found.entries))
-        console.print(f"[dim]{len(found.entries)} of {sum(counts.values())} errors[/]")
+            console.print(as_table(found.entries, console.width))
+        console.print(f"[dim]{len(found.entries):,} of {count:,} errors[/]")
 
     _with_items(path, do)
 
@@ -74,10 +88,20 @@ def show(path: str, choice: Choice, as_json: bool) -> None:
             print_json([as_data(each, is_whole=True) for each in found.entries])
         else:
             for each in found.entries:
-                to_output().print(as_page(each))
+                _print_page(each)
         found.tell_missing()
 
     _with_items(path, do)
+
+
+def _print_page(entry: ErrorItem) -> None:
+    console = to_output()
+    console.print(as_page(entry))
+    console.print()
+    trace = traceback_text(entry)
+    if trace is not None:
+        console.print(trace, soft_wrap=True)
+        console.print()
 
 
 @errors.command()
@@ -87,7 +111,7 @@ def show(path: str, choice: Choice, as_json: bool) -> None:
 @debug_option
 def requeue(path: str, choice: Choice, as_json: bool) -> None:
     """Have items run again, as if they were new."""
-    _with_items(path, _settle("requeued", ErrorItem.requeue, choice, as_json, is_loss=False))
+    _with_items(path, _settle("requeued", ErrorItem.requeue, choice, as_json))
 
 
 @errors.command()
@@ -98,30 +122,31 @@ def requeue(path: str, choice: Choice, as_json: bool) -> None:
 @debug_option
 def discard(path: str, choice: Choice, is_sure: bool, as_json: bool) -> None:
     """Remove items for good."""
-    if not is_sure and not sys.stdin.isatty():
-        raise Trouble(
-            "discarding loses items, and there is no terminal to ask on; add --yes to do it", USAGE
-        )
-    settle = _settle("discarded", ErrorItem.discard, choice, as_json, is_loss=not is_sure)
-    _with_items(path, settle)
+    if not is_sure:
+        if not sys.stdin.isatty():
+            raise Trouble(
+                "discarding loses items, and there is no terminal to ask on; add --yes to do it",
+                USAGE,
+            )
+        choice = _ask(path, choice)
+    _with_items(path, _settle("discarded", ErrorItem.discard, choice, as_json))
 
 
 def _settle(
-    word: str,
-    settle: Callable[[ErrorItem], Awaitable[None]],
-    choice: Choice,
-    as_json: bool,
-    is_loss: bool,
+    word: str, settle: Callable[[ErrorItem], Awaitable[None]], choice: Choice, as_json: bool
 ) -> Callable[[Named, ErrorItems], Awaitable[None]]:
     async def do(named: Named, items: ErrorItems) -> None:
-        found = await choose(items, choice)
-        if is_loss and found.entries:
-            _ask(found.entries, named.path)
-        done, failed = await _settle_each(found.entries, settle, word)
+        if choice.is_all:
+            found, chunks = Found([]), each_chunk(items, choice)
+            total = await _count(named)
+        else:
+            found = await choose(items, choice)
+            chunks, total = in_chunks(found.entries), len(found.entries)
+        done, failed = await _settle_each(chunks, settle, word, total)
         if as_json:
             print_json({word: done, "failed": failed, "missing": found.missing})
-        else:
-            click.echo(f"{word} {len(done)} of {len(found.entries)} items")
+        elif done or failed or not found.missing:
+            click.echo(f"{word} {len(done):,} of {len(done) + len(failed):,} items")
             for item_id, reason in failed.items():
                 click.echo(f"{item_id}: {reason}", err=True)
         found.tell_missing()
@@ -131,32 +156,89 @@ def _settle(
     return do
 
 
-def _ask(entries: Sequence[ErrorItem], path: str) -> None:
-    console = to_output(is_error=True)
-    console.print(as_table(entries[:10]))
-    if len(entries) > 10:
-        console.print(f"[dim]and {len(entries) - 10} more[/]")
-    noun = "this item" if len(entries) == 1 else f"these {len(entries)} items"
-    if not click.confirm(f"Remove {noun} of {path} for good?", err=True):
+def _ask(path: str, choice: Choice) -> Choice:
+    """Show what would be lost, and ask.
+
+    Nothing is leased while it waits for the answer, for however long.
+
+    Returns:
+        what may be lost: of all items those that were there when it asked.
+
+    Raises:
+        Trouble: the answer is no.
+    """
+    if choice.is_all:
+        choice = replace(choice, until_time=time.time())
+    questions: list[str] = []
+
+    async def look(named: Named, items: ErrorItems) -> None:
+        found = await choose(items, choice, SHOWN + 1 if choice.is_all else None)
+        count: int | None = len(found.entries)
+        if choice.is_all and len(found.entries) > SHOWN:
+            count = None if choice.error_type else await _count(named)
+        if found.entries:
+            _show_some(found.entries, count)
+            questions.append(f"Remove {_noun(count, choice)} of {path} for good?")
+
+    _with_items(path, look)
+    if questions and not click.confirm(questions[0], err=True):
         raise Trouble("nothing was discarded")
+    return choice
+
+
+def _show_some(entries: Sequence[ErrorItem], count: int | None) -> None:
+    """Show the first of `count` items, of which `entries` are some; None: of many."""
+    console = to_output(is_error=True)
+    console.print(as_table(entries[:SHOWN], console.width))
+    if len(entries) > SHOWN:
+        console.print(f"[dim]and {'' if count is None else f'{count - SHOWN:,} '}more[/]")
+
+
+def _noun(count: int | None, choice: Choice) -> str:
+    if count is None:
+        return f"every {choice.error_type}"
+    return "this item" if count == 1 else f"these {count:,} items"
 
 
 async def _settle_each(
-    entries: Sequence[ErrorItem], settle: Callable[[ErrorItem], Awaitable[None]], word: str
+    chunks: AsyncIterator[tuple[int, Sequence[ErrorItem]]],
+    settle: Callable[[ErrorItem], Awaitable[None]],
+    word: str,
+    total: int,
 ) -> tuple[list[str], dict[str, str]]:
+    """The ids of those that were settled, and why the others were not.
+
+    Args:
+        total: how many will be looked at, as far as is known.
+    """
     done: list[str] = []
     failed: dict[str, str] = {}
     console = to_output(is_error=True)
-    is_shown = console.is_terminal and len(entries) > 1
+    is_shown = console.is_terminal and total > 1
     with Progress(console=console, transient=True, disable=not is_shown) as progress:
-        for entry in progress.track(entries, description=word):
-            try:
-                await settle(entry)
-            except DeferrableError as error:
-                failed[key_of(entry)] = str(error)
-            else:
-                done.append(key_of(entry))
+        task = progress.add_task(word, total=total)
+        async for count, entries in chunks:
+            reasons = await asyncio.gather(*(_reason(settle(entry)) for entry in entries))
+            for entry, reason in zip(entries, reasons, strict=True):
+                if reason is None:
+                    done.append(key_of(entry))
+                else:
+                    failed[key_of(entry)] = reason
+            progress.advance(task, count)
     return done, failed
+
+
+async def _reason(settling: Awaitable[None]) -> str | None:
+    """None, or why an item could not be settled."""
+    try:
+        await settling
+    except DeferrableError as error:
+        return str(error)
+    return None
+
+
+async def _count(named: Named) -> int:
+    return total(await named.instance.backend.error_queue.stats())
 
 
 def _with_items(path: str, do: Callable[[Named, ErrorItems], Awaitable[Any]]) -> None:

@@ -33,7 +33,10 @@ def jobs(paths: Sequence[str], as_json: bool) -> None:
             ]
         )
         return
-    for each in named:
+    console = to_output()
+    for place, each in enumerate(named):
+        if place:
+            console.print()
         registry = each.instance.registry
         made = table("job", "kind", ">attempts", "retried errors", "options", title=each.path)
         made.columns[0].no_wrap = True
@@ -47,11 +50,9 @@ def jobs(paths: Sequence[str], as_json: bool) -> None:
                 ", ".join(options["error_classes"]) or "[dim]none[/]",
                 _others(options) or "[dim]-[/]",
             )
-        console = to_output()
         console.print(made)
         if not registry:
             console.print("no jobs yet; decorate functions with the instance, in this module")
-        console.print()
 
 
 def _described(job: RegisteredJob, instance: Deferrable) -> dict[str, Any]:

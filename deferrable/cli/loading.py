@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 
+from deferrable.aio._polling import same_queue
 from deferrable.aio.deferrable import Deferrable
 from deferrable.cli.trouble import ERROR, USAGE, Trouble
 from deferrable.sync._facade import core_of
 
-__all__ = ["Named", "instance_argument", "instances_argument", "load", "load_all"]
+__all__ = ["Named", "check_apart", "instance_argument", "instances_argument", "load", "load_all"]
 
 instances_argument = click.argument("paths", metavar="MODULE:NAME...", nargs=-1, required=True)
 instance_argument = click.argument("path", metavar="MODULE:NAME")
@@ -34,22 +35,31 @@ def load_all(paths: Sequence[str]) -> list[Named]:
     """The instances at `paths`, each once.
 
     Raises:
-        Trouble: a path leads to none, or two instances take items from one queue.
+        Trouble: a path leads to none.
     """
     by_instance: dict[Deferrable, Named] = {}
     for path in paths:
         named = load(path)
         by_instance.setdefault(named.instance, named)
-    by_queue: dict[object, Named] = {}
-    for named in by_instance.values():
-        other = by_queue.setdefault(named.instance.backend.queue, named)
-        if other is not named:
-            raise Trouble(
-                f"{other.path} and {named.path} share {named.instance.backend.queue!r}, where each "
-                "would take the other's items; give one of them a group of its own",
-                USAGE,
-            )
     return list(by_instance.values())
+
+
+def check_apart(named: Sequence[Named]) -> None:
+    """One worker can serve them all.
+
+    Raises:
+        Trouble: two instances take items from one queue.
+    """
+    queues = [each.instance.backend.queue for each in named]
+    twins = same_queue(queues)
+    if twins is not None:
+        one, other = twins
+        raise Trouble(
+            f"{named[one].path} and {named[other].path} share {queues[one]!r}, where each would "
+            "take the other's items; register all jobs with one of them, or give one of them a "
+            "group of its own",
+            USAGE,
+        )
 
 
 def load(path: str) -> Named:

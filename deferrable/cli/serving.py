@@ -50,8 +50,8 @@ class Serving:
     is_reloading: bool
 
 
-def serve(named: Sequence[Named], serving: Serving) -> int:
-    """Work until a signal comes. Called in the main thread.
+def serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
+    """Work until a signal comes.
 
     Returns:
         the exit code, or `RELOAD`.
@@ -59,11 +59,10 @@ def serve(named: Sequence[Named], serving: Serving) -> int:
     Raises:
         Trouble: it could not start, or not stop in order.
     """
-    with Signals() as signals:
-        try:
-            return asyncio.run(_serve(named, serving, signals))
-        except BackendError as error:
-            raise Trouble(f"the worker did not stop in order: {error}") from error
+    try:
+        return asyncio.run(_serve(named, serving, signals))
+    except BackendError as error:
+        raise Trouble(f"the worker did not stop in order: {error}") from error
 
 
 async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
@@ -73,7 +72,8 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
         threads=serving.threads,
         grace_seconds=serving.grace_seconds,
     )
-    shutdown = Shutdown(signals, worker, serving.grace_seconds)
+    life = _Life(worker)
+    shutdown = Shutdown(signals, life, serving.grace_seconds)
     shutdown.start()
     async with AsyncExitStack() as stack:
         stack.callback(shutdown.end)
@@ -85,26 +85,57 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
             for each in named:
                 each.instance.backend.queue.longest_poll_seconds = _RELOAD_POLL_SECONDS
             stack.enter_context(FileWatch(shutdown.request))
-        await _work(worker, named, serving)
+        await _work(worker, life, named, serving)
     if shutdown.is_forced:
         return FORCED
     return RELOAD if shutdown.reason is not None else 0
 
 
-async def _work(worker: Worker, named: Sequence[Named], serving: Serving) -> None:
+class _Life:
+    """A worker that can be stopped while it starts: a lifespan may take its time."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._starting: asyncio.Task[Worker] | None = None
+        self._is_stopped = False
+
+    async def start(self) -> bool:
+        """Whether it works now; False: it was stopped before."""
+        if self._is_stopped:
+            return False
+        self._starting = asyncio.ensure_future(self._worker.__aenter__())
+        await asyncio.wait([self._starting])
+        if self._starting.cancelled() and self._is_stopped:
+            return False
+        self._starting.result()
+        return True
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+        else:
+            self._worker.stop()
+
+    async def release_running(self) -> None:
+        await self._worker.release_running()
+
+
+async def _work(worker: Worker, life: _Life, named: Sequence[Named], serving: Serving) -> None:
     try:
-        await worker.__aenter__()
+        is_up = await life.start()
     except Exception as error:
         raise Trouble(
             f"the worker could not start, {type(error).__name__}: {error}; if that came from a "
             "lifespan=, see its traceback with --debug"
         ) from error
-    try:
-        log_banner(named, serving.concurrency)
-        async for outcome in worker:
-            log_outcome(outcome)
-    finally:
-        await worker.__aexit__(None, None, None)
+    if is_up:
+        try:
+            log_banner(named, serving.concurrency)
+            async for outcome in worker:
+                log_outcome(outcome)
+        finally:
+            await worker.__aexit__(None, None, None)
     _logger.info("stopped (process %d)", os.getpid())
 
 

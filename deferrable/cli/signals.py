@@ -2,31 +2,57 @@
 
 Owns how SIGTERM and SIGINT reach whoever waits for them, also while a job holds the main thread. It
 may not know what they mean. Python writes each signal's number to a socket at the moment it
-arrives; a handler would wait until the main thread runs Python code again.
+arrives; a handler would wait until the main thread runs Python code again. Before there is anything
+to stop in order, a signal is an exception in the main thread, as Ctrl-C is everywhere.
 """
 
 import select
 import signal
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-__all__ = ["STOP_SIGNALS", "Signals"]
+__all__ = ["STOP_SIGNALS", "Signals", "Stopped"]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _WAKE = 0
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal to stop came, and there was nothing to stop in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.name = signal.Signals(number).name
+
+
 class Signals:
     """Entered and left in the main thread; read in any one thread."""
+
+    def __init__(self) -> None:
+        self._is_raising = False
 
     def __enter__(self) -> Self:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._old_handlers = {each: signal.signal(each, _ignore) for each in STOP_SIGNALS}
+        self._old_handlers = {each: signal.signal(each, self._heed) for each in STOP_SIGNALS}
         return self
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Within the block, a signal raises `Stopped` in the main thread.
+
+        Code that swallows it does not silence it: the next `wait` tells of it, too.
+        """
+        self._is_raising = True
+        try:
+            yield
+        finally:
+            self._is_raising = False
 
     def wait(self, seconds: float | None = None) -> int | None:
         """The number of the next signal to stop; None when `seconds` passed, or after `wake`."""
@@ -57,6 +83,7 @@ class Signals:
         self._reader.close()
         self._writer.close()
 
-
-def _ignore(number: int, frame: object) -> None:
-    """Have Python catch the signal; the socket tells of it."""
+    def _heed(self, number: int, frame: object) -> None:
+        """Have Python catch the signal; the socket tells of it."""
+        if self._is_raising:
+            raise Stopped(number)

@@ -14,7 +14,7 @@ from deferrable.cli.printing import json_option, print_json, seconds_text, table
 from deferrable.cli.trouble import debug_option, telling
 from deferrable.errors import BackendError
 
-__all__ = ["stats"]
+__all__ = ["stats", "total"]
 
 COUNTS = ("available", "in_flight", "delayed", "errors")
 OLDEST = "oldest_age_seconds"
@@ -75,9 +75,14 @@ async def _count(named: Named) -> dict[str, Any]:
         "queue": repr(backend.queue),
         "group": backend.group,
         **{name: waiting.get(name) for name in COUNTS[:3]},
-        "errors": sum(failed.get(name, 0) for name in COUNTS[:3]),
+        "errors": total(failed),
         OLDEST: waiting.get(OLDEST),
     }
+
+
+def total(counts: Mapping[str, float]) -> int:
+    """How many items there are in a queue with these `stats()`, which tell more than counts."""
+    return sum(int(counts.get(name, 0)) for name in COUNTS[:3])
 
 
 async def _count_or_tell(named: Named) -> dict[str, Any]:

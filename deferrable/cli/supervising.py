@@ -40,7 +40,7 @@ def restart_seconds(deaths: int) -> float:
 def code_of(codes: Iterable[int]) -> int:
     """What the supervisor exits with, from what its children did: the worst of it.
 
-    A child that SIGTERM ended had not begun to work: later, it handles the signal.
+    A child that SIGTERM ended had only begun to start: it handles the signal from its imports on.
     """
     in_order = {0, -signal.SIGTERM}
     known = {
@@ -133,7 +133,7 @@ def _restart_the_dead(children: Sequence[_Child]) -> None:
 
 
 def _forward(children: Sequence[_Child]) -> None:
-    # Whichever signal it was: SIGINT would end a child that is still importing with an error.
+    # Whichever signal it was: SIGINT would end a child that only begins to start with a traceback.
     for child in children:
         if child.process.poll() is None:
             child.process.terminate()

@@ -1,21 +1,25 @@
 """``deferrable worker``. Owns its options, and who does the work: this process, or children."""
 
+import logging
 import os
-import time
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from deferrable.cli.health import listen
-from deferrable.cli.loading import instances_argument, load_all
+from deferrable.cli.loading import check_apart, instances_argument, load_all
 from deferrable.cli.logs import LEVELS, configure
 from deferrable.cli.reloading import begin_anew, wait_for_change_below
 from deferrable.cli.serving import RELOAD, Serving, serve
+from deferrable.cli.signals import Signals, Stopped
 from deferrable.cli.supervising import child_index, supervise, watch_parent
 from deferrable.cli.trouble import Trouble, debug_option
 
 __all__ = ["worker"]
+
+_logger = logging.getLogger("deferrable.cli")
 
 DEFAULT_GRACE_SECONDS = 30.0
 
@@ -78,23 +82,41 @@ def worker(
     if index is not None:
         watch_parent()
         health_port = None if health_port is None else health_port + index
-    try:
-        named = load_all(paths)
-        listener = None if health_port is None else listen(health_host, health_port)
-        serving = Serving(concurrency, threads, grace_seconds, listener, is_reloading)
-        code = serve(named, serving)
-    except Trouble as trouble:
-        if not is_reloading:
-            raise
-        trouble.show()
-        click.echo("waiting for a change", err=True)
-        wait_for_change_below(Path.cwd(), _pause)
-        code = RELOAD
+    with Signals() as signals:
+        try:
+            with signals.raising():
+                named = load_all(paths)
+                check_apart(named)
+                listener = None if health_port is None else listen(health_host, health_port)
+            serving = Serving(concurrency, threads, grace_seconds, listener, is_reloading)
+            code = serve(named, serving, signals)
+        except Stopped as stopped:
+            code = _stopped(stopped.name)
+        except Trouble as trouble:
+            if not is_reloading:
+                raise
+            code = _wait_for_change(trouble, signals)
     if code == RELOAD:
         begin_anew()
     context.exit(code)
 
 
-def _pause(seconds: float) -> bool:
-    time.sleep(seconds)
-    return os.getppid() == 1 and child_index() is not None
+def _stopped(cause: str) -> int:
+    _logger.info("stopped (%s) before any work (process %d)", cause, os.getpid())
+    return 0
+
+
+def _wait_for_change(trouble: Trouble, signals: Signals) -> int:
+    """Have the code mended; `RELOAD`, or the exit code after a signal."""
+    trouble.show()
+    click.echo("waiting for a change", err=True)
+    heard: list[int] = []
+
+    def wait(seconds: float) -> bool:
+        number = signals.wait(seconds)
+        if number is not None:
+            heard.append(number)
+        return bool(heard)
+
+    wait_for_change_below(Path.cwd(), wait)
+    return _stopped(signal.Signals(heard[0]).name) if heard else RELOAD

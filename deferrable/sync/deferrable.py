@@ -6,6 +6,7 @@ Owns the list of its verbs. It may not decide anything: what is configured is th
 
 import functools
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
 from deferrable.aio import deferrable as awaiting
@@ -180,7 +181,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         attempts: list[Attempt] = []
 
         def attempt(door: Door) -> Any:
-            attempts.append(Attempt(self._core, door, envelope, item))
+            attempts.append(Attempt(self._core, door, envelope, item, copy_context()))
             return attempts[0].run()
 
         outcome: Outcome = blocking_door().drive(attempt, instead)

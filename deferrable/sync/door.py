@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of
 from deferrable.aio.clock import Timer
 from deferrable.aio.door import AwaitingDoor, Door, Run, in_context
+from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import Heartbeat
+from deferrable.aio.queue import Queue
 from deferrable.errors import CalledFromEventLoop
 from deferrable.sync.portal import is_portal_thread, portal
 
@@ -57,7 +59,6 @@ class _Caller:
     """
 
     exits_are_failures = False
-    may_gather = False
 
     def __init__(self) -> None:
         self.interrupt: BaseException | None = None
@@ -94,7 +95,7 @@ class _Caller:
         return await self.call(context, function, value)
 
     async def run(self, run: Run) -> Ended[Any]:
-        if inspect.iscoroutinefunction(run.function):
+        if run.is_async:
             return self._run_on_portal(run)
         return await self._run_here(run)
 
@@ -119,8 +120,9 @@ class _Caller:
             async def rest() -> Any:
                 return await coroutine
 
+            rest_of_run = replace(run, function=rest, is_async=True, args=(), kwargs={})
             try:
-                return self._run_on_portal(replace(run, function=rest, args=(), kwargs={}))
+                return self._run_on_portal(rest_of_run)
             finally:
                 coroutine.close()  # if it was cancelled before its first step
         limit = run.timeout_seconds
@@ -129,7 +131,10 @@ class _Caller:
             await run.on_overrun()
         return ended
 
-    def start_heartbeat(self, heartbeat: Heartbeat) -> Callable[[], None]:
+    def start_heartbeat(
+        self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
+    ) -> Callable[[], None]:
+        heartbeat = Heartbeat(queue, envelope, on_lost)
         the_portal = portal()
         the_portal.call_soon(heartbeat.start)
         return lambda: the_portal.call_soon(heartbeat.stop)

@@ -3,7 +3,7 @@
 Owns the list of its verbs and flags, and that an interrupted pop keeps nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue as AwaitingQueue
@@ -38,6 +38,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
     touch_each = blocking(AwaitingQueue.touch_each)
     complete = blocking(AwaitingQueue.complete)
     complete_batch = blocking(AwaitingQueue.complete_batch)
+    complete_each = blocking(AwaitingQueue.complete_each)
     release = blocking(AwaitingQueue.release)
     release_batch = blocking(AwaitingQueue.release_batch)
     replace = blocking(AwaitingQueue.replace)
@@ -55,7 +56,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.MAX_TOUCH_BATCH_SIZE = core.MAX_TOUCH_BATCH_SIZE
         self.MAX_COMPLETE_BATCH_SIZE = core.MAX_COMPLETE_BATCH_SIZE
         self.MAX_RELEASE_BATCH_SIZE = core.MAX_RELEASE_BATCH_SIZE
-        self.POPS_AT_ONCE = core.POPS_AT_ONCE
+        self.BATCHES_AT_ONCE = core.BATCHES_AT_ONCE
         self.POPS_AHEAD = core.POPS_AHEAD
         self.COMPLETE_GATHER_SECONDS = core.COMPLETE_GATHER_SECONDS
         self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES
@@ -63,6 +64,11 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.lease_seconds = core.lease_seconds
         self.max_lease_seconds = core.max_lease_seconds
         self.clock = core.clock
+
+    @property
+    def identity(self) -> Hashable | None:
+        """Equal for two queue objects that give out the same items; None: it cannot be told."""
+        return self._core.identity
 
     def check(self, item: Item) -> None:
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""

@@ -5,7 +5,7 @@ who calls: `FaultyQueue` is a queue like any other, and without faults it passes
 suite. Which call meets which fault is decided by the script.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -49,6 +49,13 @@ class FaultyQueue(Queue):
 
     def __repr__(self) -> str:
         return f"<FaultyQueue {self._queue!r}>"
+
+    @property
+    def identity(self) -> Hashable | None:
+        return self._queue.identity
+
+    async def wait_for_items(self, seconds: float) -> None:
+        await self._queue.wait_for_items(seconds)
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         items = [push.item for push in pushes]

@@ -8,7 +8,7 @@ each of them; an ignore that nothing needs is an error itself, in both.
 
 # ruff: noqa: B018
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, assert_type
 
@@ -27,6 +27,7 @@ factory = deferrable.backend.InMemoryBackendFactory(timeout=1, visibility_timeou
 backend = factory.create_backend_for_group("mail")
 assert_type(backend, deferrable.Backend)
 assert_type(backend.queue, deferrable.Queue)
+assert_type(backend.queue.identity, Hashable | None)
 assert_type(backend.group, str | None)
 instance = deferrable.Deferrable(backend, default_error_classes=[OSError], default_max_attempts=3)
 with deferrable.backend.DocketsBackendFactory(

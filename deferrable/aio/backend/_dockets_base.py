@@ -5,7 +5,7 @@ same name, so that one script can act on both. It may not know what either does 
 """
 
 from abc import abstractmethod
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Hashable, MutableSequence, Sequence
 from typing import ClassVar
 
 from deferrable.aio.backend._dockets_commands import Commands
@@ -46,6 +46,11 @@ class DocketsBase(Queue):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}>"
+
+    @property
+    def identity(self) -> Hashable:
+        commands = self._commands
+        return commands.links.settings.address, commands.keys.queue, self.IS_FOR_ERRORS
 
     def _shares_redis_with(self, other: Queue) -> bool:
         """Whether one script can act on both: same Redis, same name."""

@@ -40,6 +40,8 @@ _MOST_DUE = 1000
 _SHORTEST_WAIT_SECONDS = 0.01
 """Redis 6.2 cuts 0.001 down to 0, which is for ever (measured; 7.0 rounds up)."""
 
+_REMOVED = ord("1")
+
 _REPEAT_AFTER_SECONDS = (0.02, 0.2)
 _NO_REPEAT_AFTER_SECONDS = 1.0
 
@@ -84,12 +86,30 @@ class Taken:
         missing: ids of delayed items that were due and had no payload.
         is_more_due: more delayed items are due than one step moves.
         next_due_seconds: until the next delayed item is due; infinity: there is none.
+        next_id: its id; empty: there is none.
     """
 
     raws: list[bytes]
     missing: list[bytes]
     is_more_due: bool
     next_due_seconds: float
+    next_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What nobody holds.
+
+    Attributes:
+        available, delayed: numbers of items; one that is due is available.
+        oldest: the available entry that is popped next.
+        consumer_ids: of all consumers.
+    """
+
+    available: int
+    delayed: int
+    oldest: bytes | None
+    consumer_ids: list[str]
 
 
 class Commands:
@@ -157,11 +177,16 @@ class Commands:
         )
         if reply[0] == 0:
             return None
-        _, raws, missing, is_more_due, next_due = reply
-        return Taken(raws, missing, is_more_due == 1, float(next_due or math.inf))
+        _, raws, missing, is_more_due, next_due, next_id = reply
+        return Taken(raws, missing, is_more_due == 1, float(next_due or math.inf), next_id)
 
     async def wait(
-        self, line: BlockingLine, pop: Pop, heartbeat_seconds: float, seconds: float
+        self,
+        line: BlockingLine,
+        pop: Pop,
+        heartbeat_seconds: float,
+        seconds: float,
+        note_next_id: Callable[[bytes], None],
     ) -> tuple[bool, bytes | None]:
         """Wait for one entry and take it.
 
@@ -169,14 +194,20 @@ class Commands:
         a key that expired during the wait would let an entry be delivered into a list that nobody
         reclaims.
 
+        Args:
+            note_next_id: told, as the wait begins, the id of the next delayed item; empty: there
+                is none.
+
         Returns:
             whether this consumer was no member any more (it is one again, but what it held is
             lost); and the entry, or None.
         """
         keys, consumer_id = self.keys, pop.consumer_id
-        seconds = max(seconds, _SHORTEST_WAIT_SECONDS)
+        # Rounded up: one that ended a moment too early would be followed by another.
+        seconds = math.ceil(max(seconds, _SHORTEST_WAIT_SECONDS) * 1000) / 1000
         milliseconds, value = self._heartbeat(heartbeat_seconds + seconds)
-        _, joined, raw = await line.call(
+        _, _, joined, raw = await line.call(
+            ("ZRANGE", keys.delayed, 0, 0),
             ("SET", keys.active(consumer_id), value, "PX", milliseconds),
             # After the heartbeat: a member without one is taken for dead.
             ("SADD", keys.workers, consumer_id),
@@ -189,6 +220,8 @@ class Commands:
                 f"{seconds:.3f}",
             ),
             deadline_seconds=seconds + ANSWER_SECONDS,
+            # A refusal is raised once the rest has come.
+            on_first=lambda ids: note_next_id(ids[0] if isinstance(ids, list) and ids else b""),
         )
         return joined == 1, raw
 
@@ -201,23 +234,18 @@ class Commands:
         )
         return bool(reply == 1)
 
-    async def remove(
-        self, consumer_id: str, raws: Sequence[bytes], *, ask_membership: bool
-    ) -> tuple[bool, list[bool]]:
+    async def remove(self, consumer_id: str, raws: Sequence[bytes]) -> tuple[bool, list[bool]]:
         """Remove entries from a working list.
 
         Returns:
-            whether the consumer is a member (False if that was not asked), and for each entry
-            whether it was there.
+            whether the consumer is a member, and for each entry whether it was there.
         """
-        working = self.keys.working(consumer_id)
-        removed: list[bool] = []
+        names = (self.keys.working(consumer_id), self.keys.workers)
+        is_member, removed = 0, list[bool]()
         for chunk in in_chunks(raws):
-            replies = await self.link.call(*[("LREM", working, -1, raw) for raw in chunk])
-            removed.extend(reply == 1 for reply in replies)
-        if not ask_membership:
-            return False, removed
-        (is_member,) = await self.link.call(("SISMEMBER", self.keys.workers, consumer_id))
+            reply = await self.link.run(script("dockets_remove"), names, (consumer_id, *chunk))
+            is_member, flags = reply
+            removed.extend(flag == _REMOVED for flag in flags)
         return is_member == 1, removed
 
     async def move(
@@ -311,12 +339,13 @@ class Commands:
         names = (keys.workers, keys.working(consumer_id), keys.active(consumer_id))
         await self.link.run(script("dockets_leave"), names, (consumer_id,))
 
-    async def waiting(self) -> tuple[int, int, list[str]]:
-        """How many items are available and delayed, and the ids of all consumers."""
-        names = (self.keys.queue, self.keys.delayed, self.keys.workers)
+    async def waiting(self) -> Waiting:
+        """What is available and delayed, and who may hold more."""
+        keys = self.keys
+        names = (keys.queue, keys.delayed, keys.payload, keys.workers)
         reply: list[Any] = await self.link.run(script("dockets_stats"), names, (self.now(),))
-        available, delayed, ids = reply
-        return available, delayed, [each.decode(errors="replace") for each in ids]
+        available, delayed, oldest, ids = reply
+        return Waiting(available, delayed, oldest, [each.decode(errors="replace") for each in ids])
 
     async def empty(self) -> None:
         """Remove what is available, delayed, and in flight of every consumer."""

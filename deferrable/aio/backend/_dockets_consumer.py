@@ -150,25 +150,30 @@ class Consumer:
     def holds(self, held: Held) -> bool:
         return held in self._held
 
-    def claim(self, held: Held) -> bool:
-        """Have nobody else settle `held` meanwhile. False: it is not ours, or is being settled."""
+    def claim(self, handles: Iterable[object]) -> list[Held | None]:
+        """Have nobody else settle these meanwhile. None for what is not ours, or being settled."""
+        claimed: list[Held | None] = []
         with self._lock:
-            if held not in self._held or held.is_claimed:
-                return False
-            held.is_claimed = True
-            return True
+            for handle in handles:
+                if isinstance(handle, Held) and handle in self._held and not handle.is_claimed:
+                    handle.is_claimed = True
+                    claimed.append(handle)
+                else:
+                    claimed.append(None)
+        return claimed
 
-    def unclaim(self, held: Held, *, may_be_settled: bool) -> None:
+    def unclaim(self, claimed: Iterable[Held], *, may_be_settled: bool) -> None:
         """The settlement failed."""
         with self._lock:
-            held.is_claimed = False
-            held.may_be_settled = held.may_be_settled or may_be_settled
-            self._note_end(held)
+            for held in claimed:
+                held.is_claimed = False
+                held.may_be_settled = held.may_be_settled or may_be_settled
+                self._note_end(held)
 
-    def drop(self, held: Held) -> None:
-        """It is settled, or lost."""
+    def drop(self, settled: Iterable[Held]) -> None:
+        """They are settled, or lost."""
         with self._lock:
-            self._held.discard(held)
+            self._held.difference_update(settled)
             if not self._held:
                 self._earliest_time, self._latest_time = math.inf, -math.inf
 

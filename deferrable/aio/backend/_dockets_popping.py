@@ -3,6 +3,9 @@
 Owns one pop from its first look to its last: what is there, the wait for what comes, and what is
 done with entries that nobody can read. It may not know what becomes of the items afterwards.
 
+An idle consumer asks little: when a wait has ended with nothing, the next one begins at once, and
+the script that looks for due items runs again only when one is due or another is the next.
+
 The one rule: from the moment at which the server may hand something over until it is held, a pop is
 under way, and known to be. One that broke stays so for as long as the server may still act on it.
 """
@@ -12,13 +15,14 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from deferrable._fork import on_fork, set_aside
 from deferrable.aio._popping import Popped
 from deferrable.aio.backend._dockets_commands import MOST_AT_ONCE, Commands
 from deferrable.aio.backend._dockets_consumer import Consumer, Held, Pop
 from deferrable.aio.backend._dockets_moves import Move, as_missing_payload, as_unreadable
-from deferrable.aio.backend._dockets_upkeep import UPKEEP_SECONDS, Upkeep
+from deferrable.aio.backend._dockets_upkeep import IDLE_UPKEEP_SECONDS, Upkeep
 from deferrable.aio.backend._dockets_wait import Wait
 from deferrable.aio.backend._dockets_wire import item_in
 from deferrable.aio.clock import Clock
@@ -30,7 +34,33 @@ __all__ = ["Taker"]
 _SERVER_MARGIN_SECONDS = 1.0
 """How much later than it should a server may notice that the wait of a lost client is over."""
 
+_TRUST_SECONDS = 60.0
+"""How long a due moment that the server told is believed; then its clock is looked at again."""
+
 _logger = logging.getLogger("deferrable")
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """What a look that left nothing in the queue found out.
+
+    Attributes:
+        consumer_id: of whom it was.
+        next_id: the id of the next delayed item; empty: there was none.
+        look_time: when it was.
+        due_time: when that item is due; infinity: there was none.
+    """
+
+    consumer_id: str
+    next_id: bytes
+    look_time: float
+    due_time: float
+
+    def holds(self, now: float) -> bool:
+        """Whether nothing is due, as far as one can know without asking."""
+        if not self.next_id:
+            return True
+        return self.look_time <= now < min(self.due_time, self.look_time + _TRUST_SECONDS)
 
 
 class Taker:
@@ -64,11 +94,14 @@ class Taker:
         self._clock = clock
         self._injected_clock = injected_clock
         self._waits: dict[asyncio.AbstractEventLoop, Wait] = {}
+        # Of the last wait, if it ended with nothing.
+        self._outlook: _Outlook | None = None
         on_fork(self._start_anew)
 
     def _start_anew(self) -> None:
         set_aside(self._waits)
         self._waits = {}
+        self._outlook = None
 
     def interrupt(self) -> None:
         """Have the pop of the running loop end its wait."""
@@ -88,7 +121,7 @@ class Taker:
         wait = self._waits[loop] = Wait(self._wait_seconds, self._injected_clock)
         try:
             while True:
-                await self._upkeep.run()
+                await self._upkeep.run(is_idle=self._outlook is not None)
                 popped = await self._look(count, wait)
                 if popped is not None:
                     return popped
@@ -106,6 +139,7 @@ class Taker:
         try:
             await self._take_or_wait(pop, count, wait, popped)
         except BaseException as error:
+            self._outlook = None
             end_time = time.monotonic() + self._wait_seconds + _SERVER_MARGIN_SECONDS
             self._consumer.break_pop(pop, end_time)
             self._upkeep.hurry()
@@ -120,50 +154,71 @@ class Taker:
         return [] if is_still_itself and wait.rest_seconds() <= 0 else None
 
     async def _take_or_wait(self, pop: Pop, count: int, wait: Wait, popped: list[Popped]) -> None:
-        next_due_time = await self._take(pop, count, popped)
+        outlook = self._outlook
+        if outlook is None or not self._suffices(outlook, pop, wait):
+            outlook = await self._take(pop, count, popped)
         if popped or self._consumer.id != pop.consumer_id:
+            self._outlook = None
             return
-        await self._wait_for_one(pop, wait, next_due_time, popped)
+        is_as_before = await self._wait_for_one(pop, wait, outlook, popped)
+        self._outlook = None if popped or not is_as_before else outlook
         if popped and len(popped) < count:
             await self._take(pop, count, popped)
 
-    async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> float:
-        """Add what is there to `popped`; the moment at which the next delayed item is due."""
+    def _suffices(self, outlook: _Outlook, pop: Pop, wait: Wait) -> bool:
+        """Whether the pop may wait without a look at what is due."""
+        is_own = outlook.consumer_id == pop.consumer_id and not pop.is_first
+        return is_own and wait.rest_seconds() > 0 and outlook.holds(self._clock.time())
+
+    async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> _Outlook:
+        """Add what is there to `popped`."""
         while True:
             pop_time = self._clock.time()
             wanted = min(count - len(popped), MOST_AT_ONCE)
             taken = await self._commands.take(pop, wanted, self.heartbeat_seconds())
             if taken is None:
                 self._consumer.lose(pop.consumer_id)
-                return pop_time
+                return _Outlook(pop.consumer_id, b"", pop_time, pop_time)
             self._consumer.join(pop)
             await self._accept(pop, taken.raws, pop_time, popped)
             if taken.missing:
                 await self._bury_missing(taken.missing)
             is_more_there = taken.is_more_due or len(taken.raws) == wanted
             if len(popped) >= count or not is_more_there:
-                return pop_time + taken.next_due_seconds
+                due_time = pop_time + taken.next_due_seconds
+                return _Outlook(pop.consumer_id, taken.next_id, pop_time, due_time)
 
     async def _wait_for_one(
-        self, pop: Pop, wait: Wait, next_due_time: float, popped: list[Popped]
-    ) -> None:
+        self, pop: Pop, wait: Wait, outlook: _Outlook, popped: list[Popped]
+    ) -> bool:
+        """Add what comes to `popped`. Whether the next delayed item is the one of `outlook`."""
         # A third of the lease: the heartbeat must not end while the server may hand over an item.
-        seconds = min(wait.rest_seconds(), self._lease_seconds / 3, UPKEEP_SECONDS)
-        event_time = min(next_due_time, self._upkeep.due_time)
+        seconds = min(wait.rest_seconds(), self._lease_seconds / 3, IDLE_UPKEEP_SECONDS)
+        event_time = min(outlook.due_time, self._upkeep.due_time)
         event_seconds = event_time - self._clock.time()
         if self._injected_clock is None:
             seconds = min(seconds, event_seconds)
         if min(seconds, event_seconds) <= 0:
-            return
+            return False
+        is_as_before = True
+
+        def note_next_id(next_id: bytes) -> None:
+            nonlocal is_as_before
+            is_as_before = next_id == outlook.next_id
+            if not is_as_before:
+                # It may be due before the wait is over.
+                wait.end_command()
+
         async with self._commands.link.blocking(self._commands.keys.queue) as line:
             with wait.on(line, event_time):
                 was_lost, raw = await self._commands.wait(
-                    line, pop, self.heartbeat_seconds(), seconds
+                    line, pop, self.heartbeat_seconds(), seconds, note_next_id
                 )
         if was_lost:
             self._consumer.lose(pop.consumer_id)
         if raw is not None:
             await self._accept(pop, [raw], self._clock.time(), popped)
+        return is_as_before
 
     async def _accept(
         self, pop: Pop, raws: Sequence[bytes], pop_time: float, popped: list[Popped]
@@ -191,9 +246,9 @@ class Taker:
     async def _bury(self, pop: Pop, unreadable: Sequence[tuple[Held, UnreadableItem]]) -> None:
         now = self._clock.time()
         moves = [as_unreadable(held.raw, error, now) for held, error in unreadable]
-        for held, error in unreadable:
-            # Not ours from here on: if the move fails, they are orphans.
-            self._consumer.drop(held)
+        # Not ours from here on: if the move fails, they are orphans.
+        self._consumer.drop([held for held, _ in unreadable])
+        for _, error in unreadable:
             _logger.error("moved an unreadable entry to the errors: %s", error)
         await self._commands.move(pop.consumer_id, moves)
 

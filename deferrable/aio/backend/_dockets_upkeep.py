@@ -19,10 +19,13 @@ from deferrable.aio.backend._dockets_moves import Move, as_redelivery
 from deferrable.aio.clock import Clock
 from deferrable.errors import BackendError
 
-__all__ = ["UPKEEP_SECONDS", "Upkeep"]
+__all__ = ["IDLE_UPKEEP_SECONDS", "Upkeep"]
 
-UPKEEP_SECONDS = 5.0
+_UPKEEP_SECONDS = 5.0
 """At least so often a consumer that pops or touches looks for the dead and for orphans."""
+
+IDLE_UPKEEP_SECONDS = 20.0
+"""At least so often one does that finds nothing to pop: it is to cost next to nothing."""
 
 _SOONEST_SECONDS = 0.05
 """Not before that, so that a heartbeat about to end is not looked at again and again."""
@@ -48,26 +51,33 @@ class Upkeep:
         self._commands = commands
         self._clock = clock
         self._max_redeliveries = max_redeliveries
-        self._next_time = -math.inf
-        # A consumer may join and die between two looks, and its heartbeat lasts for a lease.
-        self._pause_seconds = min(UPKEEP_SECONDS, lease_seconds + 1)
+        self._lease_seconds = lease_seconds
+        self._look_time = -math.inf
+        # When a consumer may be dead of which the last look knew, or came too early to know.
+        self._death_time = -math.inf
+        self._is_failing = False
 
     def hurry(self) -> None:
         """Something went wrong: look at the next opportunity."""
-        self._next_time = -math.inf
+        self._look_time = -math.inf
 
     @property
     def due_time(self) -> float:
-        """When there may be something to do."""
-        return min(self._next_time, self._consumer.earliest_time)
+        """When there may be something to do that no wait should outlast."""
+        return min(self._death_time, self._consumer.earliest_time)
 
-    async def run(self) -> None:
-        """Do what is due."""
+    async def run(self, *, is_idle: bool = False) -> None:
+        """Do what is due.
+
+        Args:
+            is_idle: the consumer finds nothing to pop.
+        """
         now = self._clock.time()
         await self._take_back_expired(now)
-        # Also when the clock was set back, or it would be silent for as long.
-        if not now < self._next_time <= now + self._pause_seconds:
-            self._next_time = now + self._pause_seconds
+        if self._is_time_to_look(now, is_idle):
+            self._look_time = now
+            # A consumer may join and die between two looks, and its heartbeat lasts for a lease.
+            self._death_time = now + self._lease_seconds + 1
             try:
                 await self._reclaim_dead(now)
                 await self._return_orphans()
@@ -75,12 +85,25 @@ class Upkeep:
                 self.hurry()
                 raise
 
+    def _is_time_to_look(self, now: float, is_idle: bool) -> bool:
+        is_calm = is_idle and not self._consumer.has_suspects
+        pause_seconds = IDLE_UPKEEP_SECONDS if is_calm else _UPKEEP_SECONDS
+        next_time = min(self._look_time + pause_seconds, self._death_time)
+        # Also when the clock was set back, or it would be silent for as long.
+        return not self._look_time <= now < next_time
+
     async def run_in_passing(self) -> None:
         """Do what is due, beside something else that must not fail with it."""
         try:
             await self.run()
         except BackendError as error:
-            _logger.warning("could not look for items that nobody will settle: %s", error)
+            if not self._is_failing:
+                self._is_failing = True
+                _logger.warning("cannot look for items that nobody will settle: %s", error)
+        else:
+            if self._is_failing:
+                self._is_failing = False
+                _logger.warning("can look for items that nobody will settle again")
 
     async def _take_back_expired(self, now: float) -> None:
         expired = self._consumer.claim_expired(now)
@@ -91,12 +114,10 @@ class Upkeep:
             moves = self._redeliveries([held.raw for held in expired])
             await self._commands.move(expired[0].consumer_id, moves)
         except BaseException:
-            for held in expired:
-                # Whoever completes it now must hear that it is lost, if it has gone back.
-                self._consumer.unclaim(held, may_be_settled=False)
+            # Whoever completes one now must hear that it is lost, if it has gone back.
+            self._consumer.unclaim(expired, may_be_settled=False)
             raise
-        for held in expired:
-            self._consumer.drop(held)
+        self._consumer.drop(expired)
         _logger.warning("took back %d items whose lease had ended", len(expired))
 
     async def _reclaim_dead(self, now: float) -> None:
@@ -107,7 +128,7 @@ class Upkeep:
                 await self._reclaim(consumer_id)
             else:
                 # It may be dead already; then nobody will hear of it before this moment.
-                self._next_time = min(self._next_time, now + max(seconds, _SOONEST_SECONDS))
+                self._death_time = min(self._death_time, now + max(seconds, _SOONEST_SECONDS))
 
     async def _reclaim(self, consumer_id: str) -> None:
         while True:

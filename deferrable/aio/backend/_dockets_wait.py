@@ -52,7 +52,7 @@ class Wait:
     def interrupt(self) -> None:
         """End the wait; called on its own loop."""
         self._is_interrupted = True
-        self._end_command()
+        self.end_command()
 
     @contextmanager
     def on(self, line: BlockingLine, event_time: float) -> Iterator[None]:
@@ -65,12 +65,12 @@ class Wait:
         timer = None
         if self._clock is not None:
             end_time = min(event_time, self._clock_end_time)
-            timer = self._clock.call_later(end_time - self._clock.time(), self._end_command)
+            timer = self._clock.call_later(end_time - self._clock.time(), self.end_command)
             if self._clock.time() >= end_time:
                 # It was moved in another thread just now, and the timer counts from there.
-                self._end_command()
+                self.end_command()
         if self._is_interrupted:
-            self._end_command()
+            self.end_command()
         try:
             yield
         finally:
@@ -78,7 +78,8 @@ class Wait:
             if timer is not None:
                 timer.cancel()
 
-    def _end_command(self) -> None:
+    def end_command(self) -> None:
+        """End the command that waits, if one does; the wait itself may go on with another."""
         if self._line is not None and self._line is not self._told_to_end:
             self._told_to_end = self._line
             task = asyncio.ensure_future(self._keep_ending(self._line))

@@ -21,7 +21,15 @@ from deferrable._json import dump, load
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
-__all__ = ["Entry", "Keys", "envelope_text", "error_item", "error_record", "item_in"]
+__all__ = [
+    "Entry",
+    "Keys",
+    "envelope_text",
+    "error_item",
+    "error_record",
+    "item_in",
+    "push_time_in",
+]
 
 
 class Keys:
@@ -63,6 +71,20 @@ def item_in(raw: bytes) -> Item:
     if not isinstance(item, dict):
         raise UnreadableItem(f"{_shorten(raw)} is JSON, but no object with an object `item`")
     return item
+
+
+def push_time_in(raw: bytes) -> float | None:
+    """When the item of an envelope was pushed; None: nobody can tell."""
+    try:
+        envelope = load(raw)
+    except UnreadableItem:
+        return None
+    if isinstance(envelope, dict):
+        for name in ("first_ts", "ts"):
+            moment = envelope.get(name)
+            if isinstance(moment, int | float) and not isinstance(moment, bool):
+                return moment
+    return None
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ __all__ = ["Entry", "Lease", "Store"]
 class Entry:
     """An item as text, its place among those available, and how often a delivery of it failed."""
 
-    __slots__ = ("place", "redeliveries", "text")
+    __slots__ = ("place", "push_time", "redeliveries", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, push_time: float) -> None:
         self.text = text
+        self.push_time = push_time
         self.place = 0
         self.redeliveries = 0
 
@@ -145,19 +146,23 @@ class Store:
         """Push a copy of `item` with a record of `error` onto the error queue, if there is one."""
         if self._errors is not None:
             buried = lifecycle.bury(item, error, now, socket.gethostname()).item
-            self._errors.push(Entry(dump(buried)), now, 0)
+            self._errors.push(Entry(dump(buried), now), now, 0)
 
     def flush(self) -> None:
         """Forget everything; what was held is held no more."""
         self._empty()
 
-    def stats(self) -> Mapping[str, int]:
-        """How many entries are where."""
-        return {
+    def stats(self, now: float) -> Mapping[str, float]:
+        """How many entries are where, and how old the one is that is popped next."""
+        counts: dict[str, float] = {
             "available": len(self._waiting) + len(self._returned),
             "in_flight": len(self._held),
             "delayed": len(self._delayed),
         }
+        if self.is_available:
+            entry = self._returned[0][1] if self._returned else self._waiting[0]
+            counts["oldest_age_seconds"] = max(now - entry.push_time, 0.0)
+        return counts
 
     def _append(self, entry: Entry) -> None:
         entry.place = next(self._numbers)

@@ -77,13 +77,20 @@ class BlockingLine:
         self._node = node
         self._connection = connection
 
-    async def call(self, *commands: Command, deadline_seconds: float = ANSWER_SECONDS) -> list[Any]:
+    async def call(
+        self,
+        *commands: Command,
+        deadline_seconds: float = ANSWER_SECONDS,
+        on_first: Callable[[Any], None] | None = None,
+    ) -> list[Any]:
         """Send `commands` in one write; their replies. See `RedisLink.call`.
+
+        `on_first` is told the first reply when it comes, an error reply too; it must not raise.
 
         Cancelling it has the connection closed at the end of the block, which ends the wait on the
         server too; what the server had handed over by then stays handed over.
         """
-        replies = await self._link._exchange(self._connection, commands, deadline_seconds)
+        replies = await self._link._exchange(self._connection, commands, deadline_seconds, on_first)
         return self._link._checked(self._node, self._connection, replies)
 
     async def end_wait(self) -> bool:
@@ -273,10 +280,14 @@ class RedisLink:
         return reply
 
     async def _exchange(
-        self, line: RedisConnection, commands: Sequence[Command], deadline_seconds: float
+        self,
+        line: RedisConnection,
+        commands: Sequence[Command],
+        deadline_seconds: float,
+        on_first: Callable[[Any], None] | None = None,
     ) -> list[Any]:
         try:
-            return await line.exchange(commands, deadline_seconds)
+            return await line.exchange(commands, deadline_seconds, on_first)
         except BackendUnavailable:
             self._nodes.forget()
             raise

@@ -37,12 +37,19 @@ _NOTHING = object()
 
 
 class _Exchange:
-    __slots__ = ("count", "end_time", "future", "replies")
+    __slots__ = ("count", "end_time", "future", "on_first", "replies")
 
-    def __init__(self, count: int, end_time: float, future: "asyncio.Future[list[Any]]") -> None:
+    def __init__(
+        self,
+        count: int,
+        end_time: float,
+        future: "asyncio.Future[list[Any]]",
+        on_first: Callable[[Any], None] | None,
+    ) -> None:
         self.count = count
         self.end_time = end_time
         self.future = future
+        self.on_first = on_first
         self.replies: list[Any] = []
 
 
@@ -94,9 +101,16 @@ class RedisConnection(asyncio.Protocol):
         return not self._pending
 
     async def exchange(
-        self, commands: Sequence[Command], deadline_seconds: float = ANSWER_SECONDS
+        self,
+        commands: Sequence[Command],
+        deadline_seconds: float = ANSWER_SECONDS,
+        on_first: Callable[[Any], None] | None = None,
     ) -> list[Any]:
         """Send `commands` in one write and return their replies; error replies are among them.
+
+        Args:
+            on_first: told the first reply when it comes, for the last may be long in coming. It
+                must not raise.
 
         Raises:
             BackendUnavailable: the connection is broken, broke, or was silent for too long. Whether
@@ -110,7 +124,7 @@ class RedisConnection(asyncio.Protocol):
         self._last_time = now = self._loop.time()
         end_time = now + deadline_seconds
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._pending.append(_Exchange(len(commands), end_time, future))
+        self._pending.append(_Exchange(len(commands), end_time, future, on_first))
         self._transport.write(packed)
         if self._watch is None:
             self._watch = self._loop.call_at(end_time, self._check_deadline)
@@ -187,6 +201,8 @@ class RedisConnection(asyncio.Protocol):
     def _take(self, reply: Any) -> None:
         exchange = self._pending[0]
         exchange.replies.append(reply)
+        if exchange.on_first is not None and len(exchange.replies) == 1:
+            exchange.on_first(reply)
         if len(exchange.replies) == exchange.count:
             self._pending.popleft()
             if not exchange.future.done():

@@ -223,10 +223,10 @@ class SQSLinks(SharedPerLoop[SQSLink]):
 
     def __init__(self, settings: AWSSettings) -> None:
         super().__init__(self._open, SQSLink.abandon)
-        self._settings = settings
+        self.settings = settings
 
     async def _open(self) -> AsyncGenerator[SQSLink, None]:
-        link = SQSLink(self._settings)
+        link = SQSLink(self.settings)
         try:
             yield link
         finally:

@@ -12,7 +12,7 @@ Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessa
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -92,7 +92,7 @@ class SQSQueue(Queue):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
-    POPS_AT_ONCE: ClassVar[int] = 5
+    BATCHES_AT_ONCE: ClassVar[int] = 5
     POPS_AHEAD: ClassVar[int] = MAX_BATCH_SIZE
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.05
     MAX_ITEM_BYTES: ClassVar[float] = MAX_BATCH_BYTES
@@ -132,6 +132,10 @@ class SQSQueue(Queue):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._place!r}>"
+
+    @property
+    def identity(self) -> Hashable:
+        return self._place.identity
 
     # Push.
 
@@ -187,7 +191,7 @@ class SQSQueue(Queue):
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         # One receive waits. Others beside it do not: there are some while the last ones came full,
         # more and more, so that those that find nothing at the end of a backlog are few.
-        most = min(self.POPS_AT_ONCE, 1 + self._full_count // _FULL_RECEIVES_FOR_ANOTHER)
+        most = min(self.BATCHES_AT_ONCE, 1 + self._full_count // _FULL_RECEIVES_FOR_ANOTHER)
         counts = [min(count - start, MAX_BATCH_SIZE) for start in range(0, count, MAX_BATCH_SIZE)]
         waits = [self.longest_poll_seconds, *[0.0] * (most - 1)]
         answers = await asyncio.gather(
@@ -366,7 +370,7 @@ class SQSFifoQueue(SQSQueue):
     FIFO: ClassVar[bool] = True
     SUPPORTS_DELAY: ClassVar[bool] = False
     RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = False
-    POPS_AT_ONCE: ClassVar[int] = 1
+    BATCHES_AT_ONCE: ClassVar[int] = 1
     MAX_DELAY_SECONDS: ClassVar[float] = MAX_LEASE_SECONDS
 
     def _routing(self, push: Push) -> Entry:

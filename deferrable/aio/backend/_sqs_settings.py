@@ -10,7 +10,7 @@ The one rule: what was lent is neither used nor closed; our own clients are made
 import asyncio
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Any
@@ -92,6 +92,14 @@ class AWSSettings:
                 f"{service}_connection is {type(connection).__name__} {connection!r:.80}; pass "
                 "nothing, a client of aiobotocore or boto3, or a callable that returns one"
             )
+
+    @property
+    def where(self) -> Hashable:
+        """Equal for two settings that are known to lead to the same place. No I/O."""
+        if _is_client(self._connection):
+            meta: Any = self._connection.meta  # type: ignore[attr-defined] # of botocore, untyped
+            return self._service, meta.endpoint_url, meta.region_name
+        return self._service, id(self._connection)
 
     async def create_client(self, **options: Any) -> Any:
         """A client of our own for the running loop, which the caller closes.

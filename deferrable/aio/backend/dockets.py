@@ -20,7 +20,7 @@ from deferrable.aio.backend._dockets_errors import DocketsErrorQueue
 from deferrable.aio.backend._dockets_moves import Move, Where, as_redelivery
 from deferrable.aio.backend._dockets_popping import Taker
 from deferrable.aio.backend._dockets_upkeep import Upkeep
-from deferrable.aio.backend._dockets_wire import Keys, envelope_text
+from deferrable.aio.backend._dockets_wire import Keys, envelope_text, push_time_in
 from deferrable.aio.backend._redis import RedisLinks, RedisSettings, share_slot
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.clock import Clock
@@ -119,15 +119,11 @@ class DocketsQueue(DocketsBase):
     # Settlement.
 
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        async def remove(claimed: Sequence[Held], ask_membership: bool) -> tuple[bool, list[bool]]:
-            return await self._commands.remove(
-                claimed[0].consumer_id,
-                [held.raw for held in claimed],
-                ask_membership=ask_membership,
-            )
+        async def remove(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
+            raws = [held.raw for held in claimed]
+            return await self._commands.remove(claimed[0].consumer_id, raws)
 
-        outcomes = await self._settle(envelopes, remove)
-        return [outcomes[envelope] for envelope in envelopes]
+        return await self._settle(envelopes, remove)
 
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
         now = self.clock.time()
@@ -139,11 +135,12 @@ class DocketsQueue(DocketsBase):
         to_front = [each.envelope for each in releases if not each.envelope.has_started]
         to_back = [each.envelope for each in releases if each.envelope.has_started]
 
-        async def move(claimed: Sequence[Held], ask_membership: bool) -> tuple[bool, list[bool]]:
+        async def move(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
             return await self._move_own([moves[held] for held in claimed], claimed)
 
         # The last one first: whoever is put to the front later is popped earlier.
-        outcomes = await self._settle([*to_back, *reversed(to_front)], move)
+        ordered = [*to_back, *reversed(to_front)]
+        outcomes = dict(zip(ordered, await self._settle(ordered, move), strict=True))
         return [outcomes[release.envelope] for release in releases]
 
     def _move(self, release: Release, raw: bytes, now: float) -> Move:
@@ -163,11 +160,11 @@ class DocketsQueue(DocketsBase):
         if to.IS_FOR_ERRORS:
             where = "errors"
 
-        async def move(claimed: Sequence[Held], ask_membership: bool) -> tuple[bool, list[bool]]:
+        async def move(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
             moves = [Move(held.raw, where, text, key, push.delay_seconds) for held in claimed]
             return await self._move_own(moves, claimed)
 
-        outcome = (await self._settle([envelope], move))[envelope]
+        (outcome,) = await self._settle([envelope], move)
         if outcome is not None:
             raise outcome
 
@@ -183,42 +180,40 @@ class DocketsQueue(DocketsBase):
     async def _settle(
         self,
         envelopes: Sequence[Envelope],
-        perform: Callable[[Sequence[Held], bool], Awaitable[tuple[bool, list[bool]]]],
-    ) -> dict[Envelope, Exception | None]:
-        """Settle what is held of `envelopes`, in their order.
+        perform: Callable[[Sequence[Held]], Awaitable[tuple[bool, list[bool]]]],
+    ) -> list[Exception | None]:
+        """Settle what is held of `envelopes`, in their order: for each None, or why not.
 
         What is missing was settled by somebody else, unless an earlier try of ours may have done
         it and this consumer is still one of the workers: nobody else touches a worker's list.
 
         Args:
-            perform: takes what is settled, and whether to tell about the membership; returns that,
-                and for each whether it was still in the working list.
+            perform: takes what is settled; returns whether this consumer is one of the workers, and
+                for each entry whether it was still in the working list.
         """
-        outcomes: dict[Envelope, Exception | None] = {each: lost(each) for each in envelopes}
-        claimed = {
-            envelope: held
-            for envelope in envelopes
-            if (held := self._held(envelope)) is not None and self._consumer.claim(held)
-        }
-        if not claimed:
-            return outcomes
-        entries = list(claimed.values())
+        claimed = self._consumer.claim([envelope.handle for envelope in envelopes])
+        entries = [held for held in claimed if held is not None]
+        if not entries:
+            return [lost(envelope) for envelope in envelopes]
 
         async def attempt(is_repeat: bool) -> tuple[bool, bool, list[bool]]:
-            may_be_settled = is_repeat or any(held.may_be_settled for held in entries)
-            return is_repeat, *await perform(entries, may_be_settled)
+            return is_repeat, *await perform(entries)
 
         try:
             is_repeat, is_member, was_there = await repeating(attempt)
         except BaseException:
-            for held in entries:
-                self._consumer.unclaim(held, may_be_settled=True)
+            self._consumer.unclaim(entries, may_be_settled=True)
             raise
-        for (envelope, held), is_settled_now in zip(claimed.items(), was_there, strict=True):
-            self._consumer.drop(held)
-            if is_settled_now or (is_member and (is_repeat or held.may_be_settled)):
-                outcomes[envelope] = None
-        return outcomes
+        self._consumer.drop(entries)
+        settled = {
+            held
+            for held, is_settled_now in zip(entries, was_there, strict=True)
+            if is_settled_now or (is_member and (is_repeat or held.may_be_settled))
+        }
+        return [
+            None if held in settled else lost(envelope)
+            for envelope, held in zip(envelopes, claimed, strict=True)
+        ]
 
     def _held(self, envelope: Envelope) -> Held | None:
         held = envelope.handle
@@ -230,10 +225,17 @@ class DocketsQueue(DocketsBase):
         await self._commands.empty()
         self._consumer.drop_all()
 
-    async def _stats(self) -> Mapping[str, int]:
-        available, delayed, consumer_ids = await self._commands.waiting()
-        in_flight = await self._commands.in_flight(consumer_ids)
-        return {"available": available, "in_flight": in_flight, "delayed": delayed}
+    async def _stats(self) -> Mapping[str, float]:
+        waiting = await self._commands.waiting()
+        counts: dict[str, float] = {
+            "available": waiting.available,
+            "in_flight": await self._commands.in_flight(waiting.consumer_ids),
+            "delayed": waiting.delayed,
+        }
+        push_time = None if waiting.oldest is None else push_time_in(waiting.oldest)
+        if push_time is not None:
+            counts["oldest_age_seconds"] = max(self.clock.time() - push_time, 0.0)
+        return counts
 
     async def _close(self) -> None:
         self._taker.interrupt_all()

@@ -9,14 +9,14 @@ The one rule: the lock is never held across an await, and never while another's 
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from deferrable._fork import on_fork, set_aside
 from deferrable._json import load_item
 from deferrable.aio._popping import Popped
 from deferrable.aio.backend._memory import Entry, Lease, Store
 from deferrable.aio.backend.base import Backend, BackendFactory
-from deferrable.aio.clock import Clock
+from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
 from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
@@ -109,11 +109,28 @@ class InMemoryQueue(Queue):
     def __repr__(self) -> str:
         return f"<InMemoryQueue {self._name}>"
 
+    @property
+    def identity(self) -> Hashable:
+        return self.store
+
+    async def wait_for_items(self, seconds: float) -> None:
+        with self._group.lock:
+            self._catch_up()
+            if self.store.is_available:
+                return
+            waiter = _Waiter(self, self._group.next_moment())
+            self._group.waiters.add(waiter)
+        try:
+            await waiter.wait(SystemClock(), seconds)
+        finally:
+            with self._group.lock:
+                self._group.waiters.discard(waiter)
+
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         with self._group.lock:
             now = self._catch_up()
             for push in pushes:
-                self.store.push(Entry(push.text), now, push.delay_seconds)
+                self.store.push(Entry(push.text, now), now, push.delay_seconds)
             self._group.wake()
         return [None] * len(pushes)
 
@@ -184,7 +201,7 @@ class InMemoryQueue(Queue):
             now = self._catch_up()
             lease = self._held(envelope)
             if lease is not None:
-                to.store.push(Entry(push.text), now, push.delay_seconds)
+                to.store.push(Entry(push.text, now), now, push.delay_seconds)
                 self.store.remove(lease)
                 self._group.wake()
         error = _outcome(lease, envelope)
@@ -195,10 +212,9 @@ class InMemoryQueue(Queue):
         with self._group.lock:
             self.store.flush()
 
-    async def _stats(self) -> Mapping[str, int]:
+    async def _stats(self) -> Mapping[str, float]:
         with self._group.lock:
-            self._catch_up()
-            return self.store.stats()
+            return self.store.stats(self._catch_up())
 
     async def _close(self) -> None:
         self._interrupt(None)

@@ -23,6 +23,16 @@ __all__ = ["Upkeep"]
 T = TypeVar("T")
 
 
+class Identity(Suite):
+    async def test_objects_of_one_queue_are_told_from_those_of_another(
+        self, queue: Queue, second: Queue, other_queue: Queue
+    ) -> None:
+        same, other = queue.identity == second.identity, queue.identity == other_queue.identity
+
+        # Where none can be told, all are None.
+        assert (same, other) == (True, queue.identity is None)
+
+
 class Flushing(Suite):
     async def test_flush_removes_what_is_available_delayed_and_in_flight(
         self, queue: Queue, second: Queue, core: Queue, items: Items, clock: MovingClock
@@ -104,11 +114,30 @@ class Counting(Suite):
         if core.SUPPORTS_DELAY:
             await queue.push({**delayed, "delay": 5})
 
-        await self.pass_time(clock, 5)
-        await queue.complete(envelope)
-
         available = 1 if core.SUPPORTS_DELAY else 0
+        await self.pass_time(clock, 5)
+
+        await self._stats_become(queue, {"available": available, "in_flight": 1, "delayed": 0})
+        await queue.complete(envelope)
         await self._stats_become(queue, {"available": available, "in_flight": 0, "delayed": 0})
+
+    async def test_stats_tell_the_age_of_the_oldest_available_item_or_nothing_of_it(
+        self, queue: Queue, items: Items, clock: MovingClock
+    ) -> None:
+        first, second = items(2)
+        await queue.push(first)
+        await self.pass_time(clock, 5)
+        await queue.push(second)
+        age = (await queue.stats()).get("oldest_age_seconds")
+        if age is None:
+            pytest.skip("this broker does not know")
+
+        taken = await take(queue, 2)
+        after = await queue.stats()
+
+        assert age >= 5
+        assert len(taken) == 2
+        assert "oldest_age_seconds" not in after
 
     async def _stats_become(self, queue: Queue, expected: Mapping[str, float]) -> None:
         """Brokers may count late, and may not know every number; none is wrong for ever."""
@@ -259,7 +288,7 @@ class Loops(Suite):
         assert await using == [1]
 
 
-class Upkeep(Flushing, Counting, Closing, Batching, Loops):
+class Upkeep(Identity, Flushing, Counting, Closing, Batching, Loops):
     pass
 
 

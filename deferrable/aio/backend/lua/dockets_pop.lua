@@ -5,7 +5,8 @@
 -- ARGV: now ('' for the server's), consumer id, '1' if it has not joined yet, heartbeat in ms,
 --       heartbeat value, most items to take, most due items to move
 -- Returns {0} if somebody reclaimed this consumer, else
---   {1, taken, delayed ids that have no payload, 1 if more is due, seconds until the next is due}
+--   {1, taken, delayed ids that have no payload, 1 if more is due, seconds until the next is due,
+--    its id}; the last two are '' if none is delayed
 
 local queue, delayed, payload, workers, working, active = unpack(KEYS)
 local now, id, is_first, heartbeat, value, count, most_due = unpack(ARGV)
@@ -53,4 +54,4 @@ local wait = ''
 if next_due[2] then
   wait = string.format('%.6f', next_due[2] - now)
 end
-return {1, taken, missing, #due == tonumber(most_due) and 1 or 0, wait}
+return {1, taken, missing, #due == tonumber(most_due) and 1 or 0, wait, next_due[1] or ''}

@@ -1,9 +1,10 @@
--- Count what waits. Due items are available: a pop would take them.
+-- Count what waits. Due items are available: a pop would take them, behind what is in the list.
 --
--- KEYS: queue, delayed, workers
+-- KEYS: queue, delayed, payload, workers
 -- ARGV: now ('' for the server's)
--- Returns {available, delayed, consumer ids}
+-- Returns {available, delayed, the available entry that is popped next or nil, consumer ids}
 
+local queue, delayed, payload, workers = unpack(KEYS)
 local now = ARGV[1]
 if now == '' then
   local time = redis.call('TIME')
@@ -11,9 +12,14 @@ if now == '' then
 else
   now = tonumber(now)
 end
-local due = redis.call('ZCOUNT', KEYS[2], '-inf', string.format('%.6f', now))
+local due = redis.call('ZCOUNT', delayed, '-inf', string.format('%.6f', now))
+local oldest = redis.call('LINDEX', queue, -1)
+if not oldest and due > 0 then
+  oldest = redis.call('HGET', payload, redis.call('ZRANGE', delayed, 0, 0)[1])
+end
 return {
-  redis.call('LLEN', KEYS[1]) + due,
-  redis.call('ZCARD', KEYS[2]) - due,
-  redis.call('SMEMBERS', KEYS[3]),
+  redis.call('LLEN', queue) + due,
+  redis.call('ZCARD', delayed) - due,
+  oldest,
+  redis.call('SMEMBERS', workers),
 }

@@ -1,0 +1,43 @@
+"""What every adapter offers, and what it is told.
+
+Owns the two kinds of producers and the settings of a program. It runs in every library's own
+environment, so it imports nothing but the standard library.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from benchmarks.peers.order import JobName
+
+__all__ = ["CONCURRENCY", "URL", "VARIANT", "BlockingProducer", "Producer"]
+
+URL = os.environ["BENCHMARK_REDIS"]
+CONCURRENCY = int(os.environ["BENCHMARK_CONCURRENCY"])
+VARIANT = os.environ["BENCHMARK_VARIANT"]
+
+
+class Producer:
+    """Pushes from an event loop. Made, opened and closed on it."""
+
+    async def open(self) -> None:
+        """Connect, so that the first push does not pay for it."""
+
+    async def push(self, job: JobName, number: int, text: str) -> None:
+        """One call of the library's own to enqueue one job."""
+        raise NotImplementedError
+
+    async def push_batch(self, job: JobName, calls: Sequence[tuple[int, str]]) -> None:
+        """The library's own call to enqueue many, if it has one."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Leave nothing open."""
+
+
+class BlockingProducer(ABC):
+    """Pushes no-ops from threads that cannot await."""
+
+    @abstractmethod
+    def push(self, number: int, text: str) -> None:
+        """One call of the library's own to enqueue one job. Any thread calls it."""

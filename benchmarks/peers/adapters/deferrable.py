@@ -1,0 +1,60 @@
+"""deferrable on Redis, in two variants: plain, and with a time limit and a log line on each job.
+
+Everything else is its default: leases kept, retries, the pickle serializer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from benchmarks.peers import jobs
+from benchmarks.peers.adapter import CONCURRENCY, URL, VARIANT, BlockingProducer, Producer
+from benchmarks.peers.order import JobName
+from deferrable.aio import Deferrable
+from deferrable.aio.backend import DocketsBackendFactory
+from deferrable.aio.job import Job
+
+TIMEOUT_SECONDS = 60
+
+IS_FULL = VARIANT == "full"
+instance = Deferrable(DocketsBackendFactory(URL).create_backend_for_group("benchmark"))
+register = instance.deferrable(timeout_seconds=TIMEOUT_SECONDS if IS_FULL else None)
+JOBS: dict[str, Job[[int, str], object]] = {
+    "note": register(jobs.note),
+    "nap": register(jobs.nap),
+}
+NOTE = JOBS["note"]
+
+
+async def work_until_ended() -> None:
+    log = logging.getLogger("benchmark")
+    async with instance, instance.worker(concurrency=CONCURRENCY) as worker:
+        async for outcome in worker:
+            if IS_FULL:
+                log.info("%s %s", outcome.item["method"], outcome.status)
+
+
+def work() -> None:
+    if IS_FULL:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(work_until_ended())
+
+
+class DeferrableProducer(Producer):
+    async def push(self, job: JobName, number: int, text: str) -> None:
+        await JOBS[job].later_async(number, text)
+
+    async def push_batch(self, job: JobName, calls: Sequence[tuple[int, str]]) -> None:
+        await JOBS[job].later_many_async(calls)
+
+    async def close(self) -> None:
+        await instance.close()
+
+
+class BlockingDeferrableProducer(BlockingProducer):
+    def push(self, number: int, text: str) -> None:
+        NOTE.later(number, text)
+
+
+PRODUCER = DeferrableProducer
+BLOCKING_PRODUCER = BlockingDeferrableProducer

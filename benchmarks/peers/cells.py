@@ -1,0 +1,204 @@
+"""The measurements that every library goes through.
+
+Each takes a place and a scale and gives figures by name (see `results`). Owns what is measured from
+when to when. The one rule: figures are given only when every job has run exactly once.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.catalogue import Peer
+from benchmarks.peers.ledger import Tally
+from benchmarks.peers.measuring import Meter, Reading, resident_mebibytes
+from benchmarks.peers.order import Order
+from benchmarks.peers.programs import Failed, Place, Worker, open_place
+
+__all__ = ["CELLS", "CONCURRENCY", "Cell", "SMALL", "Drain", "Scale", "drain"]
+
+CONCURRENCY = 100
+SETTLE_SECONDS = 0.5
+"""After the last job: time to tell the broker, and for a job that is run again to show."""
+START_SECONDS = 60.0
+PRODUCER_WARM_UPS = 10
+"""Paced jobs that are not measured: their producer connects, and fills its caches."""
+LEAST_RATE = 50
+"""Jobs a second; who is slower is taken to have lost some."""
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much of everything.
+
+    Attributes:
+        jobs: no-ops.
+        naps: jobs that sleep.
+        paced: jobs for the latency, one each `interval_seconds`.
+        depths: how many are queued, `concurrencies` and `sizes` of arguments, for the growth.
+    """
+
+    jobs: int = 10_000
+    naps: int = 5_000
+    paced: int = 250
+    interval_seconds: float = 0.02
+    idle_seconds: float = 10.0
+    depths: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    concurrencies: tuple[int, ...] = (10, 100, 1_000)
+    sizes: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
+
+
+SMALL = Scale(
+    jobs=200, naps=100, paced=10, idle_seconds=0.5, depths=(200,), concurrencies=(10,), sizes=(100,)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How the jobs of a queue were worked off, from the first one's begin to the last."""
+
+    tally: Tally
+    cost: Reading
+
+    @property
+    def seconds(self) -> float:
+        return self.tally.last_time - self.tally.first_time
+
+
+def drain(place: Place, jobs: int, *, with_ends: bool = False, concurrency: int = 0) -> Drain:
+    """Have a fresh worker run the first `jobs`, which are queued.
+
+    Raises:
+        Failed: one was lost, or ran twice.
+    """
+    ledger = place.ledger
+    with place.worker(concurrency or CONCURRENCY) as worker, meter_of(place, worker) as meter:
+        worker.wait(ledger.has_begun, "the first job began", START_SECONDS)
+        before = meter.read()
+        worker.wait(
+            lambda: ledger.are_done(jobs, with_ends=with_ends),
+            f"all of {jobs} jobs have run",
+            START_SECONDS + jobs / LEAST_RATE,
+        )
+        time.sleep(SETTLE_SECONDS)
+        cost = meter.read() - before
+    tally = ledger.tally(jobs, with_ends=with_ends)
+    if not tally.is_exact:
+        raise Failed(f"{tally.missing} jobs were lost, {tally.doubled} ran twice or more")
+    return Drain(tally, cost)
+
+
+@contextmanager
+def meter_of(place: Place, worker: Worker) -> Iterator[Meter]:
+    meter = Meter(place.url, worker.pid)
+    try:
+        yield meter
+    finally:
+        meter.close()
+
+
+def enqueue_and_process(place: Place, scale: Scale, way: str) -> Figures:
+    """No-ops: how fast they are enqueued in this way, and what working them off takes."""
+    made = place.produce(Order(way, scale.jobs))
+    figures = {way: made["jobs"] / made["seconds"]}
+    if way in ("single", "blocking"):
+        figures[f"{way}_cpu"] = made["cpu_seconds"] / made["jobs"] * 1e6
+    if not place.peer.has_worker:
+        return figures
+    done = drain(place, scale.jobs)
+    cost = done.cost
+    return {
+        **figures,
+        "process": (scale.jobs - 1) / done.seconds,
+        "worker_cpu": cost.worker_cpu_seconds / scale.jobs * 1e6,
+        "server_cpu": cost.server_cpu_seconds / scale.jobs * 1e6,
+        "commands": cost.commands / scale.jobs,
+        "reads": cost.reads / scale.jobs,
+    }
+
+
+def nap(place: Place, scale: Scale) -> Figures:
+    """Jobs that sleep 0.05 s each, `CONCURRENCY` at once."""
+    way = "batch" if "batch" in place.peer.ways else "concurrent"
+    place.produce(Order(way, scale.naps, job="nap"))
+    return {"naps": drain(place, scale.naps, with_ends=True).seconds}
+
+
+@contextmanager
+def idle_worker(place: Place) -> Iterator[Worker]:
+    """A worker that has run job 0, and has nothing to do."""
+    with place.worker(CONCURRENCY) as worker:
+        place.produce(Order("single" if place.peer.is_async else "blocking", 1))
+        worker.wait(place.ledger.has_begun, "the first job began", START_SECONDS)
+        yield worker
+
+
+def wait_on(place: Place, scale: Scale) -> Figures:
+    """One job each 20 ms for a worker that has nothing else to do."""
+    way = "paced" if place.peer.is_async else "paced_blocking"
+    jobs = 1 + PRODUCER_WARM_UPS + scale.paced
+    with idle_worker(place) as worker:
+        order = Order(way, jobs - 1, first=1, interval_seconds=scale.interval_seconds)
+        place.produce(order)
+        worker.wait(
+            lambda: place.ledger.are_done(jobs, with_ends=False), "all jobs ran", START_SECONDS
+        )
+    if not place.ledger.tally(jobs, with_ends=False).is_exact:
+        raise Failed("jobs ran twice or more")
+    latencies = sorted(place.ledger.latencies(jobs)[-scale.paced :])
+    return {
+        "p50": statistics.median(latencies) * 1e3,
+        "p99": latencies[int(len(latencies) * 0.99)] * 1e3,
+    }
+
+
+def idle(place: Place, scale: Scale) -> Figures:
+    """What a worker costs that waits for work."""
+    with idle_worker(place) as worker, meter_of(place, worker) as meter:
+        time.sleep(min(2.0, scale.idle_seconds))
+        before = meter.read()
+        time.sleep(scale.idle_seconds)
+        cost = meter.read() - before
+        return {
+            "idle_commands": cost.commands / cost.time,
+            "idle_cpu": cost.worker_cpu_seconds / cost.time * 100,
+            "rss": resident_mebibytes(worker.pid),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A measurement, and whose it is."""
+
+    is_for: Callable[[Peer], bool]
+    slots: Callable[[Scale], int]
+    measure: Callable[[Place, Scale], Figures]
+
+    def run(self, peer: Peer, python: Path, scale: Scale) -> Figures:
+        with open_place(peer, python, self.slots(scale)) as place:
+            return self.measure(place, scale)
+
+
+def _in_way(way: str) -> Cell:
+    return Cell(
+        lambda peer: way in peer.ways,
+        lambda scale: scale.jobs,
+        lambda place, scale: enqueue_and_process(place, scale, way),
+    )
+
+
+CELLS: dict[str, Sequence[Cell]] = {
+    "enqueue": [_in_way(way) for way in ("single", "concurrent", "batch")],
+    "blocking": [_in_way(way) for way in ("blocking", "threads")],
+    "sleep": [Cell(lambda peer: peer.is_async and peer.has_worker, lambda scale: scale.naps, nap)],
+    "latency": [
+        Cell(
+            lambda peer: peer.has_worker, lambda scale: 1 + PRODUCER_WARM_UPS + scale.paced, wait_on
+        )
+    ],
+    "idle": [Cell(lambda peer: peer.has_worker, lambda scale: 1, idle)],
+}

@@ -1,0 +1,102 @@
+"""Completing the items of one queue, for all jobs of a worker.
+
+Owns which items whose jobs have returned are completed together, and when. It may not know attempts
+or slots: what it is given it hands back with what became of it.
+
+The one rule: the job's task does not wait. Its slot is free already, so that everything which ends
+while the broker is busy, or within the moment that the queue allows for it, travels in one call.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+
+__all__ = ["Completer"]
+
+
+class Returned(Protocol):
+    """An item whose job has returned."""
+
+    @property
+    def envelope(self) -> Envelope: ...
+
+
+R = TypeVar("R", bound=Returned)
+
+
+class Completer(Generic[R]):
+    """Completes what it is given, one call of the queue at a time.
+
+    Args:
+        queue: where the items were popped.
+        tell: is handed each of them with None, or with why it was not completed: the queue's error,
+            or the cancellation of a loop that is being shut down.
+    """
+
+    def __init__(self, queue: Queue, tell: Callable[[R, BaseException | None], None]) -> None:
+        self._queue = queue
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[R] = []
+        self._completing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_in_a_hurry = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything was handed back."""
+        return not self._pending and self._completing is None
+
+    def add(self, returned: R) -> None:
+        self._pending.append(returned)
+        if self._completing is None:
+            self._begin_soon()
+
+    def hurry(self) -> None:
+        """Wait for nothing more to travel along."""
+        self._is_in_a_hurry = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._begin()
+
+    def _begin_soon(self) -> None:
+        seconds = self._queue.COMPLETE_GATHER_SECONDS
+        is_full = len(self._pending) >= self._queue.MAX_COMPLETE_BATCH_SIZE
+        if not seconds or is_full or self._is_in_a_hurry:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._begin()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(seconds, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._completing = self._loop.create_task(self._complete())
+        self._completing.add_done_callback(self._go_on)
+
+    async def _complete(self) -> None:
+        # In full batches, where there is one; the rest has its moment of waiting, too.
+        size, most = len(self._pending), self._queue.MAX_COMPLETE_BATCH_SIZE
+        count = size - size % most if size > most else size
+        batch, self._pending = self._pending[:count], self._pending[count:]
+        outcomes: Sequence[BaseException | None]
+        try:
+            outcomes = await self._queue.complete_each([each.envelope for each in batch])
+        except BaseException as error:
+            # Whatever it was, each of them is somebody's to settle.
+            outcomes = [error] * len(batch)
+        self._completing = None  # or whoever is told would take it for busy
+        for returned, outcome in zip(batch, outcomes, strict=True):
+            self._tell(returned, outcome)
+
+    def _go_on(self, completed: asyncio.Task[None]) -> None:
+        if completed.cancelled():  # before its first step
+            batch, self._pending = self._pending, []
+            self._completing = None
+            for returned in batch:
+                self._tell(returned, asyncio.CancelledError())
+        elif self._pending and self._completing is None:
+            self._begin_soon()

@@ -1,0 +1,105 @@
+"""The item that a new call becomes.
+
+Owns its fields and what of them is the same for every call of a job, which is made once. It may not
+know how the item is pushed, or whether.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deferrable.aio.instance import Instance
+from deferrable.aio.registry import RegisteredJob
+from deferrable.delay import set_delay
+from deferrable.item import Item, new_id
+from deferrable.options import JobOptions, ResolvedOptions, are_constant, resolve
+from deferrable.ttl import add_ttl
+
+__all__ = ["Template", "make_item", "set_first_delay"]
+
+
+class Template:
+    """What the items of one job's calls share, for as long as what it was made of stays."""
+
+    __slots__ = ("_attempts", "_classes", "_group", "_options", "fields", "resolved")
+
+    def __init__(self, instance: Instance, options: JobOptions) -> None:
+        self._options = options
+        self._group = instance.backend.group
+        self._classes = instance.default_error_classes
+        self._attempts = instance.default_max_attempts
+        classes = options.error_classes
+        if classes is None:
+            classes = self._classes
+        attempts = options.max_attempts
+        self.fields: Item = {
+            **instance.serializer.dump_error_classes(classes),
+            "group": self._group,
+            "attempts": 0,
+            "max_attempts": self._attempts if attempts is None else attempts,
+            "original_debounce_always_delay": options.debounce_always_delay,
+            "original_delay": 0,
+            "delay": 0,
+            "use_exponential_backoff": options.use_exponential_backoff,
+        }
+        if options.backoff_jitter:
+            self.fields["backoff_jitter"] = True
+        if options.message_group_id is not None:
+            self.fields["message_group_id"] = options.message_group_id
+        if options.timeout_seconds is not None:
+            self.fields["timeout_seconds"] = options.timeout_seconds
+        self.resolved = resolve(options, 0) if are_constant(options) else None
+
+    def is_of(self, instance: Instance, options: JobOptions) -> bool:
+        """Whether it was made of these, and of what the instance holds now."""
+        return (
+            self._options is options
+            and self._group == instance.backend.group
+            and self._classes is instance.default_error_classes
+            and self._attempts == instance.default_max_attempts
+        )
+
+
+def _template(instance: Instance, job: RegisteredJob, options: JobOptions) -> Template:
+    template = job.template
+    if template is None or not template.is_of(instance, options):
+        job.template = template = Template(instance, options)
+    return template
+
+
+def make_item(
+    instance: Instance,
+    job: RegisteredJob,
+    options: JobOptions,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    now: float,
+) -> tuple[ResolvedOptions, Item]:
+    """The seconds that hold for a call of `job`, and a new item for it.
+
+    Raises:
+        InvalidOptions: options that are callables came to something out of range.
+        UnserializableCall: no other process could run the call.
+    """
+    template = _template(instance, job, options)
+    resolved = resolve(options, now) if template.resolved is None else template.resolved
+    job.check_findable()
+    item = {
+        "id": new_id(),
+        **instance.serializer.dump_call(job.name, args, kwargs),
+        **template.fields,
+        "first_push_time": now,
+        "last_push_time": now,
+        "original_delay_seconds": resolved.delay_seconds,
+        "original_debounce_seconds": resolved.debounce_seconds,
+    }
+    if resolved.ttl_seconds:
+        add_ttl(item, resolved.ttl_seconds, now)
+    if resolved.delay_seconds:
+        set_first_delay(instance, item, resolved.delay_seconds, now)
+    return resolved, item
+
+
+def set_first_delay(instance: Instance, item: Item, seconds: float, now: float) -> None:
+    """Have a new item become due `seconds` from `now`."""
+    set_delay(item, seconds, now, instance.backend.queue.MAX_DELAY_SECONDS)
+    item["original_delay"] = seconds

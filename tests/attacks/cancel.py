@@ -1,0 +1,72 @@
+"""Cancel everywhere: ``python -m attacks.cancel --seed 1 [--place dockets] [--stride N]``.
+
+Strikes every scenario at every point (every Nth, from one that the seed draws) in every way, and
+prints what became of the items. It ends with status 1 if anything was lost or is in two places.
+"""
+
+import argparse
+import faulthandler
+import logging
+import random
+import sys
+import time
+import traceback
+from contextlib import ExitStack
+
+from redis_server import start_redis
+
+from attacks.places import PLACES
+from attacks.scenarios import SCENARIOS
+from attacks.striking import STRIKES, Figures, strike_everywhere
+
+__all__ = ["main"]
+
+HANG_SECONDS = 300
+"""One scenario, struck in one way at all its points, takes seconds; longer than that is a hang."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--place", choices=sorted(PLACES), default="memory")
+    parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--only", help="one scenario", choices=sorted(SCENARIOS))
+    options = parser.parse_args()
+    logging.getLogger("deferrable").setLevel(logging.CRITICAL + 1)
+    with ExitStack() as stack:
+        url = None if options.place == "memory" else stack.enter_context(start_redis()).url
+        return _attack(options, url)
+
+
+def _attack(options: argparse.Namespace, url: str | None) -> int:
+    figures, failures, points = Figures(), 0, 0
+    start = time.monotonic()
+    chance = random.Random(options.seed)
+    names = [options.only] if options.only else list(SCENARIOS)
+    for name in names:
+        for strike in STRIKES:
+            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+            try:
+                points += strike_everywhere(
+                    lambda: PLACES[options.place](url),
+                    name,
+                    strike,
+                    figures,
+                    first=chance.randrange(options.stride),
+                    stride=options.stride,
+                )
+            except Exception:
+                failures += 1
+                traceback.print_exc()
+    faulthandler.cancel_dump_traceback_later()
+    print(
+        f"cancel everywhere on {options.place}, seed {options.seed}: {len(names)} scenarios, "
+        f"{len(STRIKES)} ways, {points} points, {time.monotonic() - start:.0f} s, "
+        f"{failures} failed"
+    )
+    print(*figures.lines(), sep="\n")
+    return 1 if failures or figures.lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

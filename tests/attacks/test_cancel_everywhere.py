@@ -1,0 +1,45 @@
+"""Cancelled at any await, or with any call failing, nothing is lost.
+
+The short version of ``attacks.cancel``: in memory every point of every scenario, but for the
+longest, of which it takes some; on a real Redis a handful.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from attacks.places import PLACES
+from attacks.scenarios import SCENARIOS
+from attacks.striking import STRIKES, Figures, Strike, strike_everywhere
+
+
+@pytest.fixture(autouse=True)
+def silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a strike breaks is logged, thousands of times."""
+    with caplog.at_level(logging.CRITICAL + 1, logger="deferrable"):
+        yield
+
+
+@pytest.mark.parametrize("strike", STRIKES, ids=str)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_nothing_is_lost_wherever_it_is_struck(name: str, strike: Strike) -> None:
+    figures = Figures()
+    stride = 5 if SCENARIOS[name].is_long else 1
+
+    points = strike_everywhere(lambda: PLACES["memory"](None), name, strike, figures, stride=stride)
+
+    assert figures.runs == points // stride + 1
+    assert figures.lost == 0
+
+
+@pytest.mark.parametrize("strike", [STRIKES[0], STRIKES[2], STRIKES[4], STRIKES[5]], ids=str)
+@pytest.mark.parametrize("name", ["run", "retry", "error", "debounce, delayed"])
+def test_nothing_is_lost_on_redis_wherever_it_is_struck(
+    name: str, strike: Strike, redis_url: str
+) -> None:
+    figures = Figures()
+
+    strike_everywhere(lambda: PLACES["dockets"](redis_url), name, strike, figures, stride=3)
+
+    assert figures.lost == 0

@@ -1,0 +1,104 @@
+"""Run the suite against every mutant: ``python -m mutants.run [--whole] [--only NAME]``.
+
+Owns one run of pytest and what it tells: for each mutant, which sentences failed. It prints JSON:
+``failures``, mutant -> sentence -> how many of its cases failed; and ``broken``, mutant -> how it
+failed by no bug of its kind, but by not fitting the code any more. With ``--whole`` each mutant
+gets the whole suite, and whatever fails beyond what its entry names is reported; the exit status
+tells.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+HASTE = 100
+"""What a mutant keeps back is waited for in vain; so the deadlines come so many times sooner."""
+HASTE_OF_WHOLE = 10
+"""Where other sentences have to pass meanwhile, on a busy machine too."""
+
+
+class Recorder:
+    """Notes what failed, by mutant and sentence; a failing teardown does not count.
+
+    Once a sentence has failed on a mutant, its further cases are left out.
+    """
+
+    def __init__(self) -> None:
+        self.failures: dict[str, Counter[str]] = {}
+        self.broken: dict[str, str] = {}
+        self.cases = 0
+
+    def pytest_runtest_setup(self, item: Any) -> None:
+        if self.failures.get(item.cls.mutant.name, {}).get(item.originalname):
+            pytest.skip("found already")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
+        report = yield
+        if report.when == "call":
+            self.cases += 1
+            counts = self.failures.setdefault(item.cls.mutant.name, Counter())
+            if report.failed:
+                counts[item.originalname] += 1
+                if isinstance(call.excinfo.value, TypeError | AttributeError | NameError):
+                    self.broken[item.cls.mutant.name] = repr(call.excinfo.value)
+        return report
+
+
+def run(only: str | None, is_whole: bool) -> Recorder:
+    """Run the suite in this process, which is to be used for nothing else."""
+    if only is not None:
+        os.environ["DEFERRABLE_MUTANT"] = only
+    if is_whole:
+        os.environ["DEFERRABLE_WHOLE_SUITE"] = "1"
+    from deferrable.testing import waiting
+
+    haste = HASTE_OF_WHOLE if is_whole else HASTE
+    hasty = SimpleNamespace(monotonic=lambda: time.monotonic() * haste)
+    waiting.time = hasty  # type: ignore[assignment]
+    recorder = Recorder()
+    suite = str(Path(__file__).with_name("suite.py"))
+    options = ["-q", "--tb=no", "-p", "no:cacheprovider", "--no-header"]
+    if is_whole:
+        options += ["-k", "not blocking"]  # twice the time, and nothing that the other face lacks
+    with contextlib.redirect_stdout(sys.stderr):
+        pytest.main([suite, *options, "-W", "ignore", "--timeout=20"], plugins=[recorder])
+    return recorder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", metavar="NAME")
+    parser.add_argument("--whole", action="store_true")
+    options = parser.parse_args()
+    recorder = run(options.only, options.whole)
+    print(json.dumps({"failures": recorder.failures, "broken": recorder.broken}))
+    return _report(recorder) if options.whole else 0
+
+
+def _report(recorder: Recorder) -> int:
+    from mutants.table import MUTANTS
+
+    status = 0
+    for mutant in MUTANTS:
+        found = set(recorder.failures.get(mutant.name, ()))
+        if not found:
+            continue
+        beyond = sorted(found - {mutant.sentence} - mutant.also)
+        if beyond or mutant.sentence not in found:
+            status = 1
+            print(f"{mutant.name}: {mutant.sentence in found}, beyond: {beyond}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

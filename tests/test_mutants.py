@@ -1,0 +1,55 @@
+"""Every sentence of the conformance suite finds the bug that was planted for it.
+
+The suite runs against each mutant in one process of its own. Whether a bug makes other sentences
+fail than its entry names takes minutes, and is asked by ``nox -s chaos``.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mutants.planting import Mutant, sentences
+from mutants.table import MUTANTS, SUITES
+from processes import ROOT
+
+ALL = {name for suite in SUITES for name in sentences(suite)}
+
+
+@pytest.fixture(scope="module")
+def run() -> dict[str, dict[str, Any]]:
+    """What `mutants.run` tells."""
+    program = subprocess.run(
+        [sys.executable, "-m", "mutants.run"],
+        cwd=Path(__file__).parent,
+        env={"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert program.returncode == 0, program.stderr[-2000:]
+    told: dict[str, dict[str, Any]] = json.loads(program.stdout)
+    return told
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_planted_bug_is_found_by_its_sentence(
+    mutant: Mutant, run: dict[str, dict[str, Any]]
+) -> None:
+    assert run["failures"][mutant.name].get(mutant.sentence, 0) > 0
+    assert run["broken"].get(mutant.name) is None
+
+
+def test_every_sentence_of_the_suite_has_a_planted_bug() -> None:
+    counts = Counter(mutant.sentence for mutant in MUTANTS)
+
+    assert set(counts) == ALL
+    assert max(counts.values()) == 1
+
+
+def test_every_mutant_names_sentences_that_there_are() -> None:
+    assert {name for mutant in MUTANTS for name in mutant.also} <= ALL
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
