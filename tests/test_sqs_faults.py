@@ -35,7 +35,7 @@ from deferrable.testing import wait_until
 pytestmark = pytest.mark.anyio
 
 SHORT_LEASE_SECONDS = 2
-HANG_SECONDS = 0.3
+HANG_SECONDS = 0.5
 
 FAULTS: dict[str, Fault] = {
     "throttled": answer(400, "RequestThrottled"),
@@ -70,13 +70,8 @@ def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def make_backend(
-    sqs_server: SQSServer, sqs_group: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[float], Backend]:
-    """Makes backends behind the proxy with a given lease, whose patience with silence is short."""
-    link = "deferrable.aio.backend._sqs_link"
-    monkeypatch.setattr(f"{link}.MARGIN_SECONDS", HANG_SECONDS)
-    monkeypatch.setattr(f"{link}._LONGEST_WAIT_SECONDS", 0)
+def make_backend(sqs_server: SQSServer, sqs_group: str, proxy: Proxy) -> Callable[[float], Backend]:
+    """Makes backends behind the proxy with a given lease."""
 
     def make(lease_seconds: float) -> Backend:
         factory = SQSBackendFactory(
@@ -85,6 +80,14 @@ def make_backend(
         return factory.create_backend_for_group(sqs_group)
 
     return make
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has clients wait for an answer for a short time only, before they are made."""
+    link = "deferrable.aio.backend._sqs_link"
+    monkeypatch.setattr(f"{link}.MARGIN_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(f"{link}._LONGEST_WAIT_SECONDS", 0)
 
 
 @pytest.fixture
@@ -141,14 +144,18 @@ async def subjects_of(verb: str, queue: Queue) -> Sequence[Any]:
     return numbered(CALLS) if verb == "push" else await filled(queue, CALLS)
 
 
-async def has_come_to_its_end(verb: str, queue: Queue) -> bool:
-    """Whether each item is where `verb` wants it; what it did twice counts as once."""
-    stats = await queue.stats()
-    if verb == "complete":
-        return stats["available"] == stats["in_flight"] == 0
-    if verb == "touch":
-        return stats["in_flight"] == CALLS
-    return stats["available"] >= CALLS
+async def come_to_its_end(verb: str, queue: Queue) -> None:
+    """Wait until each item is where `verb` wants it; what it did twice counts as once."""
+
+    async def has_come() -> bool:
+        stats = await queue.stats()
+        if verb == "complete":
+            return stats["available"] == stats["in_flight"] == 0
+        if verb == "touch":
+            return stats["in_flight"] == CALLS
+        return stats["available"] >= CALLS
+
+    await wait_until(has_come, f"all {CALLS} are where {verb} wants them")
 
 
 async def call_each(verb: str, queue: Queue, subjects: Sequence[Any]) -> list[Any]:
@@ -160,6 +167,7 @@ async def call_each(verb: str, queue: Queue, subjects: Sequence[Any]) -> list[An
 # One request fails.
 
 
+@pytest.mark.usefixtures("impatience")
 @VERBS
 async def test_call_survives_a_fault(
     queue: Queue, proxy: Proxy, fault: Fault, verb: str, action: str
@@ -171,9 +179,10 @@ async def test_call_survives_a_fault(
 
     assert outcomes == [None] * CALLS
     assert proxy.is_script_played
-    assert await has_come_to_its_end(verb, queue)
+    await come_to_its_end(verb, queue)
 
 
+@pytest.mark.usefixtures("impatience")
 async def test_pop_survives_a_fault(backend: Backend, proxy: Proxy, fault: Fault) -> None:
     queue = backend.queue
     await queue.push_each(numbered(3))
@@ -223,7 +232,7 @@ async def test_entries_that_failed_by_no_fault_of_ours_are_sent_again_alone(
 
     assert outcomes == [None] * CALLS
     assert sizes_sent(proxy, action) == [1, 10, 2]
-    assert await has_come_to_its_end(verb, queue)
+    await come_to_its_end(verb, queue)
 
 
 @VERBS
@@ -271,7 +280,7 @@ async def test_batch_that_is_refused_whole_is_tried_entry_by_entry(
 
     assert outcomes == [None] * CALLS
     assert sizes_sent(proxy, action) == [1, 10, *[1] * 10]
-    assert await has_come_to_its_end(verb, queue)
+    await come_to_its_end(verb, queue)
 
 
 @pytest.mark.parametrize("verb", ["complete", "touch", "release"])
@@ -327,6 +336,7 @@ def script_everything(proxy: Proxy) -> None:
     proxy.script(RECEIVE, reverse, add_duplicates, again, again)
 
 
+@pytest.mark.usefixtures("impatience")
 @pytest.mark.parametrize("retried", [0, 3])
 async def test_no_job_is_lost_whatever_befalls_its_requests(
     backend: Backend, proxy: Proxy, retried: int
