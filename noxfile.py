@@ -91,19 +91,19 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure deferrable beside other libraries; see benchmarks/README.md."""
-    # Without the tests' Redis out of a wheel, which is an old one: the machine's own is measured.
-    install(session)
-    session.install("-q", "matplotlib>=3.9", "pytest")
+    install(session, "test")
+    session.install("-q", "matplotlib>=3.9")
     session.run("python", "-m", "benchmarks.peers", *session.posargs)
 
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Attack the library for minutes: cancel everywhere, and the bugs planted for the suite."""
+    """Attack the library for minutes: cancel everywhere, the model, the suite's planted bugs."""
     install(session, "test")
     arguments = session.posargs or ["--seed", "1"]
     for place in ("memory", "dockets"):
         run_attack(session, "attacks.cancel", "--place", place, *arguments)
+        run_attack(session, "attacks.model", "--place", place, *arguments)
     run_attack(session, "mutants.run", "--whole")
 
 

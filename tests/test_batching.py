@@ -110,7 +110,7 @@ async def test_what_arrives_while_a_batch_is_under_way_goes_with_the_next(
     await tasks[0]
     await wait_until(lambda: len(broker.batches) == 2, "the second batch is under way")
 
-    late = [asyncio.create_task(batcher(entry)) for entry in (2, 3)]
+    late = [asyncio.ensure_future(batcher(entry)) for entry in (2, 3)]
     await asyncio.sleep(0)
     broker.let()
     await asyncio.gather(*tasks, *late)

@@ -104,9 +104,10 @@ def meter_of(place: Place, worker: Worker) -> Iterator[Meter]:
 def enqueue_and_process(place: Place, scale: Scale, way: str) -> Figures:
     """No-ops: how fast they are enqueued in this way, and what working them off takes."""
     made = place.produce(Order(way, scale.jobs))
-    figures = {way: made["jobs"] / made["seconds"]}
-    if way in ("single", "blocking"):
-        figures[f"{way}_cpu"] = made["cpu_seconds"] / made["jobs"] * 1e6
+    figures = {
+        way: made["jobs"] / made["seconds"],
+        f"{way}_cpu": made["cpu_seconds"] / made["jobs"] * 1e6,
+    }
     if not place.peer.has_worker:
         return figures
     done = drain(place, scale.jobs)

@@ -199,9 +199,7 @@ class Attempts:
         end_job: Callable[[], None] | None = None,
     ) -> asyncio.Task[Ended[Outcome | None]]:
         # As a value: a KeyboardInterrupt or SystemExit that leaves a task ends the loop with it.
-        task = self._loop.create_task(
-            value_of_async(make), name=attempt.name, context=attempt.context
-        )
+        task = self._loop.create_task(value_of_async(make), context=attempt.context)
         self._running[task] = attempt
         task.add_done_callback(partial(self._note_end, attempt, end_job))
         return task

@@ -10,18 +10,13 @@ its own entry along, and only if that had not left yet.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from deferrable.errors import BackendError
 
-__all__ = ["Batcher", "Perform", "Place", "check_outcomes", "perform_for"]
+__all__ = ["Batcher", "check_outcomes"]
 
 T = TypeVar("T")
-
-Perform: TypeAlias = Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]]
-"""Takes entries; returns, in their order, None or an exception for each."""
-Place: TypeAlias = tuple[T, asyncio.Future[None]]
-"""An entry, and who waits for what becomes of it."""
 
 
 class Batcher(Generic[T]):
@@ -33,21 +28,32 @@ class Batcher(Generic[T]):
         max_size: the most entries of one batch.
     """
 
-    def __init__(self, perform: Perform[T], max_size: int) -> None:
+    def __init__(
+        self, perform: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]], max_size: int
+    ) -> None:
         self._perform = perform
         self._max_size = max_size
-        self._pending: list[Place[T]] = []
+        self._pending: list[tuple[T, asyncio.Future[None]]] = []
         self._is_busy = False
         self._flusher: asyncio.Task[None] | None = None
 
-    async def __call__(self, entry: T) -> None:
+    def __call__(self, entry: T) -> Awaitable[None]:
         """Perform `entry`, alone or together with others.
 
-        Raises:
-            Exception: this entry's own failure, or the failure of the whole batch.
+        Returns:
+            what is to be awaited at once; it raises this entry's own failure, or that of the whole
+            batch.
         """
-        if self._is_busy:
-            await self._join(entry)
+        if not self._is_busy:
+            return self._perform_first(entry)
+        # No coroutine: cancelled with its caller, the future tells that nobody waits any more.
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((entry, future))
+        return future
+
+    async def _perform_first(self, entry: T) -> None:
+        if self._is_busy:  # somebody was quicker between the call and the await
+            await self(entry)
             return
         self._is_busy = True
         try:
@@ -57,17 +63,6 @@ class Batcher(Generic[T]):
         if outcomes[0] is not None:
             raise outcomes[0]
 
-    async def _join(self, entry: T) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (entry, future)
-        self._pending.append(place)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if place in self._pending:
-                self._pending.remove(place)
-            raise
-
     def _go_on(self) -> None:
         if self._pending:
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
@@ -76,41 +71,38 @@ class Batcher(Generic[T]):
 
     async def _flush(self) -> None:
         try:
-            while self._pending:
-                batch = self._pending[: self._max_size]
-                del self._pending[: self._max_size]
-                await perform_for(self._perform, batch)
+            while waiting := [place for place in self._pending if not place[1].done()]:
+                self._pending = waiting[self._max_size :]
+                await self._perform_for(waiting[: self._max_size])
         except BaseException:
             # Nobody else would ever perform these.
             _cancel(self._pending)
-            self._pending.clear()
             raise
         finally:
+            self._pending.clear()
             self._is_busy = False
             self._flusher = None
 
-
-async def perform_for(perform: Perform[T], places: Sequence[Place[T]]) -> None:
-    """Perform entries as one batch, and tell each of those who wait what became of its own."""
-    entries = [entry for entry, _ in places]
-    outcomes: Sequence[Exception | None]
-    try:
-        outcomes = check_outcomes(entries, await perform(entries))
-    except Exception as error:
-        outcomes = [error] * len(places)
-    except BaseException:
-        _cancel(places)
-        raise
-    for (_, future), outcome in zip(places, outcomes, strict=True):
-        if future.done():
-            continue
-        if outcome is None:
-            future.set_result(None)
-        else:
-            future.set_exception(outcome)
+    async def _perform_for(self, batch: list[tuple[T, asyncio.Future[None]]]) -> None:
+        entries = [entry for entry, _ in batch]
+        outcomes: Sequence[Exception | None]
+        try:
+            outcomes = check_outcomes(entries, await self._perform(entries))
+        except Exception as error:
+            outcomes = [error] * len(batch)
+        except BaseException:
+            _cancel(batch)
+            raise
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if outcome is None:
+                future.set_result(None)
+            else:
+                future.set_exception(outcome)
 
 
-def _cancel(places: Sequence[Place[T]]) -> None:
+def _cancel(places: list[tuple[T, asyncio.Future[None]]]) -> None:
     for _, future in places:
         future.cancel()
 

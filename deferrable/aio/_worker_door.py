@@ -20,7 +20,7 @@ import anyio
 
 from deferrable._ended import Ended, Raised, Returned
 from deferrable.aio._polling import reconnect_seconds
-from deferrable.aio.clock import sleep
+from deferrable.aio.clock import Timer, sleep
 from deferrable.aio.door import AwaitingDoor, Control, NotStarted, Run, as_timeout, start_timer
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.keeper import Keeper
@@ -170,9 +170,11 @@ class WorkerDoor(AwaitingDoor):
         control, task = run.control, self.task
         if control.reason is not None:
             return Raised(NotStarted())
-        run.note_deadline()
         control.attach(partial(_cancel_once, task, control))
-        timer = start_timer(run, partial(control.stop, "timed out"))
+        timer: Timer | None = None
+        if run.timeout_seconds is not None:
+            run.note_deadline()
+            timer = start_timer(run, partial(control.stop, "timed out"))
         ended: Ended[Any]
         try:
             ended = Returned(await run())
@@ -190,7 +192,7 @@ class WorkerDoor(AwaitingDoor):
             # It was meant for the job, which has heeded it or not; not for the settlement.
             while task.uncancel():
                 pass
-        return as_timeout(run, ended)
+        return ended if timer is None else as_timeout(run, ended)
 
     async def _run_in_thread(self, run: Run) -> Ended[Any]:
         if not await self._wait_for_turn(run):

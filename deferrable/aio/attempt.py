@@ -66,7 +66,6 @@ class Attempt:
         state: what the instance's lifespan gave, for the job to ask for.
 
     Attributes:
-        name: the job's, once it is known, and the item's id, for logs.
         control: how others stop it.
         queue: where the item was popped.
         envelope: of the item.
@@ -79,6 +78,7 @@ class Attempt:
         "_door",
         "_instance",
         "_item",
+        "_name",
         "_returned",
         "_start_time",
         "_stop_heartbeat",
@@ -86,7 +86,6 @@ class Attempt:
         "control",
         "envelope",
         "error_to_raise",
-        "name",
         "queue",
     )
 
@@ -107,7 +106,7 @@ class Attempt:
         self.context = context
         self._clock = instance.clock
         self._start_time = self._clock.time()
-        self.name = f"a job (item {item.get('id')})"
+        self._name: str | None = None
         self.control = Control()
         self.error_to_raise: BaseException | None = None
         self._returned: Returned[Any] | None = None
@@ -196,6 +195,11 @@ class Attempt:
         return self.outcome("completed", result=self._returned.value)
 
     @property
+    def name(self) -> str:
+        """The job's, once it is known, and the item's id, for logs."""
+        return self._name or f"a job (item {self._item.get('id')})"
+
+    @property
     def has_listeners(self) -> bool:
         """Whether anybody wants to be told."""
         return bool(self._instance.event_consumers)
@@ -264,7 +268,7 @@ class Attempt:
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
-        self.name = f"{call.job.name} (item {self._item.get('id')})"
+        self._name = f"{call.job.name} (item {self._item.get('id')})"
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
             call.function,
@@ -276,7 +280,7 @@ class Attempt:
             self.tell_overrun,
             self.control,
             self._clock,
-            self.name,
+            self._name,
         )
 
     async def tell_overrun(self) -> None:

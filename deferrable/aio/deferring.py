@@ -11,7 +11,7 @@ push may have arrived. A duplicate is allowed; a lost update is not.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deferrable._ended import Raised
@@ -76,7 +76,7 @@ async def defer(instance: Instance, door: Door, deferral: Deferral) -> Receipt:
 
 
 async def defer_many(
-    instance: Instance, door: Door, deferrals: Sequence[Deferral]
+    instance: Instance, door: Door, deferrals: Iterable[Deferral]
 ) -> list[Receipt]:
     """Push many calls in native batches; each is resolved and serialized before any is pushed.
 
@@ -84,34 +84,37 @@ async def defer_many(
         BackendError: some calls were not pushed; its ``receipts`` has None for those.
     """
     now, queue = instance.clock.time(), instance.backend.queue
-    ready = []
-    for deferral in deferrals:
+    receipts: list[Receipt | None] = []
+    debounced: list[tuple[int, Deferral, ResolvedOptions, Item]] = []
+    # Little is kept for each: what lives on is what the garbage collector looks at.
+    indexes: list[int] = []
+    pushes: list[Push] = []
+    for index, deferral in enumerate(deferrals):
         resolved, item = _make_item(instance, deferral, now)
-        ready.append((deferral, resolved, item, queue.prepare(item)))
-    receipts: list[Receipt | None] = [None] * len(ready)
-    failures: list[Exception] = []
-    batch: list[tuple[int, Item]] = []
-    pushes: list[Item | Push] = []
-    for index, (_, resolved, item, push) in enumerate(ready):
+        push = queue.prepare(item)
+        receipts.append(None)
         if resolved.debounce_seconds:
-            continue
-        batch.append((index, item))
-        if instance.metadata_producer_consumers:
-            await _add_metadata(instance, door, item)
-            pushes.append(item)
+            debounced.append((index, deferral, resolved, item))
         else:
+            indexes.append(index)
             pushes.append(push)
-    for index, (deferral, resolved, item, _) in enumerate(ready):
-        if resolved.debounce_seconds:
-            try:
-                receipts[index] = await _debounce(instance, door, deferral, resolved, item)
-            except DeferrableError as error:
-                failures.append(error)
-    outcomes = await door.wait(queue.push_each(pushes))
-    for (index, item), outcome in zip(batch, outcomes, strict=True):
+    entries: Sequence[Item | Push] = pushes
+    if instance.metadata_producer_consumers:
+        for push in pushes:
+            await _add_metadata(instance, door, push.item)
+        entries = [push.item for push in pushes]
+    failures: list[Exception] = []
+    for index, deferral, resolved, item in debounced:
+        try:
+            receipts[index] = await _debounce(instance, door, deferral, resolved, item)
+        except DeferrableError as error:
+            failures.append(error)
+    outcomes = await door.wait(queue.push_each(entries))
+    for index, push, outcome in zip(indexes, pushes, outcomes, strict=True):
         if outcome is None:
-            await _emit(instance, door, "push", item)
-            receipts[index] = _receipt(item, now)
+            if instance.event_consumers:
+                await _emit(instance, door, "push", push.item)
+            receipts[index] = _receipt(push.item, now)
         else:
             failures.append(outcome)
     return _all_or_raise(receipts, failures)

@@ -214,8 +214,8 @@ class AwaitingDoor:
     exits_are_failures = False
     limiter: anyio.CapacityLimiter | None = None
 
-    async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
-        return await waiting
+    def wait(self, waiting: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        return waiting
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         finishing = asyncio.get_running_loop().create_task(start())

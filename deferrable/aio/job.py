@@ -8,7 +8,7 @@ awaiting one, on an instance of either face.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
@@ -175,13 +175,12 @@ class Job(Generic[P, R_co]):
     def _deferral(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferral:
         return Deferral(self, self._options, args, kwargs)
 
-    def _deferrals(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> Sequence[Deferral]:
-        return [
-            self._deferral(call.args, call.kwargs)
-            if isinstance(call, Call)
-            else self._deferral(_as_tuple(call), {})
-            for call in calls
-        ]
+    def _deferrals(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> Iterator[Deferral]:
+        for call in calls:
+            if isinstance(call, Call):
+                yield self._deferral(call.args, call.kwargs)
+            else:
+                yield self._deferral(_as_tuple(call), {})
 
     @overload
     def __get__(self, bound: None, owner: type | None = None) -> "Job[P, R_co]": ...

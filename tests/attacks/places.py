@@ -25,10 +25,12 @@ class Place(Protocol):
 
     Attributes:
         clock: moves the time of all its consumers.
+        wait_seconds: how long the pops of a worker wait.
         pause_seconds: real time to wait before looking again for what comes back by itself.
     """
 
     clock: MovingClock
+    wait_seconds: float
     pause_seconds: float
 
     def consumer(self) -> Backend:
@@ -42,6 +44,7 @@ class Place(Protocol):
 class MemoryPlace:
     """The reference."""
 
+    wait_seconds = 1e6
     pause_seconds = 0.0
 
     def __init__(self, url: str | None = None) -> None:
@@ -60,6 +63,7 @@ class MemoryPlace:
 class DocketsPlace:
     """A group of its own in a real Redis."""
 
+    wait_seconds = 0.2
     pause_seconds = 0.3
     """An answer that may still come is waited for in the server's time, before an item is an
     orphan."""

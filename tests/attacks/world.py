@@ -20,7 +20,6 @@ from deferrable.testing import FaultyQueue
 __all__ = ["WINDOW_SECONDS", "World"]
 
 WINDOW_SECONDS = 60.0
-FOREVER_SECONDS = 1e6
 
 
 class Broken(Exception):
@@ -75,7 +74,7 @@ class World:
         self.place, self.clock = place, place.clock
         self.faults = NthFault(target, moment)
         self.broker = place.consumer()
-        place.set_wait(self.broker, FOREVER_SECONDS if waits else 0)
+        place.set_wait(self.broker, place.wait_seconds if waits else 0)
         self.backend = Backend(
             None,
             FaultyQueue(self.broker.queue, self.faults, has_atomic_replace=is_atomic),

@@ -54,8 +54,9 @@ class Keys:
 
 def envelope_text(item_text: str, now: float) -> str:
     """The envelope of a newly pushed item. ``N.`` is Python 2's pickle of None."""
+    moment = repr(now)
     return (
-        f'{{"first_ts":{now!r},"ts":{now!r},"item":{item_text},"v":1,"ttl":null,"attempts":0,'
+        f'{{"first_ts":{moment},"ts":{moment},"item":{item_text},"v":1,"ttl":null,"attempts":0,'
         '"max_attempts":3,"error_classes":"N."}'
     )
 

@@ -1,0 +1,27 @@
+"""Every backend behaves as the model says; the short version of ``attacks.model``."""
+
+import hypothesis
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from attacks.model import make_machine
+from attacks.places import PLACES
+
+EXAMPLES = {"memory": 60, "dockets": 8}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_backend_behaves_as_the_model_says(place: str, request: pytest.FixtureRequest) -> None:
+    url = None if place == "memory" else request.getfixturevalue("redis_url")
+
+    run_state_machine_as_test(
+        make_machine(place, url),
+        settings=settings(
+            max_examples=EXAMPLES[place],
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        ),
+    )
