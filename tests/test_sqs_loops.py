@@ -92,6 +92,8 @@ def test_close_lets_a_receive_under_way_land(
         await wait_until(lambda: proxy.counts["ReceiveMessage"], "it waits")
         await backend.error_queue.close()
         closing = asyncio.create_task(backend.queue.close())
+        await asyncio.wait([closing], timeout=0.1)
+        assert not closing.done()
         name = f"deferrable_{sqs_group}"
         (url,) = (each for each in sqs_server.queue_urls(name) if each.endswith(name))
         sqs_server.client().send_message(QueueUrl=url, MessageBody='{"number": 1}')
