@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqs_proxy import Proxy, answer, proxy_to
+from sqs_proxy import Answer, Exchange, Proxy, answer, proxy_to
 from sqs_server import REGION, SQSServer
 
 from deferrable.aio import Deferrable
@@ -15,6 +15,7 @@ from deferrable.aio.backend.s3_store import S3Store
 from deferrable.aio.backend.sqs import SQSBackendFactory
 from deferrable.errors import BackendError, InvalidOptions, ItemTooLarge, UnreadableItem
 from deferrable.outcome import Outcome
+from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -232,6 +233,30 @@ async def test_small_item_travels_as_ever(backend: Backend, proxy: Proxy) -> Non
     await run(instance)
 
     assert not set(proxy.counts) & {"PUT", "GET", "DELETE"}
+
+
+async def test_large_items_of_a_batch_go_to_s3_and_back_side_by_side(
+    backend: Backend, proxy: Proxy, s3: Any, bucket: str
+) -> None:
+    count = 3
+
+    async def wait_for_the_others(exchange: Exchange) -> Answer:
+        action = exchange.request.action
+        await wait_until(lambda: proxy.most_at_once[action] == count, f"there are {count} {action}")
+        return await exchange.forward()
+
+    for method in ("PUT", "GET", "DELETE"):
+        proxy.script(method, wait_for_the_others, times=count)
+    items = [{"id": str(number), "text": LARGE} for number in range(count)]
+
+    pushed = await backend.queue.push_each(items)
+    popped = await backend.queue.pop_batch(10)
+    await backend.queue.complete_batch([envelope for envelope, _ in popped])
+
+    assert pushed == [None] * count
+    assert sorted(item["id"] for _, item in popped) == ["0", "1", "2"]
+    assert proxy.is_script_played
+    assert keys_in(s3, bucket) == []
 
 
 async def test_retry_of_a_large_item_is_kept_before_the_first_is_deleted(

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from processes import run_program
-from sqs_proxy import Proxy
+from sqs_proxy import Proxy, answer
 from sqs_server import REGION, SQSServer
 
 import deferrable
@@ -308,6 +308,19 @@ async def test_queue_that_was_deleted_is_looked_up_again(
             await backend.queue.push({"number": 1})
 
         assert await goes_through(backend)
+
+
+async def test_queue_that_was_just_created_may_be_unknown_for_a_moment(
+    sqs_server: SQSServer, sqs_group: str, proxy: Proxy
+) -> None:
+    proxy.script("SendMessageBatch", answer(400, "QueueDoesNotExist"), times=2)
+
+    factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=0)
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        assert await goes_through(backend)
+
+    assert proxy.counts["SendMessageBatch"] == 3
+    assert proxy.counts["CreateQueue"] == 2
 
 
 async def test_queue_is_looked_up_once_by_calls_made_at_once(

@@ -7,10 +7,13 @@ The one rule: nothing is asked before the queue is first used, and a queue given
 looked up, nor created.
 """
 
+import asyncio
 import json
+import math
 import threading
-from collections.abc import Hashable, Mapping
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 from deferrable._fork import on_fork
 from deferrable.aio.backend._sqs_errors import Refused
@@ -22,6 +25,15 @@ __all__ = ["Place"]
 
 _ERROR_RETENTION_SECONDS = 14 * 24 * 3600
 """The longest there is. Source: SQS API reference, CreateQueue, MessageRetentionPeriod."""
+
+_NEW_SECONDS = 3.0
+"""A queue that was just created may be unknown to some of the servers for a second.
+
+Source: SQS API reference, CreateQueue.
+"""
+_NEW_PAUSE_SECONDS = 0.25
+
+T = TypeVar("T")
 
 
 class Place:
@@ -54,6 +66,7 @@ class Place:
         self._tags = dict(tags or {})
         self._errors = errors
         self._max_receive_count = max_receive_count
+        self._creation_time = -math.inf
         self._request_count = 0
         self._count_lock = threading.Lock()
         on_fork(self._start_anew)
@@ -74,23 +87,34 @@ class Place:
 
     async def call(self, operation: str, **parameters: Any) -> tuple[Answer, bool]:
         """Make a request about this queue; see `SQSLink.call`."""
-        parameters["QueueUrl"] = self._url or await self._find()
-        try:
-            return await self.links.here().call(
-                operation, parameters, self.name, self._note_request
-            )
-        except Refused as error:
-            self._note_refusal(error)
-            raise
+        return await self._perform(
+            lambda complete: self.links.here().call(
+                operation, complete, self.name, self._note_request
+            ),
+            parameters,
+        )
 
     async def receive(self, **parameters: Any) -> Answer:
         """Receive messages; see `SQSLink.poll`."""
-        parameters["QueueUrl"] = self._url or await self._find()
-        try:
-            return await self.links.here().poll(parameters, self.name, self._note_request)
-        except Refused as error:
-            self._note_refusal(error)
-            raise
+        return await self._perform(
+            lambda complete: self.links.here().poll(complete, self.name, self._note_request),
+            parameters,
+        )
+
+    async def _perform(
+        self, send: Callable[[Mapping[str, Any]], Awaitable[T]], parameters: Mapping[str, Any]
+    ) -> T:
+        while True:
+            url = self._url or await self._find()
+            try:
+                return await send({**parameters, "QueueUrl": url})
+            except Refused as error:
+                if not error.is_missing_queue:
+                    raise
+                if time.monotonic() - self._creation_time > _NEW_SECONDS:
+                    self._url = self._given_url  # It was deleted; the next use looks again.
+                    raise
+            await asyncio.sleep(_NEW_PAUSE_SECONDS)
 
     def _note_request(self) -> None:
         with self._count_lock:
@@ -98,10 +122,6 @@ class Place:
 
     def _start_anew(self) -> None:
         self._count_lock = threading.Lock()
-
-    def _note_refusal(self, error: Refused) -> None:
-        if error.is_missing_queue:
-            self._url = self._given_url  # It was deleted; the next use looks again.
 
     # Finding and creating.
 
@@ -140,6 +160,7 @@ class Place:
             if url is None:
                 raise error from None
             return url
+        self._creation_time = time.monotonic()
         return str(answer["QueueUrl"])
 
     async def _attributes(self) -> dict[str, str]:

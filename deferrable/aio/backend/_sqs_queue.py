@@ -142,11 +142,11 @@ class SQSQueue(Queue):
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         outcomes: list[Exception | None] = [None] * len(pushes)
         entries: dict[int, Entry] = {}
-        for index, push in enumerate(pushes):
-            try:
-                entries[index] = {"MessageBody": await self._body(push), **self._routing(push)}
-            except BackendError as error:
-                outcomes[index] = error
+        for index, body in enumerate(await self._bodies(pushes)):
+            if isinstance(body, str):
+                entries[index] = {"MessageBody": body, **self._routing(pushes[index])}
+            else:
+                outcomes[index] = body
         sent = await self._perform(
             "SendMessageBatch",
             list(entries.values()),
@@ -166,16 +166,31 @@ class SQSQueue(Queue):
         size = len(encode(text, self._settings.compress_over_bytes))
         return size if is_new or size <= self.MAX_ITEM_BYTES else len(encode(text, 0))
 
-    async def _body(self, push: Push) -> str:
-        body = encode(push.text, self._settings.compress_over_bytes)
-        if len(body) <= MAX_BATCH_BYTES:
-            return body
+    async def _bodies(self, pushes: Sequence[Push]) -> Sequence[str | BackendError]:
+        """What each message holds, or why an item cannot be sent."""
+        compress_over_bytes = self._settings.compress_over_bytes
+        bodies: list[str | BackendError] = [
+            encode(push.text, compress_over_bytes) for push in pushes
+        ]
+        large = [
+            (index, push.text, body)
+            for index, (push, body) in enumerate(zip(pushes, bodies, strict=True))
+            if isinstance(body, str) and len(body) > MAX_BATCH_BYTES
+        ]
+        if large:
+            fitting = [self._fitting_body(text, body) for _, text, body in large]
+            for (index, *_), body in zip(large, await asyncio.gather(*fitting), strict=True):
+                bodies[index] = body
+        return bodies
+
+    async def _fitting_body(self, text: str, body: str) -> str | BackendError:
         if self._settings.large_items is not None:
-            return await self._settings.large_items.put(body)
-        body = encode(push.text, 0)
-        if len(body) > MAX_BATCH_BYTES:
-            raise self._too_large(len(body))
-        return body
+            try:
+                return await self._settings.large_items.put(body)
+            except BackendError as error:
+                return error
+        body = encode(text, 0)
+        return body if len(body) <= MAX_BATCH_BYTES else self._too_large(len(body))
 
     def _routing(self, push: Push) -> Entry:
         """What an entry of a batch has beside its body."""
@@ -197,12 +212,17 @@ class SQSQueue(Queue):
         answers = await asyncio.gather(
             *map(self._receiver.receive, counts, waits), return_exceptions=True
         )
-        popped: list[Popped] = []
-        for answer in answers:
-            if not isinstance(answer, BaseException):
-                messages, start_time = answer
-                read_each = [await self._read(message, start_time) for message in messages]
-                popped += [each for each in read_each if each is not None]
+        reading = [
+            self._read(message, answer[1])
+            for answer in answers
+            if not isinstance(answer, BaseException)
+            for message in answer[0]
+        ]
+        if self._settings.large_items is None:
+            read_each = [await each for each in reading]
+        else:  # side by side, as each may take S3's time while the leases of all run
+            read_each = await asyncio.gather(*reading)
+        popped = [each for each in read_each if each is not None]
         is_full = len(popped) >= sum(counts[: len(answers)])
         self._full_count = self._full_count + len(answers) if is_full else 0
         failures = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -267,10 +287,14 @@ class SQSQueue(Queue):
         self._completed_count += outcomes.count(None)
         large_items = self._settings.large_items
         if large_items is not None:
-            for envelope, outcome in zip(envelopes, outcomes, strict=True):
-                reference = held(envelope).reference
-                if outcome is None and reference is not None:
-                    await large_items.delete(reference)
+            references = [
+                held(envelope).reference
+                for envelope, outcome in zip(envelopes, outcomes, strict=True)
+                if outcome is None
+            ]
+            await asyncio.gather(
+                *(large_items.delete(each) for each in references if each is not None)
+            )
         return outcomes
 
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
