@@ -98,13 +98,28 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Attack the library for minutes: cancel everywhere, the model, the suite's planted bugs."""
+    """Attack it: cancel everywhere, the model, real processes, the suite's planted bugs."""
     install(session, "test")
     arguments = session.posargs or ["--seed", "1"]
     for place in ("memory", "dockets"):
         run_attack(session, "attacks.cancel", "--place", place, *arguments)
         run_attack(session, "attacks.model", "--place", place, *arguments)
+    run_attack(session, "attacks.chaos", *arguments)
     run_attack(session, "mutants.run", "--whole")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run mixed load for an hour, and see whether anything grows."""
+    install(session, "test")
+    session.run("python", "benchmarks/soak.py", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed a million bad inputs to everything that is decoded."""
+    install(session, "test")
+    run_attack(session, "attacks.fuzz", *(session.posargs or ["--seed", "1"]))
 
 
 def run_attack(session: nox.Session, module: str, *arguments: str) -> None:

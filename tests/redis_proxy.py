@@ -17,13 +17,14 @@ class Wire:
 
     Attributes:
         port: where clients connect to.
-        requests: everything that clients sent, in order.
+        requests: everything that clients sent, in order, if it remembers.
         request_seconds: by how much each request is late.
         reply_seconds: by how much each reply is late.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, remembers: bool = True) -> None:
         self._target_port = target_port
+        self._remembers = remembers
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._lost_on: bytes | None = None
@@ -67,7 +68,11 @@ class Wire:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._newest = writer
-        upstream = await asyncio.open_connection("127.0.0.1", self._target_port)
+        try:
+            upstream = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:  # it is down, and its clients hear of it as they would without a wire
+            writer.transport.abort()
+            return
         self._writers |= {writer, upstream[1]}
         try:
             await asyncio.gather(
@@ -88,7 +93,8 @@ class Wire:
         client: asyncio.StreamWriter,
     ) -> None:
         while data := await reader.read(1 << 16):
-            self.requests += data
+            if self._remembers:
+                self.requests += data
             if self._cuts_left and self._lost_on is not None and self._lost_on in data:
                 self._cuts_left -= 1
                 self._swallowing.add(client)
@@ -111,9 +117,9 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire_to(port: int) -> AsyncIterator[Wire]:
+async def wire_to(port: int, *, remembers: bool = True) -> AsyncIterator[Wire]:
     """A wire to the Redis on `port` of this machine."""
-    wire = Wire(port)
+    wire = Wire(port, remembers=remembers)
     await wire.accept()
     try:
         yield wire

@@ -147,6 +147,12 @@ class RedisServer:
         """A client for looking at the server's keys, of which the test knows more than users."""
         return redis.Redis.from_url(self.url)
 
+    def lasting_keys(self) -> list[str]:
+        """The keys that do not expire by themselves, each with its type."""
+        with self.client() as client:
+            lasting = [key for key in client.scan_iter() if client.ttl(key) == -1]
+            return [f"{key.decode()}, a {client.type(key).decode()}" for key in lasting]
+
     def _end(self, number: int) -> None:
         process, self._process = self._process, None
         if process is None:

@@ -932,9 +932,18 @@ class TestConsumerState:
     def test_an_id_is_not_given_up_while_a_pop_is_under_way(self, consumer: Consumer) -> None:
         pop = consumer.begin_pop()
 
-        assert consumer.resign() is None
+        assert consumer.resign(0) is None
         consumer.end_pop(pop)
-        assert consumer.resign() == pop.consumer_id
+        assert consumer.resign(0) == pop.consumer_id
+
+    def test_an_id_is_given_up_once_the_server_has_given_up_a_broken_pop(
+        self, consumer: Consumer
+    ) -> None:
+        pop = consumer.begin_pop()
+        consumer.break_pop(pop, end_time=10)
+
+        assert consumer.resign(9) is None
+        assert consumer.resign(10) == pop.consumer_id
 
     def test_one_delivery_has_one_settlement_under_way(self, consumer: Consumer) -> None:
         (held,) = consumer.hold(consumer.begin_pop(), [b"a"], 9, 9) or []
@@ -957,14 +966,17 @@ class TestPointSixDueItems:
 
         assert (await asyncio.wait_for(popping, 2))[1] == {"n": 1, "delay": 9}
 
-    async def test_a_waiting_pop_of_many_takes_all_that_came_at_once(self, place: Place) -> None:
+    async def test_a_waiting_pop_hands_over_the_first_and_the_next_takes_the_rest(
+        self, place: Place
+    ) -> None:
         queue = place.queue(wait_time=5)
         popping = asyncio.create_task(queue.pop_batch(9))
         await wait_until(lambda: is_blocked(place), "the pop waits")
 
         await place.queue().push_batch([{"n": number} for number in range(5)])
 
-        assert [item["n"] for _, item in await popping] == [0, 1, 2, 3, 4]
+        assert [item["n"] for _, item in await popping] == [0]
+        assert [item["n"] for _, item in await queue.pop_batch(9)] == [1, 2, 3, 4]
 
     async def test_a_wait_ends_for_the_next_due_item(self, place: Place) -> None:
         queue = place.queue(clock=None, wait_time=5)
@@ -1173,7 +1185,7 @@ async def _exercise(backend: Backend, clock: MovingClock) -> None:
     await error_queue.replace(held, {"n": 8}, queue)
     assert await error_queue.stats() == {"available": 0, "in_flight": 0}
     clock.advance(400)
-    assert len(await queue.pop_batch(9)) == 4
+    assert len([*await queue.pop_batch(9), *await queue.pop_batch(9)]) == 4
     await queue.flush()
     await error_queue.flush()
     assert await queue.stats() == {"available": 0, "in_flight": 0, "delayed": 0}

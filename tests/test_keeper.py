@@ -341,6 +341,30 @@ async def test_a_buffered_item_whose_lease_passed_is_not_started(
     assert caplog.text.count("ended before it started") == 1
 
 
+async def test_an_item_whose_lease_passed_on_its_way_here_is_not_started(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    face, jobs = Face("awaiting"), Jobs()
+    hook = face.broker.queue._pop_batch
+
+    async def pop_and_pause(count: int) -> Any:
+        popped = await hook(count)
+        if popped and not caplog.text:
+            face.clock._now += LEASE_SECONDS  # the process was paused before it read the answer
+        return popped
+
+    face.broker.queue._pop_batch = pop_and_pause  # type: ignore[method-assign] # this one object's
+    await push(face, jobs.awaited)
+    jobs.opened.set()
+
+    async with face.instance.worker() as worker:
+        await wait_until(lambda: "ended before it started" in caplog.text, "it is told")
+        outcome: Outcome = await anext(worker)
+
+    assert outcome.status == "completed"
+    assert len(jobs.started) == 1
+
+
 class Events:
     def __init__(self) -> None:
         self.names: list[str] = []

@@ -175,15 +175,15 @@ class Attempts:
         while self._buffer and self._slots.is_free and self._surroundings.is_open:
             buffered = self._buffer.popleft()
             self._slots.buffered -= 1
-            if buffered.queue.clock.time() < buffered.envelope.lease_end_time:
-                self._start(buffered.instance, buffered.queue, buffered.envelope, buffered.item)
-            else:
-                # Somebody else's by now, as after a pause of the process.
-                self._keeper.let_go(buffered.queue, buffered.envelope)
-                _logger.warning("the lease of %r ended before it started", buffered.envelope)
+            self._start(buffered.instance, buffered.queue, buffered.envelope, buffered.item)
         self._on_room()
 
     def _start(self, instance: Instance, queue: Queue, envelope: Envelope, item: Item) -> None:
+        if queue.clock.time() >= envelope.lease_end_time:
+            # Somebody else's by now, as after a pause of the process.
+            self._keeper.let_go(queue, envelope)
+            _logger.warning("the lease of %r ended before it started", envelope)
+            return
         self._slots.running += 1
         context = self._context.copy()
         door = WorkerDoor(queue, envelope, self._surroundings, context, self._end_job)

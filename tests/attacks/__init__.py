@@ -1,6 +1,6 @@
 """Attacks: programs that try to make the library lose a job, and count what they did.
 
 Each attack has a short version among the normal tests and a long one, a program with a seed:
-``python -m attacks.cancel``, ``python -m attacks.model``, ``python -m attacks.fuzz``, run by
-``nox -s chaos`` and ``nox -s fuzz``.
+``python -m attacks.cancel``, ``python -m attacks.model``, ``python -m attacks.chaos``, ``python -m
+attacks.fuzz``, run by ``nox -s chaos`` and ``nox -s fuzz``.
 """

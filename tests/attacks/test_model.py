@@ -5,7 +5,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from attacks.model import make_machine
+from attacks.machine import make_machine
 from attacks.places import PLACES
 
 EXAMPLES = {"memory": 60, "dockets": 8}

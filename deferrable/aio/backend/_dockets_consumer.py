@@ -95,9 +95,10 @@ class Consumer:
             if self._id == consumer_id:
                 self._forget_all()
 
-    def resign(self) -> str | None:
+    def resign(self, monotonic_now: float) -> str | None:
         """Give up the id if nothing is held and no pop is under way: the id, or None."""
         with self._lock:
+            self._forget_ended_pops(monotonic_now)
             if self._held or self._pops:
                 return None
             consumer_id = self._id
@@ -123,6 +124,9 @@ class Consumer:
         """The answer of `pop` is lost; the server may act on it until `end_time` (monotonic)."""
         with self._lock:
             pop.end_time = end_time
+
+    def _forget_ended_pops(self, monotonic_now: float) -> None:
+        self._pops = {pop for pop in self._pops if pop.end_time > monotonic_now}
 
     def join(self, pop: Pop) -> None:
         """Redis knows the consumer as one of the workers."""
@@ -227,7 +231,7 @@ class Consumer:
             the orphans in the order of the list; they are no suspects any more.
         """
         with self._lock:
-            self._pops = {pop for pop in self._pops if pop.end_time > monotonic_now}
+            self._forget_ended_pops(monotonic_now)
             unheld = Counter(listed)
             unheld.subtract(held.raw for held in self._held)
             suspects: dict[bytes, tuple[int, set[Pop]]] = {}

@@ -161,9 +161,8 @@ class Taker:
             self._outlook = None
             return
         is_as_before = await self._wait_for_one(pop, wait, outlook, popped)
+        # One that was waited for is handed over at once: a look for more would make it wait again.
         self._outlook = None if popped or not is_as_before else outlook
-        if popped and len(popped) < count:
-            await self._take(pop, count, popped)
 
     def _suffices(self, outlook: _Outlook, pop: Pop, wait: Wait) -> bool:
         """Whether the pop may wait without a look at what is due."""

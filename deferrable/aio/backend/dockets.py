@@ -9,6 +9,7 @@ there any more was settled by somebody else, and nothing is settled here.
 """
 
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -240,7 +241,7 @@ class DocketsQueue(DocketsBase):
     async def _close(self) -> None:
         self._taker.interrupt_all()
         if self._commands.link.is_connected:
-            consumer_id = self._consumer.resign()
+            consumer_id = self._consumer.resign(time.monotonic())
             if consumer_id is not None:
                 with suppress(BackendError):
                     await self._commands.leave(consumer_id)

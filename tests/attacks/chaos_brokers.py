@@ -1,0 +1,136 @@
+"""The brokers that a chaos run attacks.
+
+Owns how each is started, reached through wires that can be cut, crashed and brought back, and what
+must not be left in it at the end. A new broker is a line in `BROKERS`. It may not know jobs,
+processes or schedules.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Protocol, Self
+
+from redis_proxy import Wire, wire_to
+from redis_server import RedisServer, start_redis
+
+from deferrable.aio.backend.base import Backend
+from deferrable.aio.backend.dockets import DocketsBackendFactory
+from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+from deferrable.aio.debounce import DebounceStore
+
+__all__ = ["BROKERS", "GROUP", "Broker", "Client"]
+
+GROUP = "chaos"
+
+
+class Client(Protocol):
+    """One broker as its clients reach it; made in each process."""
+
+    def __call__(self, url: str, lease_seconds: float) -> tuple[Backend, DebounceStore | None]:
+        """A consumer and producer, and where debounce windows are kept; None: nowhere."""
+        ...
+
+
+class Broker(Protocol):
+    """One broker, from the outside.
+
+    Attributes:
+        url: where it is, without a wire that can be cut.
+        can_crash: it keeps what it acknowledged when it is killed.
+    """
+
+    url: str
+    can_crash: bool
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exception: object) -> None: ...
+
+    async def url_of(self, place: str) -> str:
+        """Where the processes of one place reach it: through a wire of their own."""
+        ...
+
+    def cut(self, place: str) -> None:
+        """Break the connections of `place` now."""
+
+    def lose_reply(self, place: str) -> None:
+        """Have the next command of `place` take effect, and its answer get lost."""
+
+    def part(self, place: str) -> None:
+        """Break the connections of `place`, and let it have no new ones."""
+
+    async def rejoin(self, place: str) -> None:
+        """Let `place` have connections again."""
+
+    async def crash(self, down_seconds: float) -> None:
+        """Kill it, and return once it is back."""
+
+    async def ping(self) -> None:
+        """Return once it has answered something that it had to keep."""
+
+    async def left(self) -> Sequence[str]:
+        """What must not be there once every item is settled and every worker has left."""
+        ...
+
+
+class RedisBroker:
+    """A Redis that has written down whatever it acknowledges."""
+
+    can_crash = True
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._wires: dict[str, Wire] = {}
+
+    async def __aenter__(self) -> Self:
+        config = {"appendonly": "yes", "appendfsync": "always"}
+        self._server: RedisServer = self._stack.enter_context(start_redis(config=config))
+        self.url = self._server.url
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    async def url_of(self, place: str) -> str:
+        if place not in self._wires:
+            wire = wire_to(self._server.port, remembers=False)
+            self._wires[place] = await self._stack.enter_async_context(wire)
+        return self._wires[place].url
+
+    def cut(self, place: str) -> None:
+        self._wires[place].cut()
+
+    def lose_reply(self, place: str) -> None:
+        self._wires[place].lose_reply_to(b"")
+
+    def part(self, place: str) -> None:
+        self._wires[place].refuse()
+
+    async def rejoin(self, place: str) -> None:
+        await self._wires[place].accept()
+
+    async def crash(self, down_seconds: float) -> None:
+        await asyncio.to_thread(self._server.kill)
+        await asyncio.sleep(down_seconds)
+        await asyncio.to_thread(self._server.start)
+
+    async def ping(self) -> None:
+        await asyncio.to_thread(self._ping)
+
+    def _ping(self) -> None:
+        with self._server.client() as client:
+            client.set("chaos.ping", time.time(), ex=60)
+
+    async def left(self) -> Sequence[str]:
+        return await asyncio.to_thread(self._server.lasting_keys)
+
+
+def dockets(url: str, lease_seconds: float) -> tuple[Backend, DebounceStore]:
+    factory = DocketsBackendFactory(url, wait_time=1, timeout=lease_seconds)
+    return factory.create_backend_for_group(GROUP), RedisDebounceStore(url)
+
+
+BROKERS: Mapping[str, tuple[Callable[[], Broker], Client]] = {
+    "redis": (RedisBroker, dockets),
+}

@@ -1,0 +1,194 @@
+"""A process of a chaos run: ``python -m attacks.chaos_process SETTINGS``, which are JSON.
+
+Owns what a worker and a producer do until they are told to stop, and what they write down about
+themselves: a machine that was too busy to let them run is a cause, too. It may not know what is
+done to them. A clock that is off is so from before the library is imported, and for every caller
+of ``time.time``; an injected one would be the clock of the scripts in the broker as well.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from attacks.chaos_brokers import BROKERS
+from attacks.chaos_jobs import KINDS, Jobs, key_of
+from attacks.chaos_ledger import Ledger, read_lines
+from deferrable.aio import Job
+from deferrable.errors import BackendError
+
+__all__ = ["Settings", "STALL_SECONDS"]
+
+STALL_SECONDS = 0.5
+"""A thread that wanted to run is told to have been held up if it had to wait for longer."""
+
+_TICK_SECONDS = 0.05
+_CALLS_AT_ONCE = 40
+_MOST_WAITING = 2000
+"""Producers wait for the workers beyond that, or what expires would do nothing else."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process is told.
+
+    Attributes:
+        who: its name, ``worker-1.3`` for the fourth process at the place ``worker-1``.
+        calls: how many calls of this place have to be acknowledged; 0: it is a worker.
+        spread_seconds: over how long the calls are spread, at least.
+        clock_offset_seconds: by how much its clock is ahead.
+    """
+
+    who: str
+    broker: str
+    url: str
+    folder: str
+    seed: int
+    lease_seconds: float
+    calls: int = 0
+    spread_seconds: float = 0.0
+    clock_offset_seconds: float = 0.0
+
+    @property
+    def place(self) -> str:
+        return self.who.partition(".")[0]
+
+    def tell_up(self) -> None:
+        """Have whoever started this process see that it is at work, and heeds signals."""
+        Path(self.folder, f"{self.who}.up").touch()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+async def work(jobs: Jobs, settings: Settings) -> None:
+    """Run jobs until SIGTERM."""
+    grace_seconds = settings.lease_seconds / 2
+    async with jobs.instance, jobs.instance.worker(grace_seconds=grace_seconds) as worker:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+        settings.tell_up()
+        async for _ in worker:
+            pass
+
+
+async def produce(jobs: Jobs, settings: Settings, ledger: Ledger) -> None:
+    """Call until so many calls of this place are acknowledged, those of its forebears included."""
+    words = [line.word for line in read_lines(Path(settings.folder)) if _is_of(line.who, settings)]
+    acknowledged, number = words.count("pushed") + words.count("skipped"), 0
+    draw = random.Random(f"{settings.seed} {settings.who}")
+    caller = settings.who.partition("-")[2]
+    kinds = [kind for kind in KINDS if kind in jobs.by_kind]
+    weights = [KINDS[kind] for kind in kinds]
+    settings.tell_up()
+    async with jobs.instance:
+        while acknowledged < settings.calls:
+            wanted = min(_CALLS_AT_ONCE, settings.calls - acknowledged)
+            drawn = draw.choices(kinds, weights, k=wanted)
+            keys: dict[str, list[str]] = {}
+            for kind in drawn:
+                keys.setdefault(kind, []).append(key_of(kind, caller, number, draw))
+                number += 1
+            done = await asyncio.gather(
+                *(_call(jobs.by_kind[kind], each, ledger, draw) for kind, each in keys.items())
+            )
+            acknowledged += sum(done)
+            await asyncio.sleep(settings.spread_seconds * wanted / settings.calls)
+            await _wait_for_workers(jobs)
+
+
+def _is_of(who: str, settings: Settings) -> bool:
+    return who.partition(".")[0] == settings.place
+
+
+async def _call(
+    job: "Job[[str], object]", keys: Sequence[str], ledger: Ledger, draw: random.Random
+) -> int:
+    """Call `job` with each key, in a batch or one by one; how many calls were acknowledged."""
+    at_once = len(keys) if draw.random() < 0.5 else 1
+    acknowledged = 0
+    for first in range(0, len(keys), at_once):
+        chunk = keys[first : first + at_once]
+        for key in chunk:
+            ledger.write("call", key)
+        try:
+            if at_once == 1:
+                receipts = [await job.later_async(chunk[0])]
+            else:
+                receipts = await job.later_many_async([(key,) for key in chunk])
+        except BackendError:
+            await asyncio.sleep(0.2)
+            continue
+        for key, receipt in zip(chunk, receipts, strict=True):
+            if receipt.id is None:
+                ledger.write("skipped", key)
+            else:
+                ledger.write("pushed", key, receipt.id)
+        acknowledged += len(chunk)
+    return acknowledged
+
+
+async def _wait_for_workers(jobs: Jobs) -> None:
+    while True:
+        try:
+            stats = await jobs.instance.backend.queue.stats()
+        except BackendError:
+            return
+        if stats["available"] < _MOST_WAITING:
+            return
+        await asyncio.sleep(0.1)
+
+
+@contextmanager
+def stalls_noted(ledger: Ledger) -> Iterator[None]:
+    """Write down, from a thread, each time at which this process could not run for a while."""
+    has_ended = threading.Event()
+
+    def watch() -> None:
+        last = time.monotonic()
+        while not has_ended.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            if now - last > STALL_SECONDS:
+                ledger.write("stall", f"{last:.6f}")
+            last = now
+
+    thread = threading.Thread(target=watch, name="stalls", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        thread.join()
+
+
+def set_clock_off(seconds: float) -> None:
+    """Have every ``time.time()`` of this process be ahead by `seconds`."""
+    true_time = time.time
+    time.time = lambda: true_time() + seconds
+
+
+def main() -> None:
+    settings = Settings(**json.loads(sys.argv[1]))
+    if settings.clock_offset_seconds:
+        set_clock_off(settings.clock_offset_seconds)
+    logging.basicConfig(format=f"%(asctime)s {settings.who} %(levelname)s %(message)s")
+    _, make_client = BROKERS[settings.broker]
+    ledger = Ledger(Path(settings.folder, f"{settings.place}.ledger"), settings.who)
+    backend, store = make_client(settings.url, settings.lease_seconds)
+    jobs = Jobs(backend, store, ledger, long_seconds=settings.lease_seconds * 1.5)
+    with stalls_noted(ledger):
+        if settings.calls:
+            asyncio.run(produce(jobs, settings, ledger))
+        else:
+            asyncio.run(work(jobs, settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Feeding bytes to a decoder, and what it has to keep to.
+
+Owns the one check: nothing but `UnreadableItem` is raised, and no code runs. It may not know how
+the bytes were made.
+"""
+
+from attacks.decoders import DECODERS, Decoder
+from attacks.guard import watching
+from deferrable.errors import UnreadableItem
+
+__all__ = ["feed", "warm_up"]
+
+
+def feed(decoder: Decoder, data: bytes) -> bool:
+    """Whether `data` could be read.
+
+    Raises:
+        BaseException: the decoder raised something else, or ran code.
+    """
+    with watching(may_make_objects=decoder.may_unpickle):
+        try:
+            decoder.decode(data)
+        except UnreadableItem:
+            return False
+        return True
+
+
+def warm_up() -> None:
+    """Have everything imported that decoding imports, so that imports are not taken for attacks."""
+    for decoder in DECODERS.values():
+        for example in (*decoder.examples, b"", b"\xff"):
+            try:
+                decoder.decode(example)
+            except UnreadableItem as error:
+                repr(error)

@@ -1,0 +1,161 @@
+"""Nothing is lost while processes, connections and the broker fail: the short version of the
+attack, and the judge that it is measured by.
+"""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from attacks.chaos import parse, run_chaos
+from attacks.chaos_books import Buried, Fault, Verdict, judge
+from attacks.chaos_jobs import DELAYED_SECONDS
+from attacks.chaos_ledger import Ledger, Line, read_lines
+
+LEASE = 2.0
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", [1])
+def test_nothing_is_lost_whatever_fails_around_the_workers(seed: int, tmp_path: Path) -> None:
+    options = parse(["--seed", str(seed), "--jobs", "400", "--lease-seconds", "1.5"])
+    options.every_seconds, options.spread_seconds = 0.5, 6.0
+
+    verdict = asyncio.run(run_chaos(options, tmp_path))
+
+    assert verdict.holds, "\n".join([*verdict.lines(), (tmp_path / "log").read_text()])
+    assert verdict.pushed + verdict.skipped == 400
+
+
+# The judge.
+
+
+def lines_of(*texts: str) -> list[Line]:
+    """Lines written as ``MOMENT WHO WORD REST``."""
+    split = [text.split() for text in texts]
+    return [Line(float(moment), who, word, tuple(rest)) for moment, who, word, *rest in split]
+
+
+def judged(*texts: str, faults: list[Fault] | None = None, buried: str = "") -> Verdict:
+    errors = [Buried("id", buried)] if buried else []
+    return judge(lines_of(*texts), faults or [], errors, LEASE)
+
+
+CALL = ("1 producer-0.0 call works-0-1", "2 producer-0.0 pushed works-0-1 id")
+RUN = ("3 worker-0.0 begin 0 works-0-1 id 1", "4 worker-0.0 end 0")
+AGAIN = ("9 worker-1.0 begin 0 works-0-1 id 1", "10 worker-1.0 end 0")
+
+
+def test_a_call_that_ran_to_its_end_is_completed() -> None:
+    verdict = judged(*CALL, *RUN)
+
+    assert verdict.holds
+    assert (verdict.pushed, verdict.completed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [(), RUN[:1], (RUN[0], "4 worker-0.0 raised 0"), (RUN[0], "4 worker-0.0 cancelled 0")],
+    ids=["no run", "no end", "an error", "a cancellation"],
+)
+def test_an_acknowledged_call_that_never_ran_to_its_end_is_lost(end: tuple[str, ...]) -> None:
+    assert judged(*CALL, *end).lost == ["works-0-1"]
+
+
+def test_a_call_that_raised_need_not_run() -> None:
+    assert judged(CALL[0]).holds
+
+
+def test_a_job_that_may_not_fail_is_wrong_in_the_error_queue() -> None:
+    assert judged(*CALL, buried="Fatal").wrong == ["works-0-1 is in the error queue with Fatal"]
+
+
+def test_only_what_may_expire_is_allowed_to() -> None:
+    expired = "5 worker-0.0 expired id"
+
+    assert judged(*CALL, expired).lost == ["works-0-1"]
+    assert judged(*(each.replace("works", "expires") for each in CALL), expired).expired == 1
+
+
+def test_a_delayed_call_that_runs_too_early_is_found() -> None:
+    texts = [each.replace("works", "delayed") for each in (*CALL, *RUN)]
+    in_time = [text.replace("3 w", f"{1 + DELAYED_SECONDS} w") for text in texts]
+    too_early = [text.replace("3 w", f"{0.8 + DELAYED_SECONDS} w") for text in texts]
+
+    assert judged(*in_time).early == []
+    assert judged(*too_early).early == ["delayed-0-1"]
+
+
+def test_the_last_debounced_call_needs_a_run_that_begins_after_it() -> None:
+    texts = [each.replace("works-0-1", "debounced-1") for each in (*CALL, *RUN)]
+    late = ("5 producer-0.0 call debounced-1", "6 producer-0.0 skipped debounced-1")
+    run = ("7 worker-0.0 begin 1 debounced-1 id2 1", "8 worker-0.0 end 1")
+
+    assert judged(*texts, *late).lost == ["debounced-1: its last call has no run after it"]
+    assert judged(*texts, *late, *run).holds
+
+
+@pytest.mark.parametrize("target", ["worker-0.0", "worker-0", "broker"])
+def test_a_second_run_is_explained_by_a_fault_that_hit_the_first(target: str) -> None:
+    verdict = judged(*CALL, *RUN, *AGAIN, faults=[Fault("struck", target, 3.5, 3.5)])
+
+    assert verdict.holds
+    assert dict(verdict.again) == {"struck": 1}
+    assert verdict.back_seconds == {"struck": [5.5]}
+
+
+@pytest.mark.parametrize(("until", "is_explained"), [(8.9, True), (8.4, False)])
+def test_a_second_run_is_explained_when_it_was_the_one_that_came_late(
+    until: float, is_explained: bool
+) -> None:
+    fault = Fault("away", "worker-1.0", 2.5, until)
+
+    assert judged(*CALL, *RUN, *AGAIN, faults=[fault]).holds == is_explained
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("struck", "worker-0.1", 3.5, 3.5),
+        Fault("struck", "worker-1", 3.5, 3.5),
+        Fault("struck", "broker", 0.5, 0.9),
+        Fault("struck", "broker", 5.1, 8),
+        Fault("worker told to leave", "worker-0.0", 3.5, 8),
+    ],
+    ids=[
+        "another process",
+        "another place",
+        "too early",
+        "after the settlement",
+        "it had time to end",
+    ],
+)
+def test_a_second_run_is_not_explained_by_what_did_not_hit_the_first(fault: Fault) -> None:
+    verdict = judged(*CALL, *RUN, *AGAIN, faults=[fault])
+
+    assert not verdict.holds
+    assert len(verdict.without_cause) == 1
+
+
+def test_a_retry_is_no_second_run() -> None:
+    first = (RUN[0], "4 worker-0.0 raised 0")
+    second = ("5 worker-0.0 begin 1 works-0-1 id 2", "6 worker-0.0 end 1")
+
+    verdict = judged(*CALL, *first, *second)
+
+    assert verdict.holds
+    assert not verdict.again
+
+
+def test_what_a_process_wrote_is_read_by_whoever_comes_after_it(tmp_path: Path) -> None:
+    for who in ("worker-0.0", "worker-0.1"):
+        ledger = Ledger(tmp_path / "worker-0.ledger", who)
+        ledger.write("begin", 7, "key")
+        ledger.close()
+
+    lines = list(read_lines(tmp_path))
+
+    assert [(line.who, line.word, line.rest) for line in lines] == [
+        ("worker-0.0", "begin", ("7", "key")),
+        ("worker-0.1", "begin", ("7", "key")),
+    ]
