@@ -96,9 +96,9 @@ class AWSSettings:
     @property
     def where(self) -> Hashable:
         """Equal for two settings that are known to lead to the same place. No I/O."""
-        if _is_client(self._connection):
-            meta: Any = self._connection.meta  # type: ignore[attr-defined] # of botocore, untyped
-            return self._service, meta.endpoint_url, meta.region_name
+        connection: Any = self._connection
+        if _is_client(connection):
+            return self._service, connection.meta.endpoint_url, connection.meta.region_name
         return self._service, id(self._connection)
 
     async def create_client(self, **options: Any) -> Any:
