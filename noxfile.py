@@ -40,7 +40,7 @@ def _runs(name: str) -> bool:
 OTHERS = find_other_pythons()
 
 
-def install(session: nox.Session, *groups: str, extras: str = "redis") -> None:
+def install(session: nox.Session, *groups: str, extras: str = "redis,sqs") -> None:
     """Install the project and dependency groups, without asking for a recent pip."""
     session.install("-q", "-e", f".[{extras}]", *nox.project.dependency_groups(PROJECT, *groups))
 

@@ -5,14 +5,23 @@ from typing import TYPE_CHECKING
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from deferrable.aio.backend.s3_store import S3Store
     from deferrable.sync.backend import (
         Backend,
         BackendFactory,
         DocketsBackendFactory,
         InMemoryBackendFactory,
+        SQSBackendFactory,
     )
 
-__all__ = ["Backend", "BackendFactory", "DocketsBackendFactory", "InMemoryBackendFactory"]
+__all__ = [
+    "Backend",
+    "BackendFactory",
+    "DocketsBackendFactory",
+    "InMemoryBackendFactory",
+    "S3Store",
+    "SQSBackendFactory",
+]
 
 _HOME = "deferrable.sync.backend"
 
@@ -23,5 +32,7 @@ __getattr__, __dir__ = lazy_names(
         "BackendFactory": _HOME,
         "DocketsBackendFactory": _HOME,
         "InMemoryBackendFactory": _HOME,
+        "S3Store": "deferrable.aio.backend.s3_store",
+        "SQSBackendFactory": _HOME,
     },
 )

@@ -29,8 +29,11 @@ __all__ = [
     "bury",
     "error_record",
     "requeued",
+    "shortened",
     "with_error",
 ]
+
+_SHORTENED = "(shortened) ..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def after_error(
     draw: Callable[[], float],
     max_delay_seconds: float,
     hostname: str,
+    hides_early: bool = False,
 ) -> Verdict:
     """Decide what becomes of an item whose job raised `error`.
 
@@ -100,9 +104,10 @@ def after_error(
     Args:
         is_retriable: the error is of the classes that the item names.
         draw: gives a number from 0 to 1, for items with a jittered backoff.
-        max_delay_seconds: the longest delay of the queue; 0 for one that cannot delay, where a
-            retry is available at once.
+        max_delay_seconds: the longest delay of the queue; 0 for one that cannot delay.
         hostname: recorded with the error.
+        hides_early: who pops an item before its time can hide it for the rest, so that a retry
+            waits also where the queue cannot delay; else it is available at once there.
 
     Raises:
         UnreadableItem: fields that decide are of the wrong kind.
@@ -115,7 +120,8 @@ def after_error(
     attempts = finished if counts else finished - 1
     if counts and attempts >= read_count(item, "max_attempts", 1):
         return bury(item, _cause_of(error), now, hostname)
-    seconds = _retry_seconds(item, asked, finished, draw) if max_delay_seconds > 0 else 0.0
+    can_wait = hides_early or max_delay_seconds > 0
+    seconds = _retry_seconds(item, asked, finished, draw) if can_wait else 0.0
     expiry = expiry_time(item)
     if expiry is not None and now + seconds > expiry:
         return bury(item, _cause_of(error), now, hostname)
@@ -124,7 +130,7 @@ def after_error(
     # A response time measured from here does not count the wait.
     copy["last_push_time"] = now + seconds
     set_delay(copy, seconds, now, max_delay_seconds)
-    if not seconds:
+    if not copy["delay"]:
         del copy["delay"]
     return Retry(copy, seconds)
 
@@ -141,6 +147,29 @@ def bury(item: Item, error: BaseException, now: float, hostname: str) -> Bury:
 def with_error(item: Item, error: BaseException, now: float, hostname: str) -> Item:
     """A copy of `item` with a record of `error`, and else as it was, so that it stays signed."""
     return {**copy_item(item), "error": error_record(error, now, hostname)}
+
+
+def shortened(item: Item, excess_bytes: int) -> Item:
+    """`item` with a shorter record of its error, so that it is fewer bytes; the call stays whole.
+
+    What is left of the traceback is its end, which tells of the error.
+
+    Args:
+        excess_bytes: how many fewer; 0: none. There may be less to take away than that.
+    """
+    error = item.get("error")
+    if not excess_bytes or not isinstance(error, dict):
+        return item
+    error = dict(error)
+    for field in ("traceback", "error_text"):
+        text = error[field]
+        start = excess_bytes + len(_SHORTENED)
+        error[field] = f"{_SHORTENED}{text[start:]}" if start < len(text) else ""
+        # A character is a byte or more.
+        excess_bytes -= len(text) - len(error[field])
+        if excess_bytes <= 0:
+            break
+    return {**item, "error": error}
 
 
 def requeued(item: Item, now: float) -> Item:

@@ -5,6 +5,7 @@ a callable is resolved exactly once for each ``later``, by whoever calls `resolv
 """
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ class OptionChanges(TypedDict, total=False):
     use_exponential_backoff: bool
     timeout_seconds: float | None
     backoff_jitter: bool
+    message_group_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class JobOptions:
         use_exponential_backoff: a retry waits; else it runs at once.
         timeout_seconds: how long it may run; None: without end.
         backoff_jitter: a retry waits between half of the backoff and all of it.
+        message_group_id: on SQS, the group within which items keep their order (FIFO queues), or
+            which has a fair share of the consumers (others); None: the queue's own, or none.
     """
 
     error_classes: tuple[type[BaseException], ...] | None = None
@@ -76,8 +80,10 @@ class JobOptions:
     use_exponential_backoff: bool = True
     timeout_seconds: float | None = None
     backoff_jitter: bool = False
+    message_group_id: str | None = None
 
 
+_GROUP_ID = re.compile(r"[!-~]{1,128}")
 _NAMES = frozenset(JobOptions.__annotations__)
 
 
@@ -110,6 +116,8 @@ def check(options: JobOptions, *, can_debounce: bool) -> None:
         _check_number("timeout_seconds", options.timeout_seconds)
         if options.timeout_seconds == 0:
             raise InvalidOptions("timeout_seconds is 0, no job could run; None is without end")
+    if options.message_group_id is not None:
+        _check_group_id(options.message_group_id)
     if options.debounce_seconds and not can_debounce:
         raise InvalidOptions(
             f"debounce_seconds={options.debounce_seconds!r}, but the instance has no place to "
@@ -227,6 +235,15 @@ def _check_number(name: str, value: object) -> None:
         raise InvalidOptions(f"{name} is a number of seconds, got {value!r:.200}")
     if not 0 <= value <= sys.float_info.max:
         raise InvalidOptions(f"{name} is a number of seconds from 0 on, got {value!r}")
+
+
+def _check_group_id(value: object) -> None:
+    """Source: SQS API reference, SendMessage, MessageGroupId."""
+    if not isinstance(value, str) or not _GROUP_ID.fullmatch(value):
+        raise InvalidOptions(
+            "message_group_id is a text of 1 to 128 ASCII letters, digits and punctuation, got "
+            f"{value!r:.200}"
+        )
 
 
 def _moment(run_at: datetime | float) -> float:

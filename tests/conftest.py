@@ -8,6 +8,9 @@ from faces import face as face
 from faces import kind as kind
 from faces import make_face as make_face
 from redis_server import RedisServer, start_redis
+from sqs_server import proxy as proxy
+from sqs_server import sqs_group as sqs_group
+from sqs_server import sqs_server as sqs_server
 
 
 @pytest.fixture

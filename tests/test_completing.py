@@ -64,6 +64,27 @@ async def test_what_ends_while_the_broker_is_busy_is_completed_in_one_call() -> 
     assert (await queue.stats())["in_flight"] == 0
 
 
+async def test_more_than_a_batch_leaves_in_full_batches_and_the_rest_waits_for_others() -> None:
+    queue = gathering_queue()
+    instance = make_instance(queue)
+    may_end = asyncio.Event()
+
+    @instance.deferrable(name="note")
+    async def note(number: int) -> None:
+        await may_end.wait()
+
+    await note.later_many_async([(number,) for number in range(8)])
+    async with instance.worker(concurrency=20) as worker:
+        await wait_until(lambda: worker._slots.running == 8, "all jobs run")
+        may_end.set()
+        for _ in range(6):
+            await anext(worker)
+        sizes = list(queue.sizes)
+
+    assert sizes == [3, 3]
+    assert queue.sizes == [3, 3, 2]
+
+
 async def test_a_full_batch_does_not_wait_for_others() -> None:
     queue = gathering_queue()
     instance = make_instance(queue)

@@ -19,6 +19,7 @@ from deferrable.lifecycle import (
     bury,
     error_record,
     requeued,
+    shortened,
 )
 from deferrable.retry import Retry as RetryAsked
 
@@ -35,6 +36,7 @@ def decide(
     *,
     is_retriable: bool = True,
     max_delay_seconds: float = 1e9,
+    hides_early: bool = False,
 ) -> Verdict:
     return after_error(
         item,
@@ -43,6 +45,7 @@ def decide(
         now=NOW,
         draw=draw_half,
         max_delay_seconds=max_delay_seconds,
+        hides_early=hides_early,
         hostname="here",
     )
 
@@ -102,6 +105,15 @@ def test_a_retry_on_a_queue_that_cannot_delay_is_available_at_once() -> None:
     verdict = decide(item_with(), max_delay_seconds=0)
 
     assert isinstance(verdict, Retry)
+    assert "delay" not in verdict.item
+
+
+def test_a_retry_waits_where_who_pops_it_early_hides_it_for_the_rest() -> None:
+    verdict = decide(item_with(), max_delay_seconds=0, hides_early=True)
+
+    assert isinstance(verdict, Retry)
+    assert verdict.seconds == 4
+    assert verdict.item["due_time"] == NOW + 4
     assert "delay" not in verdict.item
 
 
@@ -339,3 +351,39 @@ def _containers(value: Any) -> set[int]:
     if isinstance(value, list):
         return {id(value)}.union(*map(_containers, value))
     return set()
+
+
+def buried_with(traceback: str, text: str = "why") -> Item:
+    item = bury(item_with(args="call" * 10), ValueError(text), NOW, "here").item
+    return {**item, "error": {**item["error"], "traceback": traceback}}
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(), st.integers(0, 300))
+def test_what_is_shortened_has_the_call_and_as_many_bytes_less_as_it_can(
+    traceback: str, text: str, excess: int
+) -> None:
+    item = buried_with(traceback * 10, text)
+    before = copy_item(item)
+
+    shorter = shortened(item, excess)
+
+    assert item == before
+    assert {**shorter, "error": None} == {**item, "error": None}
+    has_more_to_give = bool(shorter["error"]["traceback"] or shorter["error"]["error_text"])
+    less = len(json.dumps(item)) - len(json.dumps(shorter))
+    assert less >= excess or not has_more_to_give
+
+
+def test_what_is_shortened_keeps_the_end_of_its_traceback() -> None:
+    item = buried_with("frame " * 1000 + "ValueError: why")
+
+    error = shortened(item, 100)["error"]
+
+    assert error["traceback"].startswith("(shortened) ...")
+    assert error["traceback"].endswith("ValueError: why")
+    assert error["error_text"] == "why"
+
+
+def test_what_has_no_error_to_shorten_stays_as_it_is() -> None:
+    assert shortened({"id": "1"}, 100) == {"id": "1"}
+    assert shortened({"id": "1", "error": "odd"}, 100) == {"id": "1", "error": "odd"}

@@ -54,6 +54,21 @@ def test_seconds_out_of_range_of_a_callable_are_refused_at_later(option: str, va
         resolve(options, NOW)
 
 
+@pytest.mark.parametrize("value", ["", "x" * 129, "two words", "é", 7, b"x"])
+def test_a_group_id_that_sqs_would_refuse_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidOptions, match="message_group_id"):
+        check(JobOptions(message_group_id=value), can_debounce=False)
+
+
+async def test_a_group_id_travels_with_the_item(face: Face) -> None:
+    await face.later(face.job(function, message_group_id="customer-7"))
+
+    item = await face.take()
+
+    assert item is not None
+    assert item["message_group_id"] == "customer-7"
+
+
 @pytest.mark.parametrize("value", [0, -1, True, 2.0, "3"])
 def test_attempts_are_a_whole_number_from_one_on(value: Any) -> None:
     with pytest.raises(InvalidOptions, match="max_attempts"):

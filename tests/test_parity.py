@@ -30,6 +30,10 @@ PAIRS = {
         deferrable.aio.backend.DocketsBackendFactory,
         deferrable.backend.DocketsBackendFactory,
     ),
+    "SQSBackendFactory": (
+        deferrable.aio.backend.SQSBackendFactory,
+        deferrable.backend.SQSBackendFactory,
+    ),
 }
 each_pair = pytest.mark.parametrize(("awaiting", "blocking"), PAIRS.values(), ids=PAIRS)
 
@@ -125,7 +129,10 @@ def test_blocking_methods_are_plain_and_awaiting_ones_of_the_same_name_may_be_aw
         assert not inspect.iscoroutinefunction(method)
 
 
-@pytest.mark.parametrize("name", ["Deferrable", "InMemoryBackendFactory", "DocketsBackendFactory"])
+@pytest.mark.parametrize(
+    "name",
+    ["Deferrable", "InMemoryBackendFactory", "DocketsBackendFactory", "SQSBackendFactory"],
+)
 def test_blocking_face_is_made_with_the_same_arguments(name: str) -> None:
     awaiting, blocking = PAIRS[name]
 
@@ -148,7 +155,8 @@ def test_bare_package_is_the_blocking_face(name: str) -> None:
     assert getattr(deferrable, name) is getattr(deferrable.sync, name)
 
 
-@pytest.mark.parametrize("name", sorted(deferrable.backend.__all__))
+# A store of large items has no verbs for users, and one face.
+@pytest.mark.parametrize("name", sorted({*deferrable.backend.__all__} - {"S3Store"}))
 def test_bare_backend_package_is_the_blocking_face(name: str) -> None:
     assert getattr(deferrable.backend, name) is getattr(deferrable.sync.backend, name)
 

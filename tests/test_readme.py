@@ -18,7 +18,11 @@ import pytest
 from redis_server import unique_group
 
 from deferrable.aio import Deferrable
-from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.aio.backend import (
+    DocketsBackendFactory,
+    InMemoryBackendFactory,
+    SQSBackendFactory,
+)
 from deferrable.backoff import backoff_seconds
 from deferrable.events import EVENTS
 from deferrable.options import OptionChanges
@@ -198,6 +202,15 @@ def test_the_table_of_backoffs_is_the_formula() -> None:
     seconds = [float(each) for each in re.findall(r"\d+", head.group().splitlines()[2])]
 
     assert seconds == [backoff_seconds(attempts) for attempts in range(1, 11)]
+
+
+def test_the_table_of_settings_of_sqs_has_all_of_them() -> None:
+    page = (ROOT / "docs" / "sqs.md").read_text()
+    rows = re.findall(r"^\| (`.*`) \| `(.*?)` \| ", page, re.MULTILINE)
+    shown = {name: default for names, default in rows for name in re.findall(r"`(.*?)`", names)}
+    parameters = inspect.signature(SQSBackendFactory).parameters.values()
+
+    assert shown == {each.name: str(each.default) for each in parameters if each.name != "clock"}
 
 
 @pytest.mark.parametrize("factory", [InMemoryBackendFactory, DocketsBackendFactory])

@@ -54,6 +54,42 @@ def test_a_queue_without_work_leaves_the_slots_to_one_with_plenty() -> None:
     assert slots.to_ask() == 99
 
 
+def busy(*, free: int = 0, buffered: int = 0, ended: int = 10) -> Slots:
+    """A worker of a hundred slots, where so many jobs ended half a second ago."""
+    slots = Slots(concurrency=100, running=100 - free, buffered=buffered)
+    for _ in range(ended):
+        slots.note_end(9.5)
+    return slots
+
+
+def test_busy_worker_asks_ahead_for_a_full_batch() -> None:
+    assert busy().to_ask(10, ahead=10, now=10) == 10
+
+
+def test_busy_worker_with_something_in_the_buffer_waits_until_a_full_batch_has_room() -> None:
+    assert busy(buffered=1).to_ask(10, ahead=10, now=10) == 0
+
+
+def test_worker_asks_ahead_for_no_more_than_jobs_ended_lately() -> None:
+    assert busy(ended=3).to_ask(10, ahead=10, now=10) == 0
+    assert busy(ended=3, free=2).to_ask(10, ahead=10, now=10) == 5
+    assert busy(free=2).to_ask(10, ahead=10, now=11) == 2
+
+
+def test_worker_asks_for_full_batches_where_it_can() -> None:
+    assert busy(free=27).to_ask(10) == 20
+    assert busy(free=27).to_ask(10, ahead=10, now=10) == 30
+    assert busy(free=7).to_ask(10) == 7
+
+
+def test_settlements_that_wait_for_others_do_not_stop_a_small_worker() -> None:
+    slots = Slots(concurrency=1, settling=9)
+    for _ in range(10):
+        slots.note_end(9.5)
+
+    assert slots.to_ask(10, ahead=10, now=10) == 10
+
+
 counts = st.integers(0, 50)
 
 

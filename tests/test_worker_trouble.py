@@ -464,14 +464,14 @@ async def test_an_idle_poll_costs_few_commands() -> None:
 def count_polls(site: Site) -> list[int]:
     """Grows by one with each poll that ends."""
     queue, polls = site.instance.backend.queue, []
-    hook = queue.pop_batch
+    hook = queue.pop_up_to
 
-    async def pop_batch(count: int) -> Any:
+    async def pop_up_to(count: int) -> Any:
         popped = await hook(count)
         polls.append(count)
         return popped
 
-    queue.pop_batch = pop_batch  # type: ignore[method-assign] # this one object's
+    queue.pop_up_to = pop_up_to  # type: ignore[method-assign] # this one object's
     return polls
 
 

@@ -207,6 +207,7 @@ class Attempts:
     def _end_job(self) -> None:
         self._slots.running -= 1
         self._slots.settling += 1
+        self._slots.note_end(self._loop.time())
         if self._buffer:
             self._start_what_fits()
         else:

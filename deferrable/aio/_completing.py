@@ -78,7 +78,10 @@ class Completer(Generic[R]):
         self._completing.add_done_callback(self._go_on)
 
     async def _complete(self) -> None:
-        batch, self._pending = self._pending, []
+        # In full batches, where there is one; the rest has its moment of waiting, too.
+        size, most = len(self._pending), self._queue.MAX_COMPLETE_BATCH_SIZE
+        count = size - size % most if size > most else size
+        batch, self._pending = self._pending[:count], self._pending[count:]
         outcomes: Sequence[BaseException | None]
         try:
             outcomes = await self._queue.complete_each([each.envelope for each in batch])

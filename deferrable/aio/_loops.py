@@ -13,10 +13,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 from deferrable._fork import on_fork, set_aside
 
-__all__ = ["PerLoop", "blocked_loop"]
+__all__ = ["PerLoop", "SharedPerLoop", "blocked_loop"]
 
 T = TypeVar("T")
 
@@ -139,6 +140,41 @@ class PerLoop(Generic[T]):
         set_aside((self._entries, self._closing))
         self._entries, self._closing = {}, set()
         self._lock = threading.Lock()
+
+
+class SharedPerLoop(Generic[T]):
+    """A resource for each event loop that several share, until the last of them leaves.
+
+    Args:
+        open_resource: see `PerLoop`.
+        abandon: likewise.
+    """
+
+    def __init__(
+        self,
+        open_resource: Callable[[], AsyncGenerator[T, None]],
+        abandon: Callable[[T], None] | None = None,
+    ) -> None:
+        self._resources = PerLoop(open_resource, abandon)
+        self._users: WeakSet[object] = WeakSet()
+
+    def here(self) -> T:
+        """The running loop's resource. No I/O."""
+        return self._resources.get()
+
+    def join(self, user: object) -> None:
+        """`user` needs the resources until it leaves, or is gone."""
+        self._users.add(user)
+
+    async def leave(self, user: object) -> None:
+        """`user` needs them no longer; they are closed when nobody does."""
+        self._users.discard(user)
+        if not self._users:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close them all, each on its own loop. Twice is harmless; `here` opens anew."""
+        await self._resources.close()
 
 
 def _first(generator: AsyncGenerator[T, None]) -> T:

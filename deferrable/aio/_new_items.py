@@ -43,6 +43,8 @@ class Template:
         }
         if options.backoff_jitter:
             self.fields["backoff_jitter"] = True
+        if options.message_group_id is not None:
+            self.fields["message_group_id"] = options.message_group_id
         if options.timeout_seconds is not None:
             self.fields["timeout_seconds"] = options.timeout_seconds
         self.resolved = resolve(options, 0) if are_constant(options) else None

@@ -53,11 +53,12 @@ def same_queue(queues: Sequence[Queue]) -> tuple[int, int] | None:
 class Room(Protocol):
     """How many items one poller may ask for."""
 
-    def try_take(self, *, is_quiet: bool) -> int:
+    def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
         """How many may be asked for now; 0: none, and nothing was taken.
 
         Args:
             is_quiet: the last poll found nothing.
+            is_backlogged: it found all that it asked for.
         """
         ...
 
@@ -89,12 +90,13 @@ class Poller:
         self._take = take
         self._failures = 0
         self._is_quiet = False
+        self._is_backlogged = False
 
     async def run(self) -> None:
         while True:
             count = await self._wait_for_room()
             try:
-                popped = await self._pop(min(count, self._queue.MAX_POP_BATCH_SIZE))
+                popped = await self._pop(count)
             except Exception as error:  # an adapter's own mistake must not end the polling either
                 self._note_failure(error)
                 popped = []
@@ -103,17 +105,21 @@ class Poller:
             finally:
                 self._room.give_up()
             self._is_quiet = not popped
+            self._is_backlogged = len(popped) >= min(count, self._queue.MAX_POP_BATCH_SIZE)
             if popped:
                 self._take(popped)
             elif self._failures:
                 await sleep(self._queue.clock, reconnect_seconds(self._failures, random.random()))
 
     async def _wait_for_room(self) -> int:
-        while not (count := self._room.try_take(is_quiet=self._is_quiet)):
+        while not (count := self._try_take()):
             self._health.note_pause(self._queue)
             await self._room.wait()
         self._health.note_poll_start(self._queue)
         return count
+
+    def _try_take(self) -> int:
+        return self._room.try_take(is_quiet=self._is_quiet, is_backlogged=self._is_backlogged)
 
     async def _pop(self, count: int) -> list[Popped]:
         loop, limit = asyncio.get_running_loop(), asyncio.timeout(LONGEST_POLL_SECONDS)
@@ -121,7 +127,7 @@ class Poller:
         try:
             # Ended like this, a poll still lands, and what it brings is given back.
             async with limit:
-                popped = await self._queue.pop_batch(count)
+                popped = await self._queue.pop_up_to(count)
                 if not popped and loop.time() - start < _IDLE_SECONDS:
                     await self._queue.wait_for_items(_IDLE_SECONDS)
                 return popped

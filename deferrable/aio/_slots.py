@@ -7,13 +7,19 @@ The one rule: a slot is free when its job ends; what is left behind the job is b
 that a slow broker or a slow reader slows the popping instead of filling the memory.
 """
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 __all__ = ["FEW_SETTLEMENTS", "Slots"]
 
 FEW_SETTLEMENTS = 20
 """So many may be unanswered whatever the concurrency is: at least two batches of the broker whose
 batches are smallest, or one job at a time would wait for each of its completes to be gathered."""
+
+
+_MOST_AHEAD = 10
+_AHEAD_SECONDS = 1.0
+"""An item that is popped ahead of its slot waits about so long: others might have run it."""
 
 
 @dataclass(slots=True)
@@ -29,6 +35,7 @@ class Slots:
         polling: polls under way.
         settling: jobs that ended and whose settlement is not answered yet.
         unread: outcomes that nobody has read yet.
+        end_times: when the last jobs ended, on the event loop's clock.
     """
 
     concurrency: int
@@ -39,26 +46,43 @@ class Slots:
     polling: int = 0
     settling: int = 0
     unread: int = 0
+    end_times: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_AHEAD))
 
     @property
     def is_free(self) -> bool:
         """Whether another job may start."""
         return self.running < self.concurrency
 
-    def to_ask(self) -> int:
+    def to_ask(self, batch_size: int = 1, *, ahead: int = 0, now: float = 0.0) -> int:
         """How many items a poller that is idle may ask for; 0 for none now.
 
         The free slots are shared out among the pollers that are idle. Each may ask for one even
         when the others' polls could fill all slots, or one empty queue would keep another waiting;
         what comes too much waits in the buffer.
+
+        Args:
+            batch_size: the most that one native pop brings.
+            ahead: how many items may be asked for beyond the free slots, where pops cost money. No
+                more than jobs ended lately, and while there are some in the buffer a full batch or
+                none.
+            now: on the event loop's clock.
         """
         free = self.concurrency - self.running - self.buffered
+        bound = self.concurrency
+        if ahead:
+            ahead = min(ahead, sum(now - end < _AHEAD_SECONDS for end in self.end_times))
+            bound = max(bound, 2 * batch_size)
         unsettled = max(self.concurrency, FEW_SETTLEMENTS) - self.settling
-        room = min(self.concurrency, unsettled) - self.unread
-        if free <= 0 or room <= 0:
+        spare = min(free + ahead, min(bound, unsettled) - self.unread)
+        if spare <= 0 or (spare < batch_size and free <= 0):
             return 0
         idle_pollers = max(1, self.pollers - self.polling)
-        return max(1, (min(free, room) - self.asked) // idle_pollers)
+        count = max(1, (spare - self.asked) // idle_pollers)
+        return count if count < batch_size else count - count % batch_size
+
+    def note_end(self, now: float) -> None:
+        """A job has ended."""
+        self.end_times.append(now)
 
     def begin_poll(self, count: int, *, is_quiet: bool) -> int:
         """A poll asks for `count` items; what it is expected to bring, for `end_poll`.

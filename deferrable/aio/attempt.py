@@ -36,6 +36,7 @@ from deferrable.lifecycle import (
     after_error,
     before_run,
     bury,
+    shortened,
     with_error,
 )
 from deferrable.outcome import Outcome, OutcomeStatus
@@ -352,6 +353,7 @@ class Attempt:
                 max_delay_seconds=(
                     self.queue.MAX_DELAY_SECONDS if self.queue.SUPPORTS_DELAY else 0.0
                 ),
+                hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
                 hostname=hostname,
             )
         except UnreadableItem as unreadable:
@@ -378,14 +380,16 @@ class Attempt:
         return self.outcome("retried", error)
 
     async def _bury(self, verdict: Bury, error: BaseException) -> Outcome:
-        await self._replace(verdict.item, self._instance.backend.error_queue)
+        errors = self._instance.backend.error_queue
+        item = shortened(verdict.item, errors.excess_bytes(verdict.item))
+        await self._replace(item, errors)
         _logger.error(
             "%s failed for good and is in the error queue: %s",
             self.name,
-            verdict.item["error"]["error_type"],
+            item["error"]["error_type"],
             exc_info=(type(error), error, error.__traceback__),
         )
-        await self._emit("error", verdict.item)
+        await self._emit("error", item)
         await self._emit("complete")
         return self.outcome("errored", error)
 

@@ -127,6 +127,7 @@ class Deferrable(Instance, Closing):
         timeout_seconds: float | None = None,
         backoff_jitter: bool = False,
         debounce_key: Callable[..., object] | None = None,
+        message_group_id: str | None = None,
     ) -> Callable[[Callable[P, R]], Job[P, R]]: ...
 
     def deferrable(
@@ -143,6 +144,7 @@ class Deferrable(Instance, Closing):
         timeout_seconds: float | None = None,
         backoff_jitter: bool = False,
         debounce_key: Callable[..., object] | None = None,
+        message_group_id: str | None = None,
     ) -> Any:
         """Register a function, so that it can be deferred. With or without parentheses.
 
@@ -163,6 +165,8 @@ class Deferrable(Instance, Closing):
                 cannot be, it is reported by the event ``overrun``.
             backoff_jitter: a retry waits between half of the backoff and all of it.
             debounce_key: makes of the arguments what calls are compared by.
+            message_group_id: on SQS, the group within which items keep their order (FIFO queues),
+                or which has a fair share of the consumers (others).
 
         Returns:
             a `Job`, called like the function.
@@ -185,6 +189,7 @@ class Deferrable(Instance, Closing):
             use_exponential_backoff=use_exponential_backoff,
             timeout_seconds=timeout_seconds,
             backoff_jitter=backoff_jitter,
+            message_group_id=message_group_id,
         )
         check(options, can_debounce=self.debounce_store is not None)
         self.serializer.dump_error_classes(options.error_classes)

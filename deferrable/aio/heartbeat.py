@@ -17,7 +17,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.errors import LeaseLost
 
-__all__ = ["TOUCHES_PER_LEASE", "Heartbeat", "has_run_out"]
+__all__ = ["TOUCHES_PER_LEASE", "Heartbeat", "has_run_out", "touch_seconds"]
 
 _logger = logging.getLogger("deferrable")
 
@@ -89,12 +89,27 @@ class Heartbeat:
 
     async def _touch(self) -> bool:
         try:
-            await self.queue.touch(self.envelope, self.queue.lease_seconds)
+            seconds = touch_seconds(
+                self.envelope,
+                self.queue.clock.time(),
+                self.queue.lease_seconds,
+                self.queue.max_lease_seconds,
+            )
+            await self.queue.touch(self.envelope, seconds)
         except LeaseLost:
             return False
         except Exception as error:  # an adapter's own mistake must not end the heartbeat either
             _logger.warning("cannot touch %r for now: %s", self.envelope, error)
         return self.queue.clock.time() <= self.envelope.lease_end_time
+
+
+def touch_seconds(
+    envelope: Envelope, now: float, lease_seconds: float, max_lease_seconds: float | None
+) -> float:
+    """For how long an item is kept: a lease, but not beyond the maximum after its pop."""
+    if max_lease_seconds is None:
+        return lease_seconds
+    return min(lease_seconds, envelope.pop_time + max_lease_seconds - now)
 
 
 def has_run_out(queue: Queue, envelope: Envelope) -> bool:

@@ -21,7 +21,7 @@ from functools import partial
 from deferrable.aio._tasks import until_done
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.heartbeat import TOUCHES_PER_LEASE
+from deferrable.aio.heartbeat import TOUCHES_PER_LEASE, touch_seconds
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost
 
@@ -56,8 +56,7 @@ def plan_round(
         if now >= envelope.lease_end_time:
             ended.append(envelope)
             continue
-        maximum = math.inf if max_lease_seconds is None else max_lease_seconds
-        seconds = min(lease_seconds, envelope.pop_time + maximum - now)
+        seconds = touch_seconds(envelope, now, lease_seconds, max_lease_seconds)
         if seconds > 0:
             touches.setdefault(seconds, []).append(envelope)
     return Round(touches, ended)

@@ -87,7 +87,7 @@ class _Traffic:
             queue._pop_batch,
             queue._return_unasked,
             queue._interrupt_pop,
-            queue.MAX_POP_BATCH_SIZE,
+            queue.MAX_POP_BATCH_SIZE * queue.BATCHES_AT_ONCE,
         )
 
 
@@ -104,6 +104,10 @@ class Queue(Closing):
         lease_seconds: how long a popped item stays hidden from other consumers without a touch.
         max_lease_seconds: heartbeats stop so long after the pop; None: they never do.
         clock: what tells the time; None: the machine's own.
+
+    Attributes:
+        longest_poll_seconds: no pop waits longer for a first item, whatever it is set to. For who
+            cannot let a wait land that no `_interrupt_pop` ends.
     """
 
     FIFO: ClassVar[bool] = True
@@ -119,6 +123,10 @@ class Queue(Closing):
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
+    BATCHES_AT_ONCE: ClassVar[int] = 1
+    """How many native batches of one kind may be under way at once for one caller."""
+    POPS_AHEAD: ClassVar[int] = 0
+    """How many items a worker may pop before it has slots for them, so that batches are full."""
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
     """In a worker, a complete may wait so long for others to travel along."""
     MAX_ITEM_BYTES: ClassVar[float] = math.inf
@@ -136,6 +144,7 @@ class Queue(Closing):
         self.lease_seconds = lease_seconds
         self.max_lease_seconds = max_lease_seconds
         self.clock: Clock = SystemClock() if clock is None else clock
+        self.longest_poll_seconds = math.inf
         self._traffic = PerLoop(self._open_traffic)
 
     @property
@@ -163,9 +172,10 @@ class Queue(Closing):
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         """Take up to `count` items, waiting for the first one as long as the queue is set to.
 
-        Return an empty sequence when the wait ended without any. It is not cancelled by a caller
-        who gives up, only asked to end by `_interrupt_pop`; it is cancelled when its loop is shut
-        down. Items must then come back after their lease.
+        `count` is at most `MAX_POP_BATCH_SIZE` times `BATCHES_AT_ONCE`. Return an empty sequence
+        when the wait ended without any. It is not cancelled by a caller who gives up, only asked to
+        end by `_interrupt_pop`; it is cancelled when its loop is shut down. Items must then come
+        back after their lease.
         """
 
     @abstractmethod
@@ -193,7 +203,7 @@ class Queue(Closing):
 
     @abstractmethod
     async def _stats(self) -> Mapping[str, float]:
-        """As many as the broker knows of the numbers that `stats` tells."""
+        """As many as the broker knows of the numbers that `stats` tells, and others of its own."""
 
     async def _close(self) -> None:
         """Close what the adapter holds open, on every loop. Called once or more."""
@@ -202,6 +212,14 @@ class Queue(Closing):
     def _interrupt_pop(self) -> None:
         """Have a `_pop_batch` that waits on the running loop return soon. It may do nothing."""
         return
+
+    def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
+        """How many bytes an item's text is when it travels.
+
+        An adapter that can make it shorter overrides this. What `replace` pushes is not new: its
+        first push was taken, and what was added since must not keep it here.
+        """
+        return len(text)
 
     async def _replace(self, envelope: Envelope, push: Push, to: "Queue") -> None:
         """Perform `push` on `to`, then complete `envelope`.
@@ -265,7 +283,9 @@ class Queue(Closing):
             except DeferrableError as error:
                 outcomes[index] = error
         pushes = [push for _, push in sound]
-        results = await _in_batches(pushes, self.MAX_PUSH_BATCH_SIZE, self._push_batch)
+        results = await _in_batches(
+            pushes, self.MAX_PUSH_BATCH_SIZE, self.BATCHES_AT_ONCE, self._push_batch
+        )
         for (index, _), result in zip(sound, results, strict=True):
             outcomes[index] = result
         return outcomes
@@ -295,6 +315,15 @@ class Queue(Closing):
         if count < 1:
             raise ValueError(f"pop_batch takes a count of 1 or more, got {count}")
         return await self._traffic.get().pop(count)
+
+    async def pop_up_to(self, count: int) -> list[Popped]:
+        """Take up to `count` items, however many, in one pop; see `pop`.
+
+        Several native batches may be popped at once. Fewer than asked does not mean that it is
+        empty.
+        """
+        most = self.MAX_POP_BATCH_SIZE * self.BATCHES_AT_ONCE
+        return await self._traffic.get().pop(min(count, most))
 
     async def wait_for_items(self, seconds: float) -> None:
         """Return when a pop may find something, after `seconds` at the latest.
@@ -334,7 +363,9 @@ class Queue(Closing):
                 held.append((index, Touch(envelope, seconds)))
         now = self.clock.time()
         touches = [touch for _, touch in held]
-        results = await _in_batches(touches, self.MAX_TOUCH_BATCH_SIZE, self._touch_batch)
+        results = await _in_batches(
+            touches, self.MAX_TOUCH_BATCH_SIZE, self.BATCHES_AT_ONCE, self._touch_batch
+        )
         for (index, touch), result in zip(held, results, strict=True):
             outcomes[index] = result
             if result is None:
@@ -449,7 +480,7 @@ class Queue(Closing):
                 broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
-        push = target.prepare(item, is_delayed=is_delayed)
+        push = target.prepare(item, is_delayed=is_delayed, is_new=False)
         await self._settle_one(envelope, "replace", self._replace, envelope, push, target)
 
     async def flush(self) -> None:
@@ -477,22 +508,31 @@ class Queue(Closing):
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
         self.prepare(item)
 
-    def prepare(self, item: Item, *, is_delayed: bool = True) -> Push:
+    def excess_bytes(self, item: Item) -> int:
+        """How many bytes `item` is over the most that `push` takes; 0: it fits."""
+        return int(max(0, self._travelling_bytes(dump(item), is_new=True) - self.MAX_ITEM_BYTES))
+
+    def prepare(self, item: Item, *, is_delayed: bool = True, is_new: bool = True) -> Push:
         """What `push` would store for `item`.
 
         Args:
             is_delayed: False: whatever its ``delay`` says, it is available at once.
+            is_new: it takes the place of no item that was stored already.
 
         Raises:
             SerializationError, Unsupported, ItemTooLarge: see `push`.
         """
         text = dump(item)
-        if len(text) > self.MAX_ITEM_BYTES:
-            raise ItemTooLarge(
-                f"the item is {len(text)} bytes, {self!r} takes at most {self.MAX_ITEM_BYTES}; "
-                "pass a reference to the data instead of the data"
-            )
+        size = self._travelling_bytes(text, is_new=is_new)
+        if size > self.MAX_ITEM_BYTES:
+            raise self._too_large(size)
         return Push(item, text, self._check_delay(item.get("delay") if is_delayed else None))
+
+    def _too_large(self, size: int) -> ItemTooLarge:
+        return ItemTooLarge(
+            f"the item is {size} bytes, {self!r} takes at most {self.MAX_ITEM_BYTES}; "
+            "pass a reference to the data instead of the data"
+        )
 
     def _check_delay(self, delay: object) -> float:
         if not delay:
@@ -569,7 +609,9 @@ class Queue(Closing):
             else:
                 outcomes[index] = self._refusal(verb, envelope)
         try:
-            results = await _in_batches([entries[index] for index in held], max_size, hook)
+            results = await _in_batches(
+                [entries[index] for index in held], max_size, self.BATCHES_AT_ONCE, hook
+            )
         except BaseException:
             for index in held:
                 envelopes[index].settlement = "open"
@@ -599,16 +641,28 @@ def _log_failures(
 async def _in_batches(
     entries: Sequence[T],
     max_size: int,
+    at_once: int,
     hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
 ) -> list[Exception | None]:
     """Perform `entries` in native batches; a batch that fails whole fails each of its entries."""
-    results: list[Exception | None] = []
-    for start in range(0, len(entries), max_size):
-        batch = entries[start : start + max_size]
+
+    async def perform(batch: Sequence[T]) -> Sequence[Exception | None]:
         try:
-            results.extend(check_outcomes(batch, await hook(batch)))
+            return check_outcomes(batch, await hook(batch))
         except DeferrableError as error:
-            results.extend([error] * len(batch))
+            return [error] * len(batch)
+
+    batches = [entries[start : start + max_size] for start in range(0, len(entries), max_size)]
+    results: list[Exception | None] = []
+    for start in range(0, len(batches), at_once):
+        together = batches[start : start + at_once]
+        if len(together) == 1:
+            results.extend(await perform(together[0]))
+            continue
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(perform(batch)) for batch in together]
+        for task in tasks:
+            results.extend(task.result())
     return results
 
 

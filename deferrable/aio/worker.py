@@ -26,6 +26,7 @@ from deferrable.aio._worker_door import Surroundings
 from deferrable.aio.health import Health
 from deferrable.aio.instance import Instance, Lifespan
 from deferrable.aio.keeper import Keeper
+from deferrable.aio.queue import Queue
 from deferrable.aio.watchdog import Watchdog
 from deferrable.errors import InvalidOptions
 from deferrable.outcome import Outcome
@@ -281,7 +282,7 @@ class Worker:
 
     def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
         queue = instance.backend.queue
-        room = _Room(self._slots, self._room)
+        room = _Room(self._slots, self._room, queue)
         return Poller(
             queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
         )
@@ -290,13 +291,18 @@ class Worker:
 class _Room:
     """One poller's view of the slots."""
 
-    def __init__(self, slots: Slots, bell: Bell) -> None:
+    def __init__(self, slots: Slots, bell: Bell, queue: Queue) -> None:
         self._slots = slots
         self._bell = bell
+        self._queue = queue
         self._expected = 0
 
-    def try_take(self, *, is_quiet: bool) -> int:
-        count = self._slots.to_ask()
+    def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
+        count = self._slots.to_ask(
+            self._queue.MAX_POP_BATCH_SIZE,
+            ahead=self._queue.POPS_AHEAD if is_backlogged else 0,
+            now=asyncio.get_running_loop().time(),
+        )
         if count:
             self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)
         return count

@@ -28,6 +28,9 @@ __all__ = ["RELOAD", "Serving", "serve"]
 
 _logger = logging.getLogger("deferrable.cli")
 
+_RELOAD_POLL_SECONDS = 1.0
+"""Who has changed the code does not want to wait for a long poll to end; this one is awaited."""
+
 RELOAD = -1
 """Instead of an exit code: the process is to begin anew."""
 
@@ -84,6 +87,8 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
         if serving.health_socket is not None:
             stack.enter_context(HealthServer(worker.health, serving.health_socket))
         if serving.is_reloading:
+            for each in named:
+                each.instance.backend.queue.longest_poll_seconds = _RELOAD_POLL_SECONDS
             stack.enter_context(FileWatch(shutdown.request))
         await _work(worker, life, named, serving)
     if shutdown.is_forced:

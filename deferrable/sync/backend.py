@@ -4,7 +4,8 @@ Owns the pairing of each factory with its original. It may not know any broker. 
 I/O, so they create what theirs creates and put a blocking face in front.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from deferrable.aio.backend import base
 from deferrable.aio.backend.memory import InMemoryBackendFactory as AwaitingMemoryFactory
@@ -12,7 +13,16 @@ from deferrable.aio.clock import Clock
 from deferrable.sync._facade import ClosingFacade
 from deferrable.sync.queue import Queue
 
-__all__ = ["Backend", "BackendFactory", "DocketsBackendFactory", "InMemoryBackendFactory"]
+if TYPE_CHECKING:
+    from deferrable.aio.backend.s3_store import S3Store
+
+__all__ = [
+    "Backend",
+    "BackendFactory",
+    "DocketsBackendFactory",
+    "InMemoryBackendFactory",
+    "SQSBackendFactory",
+]
 
 
 class Backend(ClosingFacade[base.Backend]):
@@ -87,6 +97,47 @@ class DocketsBackendFactory(BackendFactory):
                 timeout,
                 max_redeliveries=max_redeliveries,
                 max_lease_seconds=max_lease_seconds,
+                clock=clock,
+            )
+        )
+
+
+class SQSBackendFactory(BackendFactory):
+    """Backends in SQS; see `deferrable.aio.backend.SQSBackendFactory`."""
+
+    def __init__(
+        self,
+        sqs_connection: object = None,
+        visibility_timeout: float = 30,
+        wait_time: float = 20,
+        name_suffix: str | None = None,
+        *,
+        queue_url: str | None = None,
+        error_queue_url: str | None = None,
+        create: bool = True,
+        tags: Mapping[str, str] | None = None,
+        max_receive_count: int = 20,
+        max_lease_seconds: float | None = None,
+        compress_over_bytes: float | None = None,
+        large_items: "S3Store | None" = None,
+        clock: Clock | None = None,
+    ) -> None:
+        from deferrable.aio.backend.sqs import SQSBackendFactory as AwaitingFactory
+
+        super().__init__(
+            AwaitingFactory(
+                sqs_connection,
+                visibility_timeout,
+                wait_time,
+                name_suffix,
+                queue_url=queue_url,
+                error_queue_url=error_queue_url,
+                create=create,
+                tags=tags,
+                max_receive_count=max_receive_count,
+                max_lease_seconds=max_lease_seconds,
+                compress_over_bytes=compress_over_bytes,
+                large_items=large_items,
                 clock=clock,
             )
         )

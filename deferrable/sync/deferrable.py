@@ -153,6 +153,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         timeout_seconds: float | None = None,
         backoff_jitter: bool = False,
         debounce_key: Callable[..., object] | None = None,
+        message_group_id: str | None = None,
     ) -> Callable[[Callable[P, R]], Job[P, R]]: ...
 
     @functools.wraps(awaiting.Deferrable.deferrable)

@@ -33,6 +33,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
     push_each = blocking(AwaitingQueue.push_each)
     pop = blocking(AwaitingQueue.pop, undo=_put_back)
     pop_batch = blocking(AwaitingQueue.pop_batch, undo=_put_all_back)
+    pop_up_to = blocking(AwaitingQueue.pop_up_to, undo=_put_all_back)
     touch = blocking(AwaitingQueue.touch)
     touch_each = blocking(AwaitingQueue.touch_each)
     complete = blocking(AwaitingQueue.complete)
@@ -55,6 +56,8 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.MAX_TOUCH_BATCH_SIZE = core.MAX_TOUCH_BATCH_SIZE
         self.MAX_COMPLETE_BATCH_SIZE = core.MAX_COMPLETE_BATCH_SIZE
         self.MAX_RELEASE_BATCH_SIZE = core.MAX_RELEASE_BATCH_SIZE
+        self.BATCHES_AT_ONCE = core.BATCHES_AT_ONCE
+        self.POPS_AHEAD = core.POPS_AHEAD
         self.COMPLETE_GATHER_SECONDS = core.COMPLETE_GATHER_SECONDS
         self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES
         self.MAX_DELAY_SECONDS = core.MAX_DELAY_SECONDS
@@ -70,3 +73,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
     def check(self, item: Item) -> None:
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
         self._core.check(item)
+
+    def excess_bytes(self, item: Item) -> int:
+        """How many bytes `item` is over the most that `push` takes; 0: it fits."""
+        return self._core.excess_bytes(item)

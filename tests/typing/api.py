@@ -35,6 +35,14 @@ with deferrable.backend.DocketsBackendFactory(
 ).create_backend_for_group(None) as on_redis:
     assert_type(on_redis, deferrable.Backend)
 
+with deferrable.backend.SQSBackendFactory(
+    visibility_timeout=60, large_items=deferrable.backend.S3Store("bucket", "jobs")
+).create_backend_for_group("mail") as on_sqs:
+    assert_type(on_sqs, deferrable.Backend)
+    assert_type(on_sqs.queue.pop_up_to(25), list[tuple[Envelope, Item]])
+    assert_type(on_sqs.queue.excess_bytes({}), int)
+deferrable.backend.SQSBackendFactory(wait_time="20")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
 
 class Hidden:
     def encrypt(self, data: bytes) -> bytes:
@@ -81,6 +89,7 @@ def with_parentheses(number: int, *, name: str) -> float:
     name="mail.send",
     timeout_seconds=10,
     backoff_jitter=True,
+    message_group_id="customer-7",
 )
 def with_options(number: int) -> None: ...
 
@@ -266,6 +275,8 @@ queue.stats()["available"] = 1  # type: ignore[index]  # pyright: ignore[reportI
 aio_factory = deferrable.aio.backend.InMemoryBackendFactory(timeout=1)
 aio_backend = aio_factory.create_backend_for_group(None)
 assert_type(aio_backend, deferrable.aio.Backend)
+aio_sqs = deferrable.aio.backend.SQSBackendFactory(None, 60, 20, "staging", create=False)
+assert_type(aio_sqs.create_backend_for_group(None), deferrable.aio.Backend)
 aio_instance = deferrable.aio.Deferrable(aio_backend)
 deferrable.Deferrable(aio_backend)
 deferrable.aio.Deferrable(backend)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from deferrable.aio.backend.dockets import DocketsBackendFactory
     from deferrable.aio.backend.memory import InMemoryBackendFactory
     from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+    from deferrable.aio.backend.s3_store import S3Store
+    from deferrable.aio.backend.sqs import SQSBackendFactory
 
 __all__ = [
     "Backend",
@@ -16,6 +18,8 @@ __all__ = [
     "DocketsBackendFactory",
     "InMemoryBackendFactory",
     "RedisDebounceStore",
+    "S3Store",
+    "SQSBackendFactory",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -26,5 +30,7 @@ __getattr__, __dir__ = lazy_names(
         "DocketsBackendFactory": "deferrable.aio.backend.dockets",
         "InMemoryBackendFactory": "deferrable.aio.backend.memory",
         "RedisDebounceStore": "deferrable.aio.backend.redis_debounce",
+        "S3Store": "deferrable.aio.backend.s3_store",
+        "SQSBackendFactory": "deferrable.aio.backend.sqs",
     },
 )

@@ -15,9 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
-from weakref import WeakSet
 
-from deferrable.aio._loops import PerLoop
+from deferrable.aio._loops import SharedPerLoop
 from deferrable.aio.backend._redis_connection import (
     ANSWER_SECONDS,
     Command,
@@ -305,13 +304,12 @@ class RedisLink:
         return replies
 
 
-class RedisLinks:
+class RedisLinks(SharedPerLoop[RedisLink]):
     """A `RedisLink` for each running event loop, made from one description of a Redis."""
 
     def __init__(self, settings: RedisSettings) -> None:
+        super().__init__(self._open, RedisLink.abandon)
         self.settings = settings
-        self._links = PerLoop(self._open, RedisLink.abandon)
-        self._users: WeakSet[object] = WeakSet()
 
     async def _open(self) -> AsyncGenerator[RedisLink, None]:
         link = RedisLink(self.settings)
@@ -319,21 +317,3 @@ class RedisLinks:
             yield link
         finally:
             await link.close()
-
-    def here(self) -> RedisLink:
-        """The running loop's link. No I/O."""
-        return self._links.get()
-
-    def join(self, user: object) -> None:
-        """`user` needs the links until it leaves, or is gone."""
-        self._users.add(user)
-
-    async def leave(self, user: object) -> None:
-        """`user` needs the links no longer; they are closed when nobody does."""
-        self._users.discard(user)
-        if not self._users:
-            await self.close()
-
-    async def close(self) -> None:
-        """Close the links of all loops, each on its own. Twice is harmless; `here` opens anew."""
-        await self._links.close()

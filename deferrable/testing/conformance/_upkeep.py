@@ -139,7 +139,7 @@ class Counting(Suite):
         assert len(taken) == 2
         assert "oldest_age_seconds" not in after
 
-    async def _stats_become(self, queue: Queue, expected: Mapping[str, int]) -> None:
+    async def _stats_become(self, queue: Queue, expected: Mapping[str, float]) -> None:
         """Brokers may count late, and may not know every number; none is wrong for ever."""
         seen: list[Mapping[str, float]] = []
 

@@ -1,0 +1,92 @@
+"""What this process holds of SQS.
+
+Owns the handle of one delivery, and for how many seconds more SQS can be asked to hide it. No I/O.
+"""
+
+import logging
+import math
+
+from deferrable.aio.envelope import Envelope
+from deferrable.errors import LeaseLost, Unsupported
+
+__all__ = [
+    "MAX_LEASE_SECONDS",
+    "Held",
+    "beyond_maximum",
+    "held",
+    "lost",
+    "rest_seconds",
+    "visibility_seconds",
+    "warn_of_maximum",
+]
+
+MAX_LEASE_SECONDS = 43_200
+"""Since the receive, in all. Source: SQS API reference, ChangeMessageVisibility."""
+
+_WARNING_SECONDS = 3600.0
+
+_logger = logging.getLogger("deferrable")
+
+
+class Held:
+    """One delivery of one message.
+
+    Attributes:
+        reference: what stands for its item in a store of large items; None: it was in the message.
+    """
+
+    __slots__ = ("is_warned", "receipt_handle", "reference")
+
+    def __init__(self, receipt_handle: str, reference: str | None = None) -> None:
+        self.receipt_handle = receipt_handle
+        self.reference = reference
+        self.is_warned = False
+
+
+def held(envelope: Envelope) -> Held:
+    """The handle of an envelope that SQS gave."""
+    handle = envelope.handle
+    if not isinstance(handle, Held):
+        raise TypeError(f"{envelope!r} is of another queue")
+    return handle
+
+
+def rest_seconds(envelope: Envelope, now: float) -> float:
+    """Until the maximum since the receive."""
+    return envelope.pop_time + MAX_LEASE_SECONDS - now
+
+
+def visibility_seconds(envelope: Envelope, seconds: float, now: float) -> int:
+    """The whole seconds for which a message is to be hidden, so that it is for `seconds`.
+
+    Less when the maximum since its receive ends sooner.
+    """
+    return max(0, min(math.ceil(seconds), math.floor(rest_seconds(envelope, now))))
+
+
+def warn_of_maximum(envelope: Envelope, now: float) -> None:
+    """Have the log warn once when the maximum comes near."""
+    handle = held(envelope)
+    if rest_seconds(envelope, now) < _WARNING_SECONDS and not handle.is_warned:
+        handle.is_warned = True
+        _logger.warning(
+            "%r has been held for %.0f s; SQS gives it to somebody else after %d, whatever its job "
+            "does: make the job shorter, or have it defer its rest",
+            envelope,
+            now - envelope.pop_time,
+            MAX_LEASE_SECONDS,
+        )
+
+
+def beyond_maximum(envelope: Envelope, seconds: float) -> Unsupported:
+    return Unsupported(
+        f"{envelope!r} cannot be kept for {seconds} seconds more: SQS hides an item for at most "
+        f"{MAX_LEASE_SECONDS} seconds since its pop in all; touch it for less"
+    )
+
+
+def lost(envelope: Envelope, why: str) -> LeaseLost:
+    return LeaseLost(
+        f"{envelope!r} is no longer this consumer's: {why}; touch it in time, or use a longer "
+        "visibility timeout"
+    )

@@ -1,0 +1,79 @@
+"""What queues in SQS are called.
+
+Owns the name of a group's queue and of its error queue, and what a queue's URL tells. No I/O.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from deferrable.errors import InvalidOptions
+from deferrable.item import queue_name
+
+__all__ = ["FIFO_SUFFIX", "Names", "name_in", "names_beside", "names_for", "region_in"]
+
+FIFO_SUFFIX = ".fifo"
+_LONGEST_NAME = 80
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.fifo)?", re.ASCII)
+_AWS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of a queue and of its error queue."""
+
+    queue: str
+    error_queue: str
+
+    @property
+    def are_fifo(self) -> bool:
+        return self.queue.endswith(FIFO_SUFFIX)
+
+
+def names_for(group: str | None, suffix: str | None) -> Names:
+    """The names for `group`; a suffix becomes a part of the group first, ``.fifo`` comes last.
+
+    Raises:
+        InvalidOptions: SQS does not take them.
+
+    Source: SQS API reference, CreateQueue, QueueName: up to 80 of ``A-Za-z0-9_-``, and ``.fifo``.
+    """
+    parts = [part for part in (group, suffix) if part]
+    is_fifo = any(part.endswith(FIFO_SUFFIX) for part in parts)
+    base = queue_name("_".join(part.removesuffix(FIFO_SUFFIX) for part in parts))
+    end = FIFO_SUFFIX if is_fifo else ""
+    names = Names(f"{base}{end}", f"{base}_error{end}")
+    for name in (names.queue, names.error_queue):
+        if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+            raise InvalidOptions(
+                f"SQS takes no queue called {name!r}, for group {group!r} and name_suffix "
+                f"{suffix!r}: up to {_LONGEST_NAME} letters, digits, hyphens and underscores"
+            )
+    return names
+
+
+def names_beside(name: str) -> Names:
+    """The names of a queue that is called `name` already, and of the error queue beside it."""
+    base = name.removesuffix(FIFO_SUFFIX)
+    return Names(name, f"{base}_error{name[len(base) :]}")
+
+
+def name_in(url: str) -> str:
+    """The name of the queue at `url`.
+
+    Raises:
+        InvalidOptions: it is no URL of a queue.
+    """
+    parts = urlsplit(url)
+    name = parts.path.rstrip("/").rpartition("/")[2]
+    if parts.scheme not in ("http", "https") or not name:
+        raise InvalidOptions(
+            f"{url!r} is no URL of a queue; one is https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
+        )
+    return name
+
+
+def region_in(url: str | None) -> str | None:
+    """The region that the URL of a queue of AWS names."""
+    found = _AWS_HOST.fullmatch(urlsplit(url).hostname or "") if url else None
+    return found.group(1) if found else None

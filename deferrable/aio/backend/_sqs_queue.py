@@ -1,0 +1,420 @@
+"""A queue in SQS.
+
+Owns what each verb of the contract means in SQS. It may not know the engine, nor aiobotocore, which
+the link hides.
+
+The one rule: a receipt handle is believed only within the lease as this process counts it. SQS may
+well delete a message by a handle that is stale.
+
+Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessage, PurgeQueue.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from deferrable._json import dump
+from deferrable.aio._popping import Popped
+from deferrable.aio.backend._sqs_batches import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_SIZE,
+    Entry,
+    Judge,
+    perform,
+)
+from deferrable.aio.backend._sqs_bodies import MAX_TEXT_BYTES, encode
+from deferrable.aio.backend._sqs_errors import Refused, is_in, is_lost_handle
+from deferrable.aio.backend._sqs_held import (
+    MAX_LEASE_SECONDS,
+    Held,
+    beyond_maximum,
+    held,
+    lost,
+    rest_seconds,
+    visibility_seconds,
+    warn_of_maximum,
+)
+from deferrable.aio.backend._sqs_place import Place
+from deferrable.aio.backend._sqs_reading import buried_by_sqs, read, unreadable
+from deferrable.aio.backend._sqs_receiving import Message, Receiver
+from deferrable.aio.backend.s3_store import S3Store
+from deferrable.aio.clock import Clock
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Push, Queue, Release, Touch
+from deferrable.errors import BackendError, ItemTooLarge, UnreadableItem
+from deferrable.item import Item, new_id
+
+__all__ = ["QueueSettings", "SQSFifoQueue", "SQSQueue"]
+
+_MOST_DELAY_SECONDS = 900
+_COUNTS = {
+    "available": "ApproximateNumberOfMessages",
+    "in_flight": "ApproximateNumberOfMessagesNotVisible",
+    "delayed": "ApproximateNumberOfMessagesDelayed",
+}
+_PURGE_PAUSE_SECONDS = 60
+_FULL_RECEIVES_FOR_ANOTHER = 10
+_ERROR_WAIT_SECONDS = 1
+"""Who reads an error queue to its end does not want to wait there; with 0, SQS would not ask all of
+its servers."""
+
+_logger = logging.getLogger("deferrable")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """What the queues of one factory share."""
+
+    visibility_timeout: float
+    wait_seconds: int
+    max_receive_count: int
+    max_lease_seconds: float
+    compress_over_bytes: float
+    large_items: S3Store | None
+    clock: Clock | None
+
+
+class SQSQueue(Queue):
+    """A producer and consumer of one queue in SQS. Made by `SQSBackendFactory`.
+
+    Args:
+        place: where it is.
+        errors: where unreadable messages go; None: this is an error queue.
+        source: the name of the queue whose errors these are; None: this is a main queue.
+    """
+
+    FIFO: ClassVar[bool] = False
+    MAX_PUSH_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    MAX_POP_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    MAX_TOUCH_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    MAX_RELEASE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    BATCHES_AT_ONCE: ClassVar[int] = 5
+    POPS_AHEAD: ClassVar[int] = MAX_BATCH_SIZE
+    COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.05
+    MAX_ITEM_BYTES: ClassVar[float] = MAX_BATCH_BYTES
+    MAX_DELAY_SECONDS: ClassVar[float] = _MOST_DELAY_SECONDS
+
+    def __init__(
+        self,
+        place: Place,
+        settings: QueueSettings,
+        *,
+        errors: "SQSQueue | None" = None,
+        source: str | None = None,
+    ) -> None:
+        super().__init__(
+            settings.visibility_timeout,
+            max_lease_seconds=settings.max_lease_seconds,
+            clock=settings.clock,
+        )
+        self._place = place
+        self._settings = settings
+        self._errors = errors
+        self._source = source
+        wait_seconds = settings.wait_seconds
+        self._receiver = Receiver(
+            place,
+            wait_seconds if source is None else min(wait_seconds, _ERROR_WAIT_SECONDS),
+            math.ceil(settings.visibility_timeout),
+            self.clock,
+            is_for_errors=source is not None,
+        )
+        self._full_count = 0
+        self._pushed_count = self._completed_count = 0
+        self._flush_time: float | None = None
+        place.links.join(self)
+        if settings.large_items is not None:
+            settings.large_items.join(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._place!r}>"
+
+    @property
+    def identity(self) -> Hashable:
+        return self._place.identity
+
+    # Push.
+
+    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        outcomes: list[Exception | None] = [None] * len(pushes)
+        entries: dict[int, Entry] = {}
+        for index, body in enumerate(await self._bodies(pushes)):
+            if isinstance(body, str):
+                entries[index] = {"MessageBody": body, **self._routing(pushes[index])}
+            else:
+                outcomes[index] = body
+        sent = await self._perform(
+            "SendMessageBatch",
+            list(entries.values()),
+            [len(entry["MessageBody"]) for entry in entries.values()],
+            lambda _, code, text, __: _refused_push(code, text),
+        )
+        for index, outcome in zip(entries, sent, strict=True):
+            outcomes[index] = outcome
+        self._pushed_count += outcomes.count(None)
+        return outcomes
+
+    def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
+        if len(text) <= self.MAX_ITEM_BYTES or len(text) > MAX_TEXT_BYTES:
+            return len(text)  # compression never makes it longer, nor readable
+        if self._settings.large_items is not None:
+            return self._settings.large_items.reference_bytes
+        size = len(encode(text, self._settings.compress_over_bytes))
+        return size if is_new or size <= self.MAX_ITEM_BYTES else len(encode(text, 0))
+
+    async def _bodies(self, pushes: Sequence[Push]) -> Sequence[str | BackendError]:
+        """What each message holds, or why an item cannot be sent."""
+        compress_over_bytes = self._settings.compress_over_bytes
+        bodies: list[str | BackendError] = [
+            encode(push.text, compress_over_bytes) for push in pushes
+        ]
+        large = [
+            (index, push.text, body)
+            for index, (push, body) in enumerate(zip(pushes, bodies, strict=True))
+            if isinstance(body, str) and len(body) > MAX_BATCH_BYTES
+        ]
+        if large:
+            fitting = [self._fitting_body(text, body) for _, text, body in large]
+            for (index, *_), body in zip(large, await asyncio.gather(*fitting), strict=True):
+                bodies[index] = body
+        return bodies
+
+    async def _fitting_body(self, text: str, body: str) -> str | BackendError:
+        if self._settings.large_items is not None:
+            try:
+                return await self._settings.large_items.put(body)
+            except BackendError as error:
+                return error
+        body = encode(text, 0)
+        return body if len(body) <= MAX_BATCH_BYTES else self._too_large(len(body))
+
+    def _routing(self, push: Push) -> Entry:
+        """What an entry of a batch has beside its body."""
+        # Always said: the queue may have a delay of its own.
+        entry: dict[str, object] = {"DelaySeconds": math.ceil(push.delay_seconds)}
+        group_id = push.item.get("message_group_id")
+        if group_id is not None:
+            entry["MessageGroupId"] = group_id
+        return entry
+
+    # Pop and touch.
+
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        # One receive waits. Others beside it do not: there are some while the last ones came full,
+        # more and more, so that those that find nothing at the end of a backlog are few.
+        most = min(self.BATCHES_AT_ONCE, 1 + self._full_count // _FULL_RECEIVES_FOR_ANOTHER)
+        counts = [min(count - start, MAX_BATCH_SIZE) for start in range(0, count, MAX_BATCH_SIZE)]
+        waits = [self.longest_poll_seconds, *[0.0] * (most - 1)]
+        answers = await asyncio.gather(
+            *map(self._receiver.receive, counts, waits), return_exceptions=True
+        )
+        reading = [
+            self._read(message, answer[1])
+            for answer in answers
+            if not isinstance(answer, BaseException)
+            for message in answer[0]
+        ]
+        if self._settings.large_items is None:
+            read_each = [await each for each in reading]
+        else:  # side by side, as each may take S3's time while the leases of all run
+            read_each = await asyncio.gather(*reading)
+        popped = [each for each in read_each if each is not None]
+        is_full = len(popped) >= sum(counts[: len(answers)])
+        self._full_count = self._full_count + len(answers) if is_full else 0
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        if failures and not popped:
+            raise failures[0]
+        return popped
+
+    def _interrupt_pop(self) -> None:
+        self._receiver.tell_who_waits()
+
+    async def _read(self, message: Message, start_time: float) -> Popped | None:
+        handle = Held(message["ReceiptHandle"])
+        envelope = Envelope(handle, start_time, start_time + self.lease_seconds)
+        body = message["Body"]
+        try:
+            item, handle.reference = await read(body, self._settings.large_items)
+        except UnreadableItem as error:
+            item = unreadable(body, error, message["MessageId"], self.clock.time())
+            if self._errors is not None:
+                await self._bury(envelope, item)
+                return None
+        except BackendError as error:
+            _logger.warning("%r comes back after its lease, unread: %s", envelope, error)
+            return None
+        if self._source is not None:
+            item = buried_by_sqs(
+                item, message, self._source, self._settings.max_receive_count, self.clock.time()
+            )
+        return envelope, item
+
+    async def _bury(self, envelope: Envelope, item: Item) -> None:
+        assert self._errors is not None
+        _logger.error("%r is unreadable and goes to %r", envelope, self._errors)
+        (outcome,) = await self._errors._push_batch([Push(item, dump(item), 0)])
+        if outcome is None:
+            (outcome,) = await self._complete_batch([envelope])
+        if outcome is not None:
+            _logger.warning(
+                "%r is unreadable, and comes back after its lease: %s", envelope, outcome
+            )
+
+    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        now = self.clock.time()
+        entries: list[Entry | Exception] = []
+        for touch in touches:
+            envelope = touch.envelope
+            warn_of_maximum(envelope, now)
+            # SQS counts from now, and would move the end of a lease back.
+            seconds = max(touch.seconds, envelope.lease_end_time - now)
+            if seconds >= rest_seconds(envelope, now) + 1:
+                entries.append(beyond_maximum(envelope, touch.seconds))
+            else:
+                entries.append(_visibility(envelope, seconds, now))
+        envelopes = [touch.envelope for touch in touches]
+        return await self._perform_on("ChangeMessageVisibilityBatch", envelopes, entries)
+
+    # Settlement.
+
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        entries = [{"ReceiptHandle": held(each).receipt_handle} for each in envelopes]
+        outcomes = await self._perform_on("DeleteMessageBatch", envelopes, entries)
+        self._completed_count += outcomes.count(None)
+        large_items = self._settings.large_items
+        if large_items is not None:
+            references = [
+                held(envelope).reference
+                for envelope, outcome in zip(envelopes, outcomes, strict=True)
+                if outcome is None
+            ]
+            await asyncio.gather(
+                *(large_items.delete(each) for each in references if each is not None)
+            )
+        return outcomes
+
+    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
+        now = self.clock.time()
+        entries = [_visibility(each.envelope, each.delay_seconds, now) for each in releases]
+        envelopes = [each.envelope for each in releases]
+        return await self._perform_on("ChangeMessageVisibilityBatch", envelopes, entries)
+
+    async def _perform_on(
+        self, operation: str, envelopes: Sequence[Envelope], entries: Sequence[Entry | Exception]
+    ) -> list[Exception | None]:
+        """Send a batch about messages that are still ours, as far as this process can tell.
+
+        Args:
+            entries: for each envelope, or why it is not sent.
+        """
+        now = self.clock.time()
+        outcomes: list[Exception | None] = [None] * len(envelopes)
+        sent: dict[int, Entry] = {}
+        for index, (envelope, entry) in enumerate(zip(envelopes, entries, strict=True)):
+            if isinstance(entry, Exception):
+                outcomes[index] = entry
+            elif now > envelope.lease_end_time:
+                outcomes[index] = lost(envelope, "its lease ended before SQS could be told")
+            else:
+                sent[index] = entry
+        places = list(sent)
+
+        def judge(place: int, code: str, text: str, is_repeat: bool) -> Exception | None:
+            if not is_lost_handle(code):
+                return BackendError(f"{operation} on {self!r} failed for one item: {text}")
+            if is_repeat and operation == "DeleteMessageBatch":
+                # Its lease lasts, so nobody else had it: the first try has deleted it.
+                return None
+            return lost(envelopes[places[place]], text)
+
+        results = await self._perform(operation, list(sent.values()), [0] * len(sent), judge)
+        for index, result in zip(places, results, strict=True):
+            outcomes[index] = result
+        return outcomes
+
+    async def _perform(
+        self, operation: str, entries: Sequence[Entry], sizes: Sequence[int], judge: Judge
+    ) -> list[Exception | None]:
+        return await perform(
+            entries, sizes, lambda batch: self._place.call(operation, Entries=batch), judge
+        )
+
+    # The rest.
+
+    async def _flush(self) -> None:
+        try:
+            await self._place.call("PurgeQueue")
+        except Refused as error:
+            if not is_in(error.code, ("purgequeueinprogress",)):
+                raise
+            raise BackendError(
+                f"{self!r} was flushed less than {_PURGE_PAUSE_SECONDS} s ago, and SQS does so "
+                f"once in that time; flush again {self._next_flush_text()}"
+            ) from error
+        self._flush_time = self.clock.time()
+
+    def _next_flush_text(self) -> str:
+        if self._flush_time is None:
+            return f"in {_PURGE_PAUSE_SECONDS} s"
+        seconds = self._flush_time + _PURGE_PAUSE_SECONDS - self.clock.time()
+        return f"in {max(1, math.ceil(seconds))} s"
+
+    async def _stats(self) -> Mapping[str, float]:
+        answer, _ = await self._place.call(
+            "GetQueueAttributes", AttributeNames=list(_COUNTS.values())
+        )
+        attributes = answer["Attributes"]
+        stats: dict[str, float] = {
+            key: int(attributes[name]) for key, name in _COUNTS.items() if name in attributes
+        }
+        stats["requests"] = requests = self._place.request_count
+        stats["jobs"] = jobs = max(self._pushed_count, self._completed_count)
+        if jobs:
+            stats["requests_per_job"] = requests / jobs
+        return stats
+
+    async def _close(self) -> None:
+        await self._place.links.leave(self)
+        if self._settings.large_items is not None:
+            await self._settings.large_items.leave(self)
+
+
+class SQSFifoQueue(SQSQueue):
+    """A queue whose name ends in ``.fifo``.
+
+    Items are popped in the order in which they were pushed, group by group: while one is in flight,
+    the rest of its group waits. A group is the option ``message_group_id`` of a job, else there is
+    one for the whole queue. There are no delays; a release may have one.
+    """
+
+    FIFO: ClassVar[bool] = True
+    SUPPORTS_DELAY: ClassVar[bool] = False
+    RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = False
+    BATCHES_AT_ONCE: ClassVar[int] = 1
+    MAX_DELAY_SECONDS: ClassVar[float] = MAX_LEASE_SECONDS
+
+    def _routing(self, push: Push) -> Entry:
+        group_id = push.item.get("message_group_id")
+        return {
+            "MessageGroupId": self._place.name if group_id is None else group_id,
+            # By each push, and the same for each resend of it: by the item's id, SQS would drop
+            # every copy that is to be tried again.
+            "MessageDeduplicationId": new_id(),
+        }
+
+
+def _visibility(envelope: Envelope, seconds: float, now: float) -> Entry:
+    return {
+        "ReceiptHandle": held(envelope).receipt_handle,
+        "VisibilityTimeout": visibility_seconds(envelope, seconds, now),
+    }
+
+
+def _refused_push(code: str, text: str) -> Exception:
+    if is_in(code, ("toolong", "toolarge", "sizeexceeded")) or "shorter than" in text:
+        return ItemTooLarge(f"SQS refused the item: {text}; pass a reference to the data instead")
+    return BackendError(f"SQS refused the item: {text}")

@@ -1,0 +1,66 @@
+"""Messages of SQS, read as items.
+
+Owns what a message becomes: its item, or why it has none; and the error of an item that SQS itself
+has moved to the error queue. No I/O but for what a store of large items keeps.
+
+The one rule: a message that is unreadable never stops the others that came with it.
+"""
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from deferrable import lifecycle
+from deferrable.aio.backend._sqs_bodies import REFERENCE, decode
+from deferrable.aio.backend.s3_store import S3Store
+from deferrable.errors import UnreadableItem
+from deferrable.item import Item
+
+__all__ = ["buried_by_sqs", "read", "unreadable"]
+
+
+async def read(body: str, large_items: S3Store | None) -> tuple[Item, str | None]:
+    """The item in a message, and what stands for it in a store of large items, if it is there.
+
+    Raises:
+        UnreadableItem: there is none.
+        BackendError: the store of large items cannot be asked for it.
+    """
+    if large_items is None or not body.startswith(REFERENCE):
+        return decode(body), None
+    return decode(await large_items.get(body)), body
+
+
+def buried_by_sqs(
+    item: Item, message: Mapping[str, Any], queue_name: str, max_receive_count: int, now: float
+) -> Item:
+    """`item`, popped from an error queue, with an error if it has none: SQS has moved it there.
+
+    Args:
+        queue_name: where from, if the message does not tell.
+        max_receive_count: how often it was received in vain.
+    """
+    if "error" in item:
+        return item
+    attributes = message.get("Attributes", {})
+    source = attributes.get("DeadLetterQueueSourceArn", queue_name).rpartition(":")[2]
+    error = lifecycle.TooManyDeliveries(max_receive_count, max_receive_count - 1)
+    record = lifecycle.error_record(error, _moved_time(attributes, now), socket.gethostname())
+    record["error_text"] += f"; SQS moved it here from {source}"
+    # The same at each reading, as whoever goes through the error queue expects.
+    record["id"] = message["MessageId"]
+    return {**item, "error": record}
+
+
+def unreadable(body: str, error: UnreadableItem, message_id: str, now: float) -> Item:
+    """What stands in the error queue for a message that holds no item: all of it."""
+    item = lifecycle.bury({"raw": body}, error, now, socket.gethostname()).item
+    item["error"]["id"] = message_id
+    return item
+
+
+def _moved_time(attributes: Mapping[str, Any], now: float) -> float:
+    try:
+        return int(attributes["ApproximateFirstReceiveTimestamp"]) / 1000
+    except (KeyError, ValueError):
+        return now

@@ -1,0 +1,118 @@
+"""Receiving from one queue in SQS.
+
+Owns the request that waits: how long, since when its messages are ours, and what a stop is told
+that has to wait for it. It may not know what messages hold.
+
+The one rule: a receive under way is never cancelled, as its answer may already hold messages; those
+would stay hidden until their visibility timeout.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from deferrable.aio._loops import PerLoop
+from deferrable.aio.backend._sqs_link import MARGIN_SECONDS
+from deferrable.aio.backend._sqs_place import Place
+from deferrable.aio.clock import Clock
+
+__all__ = ["MAX_WAIT_SECONDS", "Message", "Receiver"]
+
+MAX_WAIT_SECONDS = 20
+"""Source: SQS API reference, ReceiveMessage, WaitTimeSeconds."""
+
+_LOOK_SECONDS = 1.0
+_ATTRIBUTES = ["ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn"]
+
+Message: TypeAlias = Mapping[str, Any]
+
+_logger = logging.getLogger("deferrable")
+
+
+class _Receive:
+    """One under way."""
+
+    def __init__(self, place: Place, wait_seconds: float) -> None:
+        self._place = place
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + wait_seconds
+        self.is_answered = False
+
+    def tell(self) -> None:
+        """Log that somebody waits for its end, if it has not ended."""
+        rest_seconds = max(0.0, self._end - self._loop.time())
+        if not self.is_answered:
+            _logger.info(
+                "waiting for a receive from %r, which may bring items: for %.0f s at most (%.0f if "
+                "SQS does not answer)",
+                self._place,
+                rest_seconds,
+                rest_seconds + MARGIN_SECONDS,
+            )
+
+
+class Receiver:
+    """Receives from `place`.
+
+    Args:
+        wait_seconds: how long SQS waits for a first message; whole, up to `MAX_WAIT_SECONDS`.
+        visibility_seconds: how long it hides what it hands over; whole.
+        is_for_errors: asks for what tells where a message came from.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        wait_seconds: int,
+        visibility_seconds: int,
+        clock: Clock,
+        *,
+        is_for_errors: bool,
+    ) -> None:
+        self._place = place
+        self._wait_seconds = wait_seconds
+        self._clock = clock
+        self._parameters: dict[str, Any] = {"VisibilityTimeout": visibility_seconds}
+        if is_for_errors:
+            self._parameters["MessageSystemAttributeNames"] = _ATTRIBUTES
+        self._under_way = PerLoop(_no_receives)
+
+    async def receive(self, count: int, longest_seconds: float) -> tuple[Sequence[Message], float]:
+        """Up to `count` messages, and a moment before which none of them was handed over.
+
+        Args:
+            longest_seconds: it waits no longer, whatever it is set to.
+        """
+        wait_seconds = math.floor(min(self._wait_seconds, longest_seconds))
+        under_way = self._under_way.get()
+        this = _Receive(self._place, wait_seconds)
+        under_way.add(this)
+        # What was not here at the last look but one was handed over after it. Not the last: after
+        # a pause of the process an answer is read only after the look that follows the pause.
+        before_last_time = last_time = self._clock.time()
+        receiving = asyncio.ensure_future(
+            self._place.receive(
+                MaxNumberOfMessages=count, WaitTimeSeconds=wait_seconds, **self._parameters
+            )
+        )
+        try:
+            while not receiving.done():
+                await asyncio.wait([receiving], timeout=_LOOK_SECONDS)
+                if not receiving.done():
+                    before_last_time, last_time = last_time, self._clock.time()
+        finally:
+            this.is_answered = True
+            under_way.discard(this)
+            receiving.cancel()  # only a loop that is being shut down gets here before its end
+        return receiving.result().get("Messages", ()), before_last_time
+
+    def tell_who_waits(self) -> None:
+        """Have the log tell in a moment what is still under way on the running loop."""
+        for receive in self._under_way.get():
+            asyncio.get_running_loop().call_later(_LOOK_SECONDS, receive.tell)
+
+
+async def _no_receives() -> AsyncGenerator[set[_Receive], None]:
+    yield set()

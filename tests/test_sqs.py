@@ -1,0 +1,49 @@
+"""The SQS backend: the conformance suite, and what is special to its queues."""
+
+import pytest
+from sqs_server import SQSServer
+
+from deferrable.aio.backend.base import Backend
+from deferrable.aio.backend.sqs import SQSBackendFactory
+from deferrable.testing import MovingClock, QueueConformance, WaitingQueueConformance
+
+
+class SQS:
+    """SQS cannot tell a release from a crash, and deletes by stale handles."""
+
+    wait_time: float = 0
+    max_redeliveries = 10
+    fences_stale_holders = False
+    tells_releases_from_crashes = False
+
+    @pytest.fixture(autouse=True)
+    def place(self, sqs_server: SQSServer, sqs_group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        sqs_server.set_environment(monkeypatch)
+        self.server = sqs_server
+        self.group = sqs_group
+
+    def make_backend(self, clock: MovingClock) -> Backend:
+        factory = SQSBackendFactory(
+            wait_time=self.wait_time,
+            max_receive_count=self.max_redeliveries + 1,
+            clock=clock,
+        )
+        return factory.create_backend_for_group(self.group)
+
+    async def pass_time(self, clock: MovingClock, seconds: float) -> None:
+        await self.server.pass_time(f"deferrable_{self.group}", seconds)
+        clock.advance(seconds)
+
+
+class TestSQSQueue(SQS, QueueConformance):
+    pass
+
+
+class TestWaitingSQSQueue(SQS, WaitingQueueConformance):
+    wait_time = 2
+    wait_seconds = 2
+
+    @pytest.fixture(params=["queue"])
+    def role(self, request: pytest.FixtureRequest) -> str:
+        """Pops of an error queue wait for a second at most, whatever the setting."""
+        return str(request.param)

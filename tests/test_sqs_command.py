@@ -1,0 +1,61 @@
+"""The command-line worker on SQS: how it polls while it reloads, and how it is left at once."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from commands import Command
+from sqs_proxy import Proxy, hang
+from sqs_server import REGION, SQSServer
+
+from deferrable.cli.trouble import FORCED
+
+MODULE = """
+import os
+from deferrable import Deferrable
+from deferrable.backend import SQSBackendFactory
+
+instance = Deferrable(SQSBackendFactory().create_backend_for_group(os.environ["GROUP"]))
+
+@instance.deferrable
+def job(): ...
+"""
+
+
+@pytest.fixture
+def variables(
+    sqs_server: SQSServer,
+    proxy: Proxy,
+    sqs_group: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, str]:
+    """The environment of a command that finds the module, and SQS behind the proxy."""
+    sqs_server.set_environment(monkeypatch)
+    (tmp_path / "polled.py").write_text(MODULE)
+    return {"GROUP": sqs_group, "AWS_ENDPOINT_URL": proxy.url, "AWS_DEFAULT_REGION": REGION}
+
+
+@pytest.mark.parametrize(("options", "wait"), [(["--reload"], 1), ([], 20)])
+def test_receives_wait_shortly_while_the_worker_reloads(
+    variables: dict[str, str], proxy: Proxy, tmp_path: Path, options: list[str], wait: int
+) -> None:
+    arguments = ("worker", "polled:instance", *options)
+    with Command(*arguments, variables=variables, folder=tmp_path) as command:
+        command.wait_until(lambda: proxy.counts["ReceiveMessage"], "it polls")
+
+    assert {each.body["WaitTimeSeconds"] for each in proxy.sent("ReceiveMessage")} == {wait}
+
+
+def test_second_signal_does_not_wait_for_the_receive_under_way(
+    variables: dict[str, str], proxy: Proxy, tmp_path: Path
+) -> None:
+    proxy.script("ReceiveMessage", hang)
+    with Command("worker", "polled:instance", variables=variables, folder=tmp_path) as command:
+        command.wait_until(lambda: proxy.counts["ReceiveMessage"], "it polls")
+        command.send(signal.SIGTERM)
+        command.wait_for("waiting for a receive")
+        command.send(signal.SIGTERM)
+
+        # Long before the receive would be given up, which is 30 s after it began.
+        assert command.end() == FORCED
