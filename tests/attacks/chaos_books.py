@@ -210,7 +210,7 @@ def _read(lines: Iterable[Line]) -> tuple[_Calls, list[Run], set[str], list[Faul
         elif line.word in ("end", "raised", "cancelled"):
             run = runs[line.who, line.rest[0]]
             run.end, run.how = line.moment, line.word
-        elif line.word == "expired":
+        elif line.word == "outlived":
             expired.add(line.rest[0])
         elif line.word == "stall":
             stalls.append(Fault(HELD_UP, line.who, float(line.rest[0]), line.moment, 0))

@@ -17,6 +17,7 @@ from deferrable import current_attempt
 from deferrable.aio import Deferrable
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.debounce import DebounceStore
+from deferrable.ttl import is_expired
 
 __all__ = ["DELAYED_SECONDS", "KINDS", "Jobs", "key_of"]
 
@@ -50,15 +51,18 @@ class Fatal(Exception):
 
 
 class _Listener:
+    """Writes down whose ttl is over at the begin of an attempt, which then does not run the job.
+
+    The event `expire` would come too late: after the item is gone, and a process that dies in
+    between emits none.
+    """
+
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def on_expire(self, item: Any) -> None:
-        # The key travels in a pickle; the id is matched with the call that was acknowledged.
-        self._ledger.write("expired", item["id"])
-
-    def on_lease_lost(self, item: Any) -> None:
-        self._ledger.write("lease_lost", item["id"])
+    def on_pop(self, item: Any) -> None:
+        if is_expired(item, time.time()):
+            self._ledger.write("outlived", item["id"])
 
 
 class Jobs:

@@ -71,10 +71,10 @@ def test_a_job_that_may_not_fail_is_wrong_in_the_error_queue() -> None:
 
 
 def test_only_what_may_expire_is_allowed_to() -> None:
-    expired = "5 worker-0.0 expired id"
+    outlived = "5 worker-0.0 outlived id"
 
-    assert judged(*CALL, expired).lost == ["works-0-1"]
-    assert judged(*(each.replace("works", "expires") for each in CALL), expired).expired == 1
+    assert judged(*CALL, outlived).lost == ["works-0-1"]
+    assert judged(*(each.replace("works", "expires") for each in CALL), outlived).expired == 1
 
 
 def test_a_delayed_call_that_runs_too_early_is_found() -> None:
