@@ -204,19 +204,20 @@ LARGE = "é" * 450_000
 
 
 @pytest.fixture
-def backend(
+async def backend(
     sqs_server: SQSServer,
     sqs_group: str,
     bucket: str,
     proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
-) -> Backend:
+) -> AsyncIterator[Backend]:
     """A backend behind the proxy, with a store behind it, too."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", proxy.url)
     factory = SQSBackendFactory(
         visibility_timeout=2, wait_time=1, large_items=S3Store(bucket, "large")
     )
-    return factory.create_backend_for_group(sqs_group)
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        yield backend
 
 
 def instance_on(backend: Backend) -> Deferrable:
