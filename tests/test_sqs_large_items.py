@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +18,8 @@ from deferrable.outcome import Outcome
 from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
+
+MakeStore = Callable[..., S3Store]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,20 @@ def keys_in(s3: Any, bucket: str) -> list[str]:
     return [each["Key"] for each in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
 
 
+@pytest.fixture
+async def make_store() -> AsyncIterator[MakeStore]:
+    """Makes stores, and closes them."""
+    stores: list[S3Store] = []
+
+    def make(*args: Any, **kwargs: Any) -> S3Store:
+        stores.append(S3Store(*args, **kwargs))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        await store.leave(make)
+
+
 # The store.
 
 
@@ -61,9 +77,9 @@ def keys_in(s3: Any, bucket: str) -> list[str]:
     ("prefix", "folder"), [("", ""), ("jobs", "jobs/"), ("/a/b/", "a/b/"), ("é b", "é b/")]
 )
 async def test_body_is_kept_under_the_prefix_until_it_is_deleted(
-    s3: Any, bucket: str, prefix: str, folder: str
+    s3: Any, bucket: str, prefix: str, folder: str, make_store: MakeStore
 ) -> None:
-    store = S3Store(bucket, prefix)
+    store = make_store(bucket, prefix)
 
     reference = await store.put("body")
     (key,) = keys_in(s3, bucket)
@@ -77,17 +93,21 @@ async def test_body_is_kept_under_the_prefix_until_it_is_deleted(
 
 
 async def test_client_that_is_lent_says_where_the_store_is(
-    sqs_server: SQSServer, bucket: str, s3: Any, monkeypatch: pytest.MonkeyPatch
+    sqs_server: SQSServer,
+    bucket: str,
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    make_store: MakeStore,
 ) -> None:
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
-    store = S3Store(bucket, s3_connection=s3)
+    store = make_store(bucket, s3_connection=s3)
 
     assert await store.get(await store.put("body")) == "body"
 
 
-async def test_body_that_is_gone_is_unreadable(bucket: str) -> None:
-    store = S3Store(bucket)
+async def test_body_that_is_gone_is_unreadable(bucket: str, make_store: MakeStore) -> None:
+    store = make_store(bucket)
     reference = await store.put("body")
     await store.delete(reference)
 
@@ -96,11 +116,11 @@ async def test_body_that_is_gone_is_unreadable(bucket: str) -> None:
 
 
 async def test_store_neither_reads_nor_deletes_what_it_did_not_keep(
-    s3: Any, bucket: str, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    s3: Any, bucket: str, proxy: Proxy, caplog: pytest.LogCaptureFixture, make_store: MakeStore
 ) -> None:
     s3.put_object(Bucket=bucket, Key="secrets", Body=b"{}")
-    elsewhere = await S3Store(bucket, "other").put("body")
-    store = S3Store(bucket)
+    elsewhere = await make_store(bucket, "other").put("body")
+    store = make_store(bucket)
     others = [f"s3://{bucket}/secrets", elsewhere, f"s3://{bucket}/../{uuid.uuid4()}", "s3://"]
     proxy.requests.clear()
 
@@ -113,8 +133,10 @@ async def test_store_neither_reads_nor_deletes_what_it_did_not_keep(
     assert len(keys_in(s3, bucket)) == 2
 
 
-async def test_body_that_is_no_text_is_unreadable(s3: Any, bucket: str) -> None:
-    store = S3Store(bucket)
+async def test_body_that_is_no_text_is_unreadable(
+    s3: Any, bucket: str, make_store: MakeStore
+) -> None:
+    store = make_store(bucket)
     reference = await store.put("body")
     s3.put_object(Bucket=bucket, Key=keys_in(s3, bucket)[0], Body="é".encode("latin-1"))
 
@@ -123,18 +145,20 @@ async def test_body_that_is_no_text_is_unreadable(s3: Any, bucket: str) -> None:
 
 
 async def test_object_over_the_limit_is_not_read(
-    s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+    s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch, make_store: MakeStore
 ) -> None:
     monkeypatch.setattr("deferrable.aio.backend.s3_store.MAX_TEXT_BYTES", 3)
-    store = S3Store(bucket)
+    store = make_store(bucket)
     reference = await store.put("body")
 
     with pytest.raises(UnreadableItem, match="has 4 bytes, over the 3 that are read"):
         await store.get(reference)
 
 
-async def test_request_that_may_pass_is_sent_again(bucket: str, proxy: Proxy) -> None:
-    store = S3Store(bucket)
+async def test_request_that_may_pass_is_sent_again(
+    bucket: str, proxy: Proxy, make_store: MakeStore
+) -> None:
+    store = make_store(bucket)
     for method in ("PUT", "GET", "DELETE"):
         proxy.script(method, answer(503, "SlowDown", is_html=True))
 
@@ -148,9 +172,9 @@ async def test_request_that_may_pass_is_sent_again(bucket: str, proxy: Proxy) ->
 
 
 async def test_delete_that_fails_is_logged_and_changes_nothing(
-    bucket: str, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    bucket: str, proxy: Proxy, caplog: pytest.LogCaptureFixture, make_store: MakeStore
 ) -> None:
-    store = S3Store(bucket)
+    store = make_store(bucket)
     reference = await store.put("body")
     proxy.script("DELETE", answer(403, "AccessDenied"))
 
@@ -160,9 +184,11 @@ async def test_delete_that_fails_is_logged_and_changes_nothing(
     assert await store.get(reference) == "body"
 
 
-async def test_bucket_that_is_not_there_is_named(sqs_server: SQSServer) -> None:
+async def test_bucket_that_is_not_there_is_named(
+    sqs_server: SQSServer, make_store: MakeStore
+) -> None:
     with pytest.raises(BackendError, match=r"PutObject on s3://deferrable-none/.* NoSuchBucket"):
-        await S3Store("deferrable-none").put("body")
+        await make_store("deferrable-none").put("body")
 
 
 @pytest.mark.parametrize("bucket", ["", "a/b", None, 5])
@@ -178,19 +204,20 @@ LARGE = "é" * 450_000
 
 
 @pytest.fixture
-def backend(
+async def backend(
     sqs_server: SQSServer,
     sqs_group: str,
     bucket: str,
     proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
-) -> Backend:
+) -> AsyncIterator[Backend]:
     """A backend behind the proxy, with a store behind it, too."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", proxy.url)
     factory = SQSBackendFactory(
         visibility_timeout=2, wait_time=1, large_items=S3Store(bucket, "large")
     )
-    return factory.create_backend_for_group(sqs_group)
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        yield backend
 
 
 def instance_on(backend: Backend) -> Deferrable:

@@ -1,7 +1,7 @@
 """What SQS is paid for: requests, counted by a proxy where they pass, not by us."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from sqs_proxy import Answer, Exchange, Proxy, proxy_to
@@ -25,13 +25,13 @@ def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-async def backend(sqs_server: SQSServer, sqs_group: str, proxy: Proxy) -> Backend:
+async def backend(sqs_server: SQSServer, sqs_group: str, proxy: Proxy) -> AsyncIterator[Backend]:
     """A backend behind the proxy, whose queues are there already."""
     factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=1)
-    backend = factory.create_backend_for_group(sqs_group)
-    await backend.queue.stats()
-    proxy.requests.clear()
-    return backend
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        await backend.queue.stats()
+        proxy.requests.clear()
+        yield backend
 
 
 async def nothing(number: int) -> None:
@@ -89,7 +89,8 @@ async def test_wait_is_the_longest_that_sqs_has_if_nothing_else_is_said(
     factory = SQSBackendFactory(sqs_server.connection(proxy.url))
     proxy.script("ReceiveMessage", nothing_there)
 
-    await factory.create_backend_for_group(sqs_group).queue.pop()
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        await backend.queue.pop()
 
     (receive,) = proxy.sent("ReceiveMessage")
     assert receive.body["WaitTimeSeconds"] == 20
