@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from deferrable._classic import unescape
-from deferrable._inert import Inert, read_inert
+from deferrable._inert import Inert, InertDict, read_inert
 from deferrable._json import dump, load_item
 from deferrable._refusals import short_repr
 from deferrable.errors import SerializationError, UnreadableItem
@@ -160,8 +160,8 @@ class _Plain:
             self._count(len(value))
         elif isinstance(value, list | tuple):
             return [self(member) for member in value]
-        elif isinstance(value, dict):
-            return {self(key): self(member) for key, member in value.items()}
+        elif isinstance(value, InertDict):
+            return {self(key): self(member) for key, member in value.pairs}
         elif not (value is None or isinstance(value, int | float)):
             name = value.name if isinstance(value, Inert) else type(value).__name__
             raise UnreadableItem(f"it holds {short_repr(name)}, which is no JSON value")
