@@ -39,6 +39,23 @@ def _runs(name: str) -> bool:
 
 OTHERS = find_other_pythons()
 
+LONG_TESTS = [
+    "tests/attacks",
+    "tests/test_benchmarks.py",
+    "tests/test_cli.py",
+    "tests/test_cli_worker.py",
+    "tests/test_main_job.py",
+    "tests/test_mutants.py",
+    "tests/test_soak.py",
+    "tests/test_sqs.py",
+    "tests/test_sqs_delays.py",
+    "tests/test_sqs_faults.py",
+    "tests/test_sqs_money.py",
+    "tests/test_sqs_stop.py",
+    "tests/test_worker_trouble.py",
+]
+"""Minutes of servers, processes and attacks: once, under the Python that runs nox."""
+
 
 def install(session: nox.Session, *groups: str, extras: str = "redis,sqs") -> None:
     """Install the project and dependency groups, without asking for a recent pip."""
@@ -53,16 +70,18 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-others", python=OTHERS or None)
 def tests_others(session: nox.Session) -> None:
-    """Run the tests, under every other Python that is here."""
+    """Run the tests that a Python may change, under every other one; `-- tests` runs all."""
     if not OTHERS:
         session.skip("there is no other Python from 3.11 on")
-    run_tests(session)
+    run_tests(session, *[] if session.posargs else [f"--ignore={each}" for each in LONG_TESTS])
 
 
-def run_tests(session: nox.Session) -> None:
+def run_tests(session: nox.Session, *arguments: str) -> None:
     install(session, "test")
-    # Many tests wait for a process or a Redis of theirs: more of them than cores go at once.
-    session.run("python", "-m", "pytest", "-n", "3", "--dist", "loadfile", *session.posargs)
+    # Many tests wait for a process or a server of theirs: more of them than cores go at once.
+    # By class: one file holds the whole conformance suite on a slow server, several times.
+    options = ("-n", "3", "--dist", "loadscope", *arguments)
+    session.run("python", "-m", "pytest", *options, *session.posargs)
 
 
 @nox.session
