@@ -7,18 +7,28 @@ may raise. A new decoder is a line in `DECODERS`. It may not know how the bytes 
 import asyncio
 import base64
 import functools
-import json
-import pickle
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from attacks.examples import CLASSICS, ENVELOPES, ITEMS, METHOD, PICKLES, SQS_BODIES
+from attacks.trust import (
+    SEALED,
+    SIGNED_ITEMS,
+    TYPED_CALLS,
+    encrypted_call,
+    signed_item,
+    typed_call,
+)
 from deferrable import _classic, lifecycle, pickling
 from deferrable._inert import load_class_names, load_reference, read_inert
 from deferrable._json import dump, load_item
 from deferrable.aio import Deferrable
 from deferrable.aio.backend._dockets_moves import as_redelivery, as_unreadable
 from deferrable.aio.backend._dockets_wire import Entry, error_item, item_in
+from deferrable.aio.backend._sqs_bodies import decode, encode
+from deferrable.aio.backend._sqs_reading import buried_by_sqs, unreadable
 from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItem
@@ -79,6 +89,38 @@ def _moves(data: bytes) -> None:
             assert load_item(text)["error"]["id"] == move.key
     assert load_item(as_unreadable(data, UnreadableItem("why"), 1.5).text)
     assert load_item(error_item(data, "why", 1.5, "1"))
+
+
+def _sqs_body(data: bytes) -> None:
+    texts = (
+        _text(data),
+        base64.b64encode(data).decode(),
+        "zlib:" + base64.b64encode(data).decode(),
+        "zlib:" + base64.b64encode(zlib.compress(data)).decode(),
+    )
+    read = [_sqs_item(text) for text in texts]
+    if not any(read):
+        raise UnreadableItem("none of them holds an item")
+
+
+def _sqs_item(body: str) -> bool:
+    """Whether there is one; if not, the whole body is in what is buried."""
+    try:
+        item = decode(body, MOST_BYTES)
+    except UnreadableItem as error:
+        # Without its traceback: to write that, Python reads files and compiles.
+        buried = unreadable(body, UnreadableItem(str(error)), "1", 1.5)
+        assert load_item(dump(buried))["raw"] == load_item(dump({"raw": body}))["raw"]
+        return False
+    text = dump(item)
+    assert len(text) <= max(len(body), 8 * MOST_BYTES)  # JSON writes a character as six, or less
+    # Not the item itself: two halves of a pair, apart in a body, are one character in JSON.
+    assert decode(encode(text, 0)) == load_item(text)
+    assert dump(buried_by_sqs(item, {"MessageId": "1"}, "queue", 20, 1.5))
+    return True
+
+
+MOST_BYTES = 1_000_000
 
 
 # What an item says, before anything of it is run.
@@ -209,59 +251,16 @@ def _attempt(data: bytes) -> None:
     consumer.loop.run_until_complete(consumer.run(item))
 
 
-METHOD = _classic.dump_reference("module", "function")
-CALL: dict[str, Any] = {
-    "id": "1",
-    "method": METHOD,
-    "args": _classic.dumps((1, "é", [2.5, None])),
-    "kwargs": _classic.dumps_kwargs({"a": b"\xff"}),
-    "error_classes": _classic.dump_error_classes([ValueError, OSError]),
-    "attempts": 1,
-    "max_attempts": 3,
-    "delay": 5,
-    "due_time": 7.5,
-    "ttl_seconds": 60,
-    "item_queued_timestamp": 1.0,
-    "use_exponential_backoff": True,
-    "metadata": {"space": _classic.dumps("value")},
-    "error": {"id": "1", "error_type": "ValueError"},
-}
-NEW_CALL: dict[str, Any] = {
-    **CALL,
-    **PickleSerializer().dump_call("m:f", (1, "é"), {"a": [2]}),
-    **PickleSerializer().dump_error_classes([ValueError]),
-}
-ITEMS = (dump(CALL).encode(), dump(NEW_CALL).encode(), b'{"a" : [], "b":1.10,"c":"\\ud800"}')
-ENVELOPES = tuple(
-    b'{"first_ts":1.5,"ts":1.5,"item":' + item + b',"v":1,"ttl":null,"attempts":0}'
-    for item in ITEMS
-)
-VALUES = [
-    (1, "é"),
-    {"a": [b"\xff", 2.5]},
-    {1, 2},
-    frozenset([3]),
-    2**70,
-    bytearray(b"x"),
-    ValueError(1),
-]
-PICKLES = tuple(pickle.dumps(value, protocol) for value in VALUES for protocol in (0, 2, 4, 5))
-CLASSICS = tuple(
-    text.encode()
-    for text in [
-        METHOD,
-        _classic.dumps((1, "é", [b"\xff"])),
-        _classic.dumps_kwargs({"a": 1}),
-        str(_classic.dump_error_classes([ValueError, OSError])),
-    ]
-)
-
 DECODERS: dict[str, Decoder] = {
     "item": Decoder(_item, ITEMS),
     "item's fields": Decoder(_fields, ITEMS),
     "Dockets envelope": Decoder(_envelope, ENVELOPES),
     "Dockets entry": Decoder(_entry, ENVELOPES),
     "Dockets moves": Decoder(_moves, ENVELOPES),
+    "SQS body": Decoder(_sqs_body, SQS_BODIES),
+    "signature": Decoder(signed_item, SIGNED_ITEMS),
+    "encrypted call": Decoder(encrypted_call, SEALED),
+    "JSON call": Decoder(typed_call, TYPED_CALLS),
     "classic text": Decoder(_classic.unescape, CLASSICS),
     "classic reference": Decoder(load_reference, CLASSICS),
     "classic error classes": Decoder(load_class_names, CLASSICS),
@@ -277,5 +276,3 @@ DECODERS: dict[str, Decoder] = {
     ),
 }
 """Every decoder; those that are written as text are given it byte for byte."""
-
-assert json.loads(ITEMS[0])["id"] == "1"
