@@ -103,12 +103,16 @@ class Attempts:
         for completer in self._completers.values():
             completer.hurry()
 
-    def tell_overrun(self, name: str) -> None:
-        """Emit `overrun` for the attempt of this name."""
-        for attempt in self._running.values():
-            if attempt.name == name:
-                self._do_besides(attempt.tell_overrun())
-                return
+    def tell_overrun(self, task: "asyncio.Task[Any] | None") -> None:
+        """Emit `overrun` for the attempt that this task makes, if it makes one."""
+        attempt = None if task is None else self._running.get(task)
+        if attempt is not None:
+            self._do_besides(attempt.tell_overrun())
+
+    def name_of(self, task: asyncio.Task[Any]) -> str:
+        """What the task is to be called in the log. From any thread."""
+        attempt = self._running.get(task)
+        return task.get_name() if attempt is None else attempt.name
 
     # Giving back.
 
@@ -207,7 +211,8 @@ class Attempts:
     def _end_job(self) -> None:
         self._slots.running -= 1
         self._slots.settling += 1
-        self._slots.note_end(self._loop.time())
+        if self._slots.pops_ahead:
+            self._slots.note_end(self._loop.time())
         if self._buffer:
             self._start_what_fits()
         else:

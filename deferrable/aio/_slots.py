@@ -35,7 +35,8 @@ class Slots:
         polling: polls under way.
         settling: jobs that ended and whose settlement is not answered yet.
         unread: outcomes that nobody has read yet.
-        end_times: when the last jobs ended, on the event loop's clock.
+        pops_ahead: whether any queue lets items be popped before there are slots for them.
+        end_times: when the last jobs ended, on the event loop's clock, if one does.
     """
 
     concurrency: int
@@ -46,6 +47,7 @@ class Slots:
     polling: int = 0
     settling: int = 0
     unread: int = 0
+    pops_ahead: bool = True
     end_times: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_AHEAD))
 
     @property

@@ -140,7 +140,7 @@ class WorkerDoor(AwaitingDoor):
         return partial(self._surroundings.keeper.let_go, queue, envelope)
 
     async def run(self, run: Run) -> Ended[Any]:
-        self.task.set_name(run.name)
+        self.task.set_name(run.job_name)
         try:
             in_thread = []
             for function, value in self._consumers:

@@ -21,7 +21,7 @@ from deferrable._ended import Ended, Raised, Returned
 from deferrable._fields import read_seconds
 from deferrable._refusals import kind_of
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
-from deferrable.aio.door import Control, Door, NotStarted, Run
+from deferrable.aio.door import Control, Door, NotStarted, Run, name_of_attempt
 from deferrable.aio.emitting import emit, is_its_own
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.instance import Instance
@@ -81,7 +81,7 @@ class Attempt:
         "_group",
         "_instance",
         "_item",
-        "_name",
+        "_job_name",
         "_protection",
         "_refusal",
         "_returned",
@@ -114,7 +114,7 @@ class Attempt:
         self._clock = instance.clock
         self._start_time = self._clock.time()
         self._refusal: UnreadableItem | None = None
-        self._name: str | None = None
+        self._job_name = "a job"
         self.control = Control()
         self.error_to_raise: BaseException | None = None
         self._returned: Returned[Any] | None = None
@@ -206,7 +206,7 @@ class Attempt:
     @property
     def name(self) -> str:
         """The job's, once it is known, and the item's id, for logs."""
-        return self._name or f"a job (item {id_text(self._item)})"
+        return name_of_attempt(self._job_name, self._item)
 
     @property
     def has_listeners(self) -> bool:
@@ -288,7 +288,7 @@ class Attempt:
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
-        self._name = f"{call.job.name} (item {id_text(self._item)})"
+        self._job_name = call.job.name
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
             call.function,
@@ -300,7 +300,8 @@ class Attempt:
             self.tell_overrun,
             self.control,
             self._clock,
-            self._name,
+            call.job.name,
+            self._item,
         )
 
     async def tell_overrun(self) -> None:

@@ -29,6 +29,7 @@ from deferrable.aio.clock import Clock, Timer
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import Heartbeat
 from deferrable.aio.queue import Queue
+from deferrable.item import Item, id_text
 
 __all__ = [
     "AwaitingDoor",
@@ -41,6 +42,7 @@ __all__ = [
     "as_timeout",
     "blocking_door",
     "in_context",
+    "name_of_attempt",
     "start_timer",
 ]
 
@@ -106,6 +108,11 @@ class NotStarted(Exception):
     """How a job ended that was to stop before it could start."""
 
 
+def name_of_attempt(job_name: str, item: Item) -> str:
+    """What logs call an attempt."""
+    return f"{job_name} (item {id_text(item)})"
+
+
 @dataclass(slots=True)  # Not frozen, which costs each job 1.5 µs; nobody changes it.
 class Run:
     """A job to be run.
@@ -118,7 +125,8 @@ class Run:
         on_overrun: awaited once when a plain function is over its time.
         control: what may stop it meanwhile.
         clock: what the time limit is measured by.
-        name: of the job and its item, for whoever looks at tasks.
+        job_name: of the job, for whoever looks at tasks.
+        item: whose job it is.
     """
 
     function: Callable[..., Any]
@@ -130,10 +138,16 @@ class Run:
     on_overrun: Callable[[], Coroutine[Any, Any, None]]
     control: Control
     clock: Clock
-    name: str
+    job_name: str
+    item: Item
 
     def __call__(self) -> Any:
         return self.function(*self.args, **self.kwargs)
+
+    @property
+    def name(self) -> str:
+        """Of the job and its item, for logs."""
+        return name_of_attempt(self.job_name, self.item)
 
     def note_deadline(self) -> None:
         """The job starts now; from now on it may know until when it may run."""

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 __all__ = ["HELD_SECONDS", "Watchdog"]
 
@@ -28,13 +29,20 @@ class Watchdog:
     """Watches the loop on which it is started.
 
     Args:
-        on_held: called on that loop, as soon as it turns again, with the name of the task that
-            held it.
+        on_held: called on that loop, as soon as it turns again, with the task that held it; None:
+            it was no task.
+        name_of: tells, in the watchdog's thread, what a task is called.
         held_seconds: how long the loop may stand still.
     """
 
-    def __init__(self, on_held: Callable[[str], None], held_seconds: float = HELD_SECONDS) -> None:
+    def __init__(
+        self,
+        on_held: Callable[[asyncio.Task[Any] | None], None],
+        name_of: Callable[[asyncio.Task[Any]], str],
+        held_seconds: float = HELD_SECONDS,
+    ) -> None:
         self._on_held = on_held
+        self._name_of = name_of
         self._held_seconds = held_seconds
         self._stopped = threading.Event()
         self._turned = threading.Event()
@@ -58,9 +66,11 @@ class Watchdog:
                 start = time.monotonic()
                 loop.call_soon_threadsafe(self._turned.set)
                 if not self._turned.wait(self._held_seconds):
-                    name = _report(loop, thread_id, time.monotonic() - start)
+                    task = asyncio.current_task(loop)
+                    name = "something that is no task" if task is None else self._name_of(task)
+                    _report(name, thread_id, time.monotonic() - start)
                     # At once, so that it comes before what the end of the job brings about.
-                    loop.call_soon_threadsafe(self._on_held, name)
+                    loop.call_soon_threadsafe(self._on_held, task)
                     self._wait_for_the_turn(loop)
                     _logger.warning(
                         "the event loop turns again; %s held it for %.1f s",
@@ -74,9 +84,7 @@ class Watchdog:
             pass
 
 
-def _report(loop: asyncio.AbstractEventLoop, thread_id: int, seconds: float) -> str:
-    task = asyncio.current_task(loop)
-    name = "something that is no task" if task is None else task.get_name()
+def _report(name: str, thread_id: int, seconds: float) -> None:
     frame = sys._current_frames().get(thread_id)
     where = "an unknown line"
     if frame is not None:
@@ -85,4 +93,3 @@ def _report(loop: asyncio.AbstractEventLoop, thread_id: int, seconds: float) -> 
     _logger.warning(
         "the event loop has been held for %.1f s by %s at %s; %s", seconds, name, where, _ADVICE
     )
-    return name

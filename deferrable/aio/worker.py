@@ -83,7 +83,11 @@ class Worker:
         _check_queues(self._instances)
         self._thread_count = thread_count
         self._grace_seconds = grace_seconds
-        self._slots = Slots(concurrency, pollers=len(self._instances))
+        self._slots = Slots(
+            concurrency,
+            pollers=len(self._instances),
+            pops_ahead=any(each.backend.queue.POPS_AHEAD for each in self._instances),
+        )
         self._room = Bell()
         self._outcomes = Outcomes(self._slots, self._room.ring)
         self._is_to_stop = asyncio.Event()
@@ -217,7 +221,7 @@ class Worker:
                     self._slots, surroundings, states, self._room.ring, self._outcomes.add
                 )
                 self._attempts = attempts
-                watchdog = Watchdog(attempts.tell_overrun)
+                watchdog = Watchdog(attempts.tell_overrun, attempts.name_of)
                 try:
                     await self._keeper.start(each.backend.queue for each in self._instances)
                     watchdog.start()
