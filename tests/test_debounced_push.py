@@ -219,13 +219,22 @@ class Interrupted:
         there, back = await asyncio.open_connection(
             self.address.hostname, self.address.port or 6379
         )
-        while request := await reader.read(65536):
-            back.write(request)
-            answer = await there.read(65536)
-            if not self.has_lost and b"EVAL" in request and not answer.startswith(b"-NOSCRIPT"):
+        is_script = False
+
+        async def forward() -> None:
+            nonlocal is_script
+            while request := await reader.read(65536):
+                is_script = is_script or b"EVAL" in request
+                back.write(request)
+            back.close()
+
+        forwarding = asyncio.create_task(forward())
+        while answer := await there.read(65536):
+            if is_script and not self.has_lost and not answer.startswith(b"-NOSCRIPT"):
                 self.has_lost = True
                 break
             writer.write(answer)
+        forwarding.cancel()
         writer.close()
         back.close()
 

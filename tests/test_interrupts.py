@@ -79,13 +79,19 @@ def program(face: str, source: str, wait: float | None = None) -> Program:
     return Program(prelude + textwrap.dedent(source), *WITH_WARNINGS)
 
 
-def interrupt_at(begun: Program, *marks: str) -> list[str]:
-    """Send one SIGINT at each of the marks; what the program printed afterwards."""
+def interrupt_at(begun: Program, *marks: str, leaves_a_task: bool = False) -> list[str]:
+    """Send one SIGINT at each of the marks; what the program printed afterwards.
+
+    Args:
+        leaves_a_task: Python may find, as it ends, a task that would not be cancelled.
+    """
     with begun as running:
         for mark in marks:
             running.wait_for(mark)
             running.interrupt()
         lines, errors = running.end()
+    if leaves_a_task and errors.startswith("Task was destroyed but it is pending!"):
+        errors = "".join(errors.splitlines(keepends=True)[2:])
     assert errors == ""
     return lines
 
@@ -352,7 +358,9 @@ def test_second_interrupt_leaves_a_call_that_does_not_heed_the_first() -> None:
         """,
     )
 
-    assert interrupt_at(stuck, "stuck", "stuck")[:2] == ["interrupted", "ran"]
+    printed = interrupt_at(stuck, "stuck", "stuck", leaves_a_task=True)
+
+    assert printed[:2] == ["interrupted", "ran"]
 
 
 @pytest.mark.parametrize("verb", ["pop()", "pop_batch(5)"])

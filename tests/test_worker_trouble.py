@@ -386,7 +386,7 @@ async def test_a_redis_that_takes_no_more_clients_is_told_of_once(
 ) -> None:
     with start_redis() as server, server.client() as client:
         client.ping()
-        site = Site(server.url)
+        site = Site(server.url, lease_seconds=120)
         async with site.instance, site.instance.worker() as worker:
             health = worker.health
             await site.job.later_async()
