@@ -201,18 +201,22 @@ def _json_answer(body: dict[str, Any]) -> Answer:
 class Proxy:
     """Forwards requests on a port of its own.
 
+    Args:
+        otherwise: what becomes of an exchange for which nothing is scripted.
+
     Attributes:
         url: where clients go to.
         requests: every request, in order, those that went wrong too.
         most_at_once: how many requests of one action were under way at a time, at most.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, otherwise: Fault = forward) -> None:
         self.url = ""
         self.requests: list[Request] = []
         self.most_at_once: Counter[str] = Counter()
         self._under_way: Counter[str] = Counter()
         self._target = target.rstrip("/")
+        self._otherwise = otherwise
         self._script: dict[str, deque[Fault]] = {}
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
@@ -222,6 +226,10 @@ class Proxy:
     def script(self, action: str, *faults: Fault, times: int = 1) -> None:
         """Have the next requests for `action` meet `faults`, one each, the whole list `times`."""
         self._script.setdefault(action, deque()).extend(faults * times)
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have `function` called on the loop that serves."""
+        self._loop.call_soon_threadsafe(function)
 
     def clear(self) -> None:
         """Forget what was to go wrong still."""
@@ -261,7 +269,7 @@ class Proxy:
 
     async def _perform(self, request: Request) -> Answer | None:
         script = self._script.get(request.action)
-        fault = script.popleft() if script else forward
+        fault = script.popleft() if script else self._otherwise
         self._under_way[request.action] += 1
         self.most_at_once |= self._under_way
         try:
@@ -312,14 +320,14 @@ class Proxy:
 
 
 @contextmanager
-def proxy_to(target: str) -> Iterator[Proxy]:
+def proxy_to(target: str, otherwise: Fault = forward) -> Iterator[Proxy]:
     """A proxy to the server whose endpoint is `target`; it ends with the block."""
-    proxy = Proxy(target)
+    proxy = Proxy(target, otherwise)
     thread = threading.Thread(target=proxy._run, name="proxy", daemon=True)
     thread.start()
     try:
         assert proxy._started.wait(10), "the proxy did not start"
         yield proxy
     finally:
-        proxy._loop.call_soon_threadsafe(proxy._stopped.set)
+        proxy.call_soon(proxy._stopped.set)
         thread.join(10)

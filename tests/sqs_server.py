@@ -20,7 +20,7 @@ from redis_server import unique_group
 if TYPE_CHECKING:
     from sqs_proxy import Proxy
 
-__all__ = ["REGION", "SQSServer", "proxy", "sqs_group", "sqs_server"]
+__all__ = ["REGION", "SQSServer", "moto", "proxy", "sqs_group", "sqs_server"]
 
 REGION = "eu-west-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
@@ -114,14 +114,15 @@ def sqs_server() -> Iterator[SQSServer]:
     named = os.environ.get("DEFERRABLE_TEST_SQS_ENDPOINT")
     with ExitStack() as stack:
         keys = {} if named and "AWS_ACCESS_KEY_ID" in os.environ else KEYS
-        url = named or stack.enter_context(_moto())
+        url = named or stack.enter_context(moto())
         server = SQSServer(url, keys, is_ours=not named)
         stack.callback(server.close)
         yield server
 
 
 @contextmanager
-def _moto() -> Iterator[str]:
+def moto() -> Iterator[str]:
+    """The URL of an SQS and S3 of this process's own; it ends with the block."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
