@@ -18,8 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from attacks.chaos_books import Buried, Fault, Verdict, judge
+from attacks.chaos_books import Buried, Verdict, judge
 from attacks.chaos_brokers import BROKERS, Broker
+from attacks.chaos_causes import Fault
 from attacks.chaos_ledger import read_lines
 from attacks.chaos_process import STALL_SECONDS, Settings
 from attacks.chaos_schedule import Schedule
@@ -34,15 +35,16 @@ PRODUCERS = 2
 CLOCK_OFFSETS = (5.0, -5.0)
 DRAIN_SECONDS = 300.0
 COME_AND_GO_SECONDS = 60.0
+EMPTY_LOOKS = 5
 BROKER_SLOW = "the machine held the broker or its wires up"
 
 
 async def run_chaos(options: argparse.Namespace, folder: Path) -> Verdict:
     """One run, from the start of the broker to the verdict; prints how it goes."""
-    make_broker, make_client = BROKERS[options.broker]
+    kind = BROKERS[options.broker]
     start = time.monotonic()
-    async with make_broker() as broker:
-        backend, _ = make_client(broker.url, options.lease_seconds)
+    async with kind.make() as broker:
+        backend, _ = kind.client(broker.url, options.lease_seconds)
         async with Staff(
             _settings(options, broker, folder), broker.url_of, folder / "log"
         ) as staff:
@@ -60,12 +62,20 @@ async def run_chaos(options: argparse.Namespace, folder: Path) -> Verdict:
             drained = time.monotonic()
             # A killed worker that held nothing is struck off when its lease has ended.
             await asyncio.sleep(options.lease_seconds + 2)
+            # What was delivered once more may have left a copy.
+            await _wait_until_empty(backend)
             await staff.dismiss(COME_AND_GO_SECONDS)
             await _end(watching)
         buried = await _take_errors(backend)
-        faults = [*schedule.faults, *stalls]
+        faults = [*schedule.faults, *broker.faults, *stalls]
         (folder / "faults").write_text("".join(f"{fault}\n" for fault in faults))
-        verdict = judge(read_lines(folder), faults, buried, options.lease_seconds)
+        verdict = judge(
+            read_lines(folder),
+            faults,
+            buried,
+            options.lease_seconds,
+            settles_at_once=kind.settles_at_once,
+        )
         verdict.wrong += [*staff.troubles, *await broker.left()]
         await backend.close()
     print(
@@ -73,8 +83,9 @@ async def run_chaos(options: argparse.Namespace, folder: Path) -> Verdict:
         f"{options.workers + PRODUCERS} places, {time.monotonic() - start:.0f} s; all settled "
         f"{drained - peace:.1f} s after the last fault"
     )
-    for kind, number in Counter(fault.kind for fault in schedule.faults).most_common():
-        print(f"  {number:5} times: {kind}")
+    done = [*schedule.faults, *(fault for fault in broker.faults if fault.target in staff.places)]
+    for what, number in Counter(fault.kind for fault in done).most_common():
+        print(f"  {number:5} times: {what}")
     print(*verdict.lines(), sep="\n")
     return verdict
 
@@ -118,19 +129,25 @@ async def _note_stalls(broker: Broker, stalls: list[Fault]) -> None:
 
 async def _wait_until_empty(backend: Backend) -> None:
     async def is_empty() -> bool:
-        await asyncio.sleep(0.1)
-        stats = await backend.queue.stats()
-        return not sum(stats[where] for where in ("available", "in_flight", "delayed"))
+        for _ in range(EMPTY_LOOKS):  # as a broker's counts may be approximate
+            await asyncio.sleep(0.1)
+            stats = await backend.queue.stats()
+            if sum(stats[where] for where in ("available", "in_flight", "delayed")):
+                return False
+        return True
 
     await wait_until(is_empty, "everything is settled", DRAIN_SECONDS)
 
 
 async def _take_errors(backend: Backend) -> list[Buried]:
     """What is in the error queue; nothing is, afterwards."""
-    buried = []
-    async for entry in Deferrable(backend).errors():
-        buried.append(Buried(str(entry.id), str(entry.error.get("error_type"))))
-        await entry.discard()
+    buried: list[Buried] = []
+    instance, number = Deferrable(backend), -1
+    while len(buried) > number:  # as each pass brings one copy of an item
+        number = len(buried)
+        async for entry in instance.errors():
+            buried.append(Buried(str(entry.id), str(entry.error.get("error_type"))))
+            await entry.discard()
     return buried
 
 

@@ -3,76 +3,24 @@
 Owns the reckoning, from lines of the ledgers and faults as they were done. It does no I/O and may
 not know any broker. A call that `later` returned from is lost unless its job came to its end, or
 its item expired and was allowed to, or is in the error queue and belongs there.
-
-The one rule: a second run of the same attempt of the same item needs a fault that hit the first
-one, by the very process or connection that ran it, or by the broker, while it mattered.
 """
 
 from bisect import bisect
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from statistics import median
 
+from attacks.chaos_causes import BROKER_KILLED, Causes, Fault, Pushing, Run
 from attacks.chaos_jobs import DELAYED_SECONDS
 from attacks.chaos_ledger import Line
 
-__all__ = ["BROKER_KILLED", "TOLD_TO_LEAVE", "Buried", "Fault", "Verdict", "judge"]
+__all__ = ["Buried", "Verdict", "judge"]
 
-BROKER_KILLED = "broker killed"
-TOLD_TO_LEAVE = "worker told to leave"
 HELD_UP = "the machine held a process up"
-
-SETTLE_SECONDS = 1.0
-"""Within that after a run's end, a broker that is there has answered its settlement."""
-
-LATE_SECONDS = 0.5
-"""Within that, a process that was away has heard that what it held is lost."""
 
 CLOCK_SECONDS = 0.1
 """By how much two clocks of one machine may differ over a delay."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that was done to a process, to the connections of a place, or to the broker.
-
-    Attributes:
-        kind: what it was; the cause that is told.
-        target: a process (``worker-1.3``), a place with all its processes (``worker-1``), or
-            ``broker``.
-        begin, end: from when to when, in seconds of the monotonic clock.
-        gravity: how much it explains: 2: a process or the broker was away; 1: an answer was lost,
-            for which there are repetitions; 0: the machine did it, being busy.
-    """
-
-    kind: str
-    target: str
-    begin: float
-    end: float
-    gravity: int = 2
-
-    def hits(self, who: str) -> bool:
-        return self.target in ("broker", who, who.partition(".")[0])
-
-
-@dataclass(slots=True)
-class Run:
-    """One run of a job: by which process, of which attempt, and its moments.
-
-    Attributes:
-        end: when the function had ended; None: nobody knows that it has.
-        how: ``end``, ``raised``, ``cancelled``; empty: nobody knows.
-    """
-
-    who: str
-    key: str
-    item_id: str
-    number: int
-    begin: float
-    end: float | None = None
-    how: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +37,7 @@ class Verdict:
 
     Attributes:
         lost: keys of calls that were acknowledged and came to nothing.
+        buried_again: how many more copies of them there are in the error queue.
         again: cause -> how often an attempt was made once more because of it.
         without_cause: second runs that nothing explains, in words.
         back_seconds: cause -> from the fault's begin to each run that it caused.
@@ -105,6 +54,7 @@ class Verdict:
     completed: int = 0
     buried: int = 0
     given_up: int = 0
+    buried_again: int = 0
     expired: int = 0
     lost: list[str] = field(default_factory=list)
     again: Counter[str] = field(default_factory=Counter)
@@ -126,8 +76,8 @@ class Verdict:
         )
         yield (
             f"completed {self.completed}, in the error queue {self.buried} (of which "
-            f"{self.given_up} were delivered too often), expired {self.expired}, "
-            f"lost {len(self.lost)}"
+            f"{self.given_up} were delivered too often; and {self.buried_again} copies), "
+            f"expired {self.expired}, lost {len(self.lost)}"
         )
         yield (
             f"{self.runs} runs; run more than once {sum(self.again.values())}, without a cause "
@@ -153,6 +103,7 @@ class Verdict:
 class _Calls:
     """What the producers wrote down."""
 
+    pushings: dict[str, Pushing] = field(default_factory=dict)
     begun: dict[str, float] = field(default_factory=dict)
     acknowledged: dict[str, float] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
@@ -161,12 +112,17 @@ class _Calls:
 
 
 def judge(
-    lines: Iterable[Line], faults: Sequence[Fault], buried: Sequence[Buried], lease_seconds: float
+    lines: Iterable[Line],
+    faults: Sequence[Fault],
+    buried: Sequence[Buried],
+    lease_seconds: float,
+    *,
+    settles_at_once: bool,
 ) -> Verdict:
     """Reckon up a run that has come to its end: nothing is queued, delayed or in flight.
 
     Args:
-        lease_seconds: for how long at least a process was away whose items were another's.
+        lease_seconds, settles_at_once: see `Causes`.
     """
     calls, runs, expired, stalls = _read(lines)
     errors: Mapping[str, Buried] = {each.item_id: each for each in buried}
@@ -177,9 +133,15 @@ def judge(
         runs=len(runs),
     )
     _judge_ends(verdict, calls, runs, expired, errors)
-    if len(errors) < len(buried):
-        verdict.wrong.append(f"{len(buried) - len(errors)} items are in the error queue twice")
-    _judge_repetitions(verdict, runs, [*faults, *stalls], lease_seconds)
+    causes = Causes(
+        runs,
+        calls.pushings,
+        [*faults, *stalls],
+        lease_seconds,
+        settles_at_once=settles_at_once,
+    )
+    _judge_burials(verdict, buried, causes)
+    _judge_repetitions(verdict, causes)
     begins = sorted(run.begin for run in runs)
     returns = (each.end for each in faults if each.kind == BROKER_KILLED)
     verdict.idle_seconds = [
@@ -197,10 +159,12 @@ def _read(lines: Iterable[Line]) -> tuple[_Calls, list[Run], set[str], list[Faul
         if line.word == "call":
             calls.number += 1
             calls.begun[line.rest[0]] = line.moment
+            calls.pushings[line.rest[0]] = Pushing(line.who, line.moment)
         elif line.word == "pushed":
             key, item_id = line.rest
             calls.keys[item_id] = key
             calls.acknowledged[key] = calls.begun[key]
+            calls.pushings[key] = Pushing(line.who, calls.begun[key], line.moment)
         elif line.word == "skipped":
             calls.skipped += 1
             calls.acknowledged[line.rest[0]] = calls.begun[line.rest[0]]
@@ -254,49 +218,24 @@ def _judge_ends(
             verdict.lost.append(f"{key}: its last call has no run after it")
 
 
-def _judge_repetitions(
-    verdict: Verdict, runs: Sequence[Run], faults: Sequence[Fault], lease_seconds: float
-) -> None:
-    by_attempt: dict[tuple[str, int], list[Run]] = defaultdict(list)
-    for run in runs:
-        by_attempt[run.item_id, run.number].append(run)
-    for (item_id, number), same in by_attempt.items():
-        for earlier, later in pairwise(same):
-            cause = _cause(earlier, later, faults, lease_seconds)
-            if cause is not None:
-                verdict.again[cause.kind] += 1
-                seconds = verdict.back_seconds.setdefault(cause.kind, [])
-                seconds.append(later.begin - cause.begin)
-                continue
-            verdict.without_cause.append(
-                f"{earlier.key} ({item_id}), attempt {number}: by {earlier.who} from "
-                f"{earlier.begin:.3f} to {earlier.end} {earlier.how}, by {later.who} from "
-                f"{later.begin:.3f}"
-            )
+def _judge_burials(verdict: Verdict, buried: Sequence[Buried], causes: Causes) -> None:
+    for item_id, number in Counter(each.item_id for each in buried).items():
+        if number == 1:
+            continue
+        if causes.of_second_burial(item_id) is None:
+            verdict.wrong.append(f"{item_id} is in the error queue {number} times")
+        verdict.buried_again += number - 1
 
 
-def _cause(earlier: Run, later: Run, faults: Sequence[Fault], lease_seconds: float) -> Fault | None:
-    """Why the attempt was made again; None: there is no reason.
-
-    A fault matters from the begin of the run until its settlement must have been answered. Or the
-    second run is the late one: it popped the item, was away while the first one had it, and has
-    just come back.
-    """
-    last = later.begin if earlier.end is None else min(later.begin, earlier.end + SETTLE_SECONDS)
-    hits = [
-        fault
-        for fault in faults
-        if fault.hits(earlier.who)
-        and fault.begin <= last
-        and fault.end >= earlier.begin
-        # Who is told to leave has time for what ends by itself.
-        and (fault.kind != TOLD_TO_LEAVE or earlier.how in ("", "cancelled"))
-    ] or [
-        fault
-        for fault in faults
-        if fault.hits(later.who)
-        and fault.end - fault.begin >= lease_seconds
-        and fault.begin <= earlier.begin
-        and later.begin - LATE_SECONDS <= fault.end
-    ]
-    return max(hits, key=lambda fault: (fault.gravity, fault.begin), default=None)
+def _judge_repetitions(verdict: Verdict, causes: Causes) -> None:
+    for earlier, later, cause in causes.of_repetitions():
+        if cause is not None:
+            verdict.again[cause.kind] += 1
+            seconds = verdict.back_seconds.setdefault(cause.kind, [])
+            seconds.append(later.begin - cause.begin)
+            continue
+        verdict.without_cause.append(
+            f"{earlier.key} ({earlier.item_id}), attempt {earlier.number}: by {earlier.who} from "
+            f"{earlier.begin:.3f} to {earlier.end} {earlier.how}, by {later.who} from "
+            f"{later.begin:.3f}"
+        )

@@ -1,25 +1,29 @@
 """The brokers that a chaos run attacks.
 
 Owns how each is started, reached through wires that can be cut, crashed and brought back, and what
-must not be left in it at the end. A new broker is a line in `BROKERS`. It may not know jobs,
-processes or schedules.
+must not be left in it at the end; of SQS only how it is reached. A new broker is a line in
+`BROKERS`. It may not know jobs, processes or schedules.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from redis_proxy import Wire, wire_to
 from redis_server import RedisServer, start_redis
 
+from attacks.chaos_causes import Fault
+from attacks.chaos_sqs import SQSBroker, server_at
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.dockets import DocketsBackendFactory
 from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+from deferrable.aio.backend.sqs import SQSBackendFactory
 from deferrable.aio.debounce import DebounceStore
 
-__all__ = ["BROKERS", "GROUP", "Broker", "Client"]
+__all__ = ["BROKERS", "GROUP", "Broker", "Client", "Kind"]
 
 GROUP = "chaos"
 
@@ -38,10 +42,14 @@ class Broker(Protocol):
     Attributes:
         url: where it is, without a wire that can be cut.
         can_crash: it keeps what it acknowledged when it is killed.
+        spoils: what may go wrong with requests.
+        faults: what did.
     """
 
     url: str
     can_crash: bool
+    spoils: Sequence[str]
+    faults: list[Fault]
 
     async def __aenter__(self) -> Self: ...
 
@@ -56,6 +64,12 @@ class Broker(Protocol):
 
     def lose_reply(self, place: str) -> None:
         """Have the next command of `place` take effect, and its answer get lost."""
+
+    def spoil(self, place: str, kind: str) -> None:
+        """Have the next requests of `place` go wrong, as one of `spoils` says."""
+
+    def mend(self) -> None:
+        """Have nothing more go wrong with requests."""
 
     def part(self, place: str) -> None:
         """Break the connections of `place`, and let it have no new ones."""
@@ -78,8 +92,10 @@ class RedisBroker:
     """A Redis that has written down whatever it acknowledges."""
 
     can_crash = True
+    spoils: Sequence[str] = ()
 
     def __init__(self) -> None:
+        self.faults: list[Fault] = []
         self._stack = AsyncExitStack()
         self._wires: dict[str, Wire] = {}
 
@@ -103,6 +119,12 @@ class RedisBroker:
 
     def lose_reply(self, place: str) -> None:
         self._wires[place].lose_reply_to(b"")
+
+    def spoil(self, place: str, kind: str) -> None:
+        raise NotImplementedError(kind)
+
+    def mend(self) -> None:
+        """Nothing is kept for later but a lost answer, for which there are repetitions."""
 
     def part(self, place: str) -> None:
         self._wires[place].refuse()
@@ -131,6 +153,31 @@ def dockets(url: str, lease_seconds: float) -> tuple[Backend, DebounceStore]:
     return factory.create_backend_for_group(GROUP), RedisDebounceStore(url)
 
 
-BROKERS: Mapping[str, tuple[Callable[[], Broker], Client]] = {
-    "redis": (RedisBroker, dockets),
+def sqs(url: str, lease_seconds: float) -> tuple[Backend, None]:
+    factory = SQSBackendFactory(
+        server_at(url).connection(), visibility_timeout=lease_seconds, wait_time=1
+    )
+    return factory.create_backend_for_group(GROUP), None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of broker.
+
+    Attributes:
+        make: starts one when it is entered.
+        settles_at_once: it takes a push that is sent twice for one, and settles in one step.
+        most_waiting: producers wait for the workers beyond that, or what expires would do nothing
+            else. (moto is the slower the more it holds.)
+    """
+
+    make: Callable[[], Broker]
+    client: Client
+    settles_at_once: bool
+    most_waiting: int
+
+
+BROKERS: Mapping[str, Kind] = {
+    "redis": Kind(RedisBroker, dockets, settles_at_once=True, most_waiting=2000),
+    "sqs": Kind(SQSBroker, sqs, settles_at_once=False, most_waiting=60),
 }

@@ -33,8 +33,6 @@ STALL_SECONDS = 0.5
 
 _TICK_SECONDS = 0.05
 _CALLS_AT_ONCE = 40
-_MOST_WAITING = 2000
-"""Producers wait for the workers beyond that, or what expires would do nothing else."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ async def work(jobs: Jobs, settings: Settings) -> None:
             pass
 
 
-async def produce(jobs: Jobs, settings: Settings, ledger: Ledger) -> None:
+async def produce(jobs: Jobs, settings: Settings, ledger: Ledger, most_waiting: int) -> None:
     """Call until so many calls of this place are acknowledged, those of its forebears included."""
     words = [line.word for line in read_lines(Path(settings.folder)) if _is_of(line.who, settings)]
     acknowledged, number = words.count("pushed") + words.count("skipped"), 0
@@ -91,7 +89,7 @@ async def produce(jobs: Jobs, settings: Settings, ledger: Ledger) -> None:
     settings.tell_up()
     async with jobs.instance:
         while acknowledged < settings.calls:
-            wanted = min(_CALLS_AT_ONCE, settings.calls - acknowledged)
+            wanted = min(_CALLS_AT_ONCE, most_waiting // 3, settings.calls - acknowledged)
             drawn = draw.choices(kinds, weights, k=wanted)
             keys: dict[str, list[str]] = {}
             for kind in drawn:
@@ -102,7 +100,7 @@ async def produce(jobs: Jobs, settings: Settings, ledger: Ledger) -> None:
             )
             acknowledged += sum(done)
             await asyncio.sleep(settings.spread_seconds * wanted / settings.calls)
-            await _wait_for_workers(jobs)
+            await _wait_for_workers(jobs, most_waiting)
 
 
 def _is_of(who: str, settings: Settings) -> bool:
@@ -136,13 +134,13 @@ async def _call(
     return acknowledged
 
 
-async def _wait_for_workers(jobs: Jobs) -> None:
+async def _wait_for_workers(jobs: Jobs, most_waiting: int) -> None:
     while True:
         try:
             stats = await jobs.instance.backend.queue.stats()
         except BackendError:
             return
-        if stats["available"] < _MOST_WAITING:
+        if stats["available"] + stats["in_flight"] + stats["delayed"] < most_waiting:
             return
         await asyncio.sleep(0.1)
 
@@ -185,13 +183,13 @@ def main() -> None:
     if settings.clock_offset_seconds:
         set_clock_off(settings.clock_offset_seconds)
     logging.basicConfig(format=f"%(asctime)s {settings.who} %(levelname)s %(message)s")
-    _, make_client = BROKERS[settings.broker]
+    kind = BROKERS[settings.broker]
     ledger = Ledger(Path(settings.folder, f"{settings.place}.ledger"), settings.who)
-    backend, store = make_client(settings.url, settings.lease_seconds)
+    backend, store = kind.client(settings.url, settings.lease_seconds)
     jobs = Jobs(backend, store, ledger, long_seconds=settings.lease_seconds * 1.5)
     with stalls_noted(ledger):
         if settings.calls:
-            asyncio.run(produce(jobs, settings, ledger))
+            asyncio.run(produce(jobs, settings, ledger, kind.most_waiting))
         else:
             asyncio.run(work(jobs, settings))
 

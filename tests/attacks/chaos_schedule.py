@@ -10,14 +10,16 @@ import signal
 import time
 from collections.abc import Callable, Coroutine
 
-from attacks.chaos_books import BROKER_KILLED, TOLD_TO_LEAVE, Fault
 from attacks.chaos_brokers import Broker
+from attacks.chaos_causes import BROKER_KILLED, TOLD_TO_LEAVE, Fault
 from attacks.chaos_staff import Staff
 
 __all__ = ["Schedule"]
 
 STOPPED = "worker stopped for longer than its lease"
 PARTED = "worker parted from the broker for longer than its lease"
+WORKER_SPOILT = "worker's requests spoilt"
+PRODUCER_SPOILT = "producer's requests spoilt"
 
 WEIGHTS = {
     "worker killed": 4,
@@ -30,7 +32,10 @@ WEIGHTS = {
     "producer's connections cut": 3,
     "producer's answer lost": 3,
     BROKER_KILLED: 2,
+    WORKER_SPOILT: 8,
+    PRODUCER_SPOILT: 4,
 }
+SPOILS_AT_ONCE = 2
 
 
 class Schedule:
@@ -68,12 +73,18 @@ class Schedule:
             "producer's connections cut": lambda: self._cut("producer"),
             "producer's answer lost": lambda: self._lose_reply("producer"),
             BROKER_KILLED: self._crash,
+            WORKER_SPOILT: lambda: self._spoil("worker"),
+            PRODUCER_SPOILT: lambda: self._spoil("producer"),
         }
+        if not broker.can_crash:
+            del self._deeds[BROKER_KILLED]
+        if not broker.spoils:
+            del self._deeds[WORKER_SPOILT], self._deeds[PRODUCER_SPOILT]
         self._is_away = asyncio.Lock()
 
     async def run(self) -> None:
         """Go on until it is cancelled; what is broken for a time is whole when it returns."""
-        kinds = [kind for kind in WEIGHTS if kind != BROKER_KILLED or self._broker.can_crash]
+        kinds = list(self._deeds)
         # Each once in the beginning, in any order: a short run shall see all of them.
         ahead = self._draw.sample(kinds, len(kinds))
         deeds: list[asyncio.Task[None]] = []
@@ -85,6 +96,7 @@ class Schedule:
                 deeds.append(asyncio.ensure_future(self._deeds[kind]()))
         finally:
             await asyncio.gather(*deeds)
+            self._broker.mend()
 
     def _note(self, kind: str, target: str, begin: float, gravity: int = 2) -> None:
         self.faults.append(Fault(kind, target, begin, time.monotonic(), gravity))
@@ -129,6 +141,11 @@ class Schedule:
         self._broker.lose_reply(place)
         # It strikes with the next command, which an idle place sends within a second or so.
         self.faults.append(Fault(f"{role}'s answer lost", place, begin, begin + 2, 1))
+
+    async def _spoil(self, role: str) -> None:
+        place = self._draw.choice(self._staff.members(role)).place
+        for kind in self._draw.sample(self._broker.spoils, SPOILS_AT_ONCE):
+            self._broker.spoil(place, kind)  # which tells when each has struck
 
     async def _part(self) -> None:
         async with self._is_away:

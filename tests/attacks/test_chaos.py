@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from attacks.chaos import parse, run_chaos
-from attacks.chaos_books import Buried, Fault, Verdict, judge
+from attacks.chaos_books import Buried, Verdict, judge
+from attacks.chaos_causes import Fault
 from attacks.chaos_jobs import DELAYED_SECONDS
 from attacks.chaos_ledger import Ledger, Line, read_lines
 
@@ -27,6 +28,17 @@ def test_nothing_is_lost_whatever_fails_around_the_workers(seed: int, tmp_path: 
     assert verdict.pushed + verdict.skipped == 400
 
 
+@pytest.mark.timeout(240)
+def test_nothing_is_lost_whatever_fails_around_the_workers_on_sqs(tmp_path: Path) -> None:
+    options = parse(["--broker", "sqs", "--jobs", "100", "--workers", "3", "--lease-seconds", "2"])
+    options.every_seconds, options.spread_seconds = 0.7, 4.0
+
+    verdict = asyncio.run(run_chaos(options, tmp_path))
+
+    assert verdict.holds, "\n".join([*verdict.lines(), (tmp_path / "log").read_text()])
+    assert verdict.pushed == 100
+
+
 # The judge.
 
 
@@ -36,9 +48,11 @@ def lines_of(*texts: str) -> list[Line]:
     return [Line(float(moment), who, word, tuple(rest)) for moment, who, word, *rest in split]
 
 
-def judged(*texts: str, faults: list[Fault] | None = None, buried: str = "") -> Verdict:
-    errors = [Buried("id", buried)] if buried else []
-    return judge(lines_of(*texts), faults or [], errors, LEASE)
+def judged(
+    *texts: str, faults: list[Fault] | None = None, buried: str = "", settles_at_once: bool = True
+) -> Verdict:
+    errors = [Buried("id", each) for each in buried.split()]
+    return judge(lines_of(*texts), faults or [], errors, LEASE, settles_at_once=settles_at_once)
 
 
 CALL = ("1 producer-0.0 call works-0-1", "2 producer-0.0 pushed works-0-1 id")
@@ -135,6 +149,56 @@ def test_a_second_run_is_not_explained_by_what_did_not_hit_the_first(fault: Faul
 
     assert not verdict.holds
     assert len(verdict.without_cause) == 1
+
+
+@pytest.mark.parametrize("settles_at_once", [True, False])
+def test_a_fault_that_hit_the_push_explains_a_second_run_where_a_push_may_double(
+    settles_at_once: bool,
+) -> None:
+    fault = Fault("struck", "producer-0", 1.5, 1.5)
+
+    verdict = judged(*CALL, *RUN, *AGAIN, faults=[fault], settles_at_once=settles_at_once)
+
+    assert verdict.holds != settles_at_once
+
+
+@pytest.mark.parametrize("settles_at_once", [True, False])
+def test_what_made_an_attempt_run_twice_explains_that_the_next_one_does(
+    settles_at_once: bool,
+) -> None:
+    first = (RUN[0], "4 worker-0.0 raised 0", AGAIN[0], "10 worker-1.0 raised 0")
+    second = ("11 worker-0.0 begin 1 works-0-1 id 2", "12 worker-0.0 end 1")
+    third = ("21 worker-1.0 begin 1 works-0-1 id 2", "22 worker-1.0 end 1")
+    fault = Fault("struck", "worker-0.0", 3.5, 3.5)
+
+    verdict = judged(
+        *CALL, *first, *second, *third, faults=[fault], settles_at_once=settles_at_once
+    )
+
+    assert verdict.again["struck"] == (1 if settles_at_once else 2)
+    assert verdict.holds != settles_at_once
+
+
+@pytest.mark.parametrize(("moment", "is_explained"), [(8.5, True), (9.5, False)])
+def test_a_second_delivery_explains_only_what_began_after_it(
+    moment: float, is_explained: bool
+) -> None:
+    fault = Fault("messages doubled", "id", moment, moment)
+
+    assert judged(*CALL, *RUN, *AGAIN, faults=[fault]).holds == is_explained
+
+
+@pytest.mark.parametrize("target", ["worker-0.0", "worker-1.0"])
+def test_a_second_copy_in_the_error_queue_needs_a_fault_that_hit_the_settlement(
+    target: str,
+) -> None:
+    texts = [each.replace("works", "fails") for each in (*CALL, RUN[0], "4 worker-0.0 raised 0")]
+    fault = Fault("struck", target, 4.5, 4.5)
+
+    verdict = judged(*texts, faults=[fault], buried="Fatal Fatal", settles_at_once=False)
+
+    assert verdict.holds == (target == "worker-0.0")
+    assert (verdict.buried, verdict.buried_again) == (1, 1)
 
 
 def test_a_retry_is_no_second_run() -> None:
