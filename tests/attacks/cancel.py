@@ -11,11 +11,10 @@ import random
 import sys
 import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Callable
+from functools import partial
 
-from redis_server import start_redis
-
-from attacks.places import PLACES
+from attacks.places import PLACES, Place
 from attacks.scenarios import SCENARIOS
 from attacks.striking import STRIKES, Figures, strike_everywhere
 
@@ -33,12 +32,12 @@ def main() -> int:
     parser.add_argument("--only", help="one scenario", choices=sorted(SCENARIOS))
     options = parser.parse_args()
     logging.getLogger("deferrable").setLevel(logging.CRITICAL + 1)
-    with ExitStack() as stack:
-        url = None if options.place == "memory" else stack.enter_context(start_redis()).url
-        return _attack(options, url)
+    kind = PLACES[options.place]
+    with kind.start() as broker:
+        return _attack(options, partial(kind.make, broker))
 
 
-def _attack(options: argparse.Namespace, url: str | None) -> int:
+def _attack(options: argparse.Namespace, make_place: Callable[[], Place]) -> int:
     figures, failures, points = Figures(), 0, 0
     start = time.monotonic()
     chance = random.Random(options.seed)
@@ -48,7 +47,7 @@ def _attack(options: argparse.Namespace, url: str | None) -> int:
             faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
             try:
                 points += strike_everywhere(
-                    lambda: PLACES[options.place](url),
+                    make_place,
                     name,
                     strike,
                     figures,

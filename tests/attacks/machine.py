@@ -10,6 +10,7 @@ import inspect
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from attacks.places import LEASE_SECONDS, PLACES
+from attacks.places import LEASE_SECONDS, Place
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import LeaseLost
 from deferrable.item import Item
@@ -80,14 +81,13 @@ class Consumer:
 class Machine(RuleBasedStateMachine):
     """Two consumers of one queue, and the model beside them."""
 
-    place_name: str
-    url: str | None = None
+    make_place: Callable[[], Place]
 
     def __init__(self) -> None:
         super().__init__()
         COUNTS["examples"] += 1
         self.loop = asyncio.new_event_loop()
-        self.place = PLACES[self.place_name](self.url)
+        self.place = type(self).make_place()
         self.made: list[Consumer] = []
         self.kept: dict[int, Kept] = {}
         self.stale: list[tuple[Consumer, Envelope]] = []
@@ -185,7 +185,7 @@ class Machine(RuleBasedStateMachine):
     def _is_surely_free(self, kept: Kept) -> bool:
         if kept.envelope is not None:
             return kept.lease_end_time + LONGEST_RETURN_SECONDS < self.now
-        return kept.due_time <= self.now
+        return kept.due_time + self.place.late_seconds <= self.now
 
     def _forget_holder(self, number: int) -> None:
         for consumer, other in list(self.held):
@@ -249,7 +249,7 @@ class Machine(RuleBasedStateMachine):
         self, data: st.DataObject, verb: str, is_clock_behind: bool
     ) -> None:
         consumer, envelope = data.draw(st.sampled_from(self.stale))
-        if is_clock_behind:  # then only the broker can tell
+        if is_clock_behind and self.place.fences_stale_holders:  # then only the broker can tell
             envelope.lease_end_time = math.inf
         with pytest.raises(LeaseLost):
             consumer(verb, envelope)
@@ -332,6 +332,6 @@ class Machine(RuleBasedStateMachine):
         COUNTS["completed"] += len(found)
 
 
-def make_machine(place_name: str, url: str | None = None) -> type[Machine]:
+def make_machine(make_place: Callable[[], Place]) -> type[Machine]:
     """The machine for one backend."""
-    return type(f"{place_name}_machine", (Machine,), {"place_name": place_name, "url": url})
+    return type("PlacedMachine", (Machine,), {"make_place": staticmethod(make_place)})

@@ -7,12 +7,11 @@ import argparse
 import logging
 import sys
 import time
-from contextlib import ExitStack
+from functools import partial
 
 import hypothesis
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from redis_server import start_redis
 
 from attacks.machine import COUNTS, make_machine
 from attacks.places import PLACES
@@ -28,9 +27,9 @@ def main() -> int:
     options = parser.parse_args()
     logging.getLogger("deferrable").setLevel(logging.CRITICAL + 1)
     start = time.monotonic()
-    with ExitStack() as stack:
-        url = None if options.place == "memory" else stack.enter_context(start_redis()).url
-        machine = hypothesis.seed(options.seed)(make_machine(options.place, url))
+    kind = PLACES[options.place]
+    with kind.start() as broker:
+        machine = hypothesis.seed(options.seed)(make_machine(partial(kind.make, broker)))
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
             machine,
             settings=settings(

@@ -1,20 +1,24 @@
 """Where attacks take place: the table of the backends that are attacked.
 
-Owns how consumers of one queue are made on each of them, with a clock that an attack moves. A new
-backend is a line in `PLACES`. It may not know what is attacked, nor how.
+Owns which broker each of them needs, and how consumers of one queue are made there, with a clock
+that an attack moves. A new backend is a line in `PLACES`. It may not know what is attacked, nor
+how.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from redis_server import unique_group
+from redis_server import start_redis, unique_group
 
+from attacks.sqs_place import SQSPlace, start_moved_sqs
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.dockets import DocketsBackendFactory
 from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.testing import MovingClock
 
-__all__ = ["LEASE_SECONDS", "PLACES", "Place"]
+__all__ = ["LEASE_SECONDS", "PLACES", "Place", "PlaceKind"]
 
 LEASE_SECONDS = 30.0
 MANY = 10**6
@@ -27,11 +31,17 @@ class Place(Protocol):
         clock: moves the time of all its consumers.
         wait_seconds: how long the pops of a worker wait.
         pause_seconds: real time to wait before looking again for what comes back by itself.
+        late_seconds: what is delayed may come so much later, as the broker counts coarsely.
+        has_atomic_replace: else a replace that is cancelled may leave both items.
+        fences_stale_holders: the broker itself knows who holds an item no more.
     """
 
     clock: MovingClock
     wait_seconds: float
     pause_seconds: float
+    late_seconds: float = 0.0
+    has_atomic_replace: bool = True
+    fences_stale_holders: bool = True
 
     def consumer(self) -> Backend:
         """Another consumer; its pops do not wait."""
@@ -41,13 +51,13 @@ class Place(Protocol):
         """Have its pops wait for so long from now on."""
 
 
-class MemoryPlace:
+class MemoryPlace(Place):
     """The reference."""
 
     wait_seconds = 1e6
     pause_seconds = 0.0
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, broker: None = None) -> None:
         self.clock = MovingClock()
         self._factory = InMemoryBackendFactory(
             visibility_timeout=LEASE_SECONDS, max_redeliveries=MANY, clock=self.clock
@@ -60,7 +70,7 @@ class MemoryPlace:
         consumer.queue._wait_seconds = seconds  # type: ignore[attr-defined]
 
 
-class DocketsPlace:
+class DocketsPlace(Place):
     """A group of its own in a real Redis."""
 
     wait_seconds = 0.2
@@ -68,8 +78,7 @@ class DocketsPlace:
     """An answer that may still come is waited for in the server's time, before an item is an
     orphan."""
 
-    def __init__(self, url: str | None = None) -> None:
-        assert url is not None, "Dockets needs a Redis"
+    def __init__(self, url: str) -> None:
         self.clock = MovingClock()
         self._url = url
         self._group = unique_group("attacked")
@@ -88,7 +97,27 @@ class DocketsPlace:
         consumer.queue._taker._wait_seconds = seconds  # type: ignore[attr-defined]
 
 
-PLACES: dict[str, Callable[[str | None], Place]] = {
-    "memory": MemoryPlace,
-    "dockets": DocketsPlace,
+@contextmanager
+def _redis() -> Iterator[str]:
+    with start_redis() as server:
+        yield server.url
+
+
+@dataclass(frozen=True)
+class PlaceKind:
+    """A backend that is attacked.
+
+    Attributes:
+        start: starts the broker, which is given to `make` and is there until the end of the block.
+        make: a new place.
+    """
+
+    start: Callable[[], AbstractContextManager[Any]]
+    make: Callable[[Any], Place]
+
+
+PLACES: dict[str, PlaceKind] = {
+    "memory": PlaceKind(nullcontext, MemoryPlace),
+    "dockets": PlaceKind(_redis, DocketsPlace),
+    "sqs": PlaceKind(start_moved_sqs, lambda sqs: SQSPlace(sqs, LEASE_SECONDS)),
 }
