@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from attacks.places import LEASE_SECONDS, Place
 from deferrable.aio.envelope import Envelope
-from deferrable.errors import LeaseLost
+from deferrable.errors import BackendError, LeaseLost
 from deferrable.item import Item
 from deferrable.sync.backend import Backend as BlockingBackend
 
@@ -94,6 +94,7 @@ class Machine(RuleBasedStateMachine):
         self.flushed: list[tuple[Consumer, Envelope]] = []
         self.held: list[tuple[Consumer, int]] = []
         self.number = 0
+        self.was_flushed = False
 
     @initialize(
         role=st.sampled_from(["queue", "queue", "error_queue"]),
@@ -286,7 +287,13 @@ class Machine(RuleBasedStateMachine):
     def flush(self, index: int, chance: int) -> None:
         if chance != 17:  # seldom, or there would never be much
             return
-        self.consumers[index]("flush")
+        try:
+            self.consumers[index]("flush")
+        except BackendError:
+            assert self.was_flushed
+            assert not self.place.flushes_at_will
+            return
+        self.was_flushed = True
         for consumer, number in self.held:
             envelope = self.kept[number].envelope
             assert envelope is not None

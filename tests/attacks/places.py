@@ -34,6 +34,7 @@ class Place(Protocol):
         late_seconds: what is delayed may come so much later, as the broker counts coarsely.
         has_atomic_replace: else a replace that is cancelled may leave both items.
         fences_stale_holders: the broker itself knows who holds an item no more.
+        flushes_at_will: else a second flush may be refused.
     """
 
     clock: MovingClock
@@ -42,6 +43,7 @@ class Place(Protocol):
     late_seconds: float = 0.0
     has_atomic_replace: bool = True
     fences_stale_holders: bool = True
+    flushes_at_will: bool = True
 
     def consumer(self) -> Backend:
         """Another consumer; its pops do not wait."""

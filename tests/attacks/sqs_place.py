@@ -68,6 +68,7 @@ class SQSPlace:
     late_seconds = 1.0
     has_atomic_replace = False
     fences_stale_holders = False
+    flushes_at_will = False
 
     def __init__(self, sqs: MovedSQS, lease_seconds: float) -> None:
         self.clock = MovingClock(time.time())  # moto forgets what it takes for days old
