@@ -83,8 +83,8 @@ async def run_chaos(options: argparse.Namespace, folder: Path) -> Verdict:
         f"{options.workers + PRODUCERS} places, {time.monotonic() - start:.0f} s; all settled "
         f"{drained - peace:.1f} s after the last fault"
     )
-    done = [*schedule.faults, *(fault for fault in broker.faults if fault.target in staff.places)]
-    for what, number in Counter(fault.kind for fault in done).most_common():
+    kinds = Counter(fault.kind for fault in schedule.faults) + broker.spoilt
+    for what, number in kinds.most_common():
         print(f"  {number:5} times: {what}")
     print(*verdict.lines(), sep="\n")
     return verdict

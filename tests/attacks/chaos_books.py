@@ -6,9 +6,9 @@ its item expired and was allowed to, or is in the error queue and belongs there.
 """
 
 from bisect import bisect
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from attacks.chaos_causes import BROKER_KILLED, Causes, Fault, Pushing, Run
@@ -18,6 +18,9 @@ from attacks.chaos_ledger import Line
 __all__ = ["Buried", "Verdict", "judge"]
 
 HELD_UP = "the machine held a process up"
+
+MOVE_SECONDS = 10.0
+"""Within that, a process that pushes an item once more has done so, or given up."""
 
 CLOCK_SECONDS = 0.1
 """By how much two clocks of one machine may differ over a delay."""
@@ -101,9 +104,10 @@ class Verdict:
 
 @dataclass
 class _Calls:
-    """What the producers wrote down."""
+    """What the producers wrote down, and which items were pushed once more by workers."""
 
     pushings: dict[str, Pushing] = field(default_factory=dict)
+    moves: dict[str, list[Pushing]] = field(default_factory=lambda: defaultdict(list))
     begun: dict[str, float] = field(default_factory=dict)
     acknowledged: dict[str, float] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
@@ -136,6 +140,7 @@ def judge(
     causes = Causes(
         runs,
         calls.pushings,
+        calls.moves,
         [*faults, *stalls],
         lease_seconds,
         settles_at_once=settles_at_once,
@@ -174,11 +179,23 @@ def _read(lines: Iterable[Line]) -> tuple[_Calls, list[Run], set[str], list[Faul
         elif line.word in ("end", "raised", "cancelled"):
             run = runs[line.who, line.rest[0]]
             run.end, run.how = line.moment, line.word
+        elif line.word == "moves":
+            calls.moves[line.rest[0]].append(
+                Pushing(line.who, line.moment, line.moment + MOVE_SECONDS)
+            )
+        elif line.word == "moved":
+            _end_move(calls.moves[line.rest[0]], line)
         elif line.word == "outlived":
             expired.add(line.rest[0])
         elif line.word == "stall":
             stalls.append(Fault(HELD_UP, line.who, float(line.rest[0]), line.moment, 0))
     return calls, list(runs.values()), expired, stalls
+
+
+def _end_move(moves: list[Pushing], moved: Line) -> None:
+    for place, move in enumerate(moves):
+        if move.who == moved.who and move.end > moved.moment:
+            moves[place] = replace(move, end=moved.moment)
 
 
 def _judge_ends(

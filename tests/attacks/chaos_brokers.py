@@ -7,6 +7,7 @@ must not be left in it at the end; of SQS only how it is reached. A new broker i
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -43,12 +44,14 @@ class Broker(Protocol):
         url: where it is, without a wire that can be cut.
         can_crash: it keeps what it acknowledged when it is killed.
         spoils: what may go wrong with requests.
-        faults: what did.
+        spoilt: how often each did.
+        faults: what of it may have a job run twice.
     """
 
     url: str
     can_crash: bool
     spoils: Sequence[str]
+    spoilt: Counter[str]
     faults: list[Fault]
 
     async def __aenter__(self) -> Self: ...
@@ -95,6 +98,7 @@ class RedisBroker:
     spoils: Sequence[str] = ()
 
     def __init__(self) -> None:
+        self.spoilt: Counter[str] = Counter()
         self.faults: list[Fault] = []
         self._stack = AsyncExitStack()
         self._wires: dict[str, Wire] = {}

@@ -85,6 +85,7 @@ class Causes:
     Args:
         runs: in the order in which they began.
         pushings: by the key of the call.
+        moves: by the id of the item, which was popped too early, or is to be tried again.
         lease_seconds: for how long at least a process was away whose items were another's.
         settles_at_once: the broker takes a push that is sent twice for one, and settles in one
             step.
@@ -94,6 +95,7 @@ class Causes:
         self,
         runs: Iterable[Run],
         pushings: Mapping[str, Pushing],
+        moves: Mapping[str, Sequence[Pushing]],
         faults: Sequence[Fault],
         lease_seconds: float,
         *,
@@ -103,6 +105,7 @@ class Causes:
         for run in runs:
             self._by_attempt[run.item_id, run.number].append(run)
         self._pushings = pushings
+        self._moves = moves
         self._faults = faults
         self._lease_seconds = lease_seconds
         self._settles_at_once = settles_at_once
@@ -155,18 +158,16 @@ class Causes:
         if self._settles_at_once:
             return []
         before = self._by_attempt.get((item_id, number - 1), [])
-        if before:
-            found = [fault for run in before for fault in self._hits(run)]
-            for earlier, later in pairwise(before):
-                found += self._of_repetition(earlier, later)
-            return found
+        found = [fault for run in before for fault in self._hits(run)]
+        for earlier, later in pairwise(before):
+            found += self._of_repetition(earlier, later)
+        pushings = list(self._moves.get(item_id, ()))
         runs = self._by_attempt.get((item_id, number), [])
-        pushing = self._pushings.get(runs[0].key) if runs else None
-        if pushing is None:
-            return []
-        return [
-            fault for fault in self._faults if fault.hits(pushing.who, pushing.begin, pushing.end)
-        ]
+        if runs and runs[0].key in self._pushings:
+            pushings.append(self._pushings[runs[0].key])
+        for each in pushings:
+            found += [fault for fault in self._faults if fault.hits(each.who, each.begin, each.end)]
+        return found
 
 
 def _gravest(faults: Sequence[Fault]) -> Fault | None:

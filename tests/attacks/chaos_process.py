@@ -23,8 +23,10 @@ from pathlib import Path
 from attacks.chaos_brokers import BROKERS
 from attacks.chaos_jobs import KINDS, Jobs, key_of
 from attacks.chaos_ledger import Ledger, read_lines
-from deferrable.aio import Job
+from deferrable.aio import Job, Queue
+from deferrable.aio.envelope import Envelope
 from deferrable.errors import BackendError
+from deferrable.item import Item
 
 __all__ = ["Settings", "STALL_SECONDS"]
 
@@ -172,6 +174,23 @@ def stalls_noted(ledger: Ledger) -> Iterator[None]:
         thread.join()
 
 
+def note_moves(queue: Queue, ledger: Ledger) -> None:
+    """Write down, before and after it, each push of a copy for an item that is held.
+
+    No event tells of it before: a process that dies in between leaves two.
+    """
+    replace = queue.replace
+
+    async def replace_noted(
+        envelope: Envelope, item: Item, to: Queue | None = None, *, is_delayed: bool = True
+    ) -> None:
+        ledger.write("moves", item["id"])
+        await replace(envelope, item, to, is_delayed=is_delayed)
+        ledger.write("moved", item["id"])
+
+    queue.replace = replace_noted  # type: ignore[method-assign]
+
+
 def set_clock_off(seconds: float) -> None:
     """Have every ``time.time()`` of this process be ahead by `seconds`."""
     true_time = time.time
@@ -186,6 +205,7 @@ def main() -> None:
     kind = BROKERS[settings.broker]
     ledger = Ledger(Path(settings.folder, f"{settings.place}.ledger"), settings.who)
     backend, store = kind.client(settings.url, settings.lease_seconds)
+    note_moves(backend.queue, ledger)
     jobs = Jobs(backend, store, ledger, long_seconds=settings.lease_seconds * 1.5)
     with stalls_noted(ledger):
         if settings.calls:

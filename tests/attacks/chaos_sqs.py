@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -46,6 +46,12 @@ BOOKS = "books"
 """The place of whoever only looks; nothing goes wrong there."""
 
 ANY, BATCH, RECEIVE = "Message", "Batch", "ReceiveMessage"
+DOUBLING = (
+    "connections dropped after the effect",
+    "request hung",
+    "batch's first entry done, but refused",
+)
+"""What may have a request done twice, or too late. The rest did nothing, or changed nothing."""
 DELIVERED_AGAIN = ("messages doubled", "messages delivered again")
 
 SPOILS: Mapping[str, tuple[str, Callable[[], Sequence[Spoiling]]]] = {
@@ -77,12 +83,13 @@ class _Wire:
     """The way of one place to the server.
 
     Args:
-        faults: what went wrong is added to them.
+        spoilt, faults: what went wrong is added to them.
     """
 
-    def __init__(self, place: str, faults: list[Fault]) -> None:
+    def __init__(self, place: str, spoilt: Counter[str], faults: list[Fault]) -> None:
         self.is_parted = False
         self._place = place
+        self._spoilt = spoilt
         self._faults = faults
         self._coming: deque[tuple[str, str, Spoiling]] = deque()
         self._under_way: set[asyncio.Task[Answer | None]] = set()
@@ -139,10 +146,11 @@ class _Wire:
 
     def _note(self, kind: str, begin: float, result: Answer | None) -> None:
         end = time.monotonic()
-        self._faults.append(Fault(kind, self._place, begin, end, 1))
-        if kind in DELIVERED_AGAIN and result is not None:
-            for item_id in _item_ids(result):
-                self._faults.append(Fault(kind, item_id, begin, end))
+        self._spoilt[kind] += 1
+        if kind in DOUBLING:
+            self._faults.append(Fault(kind, self._place, begin, end, 1))
+        elif kind in DELIVERED_AGAIN and result is not None:
+            self._faults.extend(Fault(kind, item_id, begin, end) for item_id in _item_ids(result))
 
 
 def _item_ids(received: Answer) -> set[str]:
@@ -157,6 +165,7 @@ class SQSBroker:
     spoils: Sequence[str] = tuple(SPOILS)
 
     def __init__(self) -> None:
+        self.spoilt: Counter[str] = Counter()
         self.faults: list[Fault] = []
         self._wires: dict[str, _Wire] = {}
         self._asking: set[asyncio.Task[Answer]] = set()
@@ -177,7 +186,7 @@ class SQSBroker:
         self._stack.close()
 
     async def url_of(self, place: str) -> str:
-        self._wires.setdefault(place, _Wire(place, self.faults))
+        self._wires.setdefault(place, _Wire(place, self.spoilt, self.faults))
         return self._proxy.url.replace("//", f"//{place}@")
 
     def cut(self, place: str) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -103,11 +103,6 @@ class Staff:
         self._generations = dict.fromkeys(self._settings, 0)
         self._keeping: asyncio.Task[None] | None = None
         self.troubles: list[str] = []
-
-    @property
-    def places(self) -> Collection[str]:
-        """Where they are."""
-        return self._settings
 
     @property
     def started(self) -> int:

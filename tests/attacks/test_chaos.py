@@ -30,8 +30,8 @@ def test_nothing_is_lost_whatever_fails_around_the_workers(seed: int, tmp_path: 
 
 @pytest.mark.timeout(240)
 def test_nothing_is_lost_whatever_fails_around_the_workers_on_sqs(tmp_path: Path) -> None:
-    options = parse(["--broker", "sqs", "--jobs", "100", "--workers", "3", "--lease-seconds", "2"])
-    options.every_seconds, options.spread_seconds = 0.7, 4.0
+    options = parse(["--broker", "sqs", "--jobs", "100", "--workers", "2", "--lease-seconds", "2"])
+    options.every_seconds, options.spread_seconds = 0.5, 3.0
 
     verdict = asyncio.run(run_chaos(options, tmp_path))
 
@@ -177,6 +177,18 @@ def test_what_made_an_attempt_run_twice_explains_that_the_next_one_does(
 
     assert verdict.again["struck"] == (1 if settles_at_once else 2)
     assert verdict.holds != settles_at_once
+
+
+@pytest.mark.parametrize(("moment", "is_explained"), [(2.5, True), (2.9, False)])
+def test_a_fault_that_hit_whoever_moved_an_item_explains_a_second_copy(
+    moment: float, is_explained: bool
+) -> None:
+    moves = ("2.3 worker-2.0 moves id", "2.8 worker-2.0 moved id")
+    fault = Fault("struck", "worker-2.0", moment, moment)
+
+    verdict = judged(*CALL, *moves, *RUN, *AGAIN, faults=[fault], settles_at_once=False)
+
+    assert verdict.holds == is_explained
 
 
 @pytest.mark.parametrize(("moment", "is_explained"), [(8.5, True), (9.5, False)])
