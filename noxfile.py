@@ -138,6 +138,8 @@ def chaos(session: nox.Session) -> None:
         run_attack(session, "attacks.cancel", "--place", place, *arguments)
         run_attack(session, "attacks.model", "--place", place, *arguments)
     run_attack(session, "attacks.chaos", *arguments)
+    on_sqs = ("--broker", "sqs", "--jobs", "4000", "--lease-seconds", "3")
+    run_attack(session, "attacks.chaos", *on_sqs, *arguments)
     run_attack(session, "mutants.run", "--whole")
 
 
