@@ -38,7 +38,7 @@ def test_nothing_is_lost_whatever_fails_around_the_workers_on_sqs(tmp_path: Path
     # Which fault doubled what is judged by moments, and asked of the long run only: a machine that
     # is busy with other tests moves them.
     told = "\n".join([*verdict.lines(), (tmp_path / "log").read_text()])
-    assert not (verdict.lost or verdict.early or verdict.wrong), told
+    assert [*verdict.lost, *verdict.early, *verdict.wrong] == [], told
     assert verdict.pushed == 80
 
 
