@@ -44,14 +44,13 @@ LONG_TESTS = [
     "tests/test_benchmarks.py",
     "tests/test_cli.py",
     "tests/test_cli_worker.py",
+    "tests/test_dockets_python2.py",
+    "tests/test_examples.py",
     "tests/test_main_job.py",
     "tests/test_mutants.py",
+    "tests/test_readme.py",
     "tests/test_soak.py",
-    "tests/test_sqs.py",
-    "tests/test_sqs_delays.py",
-    "tests/test_sqs_faults.py",
-    "tests/test_sqs_money.py",
-    "tests/test_sqs_stop.py",
+    "tests/test_sqs*",
     "tests/test_worker_trouble.py",
 ]
 """Minutes of servers, processes and attacks: once, under the Python that runs nox."""
@@ -73,7 +72,7 @@ def tests_others(session: nox.Session) -> None:
     """Run the tests that a Python may change, under every other one; `-- tests` runs all."""
     if not OTHERS:
         session.skip("there is no other Python from 3.11 on")
-    run_tests(session, *[] if session.posargs else [f"--ignore={each}" for each in LONG_TESTS])
+    run_tests(session, *[] if session.posargs else [f"--ignore-glob={each}" for each in LONG_TESTS])
 
 
 def run_tests(session: nox.Session, *arguments: str) -> None:
