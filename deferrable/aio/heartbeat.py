@@ -81,11 +81,11 @@ class Heartbeat:
             self._tell_lost()
 
     def _tell_lost(self) -> None:
-        self.on_lost()
         _logger.warning(
             "lost the lease of %r while its job runs; the job is not completed here",
             self.envelope,
         )
+        self.on_lost()
 
     async def _touch(self) -> bool:
         try:
