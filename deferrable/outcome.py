@@ -6,6 +6,8 @@ Owns the two values. It may not know how they come about.
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from msgspec import Struct
+
 from deferrable.item import Item, id_text
 
 __all__ = ["Outcome", "OutcomeStatus", "Receipt", "ReceiptStatus"]
@@ -32,8 +34,7 @@ class Receipt:
     available_time: float
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):  # which is made in a fifth of a frozen dataclass's time
     """What became of one attempt.
 
     Attributes:

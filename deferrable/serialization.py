@@ -129,9 +129,11 @@ class PickleSerializer(_NamedFields):
         name = self.load_name(item)
         args = from_base64("args", any_field(item, "args"))
         kwargs_text = any_field(item, "kwargs")
-        kwargs = {} if kwargs_text == _NO_KWARGS else from_base64("kwargs", kwargs_text)
         if type(args) is not tuple:
             reject("args", args, "a tuple")
+        if kwargs_text == _NO_KWARGS:
+            return DecodedCall(name, args, {})
+        kwargs = from_base64("kwargs", kwargs_text)
         if type(kwargs) is not dict:
             reject("kwargs", kwargs, "a dict")
         return DecodedCall(name, args, with_text_keys(kwargs))

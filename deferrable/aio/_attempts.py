@@ -16,13 +16,14 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
-from deferrable._ended import Ended, Raised, value_of_async
+from deferrable._ended import Raised
 from deferrable.aio._completing import Completer
 from deferrable.aio._polling import reconnect_seconds
 from deferrable.aio._popping import Popped
 from deferrable.aio._slots import Slots
+from deferrable.aio._tasks import start_task
 from deferrable.aio._worker_door import Surroundings, WorkerDoor
 from deferrable.aio.attempt import Attempt
 from deferrable.aio.clock import sleep
@@ -35,6 +36,8 @@ from deferrable.outcome import Outcome
 __all__ = ["Attempts"]
 
 _logger = logging.getLogger("deferrable")
+
+_Task: TypeAlias = "asyncio.Task[Outcome | Raised | None]"
 
 
 @dataclass(eq=False, slots=True)
@@ -71,7 +74,9 @@ class Attempts:
         self._on_room = on_room
         self._tell = tell
         self._buffer: deque[_Buffered] = deque()
-        self._running: dict[asyncio.Task[Ended[Outcome | None]], Attempt] = {}
+        self._running: dict[Attempt, _Task | None] = {}
+        self._beginning: Attempt | None = None  # whose task makes its first step right now
+        self._is_start_due = False
         self._completers: dict[Queue, Completer[Attempt]] = {}
         self._besides: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Future[None] | None = None
@@ -103,16 +108,17 @@ class Attempts:
         for completer in self._completers.values():
             completer.hurry()
 
-    def tell_overrun(self, task: "asyncio.Task[Any] | None") -> None:
-        """Emit `overrun` for the attempt that this task makes, if it makes one."""
-        attempt = None if task is None else self._running.get(task)
-        if attempt is not None:
-            self._do_besides(attempt.tell_overrun())
+    def find(self, task: asyncio.Task[Any]) -> tuple[str, Callable[[], None]]:
+        """What a task that holds the loop is called in the log, and what emits its `overrun`.
 
-    def name_of(self, task: asyncio.Task[Any]) -> str:
-        """What the task is to be called in the log. From any thread."""
-        attempt = self._running.get(task)
-        return task.get_name() if attempt is None else attempt.name
+        From any thread; what is emitted, is on the worker's loop.
+        """
+        # A copy, made in one step.
+        of_tasks = {its_task: attempt for attempt, its_task in list(self._running.items())}
+        attempt = of_tasks.get(task, self._beginning)
+        if attempt is None:
+            return task.get_name(), lambda: None
+        return attempt.name, lambda: self._do_besides(attempt.tell_overrun())
 
     # Giving back.
 
@@ -140,23 +146,21 @@ class Attempts:
 
     async def return_unstarted(self) -> None:
         """Have attempts whose jobs have not begun release their items, in their old order."""
-        unstarted = [
-            (task, attempt) for task, attempt in self._running.items() if not attempt.has_started
-        ]
-        for task, attempt in reversed(unstarted):
+        unstarted = [each for each in self._running.items() if not each[0].has_started]
+        for attempt, task in reversed(unstarted):
             # One by one, the last one first: each goes to the front.
-            if not attempt.has_started:
+            if task is not None and not attempt.has_started:
                 attempt.control.stop("cancelled")
                 await asyncio.wait([task])
 
     def cancel(self) -> None:
         """Cancel the jobs that can be, once; their items are released."""
-        for attempt in list(self._running.values()):
+        for attempt in list(self._running):
             attempt.control.stop("cancelled")
 
     async def release_running(self) -> None:
         """Release what still runs, from any loop; only a process that ends now may do so."""
-        running = list(self._running.values())
+        running = list(self._running)
         await asyncio.gather(*(each.give_back() for each in running), return_exceptions=True)
 
     async def wait_until_idle(self) -> None:
@@ -175,11 +179,22 @@ class Attempts:
             self._slots.buffered -= 1
             self._on_room()
 
+    def _start_soon(self) -> None:
+        if not self._is_start_due:
+            self._is_start_due = True
+            self._loop.call_soon(self._start_what_fits, context=self._context)
+
     def _start_what_fits(self) -> None:
-        while self._buffer and self._slots.is_free and self._surroundings.is_open:
+        self._is_start_due = False
+        for _ in range(self._slots.concurrency):
+            # No more in one pass of the loop: jobs that never wait end right here.
+            if not (self._buffer and self._slots.is_free and self._surroundings.is_open):
+                break
             buffered = self._buffer.popleft()
             self._slots.buffered -= 1
             self._start(buffered.instance, buffered.queue, buffered.envelope, buffered.item)
+        else:
+            self._start_soon()
         self._on_room()
 
     def _start(self, instance: Instance, queue: Queue, envelope: Envelope, item: Item) -> None:
@@ -194,19 +209,23 @@ class Attempts:
         attempt = Attempt(instance, door, envelope, item, context, self._states[instance])
         # Kept from here on, as a task's first step may come late.
         self._keeper.keep(queue, envelope, attempt.lose)
-        door.task = self._begin(attempt, attempt.run_job, door.end_job)
+        self._begin(attempt, attempt.run_job(), door.end_job)
 
     def _begin(
         self,
         attempt: Attempt,
-        make: Callable[[], Coroutine[Any, Any, Outcome | None]],
+        doing: Coroutine[Any, Any, Outcome | Raised | None],
         end_job: Callable[[], None] | None = None,
-    ) -> asyncio.Task[Ended[Outcome | None]]:
-        # As a value: a KeyboardInterrupt or SystemExit that leaves a task ends the loop with it.
-        task = self._loop.create_task(value_of_async(make), context=attempt.context)
-        self._running[task] = attempt
-        task.add_done_callback(partial(self._note_end, attempt, end_job))
-        return task
+    ) -> None:
+        self._running[attempt] = None
+        self._beginning = attempt
+        task = start_task(self._loop, doing, attempt.context)
+        self._beginning = None
+        if task.done():
+            self._note_end(attempt, end_job, task)
+        else:
+            self._running[attempt] = task
+            task.add_done_callback(partial(self._note_end, attempt, end_job))
 
     def _end_job(self) -> None:
         self._slots.running -= 1
@@ -214,34 +233,29 @@ class Attempts:
         if self._slots.pops_ahead:
             self._slots.note_end(self._loop.time())
         if self._buffer:
-            self._start_what_fits()
+            self._start_soon()
         else:
             self._on_room()
 
-    def _note_end(
-        self,
-        attempt: Attempt,
-        end_job: Callable[[], None] | None,
-        task: asyncio.Task[Ended[Outcome | None]],
-    ) -> None:
+    def _note_end(self, attempt: Attempt, end_job: Callable[[], None] | None, task: _Task) -> None:
         if end_job is not None:
             end_job()  # as it may not have begun
-        del self._running[task]
+        del self._running[attempt]
         ended = Raised(asyncio.CancelledError()) if task.cancelled() else task.result()
-        if isinstance(ended, Raised):
-            self._note_failure(attempt, ended.error)
-        elif ended.value is not None:
-            self._conclude(ended.value)
-        else:
+        if ended is None:
             self._completer_of(attempt.queue).add(attempt)
+        elif isinstance(ended, Raised):
+            self._note_failure(attempt, ended.error)
+        else:
+            self._conclude(ended)
 
     def _note_completion(self, attempt: Attempt, error: BaseException | None) -> None:
         if error is not None:
             # The ordinary way tells a lost lease, and tries again what the broker did not take, or
             # what a loop that is being shut down has cancelled: its job has run.
-            self._begin(attempt, attempt.complete)
+            self._begin(attempt, attempt.complete())
         elif attempt.has_listeners:
-            self._begin(attempt, attempt.tell_completed)
+            self._begin(attempt, attempt.tell_completed())
         else:
             self._conclude(attempt.note_completed())
 

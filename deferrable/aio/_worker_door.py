@@ -69,9 +69,8 @@ class WorkerDoor(AwaitingDoor):
         context: in which the attempt's task runs.
         on_job_end: called when the job has ended, before it is settled.
 
-    Attributes:
-        task: of the attempt, given once it is made. It is cancelled for its job's sake while that
-            runs, and for nothing else, but by whoever ends the loop.
+    The task of the attempt is cancelled for its job's sake while that runs, and for nothing else,
+    but by whoever ends the loop.
     """
 
     __slots__ = (
@@ -83,10 +82,8 @@ class WorkerDoor(AwaitingDoor):
         "_queue",
         "_surroundings",
         "limiter",
-        "task",
     )
     exits_are_failures = True
-    task: asyncio.Task[Any]
 
     def __init__(
         self,
@@ -139,8 +136,12 @@ class WorkerDoor(AwaitingDoor):
         # The keeper has kept it since before the attempt's first step.
         return partial(self._surroundings.keeper.let_go, queue, envelope)
 
-    async def run(self, run: Run) -> Ended[Any]:
-        self.task.set_name(run.job_name)
+    def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
+        if run.is_async and not self._consumers:
+            return self._run_inside(run)
+        return self._run_after_consumers(run)
+
+    async def _run_after_consumers(self, run: Run) -> Ended[Any]:
         try:
             in_thread = []
             for function, value in self._consumers:
@@ -150,12 +151,12 @@ class WorkerDoor(AwaitingDoor):
                         return ended
                 else:
                     in_thread.append(partial(function, value))
-            if not run.is_async:
-                # A thread will be inside its context; the task's own is entered already.
-                function = partial(_run_after, in_thread, run.function)
-                run = replace(run, function=function, context=self._context.copy())
-                return await super().run(run)
-            return await self._run_inside(run)
+            if run.is_async:
+                return await self._run_inside(run)
+            _current_task().set_name(run.job_name)
+            # A thread will be inside its context; the task's own is entered already.
+            function = partial(_run_after, in_thread, run.function)
+            return await super().run(replace(run, function=function, context=self._context.copy()))
         finally:
             self.end_job()
 
@@ -167,8 +168,10 @@ class WorkerDoor(AwaitingDoor):
 
     async def _run_inside(self, run: Run) -> Ended[Any]:
         """Run an async job in the attempt's own task."""
-        control, task = run.control, self.task
+        control, task = run.control, _current_task()
+        task.set_name(run.job_name)
         if control.reason is not None:
+            self.end_job()
             return Raised(NotStarted())
         control.attach(partial(_cancel_once, task, control))
         timer: Timer | None = None
@@ -184,6 +187,7 @@ class WorkerDoor(AwaitingDoor):
             ended = Raised(error)
         finally:
             control.detach()
+            self.end_job()
             if timer is not None:
                 timer.cancel()
         if task.cancelling():
@@ -226,6 +230,12 @@ class WorkerDoor(AwaitingDoor):
             return False
         self._envelope.has_started = True
         return True
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _cancel_once(task: asyncio.Task[Any], control: Control) -> bool:

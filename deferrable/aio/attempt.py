@@ -17,7 +17,7 @@ from contextvars import Context
 from typing import Any
 
 from deferrable import _names
-from deferrable._ended import Ended, Raised, Returned
+from deferrable._ended import Ended, Raised, Returned, unwrap, value_of_awaited
 from deferrable._fields import read_seconds
 from deferrable._refusals import kind_of
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
@@ -134,18 +134,18 @@ class Attempt:
                 it; if the item was not settled by then, it was released.
         """
         outcome = await self.run_job(completes=True)
+        if isinstance(outcome, Raised):
+            return unwrap(outcome)
         assert outcome is not None
         return outcome
 
-    async def run_job(self, *, completes: bool = False) -> Outcome | None:
+    async def run_job(self, *, completes: bool = False) -> Outcome | Raised | None:
         """Make the attempt, but for the completion of an item whose job has returned.
 
         Returns:
             None: the job has returned, and its lease is kept still. The caller completes the item,
-            then calls `tell_completed`; or has `complete` do both.
-
-        Raises:
-            BackendUnavailable, KeyboardInterrupt, SystemExit: see `run`.
+            then calls `tell_completed`; or has `complete` do both. As a value what `run` raises: an
+            interrupt that leaves a task ends the loop with it.
         """
         try:
             # In here, because an interrupt may strike already. A heartbeat that it left unstopped
@@ -161,40 +161,38 @@ class Attempt:
                 return await self._send_on(hop)
             if self._instance.event_consumers:
                 await self._emit("pop")
-            ended = await self._execute()
+            failure = None
+            if self._instance.metadata_producer_consumers:
+                failure = await self._consume_metadata()
+            ready = self._make_ready() if failure is None else failure
+            ended = ready if isinstance(ready, Raised) else await self._door.run(ready)
             if completes or isinstance(ended, Raised) or self.control.reason == "lease lost":
                 return await self._settle(ended)
             self._returned = ended
             return None
-        except Exception:
-            raise  # The broker did not take the settlement: the lease ends, the item comes back.
-        except BaseException:
-            await self.give_back()
-            raise
+        except BaseException as error:
+            return await self._interrupted(error)
         finally:
             if self._returned is None:
                 self._stop_heartbeat()
 
-    async def complete(self) -> Outcome:
-        """Complete the item of a job that has returned.
-
-        Raises:
-            BackendUnavailable, KeyboardInterrupt, SystemExit: see `run`.
-        """
+    async def complete(self) -> Outcome | Raised:
+        """Complete the item of a job that has returned; what `run` raises is returned, too."""
         assert self._returned is not None
         try:
             return await self._settle(self._returned)
-        except Exception:
-            raise
-        except BaseException:
-            await self.give_back()
-            raise
+        except BaseException as error:
+            return await self._interrupted(error)
         finally:
             self._stop_heartbeat()
 
-    async def tell_completed(self) -> Outcome:
+    async def tell_completed(self) -> Outcome | Raised:
         """Tell that the item of a job that has returned was completed."""
-        await self._emit("complete")
+        try:
+            await self._emit("complete")
+        except BaseException as error:
+            self._stop_heartbeat()
+            return Raised(error)
         return self.note_completed()
 
     def note_completed(self) -> Outcome:
@@ -246,11 +244,15 @@ class Attempt:
         await self._emit("hop")
         return self.outcome("hopped")
 
-    async def _execute(self) -> Ended[Any]:
-        if self._instance.metadata_producer_consumers:
-            failure = await self._consume_metadata()
-            if failure is not None:
-                return failure
+    async def _interrupted(self, error: BaseException) -> Raised:
+        if isinstance(error, Exception):
+            # The broker did not take the settlement: the lease ends, the item comes back.
+            return Raised(error)
+        returned = await value_of_awaited(self.give_back())
+        return returned if isinstance(returned, Raised) else Raised(error)
+
+    def _make_ready(self) -> Run | Raised:
+        """The job as it is run now, or why it is not."""
         try:
             if is_expired(self._item, self._clock.time()):
                 return Raised(_Expired())
@@ -260,7 +262,7 @@ class Attempt:
         if self.control.reason is not None:
             return Raised(NotStarted())
         self.envelope.has_started = True
-        return await self._door.run(run)
+        return run
 
     async def _consume_metadata(self) -> Raised | None:
         for consumer in self._instance.metadata_producer_consumers:

@@ -198,7 +198,7 @@ class Door(Protocol):
         """Have a metadata consumer called inside `context`, now or right before the job."""
         ...
 
-    async def run(self, run: Run) -> Ended[Any]:
+    def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
         """Run a job to its end."""
         ...
 
@@ -255,9 +255,10 @@ class AwaitingDoor:
     ) -> Ended[Any]:
         return await self.call(context, function, value)
 
-    async def run(self, run: Run) -> Ended[Any]:
-        if run.is_async:
-            return await self._run_async(run, run)
+    def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
+        return self._run_async(run, run) if run.is_async else self._run_plain(run)
+
+    async def _run_plain(self, run: Run) -> Ended[Any]:
         ended = await self._run_in_thread(run)
         if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
             # A plain callable around an async one: what it returned is the job.

@@ -22,6 +22,7 @@ _logger = logging.getLogger("deferrable")
 HELD_SECONDS = 1.0
 """A loop that did not turn for so long is reported."""
 
+_NO_TASK: tuple[str, Callable[[], None]] = ("something that is no task", lambda: None)
 _ADVICE = "await something that does not block, or make the job a plain function"
 
 
@@ -29,20 +30,17 @@ class Watchdog:
     """Watches the loop on which it is started.
 
     Args:
-        on_held: called on that loop, as soon as it turns again, with the task that held it; None:
-            it was no task.
-        name_of: tells, in the watchdog's thread, what a task is called.
+        find: tells, in the watchdog's thread and while the task holds the loop, what it is called,
+            and what is to be called on that loop as soon as it turns again.
         held_seconds: how long the loop may stand still.
     """
 
     def __init__(
         self,
-        on_held: Callable[[asyncio.Task[Any] | None], None],
-        name_of: Callable[[asyncio.Task[Any]], str],
+        find: Callable[[asyncio.Task[Any]], tuple[str, Callable[[], None]]],
         held_seconds: float = HELD_SECONDS,
     ) -> None:
-        self._on_held = on_held
-        self._name_of = name_of
+        self._find = find
         self._held_seconds = held_seconds
         self._stopped = threading.Event()
         self._turned = threading.Event()
@@ -67,10 +65,10 @@ class Watchdog:
                 loop.call_soon_threadsafe(self._turned.set)
                 if not self._turned.wait(self._held_seconds):
                     task = asyncio.current_task(loop)
-                    name = "something that is no task" if task is None else self._name_of(task)
+                    name, on_turn = _NO_TASK if task is None else self._find(task)
                     _report(name, thread_id, time.monotonic() - start)
                     # At once, so that it comes before what the end of the job brings about.
-                    loop.call_soon_threadsafe(self._on_held, task)
+                    loop.call_soon_threadsafe(on_turn)
                     self._wait_for_the_turn(loop)
                     _logger.warning(
                         "the event loop turns again; %s held it for %.1f s",

@@ -221,7 +221,7 @@ class Worker:
                     self._slots, surroundings, states, self._room.ring, self._outcomes.add
                 )
                 self._attempts = attempts
-                watchdog = Watchdog(attempts.tell_overrun, attempts.name_of)
+                watchdog = Watchdog(attempts.find)
                 try:
                     await self._keeper.start(each.backend.queue for each in self._instances)
                     watchdog.start()
