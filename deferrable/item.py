@@ -15,22 +15,35 @@ Item: TypeAlias = dict[str, Any]
 """A plain dict of JSON values (str keys; str, int, float, bool, None, lists and dicts of them)."""
 
 
-_IDS_AT_ONCE = 64  # A system call for each id would be half of its cost.
-_digits: list[str] = []
-os.register_at_fork(after_in_child=_digits.clear)  # or parent and child would make the same
+_IDS_AT_ONCE = 256  # Each alone would cost a system call, and six slices to be put together.
+_FORM = b"xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx "
+"""A random uuid, its version 4; v is a digit with two bits of the variant. Source: RFC 9562."""
+_RANDOM_COLUMNS = [column for column, mark in enumerate(_FORM) if mark in b"xv"]
+_VARIANT_COLUMN = _FORM.index(b"v")
+_VARIANTS = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)  # or parent and child would give out the same
 
 
 def new_id() -> str:
     """A fresh identifier: the text of a random uuid."""
     try:
-        digits = _digits.pop()
+        return _ids.pop()
     except IndexError:
-        text = os.urandom(16 * _IDS_AT_ONCE).hex()
-        digits = text[:32]
-        _digits.extend(text[start : start + 32] for start in range(32, len(text), 32))
-    # The bits that tell a random uuid: its version, 4, and its variant, 10 in binary.
-    variant = "89ab"[int(digits[16], 16) % 4]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+        first, *others = _random_ids()
+        _ids.extend(others)
+        return first
+
+
+def _random_ids() -> list[str]:
+    digits = os.urandom(16 * _IDS_AT_ONCE).hex().encode()
+    lines = bytearray(_FORM * _IDS_AT_ONCE)
+    # One column of all of them at a time.
+    for number, column in enumerate(_RANDOM_COLUMNS):
+        lines[column :: len(_FORM)] = digits[number::32]
+    variants = lines[_VARIANT_COLUMN :: len(_FORM)].translate(_VARIANTS)
+    lines[_VARIANT_COLUMN :: len(_FORM)] = variants
+    return lines.decode().split()
 
 
 def id_text(item: Item) -> str:
