@@ -18,7 +18,7 @@ OutcomeStatus: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Receipt:
     """What became of a call to ``later``.
 
@@ -32,6 +32,22 @@ class Receipt:
     id: str | None
     status: ReceiptStatus
     available_time: float
+
+    def __init__(
+        self,
+        id: str | None,  # noqa: A002  # as the field is called
+        status: ReceiptStatus,
+        available_time: float,
+    ) -> None:
+        # As the one that is left out, at half of its cost: each call to ``later`` makes one.
+        _set_id(self, id)
+        _set_status(self, status)
+        _set_available_time(self, available_time)
+
+
+_set_id = vars(Receipt)["id"].__set__
+_set_status = vars(Receipt)["status"].__set__
+_set_available_time = vars(Receipt)["available_time"].__set__
 
 
 class Outcome(Struct, frozen=True):  # which is made in a fifth of a frozen dataclass's time
