@@ -18,7 +18,7 @@ from deferrable.aio.backend._debounce_windows import (
     window_keys,
 )
 from deferrable.aio.backend._dockets_base import DocketsBase
-from deferrable.aio.backend._dockets_wire import envelope_text
+from deferrable.aio.backend._dockets_wire import envelope_around
 from deferrable.aio.backend._redis import RedisSettings
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceKey, Reservation
@@ -34,9 +34,6 @@ _CLASSIC_PUSH = script(
 
 _DECIDED_FIELDS = frozenset({"delay", "original_delay", "due_time"})
 """What the script writes into the item, because it depends on the decision."""
-
-_PLACE = "\0"
-"""Stands for the item in the envelope: no JSON text has it."""
 
 
 def join(settings: RedisSettings, clock: Clock | None, queue: Queue) -> "_JoinedPush | None":
@@ -86,5 +83,5 @@ class _JoinedPush:
 def _envelope_around(item: Item, now: float) -> tuple[str, str]:
     """The texts before and after what the script writes: the item's last fields and their brace."""
     kept = {name: value for name, value in item.items() if name not in _DECIDED_FIELDS}
-    before, after = envelope_text(_PLACE, now).split(_PLACE)
+    before, after = envelope_around(now)
     return before + dump(kept).removesuffix("}"), after

@@ -24,7 +24,7 @@ from deferrable.item import Item
 __all__ = [
     "Entry",
     "Keys",
-    "envelope_text",
+    "envelope_around",
     "error_item",
     "error_record",
     "item_in",
@@ -52,12 +52,15 @@ class Keys:
         return f"{self.queue}.{consumer_id}.active"
 
 
-def envelope_text(item_text: str, now: float) -> str:
-    """The envelope of a newly pushed item. ``N.`` is Python 2's pickle of None."""
+def envelope_around(now: float) -> tuple[str, str]:
+    """What stands before and after an item in its envelope when it is pushed.
+
+    ``N.`` is Python 2's pickle of None.
+    """
     moment = repr(now)
     return (
-        f'{{"first_ts":{moment},"ts":{moment},"item":{item_text},"v":1,"ttl":null,"attempts":0,'
-        '"max_attempts":3,"error_classes":"N."}'
+        f'{{"first_ts":{moment},"ts":{moment},"item":',
+        ',"v":1,"ttl":null,"attempts":0,"max_attempts":3,"error_classes":"N."}',
     )
 
 

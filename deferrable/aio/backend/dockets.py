@@ -21,7 +21,7 @@ from deferrable.aio.backend._dockets_errors import DocketsErrorQueue
 from deferrable.aio.backend._dockets_moves import Move, Where, as_redelivery
 from deferrable.aio.backend._dockets_popping import Taker
 from deferrable.aio.backend._dockets_upkeep import Upkeep
-from deferrable.aio.backend._dockets_wire import Keys, envelope_text, push_time_in
+from deferrable.aio.backend._dockets_wire import Keys, envelope_around, push_time_in
 from deferrable.aio.backend._redis import RedisLinks, RedisSettings, share_slot
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.clock import Clock
@@ -81,13 +81,13 @@ class DocketsQueue(DocketsBase):
         return outcomes
 
     async def _push_now(self, pushes: Sequence[Push]) -> None:
-        now = self.clock.time()
-        await self._commands.push([envelope_text(push.text, now) for push in pushes])
+        before, after = envelope_around(self.clock.time())
+        await self._commands.push([f"{before}{push.text}{after}" for push in pushes])
 
     async def _push_delayed(self, pushes: Sequence[Push]) -> None:
-        now = self.clock.time()
+        before, after = envelope_around(self.clock.time())
         await self._commands.push_delayed(
-            [(new_id(), push.delay_seconds, envelope_text(push.text, now)) for push in pushes]
+            [(new_id(), push.delay_seconds, f"{before}{push.text}{after}") for push in pushes]
         )
 
     # Pop and touch.
@@ -170,7 +170,8 @@ class DocketsQueue(DocketsBase):
             raise outcome
 
     def _entry(self, push: Push, now: float) -> tuple[str, str]:
-        return new_id(), envelope_text(push.text, now)
+        before, after = envelope_around(now)
+        return new_id(), f"{before}{push.text}{after}"
 
     async def _move_own(
         self, moves: Sequence[Move], claimed: Sequence[Held]
