@@ -38,18 +38,20 @@ _fast_encoder = msgspec.json.Encoder()
 _fast_decoder = msgspec.json.Decoder()
 
 
-def dump(item: Item) -> str:
+def dump(item: Item, *, is_plain: bool = False) -> str:
     """`item` as ASCII JSON text.
+
+    Args:
+        is_plain: it is known to be a dict with text keys and to hold JSON values only, as what this
+            library has put together does; a look at each costs more than writing them.
 
     Raises:
         SerializationError: it is no dict with text keys, or holds a value that JSON cannot.
     """
     try:
-        if type(item) is dict and _is_plain(item):
-            data = _fast_encoder.encode(item)
-            if data.isascii():
-                return data.decode()
-    except (ValueError, RecursionError):
+        if is_plain or (type(item) is dict and _is_plain(item)):
+            return _fast_encoder.encode(item).decode("ascii")
+    except (TypeError, ValueError, RecursionError):
         pass  # that is told exactly
     return _dump_exactly(item)
 

@@ -41,6 +41,25 @@ def test_what_was_written_is_ascii_and_the_standard_library_reads_it(item: dict[
     assert repr(json.loads(text)) == repr(item)
 
 
+@given(items)
+def test_what_is_known_to_be_plain_is_written_as_it_would_be_after_a_look(
+    item: dict[str, Any],
+) -> None:
+    assert dump(item, is_plain=True) == dump(item)
+
+
+def test_what_was_wrongly_known_to_be_plain_is_written_as_it_would_be_after_a_look() -> None:
+    class Seconds(float):
+        pass
+
+    class Text(str):
+        __slots__ = ()
+
+    item = {"a": Seconds(1.5), "b": [Text("ü")], Text("c"): 2**70}
+
+    assert dump(item, is_plain=True) == dump(item)
+
+
 @given(values, st.sampled_from([None, 2]))
 def test_what_the_standard_library_wrote_is_read(value: Any, indent: int | None) -> None:
     text = json.dumps(value, indent=indent)

@@ -91,7 +91,7 @@ async def defer_many(
     pushes: list[Push] = []
     for index, deferral in enumerate(deferrals):
         resolved, item = _make_item(instance, deferral, now)
-        push = queue.prepare(item)
+        push = queue.prepare(item, is_plain=True)
         receipts.append(None)
         if resolved.debounce_seconds:
             debounced.append((index, deferral, resolved, item))
@@ -255,8 +255,8 @@ def _debounce_key(instance: Instance, deferral: Deferral, item: Item) -> Debounc
 async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
     if instance.metadata_producer_consumers:
         await _add_metadata(instance, door, item)
-    item = _signed(instance, item)
-    await door.wait(instance.backend.queue.push(item))
+    queue, item = instance.backend.queue, _signed(instance, item)
+    await door.wait(queue.push(queue.prepare(item, is_plain=True)))
     await _emit(instance, door, "push", item)
     return _receipt(item, now)
 
