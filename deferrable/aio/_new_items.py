@@ -14,15 +14,26 @@ from deferrable.item import Item, new_id
 from deferrable.options import JobOptions, ResolvedOptions, are_constant, resolve
 from deferrable.ttl import add_ttl
 
-__all__ = ["Template", "make_item", "set_first_delay"]
+__all__ = ["Template", "set_first_delay", "template_of"]
 
 
 class Template:
     """What the items of one job's calls share, for as long as what it was made of stays."""
 
-    __slots__ = ("_attempts", "_classes", "_group", "_options", "fields", "resolved")
+    __slots__ = (
+        "_attempts",
+        "_classes",
+        "_fields",
+        "_group",
+        "_instance",
+        "_job",
+        "_options",
+        "_resolved",
+    )
 
-    def __init__(self, instance: Instance, options: JobOptions) -> None:
+    def __init__(self, instance: Instance, job: RegisteredJob, options: JobOptions) -> None:
+        self._instance = instance
+        self._job = job
         self._options = options
         self._group = instance.backend.group
         self._classes = instance.default_error_classes
@@ -31,7 +42,7 @@ class Template:
         if classes is None:
             classes = self._classes
         attempts = options.max_attempts
-        self.fields: Item = {
+        self._fields: Item = {
             **instance.serializer.dump_error_classes(classes),
             "group": self._group,
             "attempts": 0,
@@ -42,12 +53,12 @@ class Template:
             "use_exponential_backoff": options.use_exponential_backoff,
         }
         if options.backoff_jitter:
-            self.fields["backoff_jitter"] = True
+            self._fields["backoff_jitter"] = True
         if options.message_group_id is not None:
-            self.fields["message_group_id"] = options.message_group_id
+            self._fields["message_group_id"] = options.message_group_id
         if options.timeout_seconds is not None:
-            self.fields["timeout_seconds"] = options.timeout_seconds
-        self.resolved = resolve(options, 0) if are_constant(options) else None
+            self._fields["timeout_seconds"] = options.timeout_seconds
+        self._resolved = resolve(options, 0) if are_constant(options) else None
 
     def is_of(self, instance: Instance, options: JobOptions) -> bool:
         """Whether it was made of these, and of what the instance holds now."""
@@ -58,45 +69,45 @@ class Template:
             and self._attempts == instance.default_max_attempts
         )
 
+    def make_item(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: float
+    ) -> tuple[ResolvedOptions, Item]:
+        """The seconds that hold for a call of the job, and a new item for it.
 
-def _template(instance: Instance, job: RegisteredJob, options: JobOptions) -> Template:
-    template = job.template
-    if template is None or not template.is_of(instance, options):
-        job.template = template = Template(instance, options)
-    return template
+        Raises:
+            InvalidOptions: options that are callables came to something out of range.
+            UnserializableCall: no other process could run the call.
+        """
+        resolved, job = self._resolved, self._job
+        if resolved is None:
+            resolved = resolve(self._options, now)
+        job.check_findable()
+        item = {
+            "id": new_id(),
+            **self._instance.serializer.dump_call(job.name, args, kwargs),
+            **self._fields,
+            "first_push_time": now,
+            "last_push_time": now,
+            "original_delay_seconds": resolved.delay_seconds,
+            "original_debounce_seconds": resolved.debounce_seconds,
+        }
+        if resolved.ttl_seconds:
+            add_ttl(item, resolved.ttl_seconds, now)
+        if resolved.delay_seconds:
+            set_first_delay(self._instance, item, resolved.delay_seconds, now)
+        return resolved, item
 
 
-def make_item(
-    instance: Instance,
-    job: RegisteredJob,
-    options: JobOptions,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    now: float,
-) -> tuple[ResolvedOptions, Item]:
-    """The seconds that hold for a call of `job`, and a new item for it.
+def template_of(instance: Instance, job: RegisteredJob, options: JobOptions) -> Template:
+    """What the items of the job's calls share now; kept with the job.
 
     Raises:
-        InvalidOptions: options that are callables came to something out of range.
-        UnserializableCall: no other process could run the call.
+        InvalidOptions: error classes that the serializer cannot name.
     """
-    template = _template(instance, job, options)
-    resolved = resolve(options, now) if template.resolved is None else template.resolved
-    job.check_findable()
-    item = {
-        "id": new_id(),
-        **instance.serializer.dump_call(job.name, args, kwargs),
-        **template.fields,
-        "first_push_time": now,
-        "last_push_time": now,
-        "original_delay_seconds": resolved.delay_seconds,
-        "original_debounce_seconds": resolved.debounce_seconds,
-    }
-    if resolved.ttl_seconds:
-        add_ttl(item, resolved.ttl_seconds, now)
-    if resolved.delay_seconds:
-        set_first_delay(instance, item, resolved.delay_seconds, now)
-    return resolved, item
+    template = job.template
+    if template is None or not template.is_of(instance, options):
+        job.template = template = Template(instance, job, options)
+    return template
 
 
 def set_first_delay(instance: Instance, item: Item, seconds: float, now: float) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deferrable._ended import Raised
-from deferrable.aio._new_items import make_item, set_first_delay
+from deferrable.aio._new_items import set_first_delay, template_of
 from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
 from deferrable.aio.door import Door
 from deferrable.aio.emitting import emit, log_or_raise
@@ -66,7 +66,8 @@ async def defer(instance: Instance, door: Door, deferral: Deferral) -> Receipt:
         BackendError: the push failed; see `Queue.push`.
     """
     now = instance.clock.time()
-    resolved, item = _make_item(instance, deferral, now)
+    template = template_of(instance, deferral.job, deferral.options)
+    resolved, item = template.make_item(deferral.args, deferral.kwargs, now)
     if resolved.debounce_seconds or instance.metadata_producer_consumers:
         # Before a window is reserved or metadata is produced; else the push checks it as soon.
         instance.backend.queue.check(item)
@@ -76,9 +77,16 @@ async def defer(instance: Instance, door: Door, deferral: Deferral) -> Receipt:
 
 
 async def defer_many(
-    instance: Instance, door: Door, deferrals: Iterable[Deferral]
+    instance: Instance,
+    door: Door,
+    job: RegisteredJob,
+    options: JobOptions,
+    calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
 ) -> list[Receipt]:
     """Push many calls in native batches; each is resolved and serialized before any is pushed.
+
+    Args:
+        calls: the positional and the keyword arguments of each.
 
     Raises:
         BackendError: some calls were not pushed; its ``receipts`` has None for those.
@@ -89,11 +97,13 @@ async def defer_many(
     # Little is kept for each: what lives on is what the garbage collector looks at.
     indexes: list[int] = []
     pushes: list[Push] = []
-    for index, deferral in enumerate(deferrals):
-        resolved, item = _make_item(instance, deferral, now)
+    template = template_of(instance, job, options)
+    for index, (args, kwargs) in enumerate(calls):
+        resolved, item = template.make_item(args, kwargs, now)
         push = queue.prepare(item, is_plain=True)
         receipts.append(None)
         if resolved.debounce_seconds:
+            deferral = Deferral(job, options, args, kwargs)
             debounced.append((index, deferral, resolved, item))
         else:
             indexes.append(index)
@@ -132,11 +142,6 @@ def _all_or_raise(receipts: list[Receipt | None], failures: list[Exception]) -> 
     )
     error.receipts = receipts
     raise error from failures[0]
-
-
-def _make_item(instance: Instance, deferral: Deferral, now: float) -> tuple[ResolvedOptions, Item]:
-    job, options = deferral.job, deferral.options
-    return make_item(instance, job, options, deferral.args, deferral.kwargs, now)
 
 
 async def _debounce(

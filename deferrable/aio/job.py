@@ -8,7 +8,7 @@ awaiting one, on an instance of either face.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
@@ -123,9 +123,10 @@ class Job(Generic[P, R_co]):
         Raises:
             BackendError: some were not pushed; its ``receipts`` has None for those.
         """
-        deferrals = self._deferrals(calls)
         return blocking_door().drive(
-            lambda door: defer_many(self._instance, door, deferrals),
+            lambda door: defer_many(
+                self._instance, door, self, self._options, map(_arguments, calls)
+            ),
             f"await {self.__name__}.later_many_async(...)",
         )
 
@@ -133,7 +134,7 @@ class Job(Generic[P, R_co]):
         self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]"
     ) -> list[Receipt]:
         """Defer many calls in native batches, on the running loop; see `later_many`."""
-        return await defer_many(self._instance, _door, self._deferrals(calls))
+        return await defer_many(self._instance, _door, self, self._options, map(_arguments, calls))
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """The arguments of one call, for `later_many`."""
@@ -175,13 +176,6 @@ class Job(Generic[P, R_co]):
 
     def _deferral(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferral:
         return Deferral(self, self._options, args, kwargs)
-
-    def _deferrals(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> Iterator[Deferral]:
-        for call in calls:
-            if isinstance(call, Call):
-                yield self._deferral(call.args, call.kwargs)
-            else:
-                yield self._deferral(_as_tuple(call), {})
 
     @overload
     def __get__(self, bound: None, owner: type | None = None) -> "Job[P, R_co]": ...
@@ -244,12 +238,7 @@ class BoundJob(Generic[P, R_co]):
         return BoundJob(self.__func__.options(**changes), self.__self__)
 
     def _bind(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> list[Call[R_co]]:
-        return [
-            Call((self.__self__, *call.args), call.kwargs)
-            if isinstance(call, Call)
-            else Call((self.__self__, *_as_tuple(call)), {})
-            for call in calls
-        ]
+        return [Call((self.__self__, *args), kwargs) for args, kwargs in map(_arguments, calls)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.__self__, self.__func__.__name__)
@@ -258,10 +247,13 @@ class BoundJob(Generic[P, R_co]):
         return f"<BoundJob {self.__func__.name} of {self.__self__!r}>"
 
 
-def _as_tuple(call: object) -> tuple[Any, ...]:
-    if not isinstance(call, tuple):
-        raise TypeError(
-            "later_many takes tuples of positional arguments, or job.call(...), got "
-            f"{kind_of(call)}; for one argument write (argument,)"
-        )
-    return call
+def _arguments(call: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and the keyword arguments of one of many calls."""
+    if isinstance(call, tuple):
+        return call, {}
+    if isinstance(call, Call):
+        return call.args, call.kwargs
+    raise TypeError(
+        "later_many takes tuples of positional arguments, or job.call(...), got "
+        f"{kind_of(call)}; for one argument write (argument,)"
+    )
