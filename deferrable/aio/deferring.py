@@ -33,13 +33,13 @@ from deferrable.item import Item
 from deferrable.options import JobOptions, ResolvedOptions
 from deferrable.outcome import Receipt
 
-__all__ = ["Deferral", "defer", "defer_many"]
+__all__ = ["defer", "defer_many"]
 
 _logger = logging.getLogger("deferrable")
 
 
-class Deferral:
-    """A call that is to be deferred, with the options that hold for it."""
+class _Debounced:
+    """A call that is to be debounced, with the options that hold for it."""
 
     # No dataclass: a field that is a job would be a method to type checkers.
     __slots__ = ("args", "job", "kwargs", "options")
@@ -57,7 +57,14 @@ class Deferral:
         self.kwargs = kwargs
 
 
-async def defer(instance: Instance, door: Door, deferral: Deferral) -> Receipt:
+async def defer(
+    instance: Instance,
+    door: Door,
+    job: RegisteredJob,
+    options: JobOptions,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Receipt:
     """Push one call, or skip it if it is debounced and an equal one is pending.
 
     Raises:
@@ -66,14 +73,14 @@ async def defer(instance: Instance, door: Door, deferral: Deferral) -> Receipt:
         BackendError: the push failed; see `Queue.push`.
     """
     now = instance.clock.time()
-    template = template_of(instance, deferral.job, deferral.options)
-    resolved, item = template.make_item(deferral.args, deferral.kwargs, now)
+    resolved, item = template_of(instance, job, options).make_item(args, kwargs, now)
     if resolved.debounce_seconds or instance.metadata_producer_consumers:
         # Before a window is reserved or metadata is produced; else the push checks it as soon.
         instance.backend.queue.check(item)
     if not resolved.debounce_seconds:
         return await _push(instance, door, item, now)
-    return await _debounce(instance, door, deferral, resolved, item)
+    call = _Debounced(job, options, args, kwargs)
+    return await _debounce(instance, door, call, resolved, item)
 
 
 async def defer_many(
@@ -93,7 +100,7 @@ async def defer_many(
     """
     now, queue = instance.clock.time(), instance.backend.queue
     receipts: list[Receipt | None] = []
-    debounced: list[tuple[int, Deferral, ResolvedOptions, Item]] = []
+    debounced: list[tuple[int, _Debounced, ResolvedOptions, Item]] = []
     # Little is kept for each: what lives on is what the garbage collector looks at.
     indexes: list[int] = []
     pushes: list[Push] = []
@@ -103,8 +110,8 @@ async def defer_many(
         push = queue.prepare(item, is_plain=True)
         receipts.append(None)
         if resolved.debounce_seconds:
-            deferral = Deferral(job, options, args, kwargs)
-            debounced.append((index, deferral, resolved, item))
+            call = _Debounced(job, options, args, kwargs)
+            debounced.append((index, call, resolved, item))
         else:
             indexes.append(index)
             pushes.append(push)
@@ -114,9 +121,9 @@ async def defer_many(
             await _add_metadata(instance, door, push.item)
         entries = [_signed(instance, push.item) for push in pushes]
     failures: list[Exception] = []
-    for index, deferral, resolved, item in debounced:
+    for index, call, resolved, item in debounced:
         try:
-            receipts[index] = await _debounce(instance, door, deferral, resolved, item)
+            receipts[index] = await _debounce(instance, door, call, resolved, item)
         except DeferrableError as error:
             failures.append(error)
     outcomes = await door.wait(queue.push_each(entries))
@@ -147,14 +154,14 @@ def _all_or_raise(receipts: list[Receipt | None], failures: list[Exception]) -> 
 async def _debounce(
     instance: Instance,
     door: Door,
-    deferral: Deferral,
+    call: _Debounced,
     resolved: ResolvedOptions,
     item: Item,
 ) -> Receipt:
     store = instance.debounce_store
     assert store is not None  # checked with the options
-    key, token = _debounce_key(instance, deferral, item), item["id"]
-    always_delay = deferral.options.debounce_always_delay
+    key, token = _debounce_key(instance, call, item), item["id"]
+    always_delay = call.options.debounce_always_delay
     # The one step alters the item in the store, where nobody can sign it.
     joined = None if instance.protection.signs else store.joined_with(instance.backend.queue)
     if joined is not None:
@@ -166,7 +173,7 @@ async def _debounce(
         except BackendUnavailable:
             raise  # It may have been pushed, and its window kept, as after any push.
         except BackendError as error:
-            return await _push_anyway(instance, door, deferral, item, error)
+            return await _push_anyway(instance, door, call, item, error)
         return await _tell_joined(instance, door, item, reservation)
     try:
         reservation = await door.wait(
@@ -177,7 +184,7 @@ async def _debounce(
         await _put_back(door, store, key, token)
         if not isinstance(error, Exception):
             raise
-        return await _push_anyway(instance, door, deferral, item, error)
+        return await _push_anyway(instance, door, call, item, error)
     if isinstance(reservation.decision, Skip):
         return await _tell_skipped(instance, door, item, reservation)
     try:
@@ -190,10 +197,10 @@ async def _debounce(
 
 
 async def _push_anyway(
-    instance: Instance, door: Door, deferral: Deferral, item: Item, error: Exception
+    instance: Instance, door: Door, call: _Debounced, item: Item, error: Exception
 ) -> Receipt:
     """A broken store never stops work."""
-    _logger.error("cannot debounce %s, it is pushed at once: %s", deferral.job.name, error)
+    _logger.error("cannot debounce %s, it is pushed at once: %s", call.job.name, error)
     await _emit(instance, door, "debounce_error", item)
     return await _push(instance, door, item, instance.clock.time())
 
@@ -249,12 +256,12 @@ async def _confirm(door: Door, store: DebounceStore, key: DebounceKey, token: st
         _logger.warning("a debounce window ends with its reservation: %s", error)
 
 
-def _debounce_key(instance: Instance, deferral: Deferral, item: Item) -> DebounceKey:
-    make, group, name = deferral.options.debounce_key, instance.backend.group, deferral.job.name
+def _debounce_key(instance: Instance, call: _Debounced, item: Item) -> DebounceKey:
+    make, group, name = call.options.debounce_key, instance.backend.group, call.job.name
     if make is not None:
-        return DebounceKey(identity_of_key(group, name, make(*deferral.args, **deferral.kwargs)))
+        return DebounceKey(identity_of_key(group, name, make(*call.args, **call.kwargs)))
     classic = classic_keys(item) if instance.serializer.name == "classic" else None
-    return DebounceKey(identity(group, name, deferral.args, deferral.kwargs), classic)
+    return DebounceKey(identity(group, name, call.args, call.kwargs), classic)
 
 
 async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overlo
 from deferrable import _names
 from deferrable._refusals import kind_of
 from deferrable.aio._new_items import Template
-from deferrable.aio.deferring import Deferral, defer, defer_many
+from deferrable.aio.deferring import defer, defer_many
 from deferrable.aio.door import AwaitingDoor, blocking_door
 from deferrable.aio.instance import Instance
 from deferrable.errors import UnserializableCall
@@ -97,9 +97,8 @@ class Job(Generic[P, R_co]):
             BackendUnavailable: the broker could not be reached; it may or may not have arrived.
             CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
         """
-        deferral = self._deferral(args, kwargs)
         return blocking_door().drive(
-            lambda door: defer(self._instance, door, deferral),
+            lambda door: defer(self._instance, door, self, self._options, args, kwargs),
             f"await {self.__name__}.later_async(...)",
         )
 
@@ -109,7 +108,7 @@ class Job(Generic[P, R_co]):
         Raises:
             InvalidOptions, UnserializableCall, ItemTooLarge, BackendUnavailable: see `later`.
         """
-        return await defer(self._instance, _door, self._deferral(args, kwargs))
+        return await defer(self._instance, _door, self, self._options, args, kwargs)
 
     def later_many(self, calls: "Iterable[tuple[Any, ...] | Call[R_co]]") -> list[Receipt]:
         """Defer many calls in native batches; see `later`.
@@ -173,9 +172,6 @@ class Job(Generic[P, R_co]):
         self._registered._is_known_findable = True
 
     _is_known_findable = False
-
-    def _deferral(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Deferral:
-        return Deferral(self, self._options, args, kwargs)
 
     @overload
     def __get__(self, bound: None, owner: type | None = None) -> "Job[P, R_co]": ...
