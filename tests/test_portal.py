@@ -18,6 +18,7 @@ import deferrable.backend
 from deferrable import CalledFromEventLoop
 from deferrable._ended import Raised
 from deferrable.sync.portal import Portal, _Handover, is_portal_thread, portal
+from deferrable.testing import wait_until
 
 instance = deferrable.Deferrable(
     deferrable.backend.InMemoryBackendFactory().create_backend_for_group(None)
@@ -148,6 +149,81 @@ def test_coroutine_sees_the_context_of_its_caller() -> None:
         return variable.get()
 
     assert portal().run(read()) == "the caller's"
+
+
+@contextlib.contextmanager
+def standing_still(running: Portal) -> Iterator[None]:
+    """The portal's loop stands still in the block, so that what is handed over there piles up."""
+    stands, may_go_on = threading.Event(), threading.Event()
+
+    def stand() -> None:
+        stands.set()
+        may_go_on.wait()
+
+    running.call_soon(stand)
+    stands.wait()
+    try:
+        yield
+    finally:
+        may_go_on.set()
+
+
+@pytest.mark.anyio
+async def test_each_of_those_that_are_handed_over_together_sees_the_context_of_its_caller(
+    own_portal: Portal,
+) -> None:
+    variable: ContextVar[int] = ContextVar("variable", default=-1)
+
+    async def read() -> int:
+        return variable.get()
+
+    def ask(number: int) -> tuple[int, list[int]]:
+        variable.set(number)
+        of_callback: list[int] = []
+        own_portal.call_soon(lambda: of_callback.append(variable.get()))
+        return own_portal.run(read()), of_callback
+
+    with ThreadPoolExecutor(5) as threads, standing_still(own_portal):
+        answers = [threads.submit(ask, number) for number in range(5)]
+        await wait_until(lambda: len(own_portal._steps) == 10, "ten steps are told")
+
+    assert [each.result() for each in answers] == [(number, [number]) for number in range(5)]
+
+
+@pytest.mark.anyio
+async def test_callback_that_fails_does_not_hold_up_what_was_handed_over_with_it(
+    own_portal: Portal, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ValueError("broken")
+
+    with ThreadPoolExecutor(1) as threads, standing_still(own_portal):
+        own_portal.call_soon(broken)
+        own_portal.call_soon(broken)
+        answered = threads.submit(own_portal.run, answer(7))
+        await wait_until(lambda: len(own_portal._steps) == 3, "all are told")
+
+    assert answered.result() == 7
+    assert "broken" in caplog.text
+
+
+def test_interrupt_while_the_loop_is_woken_does_not_leave_later_callers_waiting(
+    own_portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wake = own_portal._loop.call_soon_threadsafe
+    strikes = [KeyboardInterrupt()]
+
+    def wake_or_be_struck(callback: Callable[[], object]) -> object:
+        if strikes:
+            raise strikes.pop()
+        return wake(callback)
+
+    monkeypatch.setattr(own_portal._loop, "call_soon_threadsafe", wake_or_be_struck)
+
+    with pytest.raises(KeyboardInterrupt):
+        own_portal.run(answer(1))
+
+    assert own_portal.run(answer(2)) == 2
 
 
 def test_caller_of_a_failing_coroutine_leaves_no_reference_cycle() -> None:

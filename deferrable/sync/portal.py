@@ -10,8 +10,12 @@ who has the coroutine cancelled and waits for its end.
 
 import asyncio
 import contextlib
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of, value_of_awaited
@@ -30,11 +34,12 @@ _EXITING = "the process is exiting, and nothing serves blocking calls of other t
 class _Handover(Generic[T]):
     """A coroutine on its way to the portal, and how it ended on its way back."""
 
-    __slots__ = ("_coroutine", "_done", "_has_begun", "_loop", "ended", "task")
+    __slots__ = ("_context", "_coroutine", "_done", "_has_begun", "_loop", "ended", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> None:
         self._loop = loop
         self._coroutine = coroutine
+        self._context = copy_context()  # the caller's, whoever it is that tells the loop
         self._done = threading.Lock()
         self._done.acquire()
         self.task: asyncio.Task[None] | None = None
@@ -46,7 +51,7 @@ class _Handover(Generic[T]):
     def start(self) -> None:
         """Begin, unless that was done or has become pointless."""
         if self.task is None and self.ended is None:
-            self.task = self._loop.create_task(self._run())
+            self.task = _start_task(self._loop, self._run(), self._context)
 
     def cancel(self) -> None:
         """Have the coroutine cancelled, once."""
@@ -95,6 +100,8 @@ class Portal:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._handovers: set[_Handover[Any]] = set()
+        self._steps: deque[Callable[[], object]] = deque()
+        self._is_woken = False
         self._is_stopping = False
         self._thread.start()
         self.thread_id = self._thread.ident
@@ -158,7 +165,7 @@ class Portal:
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call something short on the portal's loop, without waiting for it."""
         with contextlib.suppress(RuntimeError):  # it was stopped
-            self._loop.call_soon_threadsafe(callback)
+            self._tell(partial(copy_context().run, callback))
 
     def stop(self) -> None:
         """Cancel what still runs, close what the loop has open, and end the thread."""
@@ -168,9 +175,43 @@ class Portal:
 
     def _hand_over(self, handover: _Handover[T], step: Callable[[], None]) -> None:
         try:
-            self._loop.call_soon_threadsafe(step)
+            self._tell(step)
         except RuntimeError:
             handover.give_up(SystemExit(_EXITING))
+
+    def _tell(self, step: Callable[[], object]) -> None:
+        """Have the loop take a step, after those that it was told before.
+
+        Waking the loop is a system call, which lets go of the interpreter's lock: when many threads
+        come at once, the first one wakes it for all.
+
+        Raises:
+            RuntimeError: it is closed.
+        """
+        self._steps.append(step)
+        if self._is_woken:
+            return
+        try:
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._take_steps)
+        except BaseException:
+            # An interrupt, perhaps right before the call, on which others may rely already.
+            self._is_woken = False
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._take_steps)
+            raise
+
+    def _take_steps(self) -> None:
+        self._is_woken = False  # first: who comes while these are taken wakes it again
+        try:
+            # No more than there are now: callers that are served at once come again at once, and
+            # the loop has other work.
+            for _ in range(len(self._steps)):
+                self._steps.popleft()()
+        except BaseException:
+            # asyncio reports it; the others go on.
+            self._loop.call_soon(self._take_steps)
+            raise
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -180,8 +221,19 @@ class Portal:
             value_of(self._loop.run_forever)
         value_of(_finish, self._loop, list(self._handovers))
         self._loop.close()
+        self._is_woken = False  # or somebody would rely on a wake-up that was never heeded
         for handover in list(self._handovers):
             handover.give_up(SystemExit(_EXITING))
+
+
+def _start_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], context: Context
+) -> asyncio.Task[None]:
+    """A task in `context`, which has taken its first step already where Python can do that."""
+    if sys.version_info >= (3, 12):
+        # Else the step waits for the loop's next turn: 6 of 26 us of a `later` in memory.
+        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+    return loop.create_task(coroutine, context=context)
 
 
 def _is_cancelled(ended: Ended[Any]) -> bool:
