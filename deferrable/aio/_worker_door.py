@@ -76,14 +76,18 @@ class WorkerDoor(AwaitingDoor):
     __slots__ = (
         "_consumers",
         "_context",
+        "_control",
         "_envelope",
         "_has_job_ended",
         "_on_job_end",
         "_queue",
         "_surroundings",
+        "_task",
         "limiter",
     )
     exits_are_failures = True
+    _control: Control
+    _task: asyncio.Task[Any]
 
     def __init__(
         self,
@@ -134,7 +138,10 @@ class WorkerDoor(AwaitingDoor):
         self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
     ) -> Callable[[], None]:
         # The keeper has kept it since before the attempt's first step.
-        return partial(self._surroundings.keeper.let_go, queue, envelope)
+        return self._let_go
+
+    def _let_go(self) -> None:
+        self._surroundings.keeper.let_go(self._queue, self._envelope)
 
     def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
         if run.is_async and not self._consumers:
@@ -173,7 +180,8 @@ class WorkerDoor(AwaitingDoor):
         if control.reason is not None:
             self.end_job()
             return Raised(NotStarted())
-        control.attach(partial(_cancel_once, task, control))
+        self._control, self._task = control, task
+        control.attach(self._cancel_job)
         timer: Timer | None = None
         if run.timeout_seconds is not None:
             run.note_deadline()
@@ -197,6 +205,11 @@ class WorkerDoor(AwaitingDoor):
             while task.uncancel():
                 pass
         return ended if timer is None else as_timeout(run, ended)
+
+    def _cancel_job(self) -> bool:
+        if not self._task.cancelling():  # as it is when the loop is being shut down
+            self._task.cancel(self._control.reason)
+        return True
 
     async def _run_in_thread(self, run: Run) -> Ended[Any]:
         if not await self._wait_for_turn(run):
@@ -236,12 +249,6 @@ def _current_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     assert task is not None
     return task
-
-
-def _cancel_once(task: asyncio.Task[Any], control: Control) -> bool:
-    if not task.cancelling():  # as it is when the loop is being shut down
-        task.cancel(control.reason)
-    return True
 
 
 def _is_loop_running() -> bool:

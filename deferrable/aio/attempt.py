@@ -78,11 +78,9 @@ class Attempt:
     __slots__ = (
         "_clock",
         "_door",
-        "_group",
         "_instance",
         "_item",
         "_job_name",
-        "_protection",
         "_refusal",
         "_returned",
         "_start_time",
@@ -105,8 +103,6 @@ class Attempt:
     ) -> None:
         self._instance = instance
         self.queue = instance.backend.queue
-        self._group = instance.backend.group
-        self._protection = instance.protection
         self._door = door
         self.envelope = envelope
         self._item = item
@@ -119,6 +115,7 @@ class Attempt:
         self.error_to_raise: BaseException | None = None
         self._returned: Returned[Any] | None = None
         self._stop_heartbeat = _keep_nothing
+        # It does not refer to this attempt, which holds the context: that would make a cycle.
         context.run(
             set_current_attempt,
             CurrentAttempt(self.queue, envelope, item, self._clock, self.control, state),
@@ -226,14 +223,14 @@ class Attempt:
 
     def _check_trusted(self) -> None:
         try:
-            self._protection.check(self._item, self._group)
+            self._instance.protection.check(self._item, self._instance.backend.group)
         except UnreadableItem as error:
             self._refusal = error  # Nothing that it says counts, not even when it is due.
             raise
 
     async def _send_on(self, hop: Hop) -> Outcome:
         queue, envelope = self.queue, self.envelope
-        item = self._protection.signed(hop.item, self._group)
+        item = self._signed(hop.item)
         try:
             if self.queue.SUPPORTS_DELAY:
                 await self._door.finish(lambda: queue.replace(envelope, item))
@@ -286,7 +283,7 @@ class Attempt:
         return None if data is None else self._serializer().load_value(data)
 
     def _serializer(self) -> Serializer:
-        return self._protection.serializer_for(self._item)
+        return self._instance.protection.serializer_for(self._item)
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
@@ -399,10 +396,13 @@ class Attempt:
     async def _replace(self, item: Item, to: Queue) -> None:
         is_read = self._refusal is None
         # What must not be read is kept as it was: another consumer may have the key.
-        kept = self._protection.signed(item, self._group) if is_read else item
+        kept = self._signed(item) if is_read else item
         await self._door.finish(
             lambda: self.queue.replace(self.envelope, kept, to, is_delayed=is_read)
         )
+
+    def _signed(self, item: Item) -> Item:
+        return self._instance.protection.signed(item, self._instance.backend.group)
 
     async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
         await self._door.finish(lambda: self.queue.release(self.envelope, is_counted=is_counted))
