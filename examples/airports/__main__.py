@@ -112,10 +112,11 @@ def start(name: str, count: int) -> "Iterator[subprocess.Popen[str]]":
 
 def finish(process: "subprocess.Popen[str]") -> "Counter[str]":
     """Wait for the end of a process, and take the counts that it printed last."""
-    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
-    if process.returncode != 0:
+    # Not by communicate, which overlooks what readline has read ahead of its line.
+    if process.wait(DEADLINE_SECONDS) != 0:
         raise SystemExit(f"{process.args!r} failed")
-    return Counter(json.loads(output.splitlines()[-1]))
+    assert process.stdout is not None
+    return Counter(json.loads(process.stdout.read().splitlines()[-1]))
 
 
 def wait_until(condition: Callable[[], bool], description: str) -> None:
