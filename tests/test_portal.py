@@ -207,6 +207,23 @@ async def test_callback_that_fails_does_not_hold_up_what_was_handed_over_with_it
     assert "broken" in caplog.text
 
 
+@pytest.mark.anyio
+async def test_a_caller_that_relied_on_a_wake_up_of_a_portal_that_was_stopped_is_told(
+    own_portal: Portal,
+) -> None:
+    own_portal.stop()
+    with ThreadPoolExecutor(2) as threads:
+        own_portal._is_woken = True  # as while somebody else is about to wake its loop
+        relying = threads.submit(own_portal.run, answer(1))
+        await wait_until(lambda: own_portal._handovers, "it waits")
+        own_portal._is_woken = False
+        waking = threads.submit(own_portal.run, answer(2))
+
+        for each in (relying, waking):
+            with pytest.raises(SystemExit, match="exiting"):
+                each.result(10)
+
+
 def test_interrupt_while_the_loop_is_woken_does_not_leave_later_callers_waiting(
     own_portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,10 @@ class Portal:
         try:
             self._tell(step)
         except RuntimeError:
+            self._give_up_all()  # as others may have relied on this very wake-up
+
+    def _give_up_all(self) -> None:
+        for handover in list(self._handovers):
             handover.give_up(SystemExit(_EXITING))
 
     def _tell(self, step: Callable[[], object]) -> None:
@@ -222,8 +226,7 @@ class Portal:
         value_of(_finish, self._loop, list(self._handovers))
         self._loop.close()
         self._is_woken = False  # or somebody would rely on a wake-up that was never heeded
-        for handover in list(self._handovers):
-            handover.give_up(SystemExit(_EXITING))
+        self._give_up_all()
 
 
 def _is_cancelled(ended: Ended[Any]) -> bool:
