@@ -101,7 +101,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Ask whether anything that a user installs with us has a known weakness. Asks a service."""
+    """Ask whether anything that a user installs with us has a known weakness. Asks a service.
+
+    Which one, what follows `--` may say; see CONTRIBUTING.md.
+    """
     session.install("-q", ".[all]")
     frozen = session.run(
         "python", "-m", "pip", "freeze", "--exclude", PROJECT["project"]["name"], silent=True
@@ -110,7 +113,8 @@ def audit(session: nox.Session) -> None:
     requirements.write_text(str(frozen))
     session.install("-q", *nox.project.dependency_groups(PROJECT, "audit"))
     # Strict: what could not be looked up is no clean bill.
-    session.run("pip-audit", "--strict", "--disable-pip", "--no-deps", "-r", str(requirements))
+    pinned = ("--strict", "--disable-pip", "--no-deps", "-r", str(requirements))
+    session.run("pip-audit", *pinned, *session.posargs)
 
 
 @nox.session
