@@ -4,10 +4,12 @@ The suite runs against each mutant in one process of its own. Whether a bug make
 fail than its entry names takes minutes, and is asked by ``nox -s chaos``.
 """
 
+import inspect
 import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,27 @@ def test_every_sentence_of_the_suite_has_a_planted_bug() -> None:
 
     assert set(counts) == ALL
     assert max(counts.values()) == 1
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_planted_bug_takes_the_arguments_of_what_it_stands_in_for(mutant: Mutant) -> None:
+    own = {name: each for name, each in vars(mutant.part).items() if inspect.isfunction(each)}
+    replaced = {
+        name: getattr(base, name)
+        for base in reversed(mutant.part.__mro__[1:])
+        for name in own
+        if hasattr(base, name)
+    }
+
+    unfit = [name for name, each in replaced.items() if not _takes(own[name], each)]
+
+    assert unfit == []
+
+
+def _takes(function: Callable[..., Any], replaced: Callable[..., Any]) -> bool:
+    mine, its = (inspect.signature(each).parameters for each in (function, replaced))
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in mine.values())
+    return takes_any or list(mine) == list(its)
 
 
 def test_every_mutant_names_sentences_that_there_are() -> None:

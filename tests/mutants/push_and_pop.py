@@ -37,9 +37,9 @@ class KeepsAKeyForItself(InMemoryQueue):
 
 @mutant("what_is_not_json_is_refused_and_not_pushed")
 class TakesWhatIsNoNumber(InMemoryQueue):
-    def prepare(self, item: Item) -> Push:
+    def prepare(self, item: Item, **options: bool) -> Push:
         try:
-            return super().prepare(item)
+            return super().prepare(item, **options)
         except SerializationError as error:
             if not isinstance(error.__cause__, ValueError):
                 raise
@@ -48,10 +48,10 @@ class TakesWhatIsNoNumber(InMemoryQueue):
 
 @mutant("pushing_does_not_change_the_item")
 class NormalizesTheDelayInPlace(InMemoryQueue):
-    def prepare(self, item: Item) -> Push:
+    def prepare(self, item: Item, **options: bool) -> Push:
         if "delay" in item and not item["delay"]:
             item["delay"] = None
-        return super().prepare(item)
+        return super().prepare(item, **options)
 
 
 class _Kept(str):

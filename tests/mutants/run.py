@@ -3,8 +3,8 @@
 Owns one run of pytest and what it tells: for each mutant, which sentences failed. It prints JSON:
 ``failures``, mutant -> sentence -> how many of its cases failed; and ``broken``, mutant -> how it
 failed by no bug of its kind, but by not fitting the code any more. With ``--whole`` each mutant
-gets the whole suite, and whatever fails beyond what its entry names is reported; the exit status
-tells.
+gets the whole suite instead, and it prints how many were found, and whatever fails beyond what an
+entry names; the exit status tells.
 """
 
 import argparse
@@ -81,23 +81,32 @@ def main() -> int:
     parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
     recorder = run(options.only, options.whole)
+    if options.whole:
+        return _report(recorder, options.only)
     print(json.dumps({"failures": recorder.failures, "broken": recorder.broken}))
-    return _report(recorder) if options.whole else 0
+    return 0
 
 
-def _report(recorder: Recorder) -> int:
+def _report(recorder: Recorder, only: str | None) -> int:
     from mutants.table import MUTANTS
 
-    status = 0
-    for mutant in MUTANTS:
-        found = set(recorder.failures.get(mutant.name, ()))
-        if not found:
-            continue
-        beyond = sorted(found - {mutant.sentence} - mutant.also)
-        if beyond or mutant.sentence not in found:
-            status = 1
-            print(f"{mutant.name}: {mutant.sentence in found}, beyond: {beyond}", file=sys.stderr)
-    return status
+    mutants = [each for each in MUTANTS if only in (None, each.name)]
+    found, wrong = 0, []
+    for mutant in mutants:
+        failed = set(recorder.failures.get(mutant.name, ()))
+        found += mutant.sentence in failed
+        if mutant.sentence not in failed:
+            wrong.append(f"{mutant.name} is not found by {mutant.sentence}")
+        if beyond := sorted(failed - {mutant.sentence} - mutant.also):
+            wrong.append(f"{mutant.name} fails {', '.join(beyond)} as well")
+        if mutant.name in recorder.broken:
+            wrong.append(f"{mutant.name} does not fit any more: {recorder.broken[mutant.name]}")
+    print(
+        f"planted bugs: {found} of {len(mutants)} found by their sentence, in {recorder.cases} "
+        f"cases; {len(wrong)} surprises"
+    )
+    print(*wrong, sep="\n")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

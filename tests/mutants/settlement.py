@@ -160,9 +160,11 @@ class ReplacesInItsOwnQueueOnly(InMemoryQueue):
 
 @mutant("a_new_item_that_is_refused_leaves_the_old_one_held")
 class CompletesBeforeItLooks(InMemoryQueue):
-    async def replace(self, envelope: Envelope, item: Item, to: Any = None) -> None:
+    async def replace(
+        self, envelope: Envelope, item: Item, to: Any = None, **options: bool
+    ) -> None:
         try:
-            await super().replace(envelope, item, to)
+            await super().replace(envelope, item, to, **options)
         except SerializationError:
             await self.complete(envelope)
             raise
