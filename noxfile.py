@@ -136,14 +136,7 @@ def bench(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """Attack it: cancel everywhere, the model, real processes, the suite's planted bugs."""
     install(session, "test")
-    arguments = session.posargs or ["--seed", "1"]
-    for place in ("memory", "dockets"):
-        run_attack(session, "attacks.cancel", "--place", place, *arguments)
-        run_attack(session, "attacks.model", "--place", place, *arguments)
-    run_attack(session, "attacks.chaos", *arguments)
-    on_sqs = ("--broker", "sqs", "--jobs", "4000", "--lease-seconds", "3")
-    run_attack(session, "attacks.chaos", *on_sqs, *arguments)
-    run_attack(session, "mutants.run", "--whole")
+    run_attack(session, "attacks.everything", *session.posargs)
 
 
 @nox.session
