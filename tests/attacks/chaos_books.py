@@ -159,6 +159,7 @@ def judge(
 
 def _read(lines: Iterable[Line]) -> tuple[_Calls, list[Run], set[str], list[Fault]]:
     calls, runs, expired = _Calls(), dict[tuple[str, str], Run](), set[str]()
+    latest: dict[tuple[str, str], Run] = {}
     stalls = []
     for line in sorted(lines, key=lambda line: line.moment):
         if line.word == "call":
@@ -176,9 +177,13 @@ def _read(lines: Iterable[Line]) -> tuple[_Calls, list[Run], set[str], list[Faul
         elif line.word == "begin":
             number, key, item_id, attempt = line.rest
             runs[line.who, number] = Run(line.who, key, item_id, int(attempt), line.moment)
+            latest[line.who, item_id] = runs[line.who, number]
         elif line.word in ("end", "raised", "cancelled"):
             run = runs[line.who, line.rest[0]]
             run.end, run.how = line.moment, line.word
+        elif line.word == "settled" and (line.who, line.rest[0]) in latest:
+            run = latest.pop((line.who, line.rest[0]))
+            run.settled = line.moment
         elif line.word == "moves":
             calls.moves[line.rest[0]].append(
                 Pushing(line.who, line.moment, line.moment + MOVE_SECONDS)

@@ -21,7 +21,8 @@ BROKER_KILLED = "broker killed"
 TOLD_TO_LEAVE = "worker told to leave"
 
 SETTLE_SECONDS = 1.0
-"""Within that after a run's end, a broker that is there has answered its settlement."""
+"""Within that after a run's end, a broker that is there has answered its settlement, if nobody
+wrote down when it had."""
 
 LATE_SECONDS = 0.5
 """Within that, a process that was away has heard that what it held is lost."""
@@ -59,6 +60,7 @@ class Run:
     Attributes:
         end: when the function had ended; None: nobody knows that it has.
         how: ``end``, ``raised``, ``cancelled``; empty: nobody knows.
+        settled: when the broker had answered its settlement; None: nobody knows that it has.
     """
 
     who: str
@@ -68,6 +70,7 @@ class Run:
     begin: float
     end: float | None = None
     how: str = ""
+    settled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,9 @@ class Causes:
         )
 
     def _hits(self, run: Run, until: float = math.inf) -> list[Fault]:
-        last = until if run.end is None else min(until, run.end + SETTLE_SECONDS)
+        last = until
+        if run.end is not None:
+            last = min(until, run.end + SETTLE_SECONDS if run.settled is None else run.settled)
         return [
             fault
             for fault in self._faults

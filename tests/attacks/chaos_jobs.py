@@ -51,7 +51,8 @@ class Fatal(Exception):
 
 
 class _Listener:
-    """Writes down whose ttl is over at the begin of an attempt, which then does not run the job.
+    """Writes down whose ttl is over at the begin of an attempt, which then does not run the job,
+    and whose settlement the broker has answered.
 
     The event `expire` would come too late: after the item is gone, and a process that dies in
     between emits none.
@@ -63,6 +64,9 @@ class _Listener:
     def on_pop(self, item: Any) -> None:
         if is_expired(item, time.time()):
             self._ledger.write("outlived", item["id"])
+
+    def on_complete(self, item: Any) -> None:
+        self._ledger.write("settled", item["id"])
 
 
 class Jobs:
