@@ -6,21 +6,17 @@ its item expired and was allowed to, or is in the error queue and belongs there.
 """
 
 from bisect import bisect
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 
-from attacks.chaos_causes import BROKER_KILLED, Causes, Fault, Pushing, Run
+from attacks.chaos_causes import BROKER_KILLED, Causes, Fault, Run
 from attacks.chaos_jobs import DELAYED_SECONDS
 from attacks.chaos_ledger import Line
+from attacks.chaos_reading import Calls, read
 
 __all__ = ["Buried", "Verdict", "judge"]
-
-HELD_UP = "the machine held a process up"
-
-MOVE_SECONDS = 10.0
-"""Within that, a process that pushes an item once more has done so, or given up."""
 
 CLOCK_SECONDS = 0.1
 """By how much two clocks of one machine may differ over a delay."""
@@ -102,19 +98,6 @@ class Verdict:
                 yield f"  {name.replace('_', ' ')}: {text}"
 
 
-@dataclass
-class _Calls:
-    """What the producers wrote down, and which items were pushed once more by workers."""
-
-    pushings: dict[str, Pushing] = field(default_factory=dict)
-    moves: dict[str, list[Pushing]] = field(default_factory=lambda: defaultdict(list))
-    begun: dict[str, float] = field(default_factory=dict)
-    acknowledged: dict[str, float] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    number: int = 0
-    skipped: int = 0
-
-
 def judge(
     lines: Iterable[Line],
     faults: Sequence[Fault],
@@ -128,7 +111,7 @@ def judge(
     Args:
         lease_seconds, settles_at_once: see `Causes`.
     """
-    calls, runs, expired, stalls = _read(lines)
+    calls, runs, expired, stalls = read(lines)
     errors: Mapping[str, Buried] = {each.item_id: each for each in buried}
     verdict = Verdict(
         pushed=len(calls.keys),
@@ -157,55 +140,9 @@ def judge(
     return verdict
 
 
-def _read(lines: Iterable[Line]) -> tuple[_Calls, list[Run], set[str], list[Fault]]:
-    calls, runs, expired = _Calls(), dict[tuple[str, str], Run](), set[str]()
-    latest: dict[tuple[str, str], Run] = {}
-    stalls = []
-    for line in sorted(lines, key=lambda line: line.moment):
-        if line.word == "call":
-            calls.number += 1
-            calls.begun[line.rest[0]] = line.moment
-            calls.pushings[line.rest[0]] = Pushing(line.who, line.moment)
-        elif line.word == "pushed":
-            key, item_id = line.rest
-            calls.keys[item_id] = key
-            calls.acknowledged[key] = calls.begun[key]
-            calls.pushings[key] = Pushing(line.who, calls.begun[key], line.moment)
-        elif line.word == "skipped":
-            calls.skipped += 1
-            calls.acknowledged[line.rest[0]] = calls.begun[line.rest[0]]
-        elif line.word == "begin":
-            number, key, item_id, attempt = line.rest
-            runs[line.who, number] = Run(line.who, key, item_id, int(attempt), line.moment)
-            latest[line.who, item_id] = runs[line.who, number]
-        elif line.word in ("end", "raised", "cancelled"):
-            run = runs[line.who, line.rest[0]]
-            run.end, run.how = line.moment, line.word
-        elif line.word == "settled" and (line.who, line.rest[0]) in latest:
-            run = latest.pop((line.who, line.rest[0]))
-            run.settled = line.moment
-        elif line.word == "moves":
-            calls.moves[line.rest[0]].append(
-                Pushing(line.who, line.moment, line.moment + MOVE_SECONDS)
-            )
-        elif line.word == "moved":
-            _end_move(calls.moves[line.rest[0]], line)
-        elif line.word == "outlived":
-            expired.add(line.rest[0])
-        elif line.word == "stall":
-            stalls.append(Fault(HELD_UP, line.who, float(line.rest[0]), line.moment, 0))
-    return calls, list(runs.values()), expired, stalls
-
-
-def _end_move(moves: list[Pushing], moved: Line) -> None:
-    for place, move in enumerate(moves):
-        if move.who == moved.who and move.end > moved.moment:
-            moves[place] = replace(move, end=moved.moment)
-
-
 def _judge_ends(
     verdict: Verdict,
-    calls: _Calls,
+    calls: Calls,
     runs: Sequence[Run],
     expired: set[str],
     errors: Mapping[str, Buried],

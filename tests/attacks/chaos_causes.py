@@ -61,6 +61,7 @@ class Run:
         end: when the function had ended; None: nobody knows that it has.
         how: ``end``, ``raised``, ``cancelled``; empty: nobody knows.
         settled: when the broker had answered its settlement; None: nobody knows that it has.
+        popped: since when the broker may have handed the item over; None: nobody wrote it down.
     """
 
     who: str
@@ -71,6 +72,7 @@ class Run:
     end: float | None = None
     how: str = ""
     settled: float | None = None
+    popped: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Causes:
         return _gravest(self._of_copies(item_id, max(numbers, default=0) + 1))
 
     def _of_repetition(self, earlier: Run, later: Run) -> list[Fault]:
-        """A fault matters from the begin of the run until its settlement must have been answered.
+        """A fault matters from the pop of the item until its settlement must have been answered.
 
         Or the second run is the late one: it popped the item, was away while the first one had it,
         and has just come back. Or the item was delivered, or pushed, once more.
@@ -153,7 +155,7 @@ class Causes:
         return [
             fault
             for fault in self._faults
-            if fault.hits(run.who, run.begin, last)
+            if fault.hits(run.who, run.begin if run.popped is None else run.popped, last)
             # Who is told to leave has time for what ends by itself.
             and (fault.kind != TOLD_TO_LEAVE or run.how in ("", "cancelled"))
         ]

@@ -66,7 +66,7 @@ class _Listener:
             self._ledger.write("outlived", item["id"])
 
     def on_complete(self, item: Any) -> None:
-        self._ledger.write("settled", item["id"])
+        self._ledger.write("settled", item["id"], item["attempts"] + 1)
 
 
 class Jobs:

@@ -25,6 +25,7 @@ from attacks.chaos_jobs import KINDS, Jobs, key_of
 from attacks.chaos_ledger import Ledger, read_lines
 from deferrable.aio import Job, Queue
 from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Popped
 from deferrable.errors import BackendError
 from deferrable.item import Item
 
@@ -174,21 +175,55 @@ def stalls_noted(ledger: Ledger) -> Iterator[None]:
         thread.join()
 
 
-def note_moves(queue: Queue, ledger: Ledger) -> None:
-    """Write down, before and after it, each push of a copy for an item that is held.
+def note_holds(queue: Queue, ledger: Ledger) -> None:
+    """Write down since when an item may have been held; and, before and after it, what has one be
+    there once more: each push of a copy, and each release.
 
-    No event tells of it before: a process that dies in between leaves two.
+    No event tells of it before: a process that dies in between leaves two copies, and a release
+    that is sent twice strikes whoever popped the item in between.
     """
-    replace = queue.replace
+    replace, release, release_batch = queue.replace, queue.release, queue.release_batch
+    pop_up_to = queue.pop_up_to
+    held: dict[Envelope, str] = {}
 
-    async def replace_noted(
-        envelope: Envelope, item: Item, to: Queue | None = None, *, is_delayed: bool = True
-    ) -> None:
-        ledger.write("moves", item["id"])
-        await replace(envelope, item, to, is_delayed=is_delayed)
-        ledger.write("moved", item["id"])
+    @contextmanager
+    def given_back(envelopes: Sequence[Envelope]) -> Iterator[None]:
+        # What a pop had brought that was cancelled is known to nobody.
+        with noted([held[each] for each in envelopes if each in held]):
+            yield
 
-    queue.replace = replace_noted  # type: ignore[method-assign]
+    @contextmanager
+    def noted(item_ids: Sequence[str]) -> Iterator[None]:
+        for item_id in item_ids:
+            ledger.write("moves", item_id)
+        yield
+        for item_id in item_ids:
+            ledger.write("moved", item_id)
+
+    async def pop_noted(count: int) -> list[Popped]:
+        begin = time.monotonic()
+        popped = await pop_up_to(count)
+        for envelope, item in popped:
+            held[envelope] = item["id"]
+            ledger.write("popped", item["id"], f"{begin:.6f}")
+        return popped
+
+    async def replace_noted(envelope: Envelope, item: Item, *to: Queue, **options: bool) -> None:
+        with noted([item["id"]]):
+            await replace(envelope, item, *to, **options)
+
+    async def release_noted(envelope: Envelope, *delay: float, **options: bool) -> None:
+        with given_back([envelope]):
+            await release(envelope, *delay, **options)
+
+    async def release_batch_noted(envelopes: Sequence[Envelope]) -> list[tuple[Envelope, bool]]:
+        with given_back(envelopes):
+            return await release_batch(envelopes)
+
+    queue.pop_up_to = pop_noted  # type: ignore[method-assign]
+    queue.replace = replace_noted  # type: ignore[method-assign,assignment]
+    queue.release = release_noted  # type: ignore[method-assign,assignment]
+    queue.release_batch = release_batch_noted  # type: ignore[method-assign]
 
 
 def set_clock_off(seconds: float) -> None:
@@ -205,7 +240,7 @@ def main() -> None:
     kind = BROKERS[settings.broker]
     ledger = Ledger(Path(settings.folder, f"{settings.place}.ledger"), settings.who)
     backend, store = kind.client(settings.url, settings.lease_seconds)
-    note_moves(backend.queue, ledger)
+    note_holds(backend.queue, ledger)
     jobs = Jobs(backend, store, ledger, long_seconds=settings.lease_seconds * 1.5)
     with stalls_noted(ledger):
         if settings.calls:

@@ -151,13 +151,22 @@ def test_a_second_run_is_not_explained_by_what_did_not_hit_the_first(fault: Faul
     assert len(verdict.without_cause) == 1
 
 
+@pytest.mark.parametrize(("moment", "is_explained"), [(2.6, True), (2.4, False)])
+def test_a_fault_matters_from_the_pop_of_the_item(moment: float, is_explained: bool) -> None:
+    fault = Fault("struck", "worker-0.0", moment, moment)
+
+    verdict = judged(*CALL, "2.7 worker-0.0 popped id 2.5", *RUN, *AGAIN, faults=[fault])
+
+    assert verdict.holds == is_explained
+
+
 @pytest.mark.parametrize(("moment", "is_explained"), [(4.7, True), (4.9, False), (6.3, False)])
 def test_a_fault_matters_until_the_settlement_was_answered(
     moment: float, is_explained: bool
 ) -> None:
     fault = Fault("struck", "worker-0.0", moment, moment)
 
-    verdict = judged(*CALL, *RUN, "4.8 worker-0.0 settled id", *AGAIN, faults=[fault])
+    verdict = judged(*CALL, *RUN, "4.8 worker-0.0 settled id 1", *AGAIN, faults=[fault])
 
     assert verdict.holds == is_explained
 
@@ -165,7 +174,8 @@ def test_a_fault_matters_until_the_settlement_was_answered(
 def test_a_fault_matters_for_as_long_as_the_settlement_takes() -> None:
     fault = Fault("struck", "worker-0.0", 6.5, 6.5)
 
-    assert judged(*CALL, *RUN, "7 worker-0.0 settled id", *AGAIN, faults=[fault]).holds
+    assert judged(*CALL, *RUN, "7 worker-0.0 settled id 1", *AGAIN, faults=[fault]).holds
+    assert not judged(*CALL, *RUN, "7 worker-0.0 settled id 2", *AGAIN, faults=[fault]).holds
 
 
 @pytest.mark.parametrize("settles_at_once", [True, False])
