@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,7 @@ from attacks.chaos_causes import Fault
 __all__ = ["SQSBroker", "server_at"]
 
 HANG_SECONDS = 4.0
+CUT_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 BOOKS = "books"
 """The place of whoever only looks; nothing goes wrong there."""
@@ -190,7 +192,11 @@ class SQSBroker:
         return self._proxy.url.replace("//", f"//{place}@")
 
     def cut(self, place: str) -> None:
+        # It waits for it: what is under way only then is cut, too, and the fault has to cover it.
+        is_done = threading.Event()
         self._proxy.call_soon(self._wires[place].cut)
+        self._proxy.call_soon(is_done.set)
+        is_done.wait(CUT_SECONDS)
 
     def lose_reply(self, place: str) -> None:
         self.spoil(place, "connections dropped after the effect")
