@@ -67,7 +67,8 @@ def run(only: str | None, is_whole: bool) -> Recorder:
     waiting.time = hasty  # type: ignore[assignment]
     recorder = Recorder()
     suite = str(Path(__file__).with_name("suite.py"))
-    options = ["-q", "--tb=no", "-p", "no:cacheprovider", "--no-header"]
+    # What fails is what is wanted, and is told by `main`.
+    options = ["-q", "--tb=no", "-rN", "-p", "no:cacheprovider", "--no-header"]
     if is_whole:
         options += ["-k", "not blocking"]  # twice the time, and nothing that the other face lacks
     with contextlib.redirect_stdout(sys.stderr):
