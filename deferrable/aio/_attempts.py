@@ -1,7 +1,7 @@
 """The items that a worker holds, from the moment they are popped until they are settled.
 
-Owns the buffer of items that wait for a slot, the attempts under way, and how each of both is given
-back. It may not know when to pop, nor when to stop.
+Owns which of them is started when, the attempts under way, and how these are given back; the buffer
+of those that wait for a slot has a room of its own. It may not know when to pop, nor when to stop.
 
 The one rule: whatever is taken is started, or given back, or lost to its lease; and is kept until
 one of these.
@@ -9,24 +9,19 @@ one of these.
 
 import asyncio
 import logging
-import random
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 from deferrable._ended import Raised
+from deferrable.aio._buffer import Buffer
 from deferrable.aio._completing import Completer
-from deferrable.aio._polling import reconnect_seconds
 from deferrable.aio._popping import Popped
 from deferrable.aio._slots import Slots
 from deferrable.aio._tasks import start_task
 from deferrable.aio._worker_door import Surroundings, WorkerDoor
 from deferrable.aio.attempt import Attempt
-from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
@@ -38,14 +33,6 @@ __all__ = ["Attempts"]
 _logger = logging.getLogger("deferrable")
 
 _Task: TypeAlias = "asyncio.Task[Outcome | Raised | None]"
-
-
-@dataclass(eq=False, slots=True)
-class _Buffered:
-    instance: Instance
-    queue: Queue
-    envelope: Envelope
-    item: Item
 
 
 class Attempts:
@@ -73,7 +60,7 @@ class Attempts:
         self._states = states
         self._on_room = on_room
         self._tell = tell
-        self._buffer: deque[_Buffered] = deque()
+        self._buffer = Buffer(slots, surroundings, on_room)
         self._running: dict[Attempt, _Task | None] = {}
         self._beginning: Attempt | None = None  # whose task makes its first step right now
         self._is_start_due = False
@@ -87,13 +74,10 @@ class Attempts:
     def take(self, instance: Instance, queue: Queue, popped: Sequence[Popped]) -> None:
         """Start what was popped, or keep it until there are slots."""
         for envelope, item in popped:
-            if not self._buffer and self._slots.is_free and self._surroundings.is_open:
+            if not self._slots.buffered and self._slots.is_free and self._surroundings.is_open:
                 self._start(instance, queue, envelope, item)
-                continue
-            buffered = _Buffered(instance, queue, envelope, item)
-            self._keeper.keep(queue, envelope, partial(self._drop, buffered))
-            self._buffer.append(buffered)
-            self._slots.buffered += 1
+            else:
+                self._buffer.add(instance, queue, envelope, item)
         self._on_room()
 
     @property
@@ -124,25 +108,7 @@ class Attempts:
 
     async def return_buffered(self) -> None:
         """Release what waits for a slot, in its old order, while the worker has patience."""
-        waiting = list(self._buffer)
-        self._buffer.clear()
-        self._slots.buffered = 0
-        failures = 0
-        while waiting:
-            for queue, envelopes in _by_queue(waiting).items():
-                with suppress(Exception):  # the queue has logged it, or it shows below
-                    await queue.release_batch(envelopes)
-            for each in waiting:
-                if each.envelope.settlement != "open":
-                    self._keeper.let_go(each.queue, each.envelope)
-            waiting = [each for each in waiting if _is_to_be_returned(each)]
-            if waiting and not self._surroundings.is_patient:
-                _logger.warning("%d items come back only after their leases", len(waiting))
-                return
-            if waiting:
-                failures += 1
-                clock = waiting[0].queue.clock
-                await sleep(clock, reconnect_seconds(failures, random.random()))
+        await self._buffer.give_back()
 
     async def return_unstarted(self) -> None:
         """Have attempts whose jobs have not begun release their items, in their old order."""
@@ -172,13 +138,6 @@ class Attempts:
 
     # Running.
 
-    def _drop(self, buffered: _Buffered) -> None:
-        """Its lease was lost while it waited."""
-        if buffered in self._buffer:
-            self._buffer.remove(buffered)
-            self._slots.buffered -= 1
-            self._on_room()
-
     def _start_soon(self) -> None:
         if not self._is_start_due:
             self._is_start_due = True
@@ -188,11 +147,10 @@ class Attempts:
         self._is_start_due = False
         for _ in range(self._slots.concurrency):
             # No more in one pass of the loop: jobs that never wait end right here.
-            if not (self._buffer and self._slots.is_free and self._surroundings.is_open):
+            if not (self._slots.buffered and self._slots.is_free and self._surroundings.is_open):
                 break
-            buffered = self._buffer.popleft()
-            self._slots.buffered -= 1
-            self._start(buffered.instance, buffered.queue, buffered.envelope, buffered.item)
+            first = self._buffer.take_out()
+            self._start(first.instance, first.queue, first.envelope, first.item)
         else:
             self._start_soon()
         self._on_room()
@@ -232,7 +190,7 @@ class Attempts:
         self._slots.settling += 1
         if self._slots.pops_ahead:
             self._slots.note_end(self._loop.time())
-        if self._buffer:
+        if self._slots.buffered:
             self._start_soon()
         else:
             self._on_room()
@@ -295,15 +253,3 @@ class Attempts:
     def _note_idle(self) -> None:
         if self.are_idle and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
-
-
-def _by_queue(waiting: Iterable[_Buffered]) -> dict[Queue, list[Envelope]]:
-    envelopes: dict[Queue, list[Envelope]] = {}
-    for each in waiting:
-        envelopes.setdefault(each.queue, []).append(each.envelope)
-    return envelopes
-
-
-def _is_to_be_returned(each: _Buffered) -> bool:
-    is_ours = each.queue.clock.time() < each.envelope.lease_end_time
-    return is_ours and each.envelope.settlement == "open"
