@@ -1,5 +1,7 @@
 """The slots: how many items a worker may take, whatever happened before."""
 
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +92,90 @@ def test_settlements_that_wait_for_others_do_not_stop_a_small_worker() -> None:
     assert slots.to_ask(10, ahead=10, now=10) == 10
 
 
+UNLIMITED = sys.maxsize
+
+
+def quick(
+    *, concurrency: int = 10, buffered: int = 0, ended: int = 200, prefetch: int = 100
+) -> Slots:
+    """A worker without a free slot, where so many jobs ended 10 ms before the tenth second."""
+    slots = Slots(concurrency, running=concurrency, buffered=buffered, prefetch=prefetch)
+    for _ in range(ended):
+        slots.note_end(9.99)
+    return slots
+
+
+def test_worker_whose_jobs_end_quickly_asks_for_what_it_may_prefetch() -> None:
+    assert quick().to_ask(UNLIMITED, now=10) == 100
+    assert quick(concurrency=1).to_ask(UNLIMITED, now=10) == 100
+    assert quick(prefetch=0).to_ask(UNLIMITED, now=10) == 0
+
+
+def test_no_more_is_prefetched_than_jobs_ended_beyond_one_for_each_slot() -> None:
+    assert quick(ended=10).to_ask(UNLIMITED, now=10) == 0
+    assert quick(ended=17).to_ask(UNLIMITED, now=10) == 7
+
+
+def test_jobs_that_ended_a_moment_ago_prefetch_nothing() -> None:
+    assert quick().to_ask(UNLIMITED, now=10.02) == 0
+
+
+def test_slow_jobs_that_end_together_prefetch_nothing() -> None:
+    assert quick(concurrency=200, ended=200).to_ask(UNLIMITED, now=10) == 0
+
+
+def test_a_queue_that_may_be_empty_is_not_prefetched_from() -> None:
+    assert quick().to_ask(UNLIMITED, is_backlogged=False, now=10) == 0
+
+
+def test_what_is_prefetched_is_popped_in_batches() -> None:
+    assert quick(buffered=51).to_ask(UNLIMITED, now=10) == 0
+    assert quick(buffered=50).to_ask(UNLIMITED, now=10) == 50
+    assert quick(buffered=91).to_ask(10, now=10) == 0
+    assert quick(buffered=85).to_ask(10, now=10) == 10
+
+
+def test_queues_that_are_polled_ahead_leave_no_crumbs_to_others() -> None:
+    slots = quick()
+    slots.pollers = 2
+    slots.begin_poll(60, is_quiet=False)
+
+    assert slots.to_ask(UNLIMITED, now=10) == 0
+
+
+def test_a_queue_that_pops_ahead_by_itself_takes_the_larger_number_in_full_batches() -> None:
+    assert quick().to_ask(10, ahead=10, now=10) == 100
+    assert quick().to_ask(10, ahead=10, now=10.5) == 10
+    assert quick(buffered=95).to_ask(10, ahead=10, now=10) == 0
+
+
+def test_what_is_unsettled_or_unread_may_be_as_much_as_is_prefetched() -> None:
+    slots = quick()
+    slots.settling, slots.unread = 70, 20
+
+    assert slots.to_ask(UNLIMITED, now=10) == 0
+
+    slots.unread = 0
+    slots.settling = 50
+    assert slots.to_ask(UNLIMITED, now=10) == 50
+
+
+def test_a_worker_has_stalled_until_a_job_ends() -> None:
+    slots = quick()
+    slots.has_stalled = True
+    slots.note_end(10)
+
+    assert not slots.has_stalled
+
+
+def test_ends_that_are_remembered_are_bounded_whatever_is_asked_for() -> None:
+    slots = quick(prefetch=sys.maxsize, ended=0)
+    for _ in range(20_000):
+        slots.note_end(9.99)
+
+    assert len(slots.end_times) == 10_000
+
+
 counts = st.integers(0, 50)
 
 
@@ -123,3 +209,43 @@ def test_what_is_held_is_bounded_whatever_happens(
     assert slots.buffered <= pollers * concurrency
     assert slots.settling + slots.unread <= (pollers + 2) * concurrency
     assert slots.asked == sum(expected for _, expected in polls)
+
+
+def start_all(slots: Slots) -> tuple[int, int]:
+    """How many are buffered, and how many run, once every free slot is taken."""
+    held = slots.buffered + slots.running
+    return max(0, held - slots.concurrency), min(held, slots.concurrency)
+
+
+@given(
+    concurrency=st.integers(1, 5),
+    prefetch=st.integers(0, 30),
+    pollers=st.integers(1, 3),
+    steps=st.lists(st.tuples(st.sampled_from(["poll", "land", "end", "settle", "read"]), counts)),
+)
+def test_what_is_prefetched_is_bounded_whatever_happens(
+    concurrency: int, prefetch: int, pollers: int, steps: list[tuple[str, int]]
+) -> None:
+    slots = Slots(concurrency, pollers, prefetch=prefetch)
+    polls: list[tuple[int, int]] = []
+    for step, number in steps:
+        if step == "poll" and len(polls) < pollers and (count := slots.to_ask(UNLIMITED)):
+            polls.append((count, slots.begin_poll(count, is_quiet=bool(number % 2))))
+        elif step == "land" and polls:
+            count, expected = polls.pop()
+            slots.end_poll(expected)
+            slots.buffered += min(count, number)
+        elif step == "end":
+            for _ in range(min(number, slots.running + slots.buffered)):
+                slots.buffered, slots.running = start_all(slots)
+                slots.running, slots.settling = slots.running - 1, slots.settling + 1
+                slots.note_end(0)
+        elif step == "settle" and slots.settling:
+            slots.settling, slots.unread = slots.settling - 1, slots.unread + 1
+        elif step == "read" and slots.unread:
+            slots.unread -= 1
+        slots.buffered, slots.running = start_all(slots)
+
+    most = concurrency + prefetch
+    assert slots.buffered <= pollers * most
+    assert slots.settling + slots.unread <= max(most, 20) + (pollers + 1) * most

@@ -22,6 +22,7 @@ from deferrable.aio._slots import Slots
 from deferrable.aio._tasks import start_task
 from deferrable.aio._worker_door import Surroundings, WorkerDoor
 from deferrable.aio.attempt import Attempt
+from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
@@ -31,6 +32,9 @@ from deferrable.outcome import Outcome
 __all__ = ["Attempts"]
 
 _logger = logging.getLogger("deferrable")
+
+_PASS_SECONDS = 0.01
+"""More jobs than there are slots start in one pass of the loop only while it is so short."""
 
 _Task: TypeAlias = "asyncio.Task[Outcome | Raised | None]"
 
@@ -44,6 +48,7 @@ class Attempts:
         states: what the lifespans gave.
         on_room: called when there may be room for more.
         tell: takes each outcome.
+        clock: the worker's.
     """
 
     def __init__(
@@ -53,14 +58,17 @@ class Attempts:
         states: Mapping[Instance, object],
         on_room: Callable[[], None],
         tell: Callable[[Outcome], None],
+        clock: Clock,
     ) -> None:
         self._slots = slots
+        self._notes_ends = slots.notes_ends
+        self._clock = clock
         self._surroundings = surroundings
         self._keeper = surroundings.keeper
         self._states = states
         self._on_room = on_room
         self._tell = tell
-        self._buffer = Buffer(slots, surroundings, on_room)
+        self._buffer = Buffer(slots, surroundings, on_room, self._do_besides)
         self._running: dict[Attempt, _Task | None] = {}
         self._beginning: Attempt | None = None  # whose task makes its first step right now
         self._is_start_due = False
@@ -73,12 +81,15 @@ class Attempts:
 
     def take(self, instance: Instance, queue: Queue, popped: Sequence[Popped]) -> None:
         """Start what was popped, or keep it until there are slots."""
-        for envelope, item in popped:
-            if not self._slots.buffered and self._slots.is_free and self._surroundings.is_open:
+        begin_time = self._loop.time()
+        for count, (envelope, item) in enumerate(popped):
+            if not self._slots.buffered and self._may_start(count, begin_time):
                 self._start(instance, queue, envelope, item)
             else:
                 self._buffer.add(instance, queue, envelope, item)
-        self._on_room()
+        self._go_on()
+        if self._slots.prefetch:
+            self._buffer.watch()
 
     @property
     def are_idle(self) -> bool:
@@ -89,6 +100,7 @@ class Attempts:
     def close(self) -> None:
         """Start no more."""
         self._surroundings.is_open = False
+        self._buffer.close()
         for completer in self._completers.values():
             completer.hurry()
 
@@ -145,13 +157,25 @@ class Attempts:
 
     def _start_what_fits(self) -> None:
         self._is_start_due = False
-        for _ in range(self._slots.concurrency):
-            # No more in one pass of the loop: jobs that never wait end right here.
-            if not (self._slots.buffered and self._slots.is_free and self._surroundings.is_open):
-                break
+        begin_time, count = self._loop.time(), 0
+        while self._slots.buffered and self._may_start(count, begin_time):
             first = self._buffer.take_out()
             self._start(first.instance, first.queue, first.envelope, first.item)
-        else:
+            count += 1
+        self._go_on()
+
+    def _may_start(self, count: int, begin_time: float) -> bool:
+        """Whether another may start in the pass of the loop in which `count` have.
+
+        Jobs that never wait end right there, and whatever else is due waits for them.
+        """
+        slots = self._slots
+        if count >= slots.concurrency and self._loop.time() - begin_time >= _PASS_SECONDS:
+            return False
+        return slots.running < slots.concurrency and self._surroundings.is_open
+
+    def _go_on(self) -> None:
+        if self._slots.buffered and self._slots.is_free and self._surroundings.is_open:
             self._start_soon()
         self._on_room()
 
@@ -188,8 +212,8 @@ class Attempts:
     def _end_job(self) -> None:
         self._slots.running -= 1
         self._slots.settling += 1
-        if self._slots.pops_ahead:
-            self._slots.note_end(self._loop.time())
+        if self._notes_ends:
+            self._slots.note_end(self._clock.time())
         if self._slots.buffered:
             self._start_soon()
         else:

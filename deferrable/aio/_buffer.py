@@ -4,21 +4,23 @@ Owns their order, their leases while they wait, and how they are given back. It 
 attempts, nor when a worker pops or stops.
 
 The one rule: whatever is added is taken out to be started, or given back, or lost to its lease; and
-is kept until one of these.
+is kept until one of these. What was prefetched for quick jobs does not wait behind long ones for
+longer than `LONGEST_WAIT_SECONDS`, as another worker may be idle.
 """
 
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from deferrable.aio._polling import reconnect_seconds
 from deferrable.aio._slots import Slots
 from deferrable.aio._worker_door import Surroundings
-from deferrable.aio.clock import sleep
+from deferrable.aio.clock import Timer, sleep
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
@@ -27,6 +29,9 @@ from deferrable.item import Item
 __all__ = ["Buffer", "Buffered"]
 
 _logger = logging.getLogger("deferrable")
+
+LONGEST_WAIT_SECONDS = 1.0
+"""Quick jobs do not reach it, but for a pause of the process; and others wait no longer."""
 
 
 @dataclass(eq=False, slots=True)
@@ -45,16 +50,23 @@ class Buffer:
     Args:
         slots: where they are counted.
         surroundings: whose keeper keeps them.
-        on_room: called when one was lost.
+        on_room: called when there may be room for more.
+        do_besides: does something in a task that the worker waits for at its end.
     """
 
     def __init__(
-        self, slots: Slots, surroundings: Surroundings, on_room: Callable[[], None]
+        self,
+        slots: Slots,
+        surroundings: Surroundings,
+        on_room: Callable[[], None],
+        do_besides: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._slots = slots
         self._surroundings = surroundings
         self._keeper = surroundings.keeper
         self._on_room = on_room
+        self._do_besides = do_besides
+        self._timer: Timer | None = None
         self._waiting: deque[Buffered] = deque()
 
     def add(self, instance: Instance, queue: Queue, envelope: Envelope, item: Item) -> None:
@@ -68,11 +80,51 @@ class Buffer:
         self._slots.buffered -= 1
         return self._waiting.popleft()
 
-    async def give_back(self) -> None:
-        """Release what is there, in its old order, while the worker has patience."""
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        self._slots.buffered = 0
+    def watch(self) -> None:
+        """Have what is there be given back if it is not started in time."""
+        if self._timer is None and self._surroundings.is_open:
+            self._look()
+
+    def close(self) -> None:
+        """Give nothing back any more unless asked to."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        first = next((each for each in self._waiting if _may_go_back(each)), None)
+        if first is None:
+            return
+        clock = first.queue.clock
+        rest_seconds = first.envelope.pop_time + LONGEST_WAIT_SECONDS - clock.time()
+        if rest_seconds > 0 and not self._slots.has_stalled:
+            self._timer = clock.call_later(rest_seconds, self._look)
+        else:
+            self._slots.has_stalled = True
+            self._do_besides(self.give_back(_may_go_back))
+
+    async def give_back(self, which: "Callable[[Buffered], bool]" = lambda _: True) -> None:
+        """Release what is there, in its old order, while the worker has patience.
+
+        It counts as being settled meanwhile. What was not released when this is cancelled is there
+        again.
+        """
+        given = [each for each in self._waiting if which(each)]
+        self._waiting = deque(each for each in self._waiting if not which(each))
+        self._slots.buffered -= len(given)
+        self._slots.settling += len(given)
+        try:
+            await self._release(given)
+        except BaseException:
+            kept = [each for each in given if _is_to_be_returned(each)]
+            self._waiting.extendleft(reversed(kept))
+            self._slots.buffered += len(kept)
+            raise
+        finally:
+            self._slots.settling -= len(given)
+            self._on_room()
+
+    async def _release(self, waiting: list[Buffered]) -> None:
         failures = 0
         while waiting:
             for queue, envelopes in _by_queue(waiting).items():
@@ -96,6 +148,10 @@ class Buffer:
             self._waiting.remove(buffered)
             self._slots.buffered -= 1
             self._on_room()
+
+
+def _may_go_back(each: Buffered) -> bool:
+    return not each.queue.COUNTS_RELEASES
 
 
 def _by_queue(waiting: Iterable[Buffered]) -> dict[Queue, list[Envelope]]:

@@ -4,9 +4,12 @@ Owns the counting: jobs that run, items that wait for a slot, settlements that t
 answered, outcomes that nobody has read. It may not know tasks, queues or clocks.
 
 The one rule: a slot is free when its job ends; what is left behind the job is bounded apart, so
-that a slow broker or a slow reader slows the popping instead of filling the memory.
+that a slow broker or a slow reader slows the popping instead of filling the memory. The bound of
+settlements and unread outcomes is the largest of `concurrency`, `prefetch` and a few; while a queue
+that pops ahead by itself is backlogged, outcomes may be two of its batches.
 """
 
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -20,6 +23,11 @@ batches are smallest, or one job at a time would wait for each of its completes 
 _MOST_AHEAD = 10
 _AHEAD_SECONDS = 1.0
 """An item that is popped ahead of its slot waits about so long: others might have run it."""
+
+_QUICK_SECONDS = 0.02
+"""The same for one that is prefetched. Many round trips to a broker, and short for others."""
+_MOST_QUICK = 10_000
+"""No process ends more jobs in that time: 2 µs for each."""
 
 
 @dataclass(slots=True)
@@ -35,8 +43,11 @@ class Slots:
         polling: polls under way.
         settling: jobs that ended and whose settlement is not answered yet.
         unread: outcomes that nobody has read yet.
-        pops_ahead: whether any queue lets items be popped before there are slots for them.
-        end_times: when the last jobs ended, on the event loop's clock, if one does.
+        prefetch: how many items of a backlogged queue may be popped before there are slots for
+            them, while jobs end quickly.
+        pops_ahead: whether any queue lets items be popped so without being told to.
+        has_stalled: items were given back because no slot came, and no job has ended since.
+        end_times: when the last jobs ended, on the worker's clock, if anything is popped ahead.
     """
 
     concurrency: int
@@ -47,15 +58,33 @@ class Slots:
     polling: int = 0
     settling: int = 0
     unread: int = 0
+    prefetch: int = 0
     pops_ahead: bool = True
-    end_times: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_AHEAD))
+    has_stalled: bool = False
+    end_times: deque[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        most = min(self.concurrency + self.prefetch, _MOST_QUICK) if self.prefetch else 0
+        self.end_times = deque(maxlen=max(most, _MOST_AHEAD))
 
     @property
     def is_free(self) -> bool:
         """Whether another job may start."""
         return self.running < self.concurrency
 
-    def to_ask(self, batch_size: int = 1, *, ahead: int = 0, now: float = 0.0) -> int:
+    @property
+    def notes_ends(self) -> bool:
+        """Whether anybody asks when jobs ended."""
+        return self.pops_ahead or self.prefetch > 0
+
+    def to_ask(
+        self,
+        batch_size: int = 1,
+        *,
+        ahead: int = 0,
+        is_backlogged: bool = True,
+        now: float = 0.0,
+    ) -> int:
         """How many items a poller that is idle may ask for; 0 for none now.
 
         The free slots are shared out among the pollers that are idle. Each may ask for one even
@@ -67,23 +96,40 @@ class Slots:
             ahead: how many items may be asked for beyond the free slots, where pops cost money. No
                 more than jobs ended lately, and while there are some in the buffer a full batch or
                 none.
-            now: on the event loop's clock.
+            is_backlogged: the last poll of that queue found all that it asked for. Nothing is
+                popped ahead otherwise; the prefetched ones in batches, too: a full one, or half of
+                what may be held.
+            now: on the worker's clock.
         """
         free = self.concurrency - self.running - self.buffered
-        bound = self.concurrency
-        if ahead:
-            ahead = min(ahead, sum(now - end < _AHEAD_SECONDS for end in self.end_times))
-            bound = max(bound, 2 * batch_size)
-        unsettled = max(self.concurrency, FEW_SETTLEMENTS) - self.settling
-        spare = min(free + ahead, min(bound, unsettled) - self.unread)
-        if spare <= 0 or (spare < batch_size and free <= 0):
+        bound, beyond, least = max(self.concurrency, self.prefetch), 0, 0
+        if is_backlogged and self.notes_ends:
+            beyond = self._beyond(ahead, now)
+            least = batch_size if ahead else self.asked + min(batch_size, (beyond + 1) // 2)
+            bound = max(bound, 2 * batch_size) if ahead else bound
+        unsettled = max(self.concurrency, self.prefetch, FEW_SETTLEMENTS) - self.settling
+        spare = min(free + beyond, min(bound, unsettled) - self.unread)
+        if spare <= 0 or (spare < least and free <= 0):
             return 0
         idle_pollers = max(1, self.pollers - self.polling)
         count = max(1, (spare - self.asked) // idle_pollers)
         return count if count < batch_size else count - count % batch_size
 
+    def _beyond(self, ahead: int, now: float) -> int:
+        """How many items may be held for which there is no slot."""
+        beyond = min(ahead, self._ended_since(now - _AHEAD_SECONDS)) if ahead else 0
+        if self.prefetch:
+            # More ends than slots in so short a time: the jobs of these were shorter than that.
+            quick = self._ended_since(now - _QUICK_SECONDS) - self.concurrency
+            beyond = max(beyond, min(self.prefetch, quick))
+        return beyond
+
+    def _ended_since(self, time: float) -> int:
+        return len(self.end_times) - bisect_right(self.end_times, time)
+
     def note_end(self, now: float) -> None:
         """A job has ended."""
+        self.has_stalled = False
         self.end_times.append(now)
 
     def begin_poll(self, count: int, *, is_quiet: bool) -> int:

@@ -260,6 +260,7 @@ class Deferrable(Instance, Closing):
         concurrency: int = 100,
         *,
         threads: int | None = None,
+        prefetch: int = 0,
         grace_seconds: float = 30.0,
     ) -> Worker:
         """A worker over this instance's queue; see `Worker`.
@@ -267,9 +268,16 @@ class Deferrable(Instance, Closing):
         Args:
             concurrency: how many jobs run at once.
             threads: how many of them may be plain functions; None: 32.
+            prefetch: how many items may be popped beyond the free slots while jobs end quickly.
             grace_seconds: how long running jobs may go on when the worker stops.
         """
-        return Worker([self], concurrency=concurrency, threads=threads, grace_seconds=grace_seconds)
+        return Worker(
+            [self],
+            concurrency=concurrency,
+            threads=threads,
+            prefetch=prefetch,
+            grace_seconds=grace_seconds,
+        )
 
     def errors(self) -> ErrorItems:
         """The items of the error queue, each once, oldest first where the broker knows.

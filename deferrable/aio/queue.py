@@ -132,6 +132,9 @@ class Queue(Closing):
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     BATCHES_AT_ONCE: ClassVar[int] = 1
     """How many native batches of one kind may be under way at once for one caller."""
+    COUNTS_RELEASES: ClassVar[bool] = False
+    """The broker takes a release for a delivery that failed. Releases are then few: a worker keeps
+    what it has popped until it runs or stops."""
     POPS_AHEAD: ClassVar[int] = 0
     """How many items a worker may pop before it has slots for them, so that batches are full."""
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0

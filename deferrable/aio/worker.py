@@ -23,6 +23,7 @@ from deferrable.aio._outcomes import Outcomes
 from deferrable.aio._polling import Poller, same_queue
 from deferrable.aio._slots import Slots
 from deferrable.aio._worker_door import Surroundings
+from deferrable.aio.clock import Clock
 from deferrable.aio.health import Health
 from deferrable.aio.instance import Instance, Lifespan
 from deferrable.aio.keeper import Keeper
@@ -53,6 +54,11 @@ class Worker:
         instances: whose queues are served; they share the slots.
         concurrency: how many jobs run at once.
         threads: how many of them may be plain functions, each of which needs a thread.
+        prefetch: how many items may be popped beyond the free slots; 0: none. For many jobs of
+            less than 20 ms at few slots: only while these come one after the other, and the queue
+            has more. One that gets no slot goes back after a second at most, but another worker
+            may be idle meanwhile; and if the process dies, each item that it holds counts a
+            redelivery.
         grace_seconds: how long running jobs may go on when the worker stops; then async ones are
             cancelled and their items given back. Plain functions cannot be cancelled: leaving waits
             for them, and their items stay theirs.
@@ -71,11 +77,13 @@ class Worker:
         *,
         concurrency: int = 100,
         threads: int | None = None,
+        prefetch: int = 0,
         grace_seconds: float = 30.0,
     ) -> None:
         thread_count = DEFAULT_THREADS if threads is None else threads
         _check_count("concurrency", concurrency)
         _check_count("threads", thread_count)
+        _check_count("prefetch", prefetch, least=0)
         _check_seconds("grace_seconds", grace_seconds)
         if not instances:
             raise InvalidOptions("a worker serves one or more instances, got none")
@@ -86,6 +94,7 @@ class Worker:
         self._slots = Slots(
             concurrency,
             pollers=len(self._instances),
+            prefetch=prefetch,
             pops_ahead=any(each.backend.queue.POPS_AHEAD for each in self._instances),
         )
         self._room = Bell()
@@ -96,6 +105,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._life: asyncio.Task[None] | None = None
         self._attempts: Attempts | None = None
+        self._clock = self._instances[0].backend.queue.clock
         self.health = Health([instance.backend.queue for instance in self._instances])
         self._keeper = Keeper(self.health.note_touch)
 
@@ -218,7 +228,12 @@ class Worker:
                     self._keeper, self._thread_count, lambda: life.cancelling() > 0
                 )
                 attempts = Attempts(
-                    self._slots, surroundings, states, self._room.ring, self._outcomes.add
+                    self._slots,
+                    surroundings,
+                    states,
+                    self._room.ring,
+                    self._outcomes.add,
+                    self._clock,
                 )
                 self._attempts = attempts
                 watchdog = Watchdog(attempts.find)
@@ -244,8 +259,7 @@ class Worker:
         attempts.close()
         for poller in pollers:
             poller.cancel()
-        clock = self._instances[0].backend.queue.clock
-        grace = clock.call_later(self._grace_seconds, self._is_in_a_hurry.set)
+        grace = self._clock.call_later(self._grace_seconds, self._is_in_a_hurry.set)
         winding_up = loop.create_task(self._wind_up(pollers, attempts))
         winding_up.add_done_callback(lambda _: self._is_in_a_hurry.set())
         await self._until(self._is_in_a_hurry)
@@ -286,7 +300,7 @@ class Worker:
 
     def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
         queue = instance.backend.queue
-        room = _Room(self._slots, self._room, queue)
+        room = _Room(self._slots, self._room, queue, self._clock)
         return Poller(
             queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
         )
@@ -295,17 +309,19 @@ class Worker:
 class _Room:
     """One poller's view of the slots."""
 
-    def __init__(self, slots: Slots, bell: Bell, queue: Queue) -> None:
+    def __init__(self, slots: Slots, bell: Bell, queue: Queue, clock: Clock) -> None:
         self._slots = slots
         self._bell = bell
         self._queue = queue
+        self._clock = clock
         self._expected = 0
 
     def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
         count = self._slots.to_ask(
             self._queue.MAX_POP_BATCH_SIZE,
-            ahead=self._queue.POPS_AHEAD if is_backlogged else 0,
-            now=asyncio.get_running_loop().time(),
+            ahead=self._queue.POPS_AHEAD,
+            is_backlogged=is_backlogged,
+            now=self._clock.time(),
         )
         if count:
             self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)
@@ -339,9 +355,9 @@ def _check_queues(instances: Sequence[Instance]) -> None:
         )
 
 
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}")
+def _check_count(name: str, value: int, *, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidOptions(f"{name} is a whole number from {least} on, got {value!r}")
 
 
 def _check_seconds(name: str, value: float) -> None:

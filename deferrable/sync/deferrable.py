@@ -205,10 +205,14 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         concurrency: int = 100,
         *,
         threads: int | None = None,
+        prefetch: int = 0,
         grace_seconds: float = 30.0,
     ) -> Worker:
         """A worker over this instance's queue; see `deferrable.aio.Deferrable.worker`."""
-        return Worker(self._core.worker(concurrency, threads=threads, grace_seconds=grace_seconds))
+        core = self._core.worker(
+            concurrency, threads=threads, prefetch=prefetch, grace_seconds=grace_seconds
+        )
+        return Worker(core)
 
     def errors(self) -> ErrorItems:
         """The items of the error queue; see `deferrable.aio.Deferrable.errors`."""

@@ -57,6 +57,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.MAX_COMPLETE_BATCH_SIZE = core.MAX_COMPLETE_BATCH_SIZE
         self.MAX_RELEASE_BATCH_SIZE = core.MAX_RELEASE_BATCH_SIZE
         self.BATCHES_AT_ONCE = core.BATCHES_AT_ONCE
+        self.COUNTS_RELEASES = core.COUNTS_RELEASES
         self.POPS_AHEAD = core.POPS_AHEAD
         self.COMPLETE_GATHER_SECONDS = core.COMPLETE_GATHER_SECONDS
         self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES

@@ -93,6 +93,7 @@ class SQSQueue(Queue):
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
     BATCHES_AT_ONCE: ClassVar[int] = 5
+    COUNTS_RELEASES: ClassVar[bool] = True
     POPS_AHEAD: ClassVar[int] = MAX_BATCH_SIZE
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.05
     MAX_ITEM_BYTES: ClassVar[float] = MAX_BATCH_BYTES
