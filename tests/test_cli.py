@@ -153,7 +153,13 @@ def test_two_instances_on_one_queue_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["worker"], ["worker", STATS, "--concurrency", "0"], ["no-such-command"]]
+    "arguments",
+    [
+        ["worker"],
+        ["worker", STATS, "--concurrency", "0"],
+        ["worker", STATS, "--prefetch", "-1"],
+        ["no-such-command"],
+    ],
 )
 def test_wrong_usage_is_code_2(arguments: list[str], shell: Shell) -> None:
     assert shell.run(*arguments).returncode == 2

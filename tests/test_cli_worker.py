@@ -99,6 +99,11 @@ def test_banner_names_version_backend_group_jobs_and_concurrency(place: Place) -
         assert part in banner
 
 
+def test_a_prefetch_is_asked_for_and_told(place: Place) -> None:
+    with worker(place, STATS, "-c", "1", "--prefetch", "20") as command:
+        command.wait_for("concurrency 1, prefetch 20)")
+
+
 def test_each_job_is_one_line_with_name_id_attempt_and_duration(place: Place) -> None:
     item_id = place.defer("count", "word")
 

@@ -13,15 +13,17 @@ __all__ = ["log_banner"]
 _logger = logging.getLogger("deferrable.cli")
 
 
-def log_banner(named: Sequence[Named], concurrency: int) -> None:
+def log_banner(named: Sequence[Named], concurrency: int, prefetch: int) -> None:
     """Log who works on what: one line for the process, one for each instance."""
+    slots = f"concurrency {concurrency}" + (f", prefetch {prefetch}" if prefetch else "")
     log_fields(
         _logger,
         logging.INFO,
-        f"deferrable {version_text()} works (process {os.getpid()}, concurrency {concurrency})",
+        f"deferrable {version_text()} works (process {os.getpid()}, {slots})",
         version=version_text(),
         process=os.getpid(),
         concurrency=concurrency,
+        prefetch=prefetch,
     )
     for each in named:
         backend, jobs = each.instance.backend, sorted(each.instance.registry)

@@ -46,6 +46,7 @@ class Serving:
 
     concurrency: int
     threads: int | None
+    prefetch: int
     grace_seconds: float
     health_socket: socket.socket | None
     is_reloading: bool
@@ -75,6 +76,7 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
         [each.instance for each in named],
         concurrency=serving.concurrency,
         threads=serving.threads,
+        prefetch=serving.prefetch,
         grace_seconds=serving.grace_seconds,
     )
     life = _Life(worker)
@@ -136,7 +138,7 @@ async def _work(worker: Worker, life: _Life, named: Sequence[Named], serving: Se
         ) from error
     if is_up:
         try:
-            log_banner(named, serving.concurrency)
+            log_banner(named, serving.concurrency, serving.prefetch)
             async for outcome in worker:
                 log_outcome(outcome)
         finally:

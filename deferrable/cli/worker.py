@@ -35,6 +35,10 @@ DEFAULT_GRACE_SECONDS = 30.0
     help="How many of them may be plain functions.  [default: 32]",
 )  # fmt: skip
 @click.option(
+    "--prefetch", type=click.IntRange(0), default=0, show_default=True,
+    help="How many short jobs to take before there are slots for them.",
+)  # fmt: skip
+@click.option(
     "--processes", type=click.IntRange(1), default=1, show_default=True,
     help="How many processes do so; one that dies is started again.",
 )  # fmt: skip
@@ -61,6 +65,7 @@ def worker(
     paths: Sequence[str],
     concurrency: int,
     threads: int | None,
+    prefetch: int,
     processes: int,
     grace_seconds: float,
     health_port: int | None,
@@ -88,7 +93,7 @@ def worker(
                 named = load_all(paths)
                 check_apart(named)
                 listener = None if health_port is None else listen(health_host, health_port)
-            serving = Serving(concurrency, threads, grace_seconds, listener, is_reloading)
+            serving = Serving(concurrency, threads, prefetch, grace_seconds, listener, is_reloading)
             code = serve(named, serving, signals)
         except Stopped as stopped:
             code = _stopped(stopped.name)
