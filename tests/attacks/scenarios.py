@@ -4,6 +4,7 @@ Owns the scenarios: what is there at first, what is done under attack, and what 
 It may not know how it is attacked. A new scenario is a function in `SCENARIOS`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -123,6 +124,15 @@ async def work_and_leave_in_the_midst(world: World) -> None:
         await world.has_begun.wait()
 
 
+async def prefetch_and_give_back(world: World) -> None:
+    """What was prefetched for quick jobs waits behind one that hangs."""
+    async with world.instance.worker(concurrency=1, prefetch=20, grace_seconds=0):
+        await world.has_begun.wait()
+        world.clock.advance(1)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "run": Scenario(there_is("works"), run_once),
     "run plain": Scenario(there_is("plain"), run_once),
@@ -148,6 +158,11 @@ SCENARIOS: dict[str, Scenario] = {
     "shutdown": Scenario(
         there_is("hangs_once", "works", "works"),
         work_and_leave_in_the_midst,
+        waits=True,
+    ),
+    "prefetch": Scenario(
+        there_is(*["works"] * 4, "hangs_once", *["works"] * 3),
+        prefetch_and_give_back,
         waits=True,
     ),
 }
