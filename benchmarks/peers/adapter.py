@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from benchmarks.peers.order import JobName
 
-__all__ = ["CONCURRENCY", "URL", "VARIANT", "BlockingProducer", "Producer"]
+__all__ = ["CONCURRENCY", "PREFETCH", "URL", "VARIANT", "BlockingProducer", "Producer"]
 
 URL = os.environ["BENCHMARK_REDIS"]
 CONCURRENCY = int(os.environ["BENCHMARK_CONCURRENCY"])
+PREFETCH = int(os.environ["BENCHMARK_PREFETCH"])
+"""Beyond these; 0: as by default."""
 VARIANT = os.environ["BENCHMARK_VARIANT"]
 
 

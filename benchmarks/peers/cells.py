@@ -69,14 +69,21 @@ class Drain:
         return self.tally.last_time - self.tally.first_time
 
 
-def drain(place: Place, jobs: int, *, with_ends: bool = False, concurrency: int = 0) -> Drain:
+def drain(
+    place: Place,
+    jobs: int,
+    *,
+    with_ends: bool = False,
+    concurrency: int = CONCURRENCY,
+    prefetch: int = 0,
+) -> Drain:
     """Have a fresh worker run the first `jobs`, which are queued.
 
     Raises:
         Failed: one was lost, or ran twice.
     """
     ledger = place.ledger
-    with place.worker(concurrency or CONCURRENCY) as worker, meter_of(place, worker) as meter:
+    with place.worker(concurrency, prefetch) as worker, meter_of(place, worker) as meter:
         worker.wait(ledger.has_begun, "the first job began", START_SECONDS)
         before = meter.read()
         worker.wait(

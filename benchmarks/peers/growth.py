@@ -1,7 +1,8 @@
 """How deferrable's time for a job grows: with what is queued, at once in flight, or in a job.
 
 Owns these measurements, which peers do not go through. Figures are microseconds a job, under names
-that tell the axis and the step: ``queued 10000: process``.
+that tell the axis and the step: ``queued 10000: process``. By concurrency it is measured as workers
+are by default, and with the option that is for few slots.
 """
 
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from benchmarks.peers.cells import CONCURRENCY, Figures, Scale, drain
 from benchmarks.peers.order import Order
 from benchmarks.peers.programs import Place, open_place
 
-__all__ = ["AXES", "STEPS", "grow", "step_name"]
+__all__ = ["AXES", "PREFETCHING", "STEPS", "grow", "step_name"]
 
-AXES = ("queued", "concurrency", "argument bytes")
+PREFETCH = 100
+PREFETCHING = f"concurrency, prefetch={PREFETCH}"
+AXES = ("queued", "concurrency", PREFETCHING, "argument bytes")
 STEPS = ("enqueue", "process")
 ONE_BY_ONE = 2000
 """Pushed one by one on top of a queue, so that the push of a single job is seen to be flat, too."""
@@ -32,9 +35,10 @@ def grow(peer: Peer, python: Path, scale: Scale) -> Iterator[Figures]:
         with open_place(peer, python, depth + ONE_BY_ONE) as place:
             yield by_depth(place, depth)
     for concurrency in scale.concurrencies:
-        with open_place(peer, python, scale.jobs) as place:
-            order = Order("batch", scale.jobs)
-            yield by_step(place, "concurrency", concurrency, order, concurrency)
+        for axis, prefetch in (("concurrency", 0), (PREFETCHING, PREFETCH)):
+            with open_place(peer, python, scale.jobs) as place:
+                order = Order("batch", scale.jobs)
+                yield by_step(place, axis, concurrency, order, concurrency, prefetch)
     for size in scale.sizes:
         jobs = min(scale.jobs, MOST_BYTES // size)
         with open_place(peer, python, jobs) as place:
@@ -52,9 +56,11 @@ def by_depth(place: Place, depth: int) -> Figures:
     }
 
 
-def by_step(place: Place, axis: str, value: int, order: Order, concurrency: int) -> Figures:
+def by_step(
+    place: Place, axis: str, value: int, order: Order, concurrency: int, prefetch: int = 0
+) -> Figures:
     made = place.produce(order)
-    done = drain(place, order.jobs, concurrency=concurrency)
+    done = drain(place, order.jobs, concurrency=concurrency, prefetch=prefetch)
     return {
         step_name(axis, value, "enqueue"): micros(made["seconds"], made["jobs"]),
         step_name(axis, value, "process"): micros(done.seconds, order.jobs),

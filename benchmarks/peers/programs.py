@@ -123,21 +123,21 @@ class Place:
         )
 
     @contextmanager
-    def worker(self, concurrency: int) -> Iterator[Worker]:
+    def worker(self, concurrency: int, prefetch: int = 0) -> Iterator[Worker]:
         """A worker that runs for as long as the block."""
-        worker = Worker(
-            self.python, self.peer.adapter, self.variables(concurrency), self.folder / "worker.log"
-        )
+        variables = self.variables(concurrency, prefetch)
+        worker = Worker(self.python, self.peer.adapter, variables, self.folder / "worker.log")
         try:
             yield worker
         finally:
             worker.end()
 
-    def variables(self, concurrency: int) -> dict[str, str]:
+    def variables(self, concurrency: int, prefetch: int = 0) -> dict[str, str]:
         return {
             "BENCHMARK_REDIS": self.url,
             "BENCHMARK_LEDGER": str(self.folder / "ledger"),
             "BENCHMARK_CONCURRENCY": str(concurrency),
+            "BENCHMARK_PREFETCH": str(prefetch),
             "BENCHMARK_VARIANT": self.peer.variant,
         }
 

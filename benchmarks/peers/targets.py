@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.peers.catalogue import NOT_PEERS, RAW, US, US_FULL
-from benchmarks.peers.growth import STEPS
+from benchmarks.peers.growth import PREFETCHING, STEPS
 from benchmarks.peers.results import MEASURES, Figure, Results
 
 __all__ = ["Target", "judge"]
@@ -58,7 +58,7 @@ def _judge(results: Results, ideal_naps_seconds: float) -> Iterator[Target]:
     for peer in BLOCKING_PEERS:
         yield ask.at_least(f"8 threads / {peer}", "threads", peer, 1)
     yield ask.flat("queued")
-    yield ask.flat("concurrency")
+    yield ask.flat(PREFETCHING)
     yield ask.flat_by_byte()
     yield ask.at_least_absolute("in-memory backend", "in_memory", 50_000)
 

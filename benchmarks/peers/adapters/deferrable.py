@@ -8,7 +8,14 @@ import logging
 from collections.abc import Sequence
 
 from benchmarks.peers import jobs
-from benchmarks.peers.adapter import CONCURRENCY, URL, VARIANT, BlockingProducer, Producer
+from benchmarks.peers.adapter import (
+    CONCURRENCY,
+    PREFETCH,
+    URL,
+    VARIANT,
+    BlockingProducer,
+    Producer,
+)
 from benchmarks.peers.order import JobName
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory
@@ -28,7 +35,7 @@ NOTE = JOBS["note"]
 
 async def work_until_ended() -> None:
     log = logging.getLogger("benchmark")
-    async with instance, instance.worker(concurrency=CONCURRENCY) as worker:
+    async with instance, instance.worker(CONCURRENCY, prefetch=PREFETCH) as worker:
         async for outcome in worker:
             if IS_FULL:
                 log.info("%s %s", outcome.item["method"], outcome.status)
