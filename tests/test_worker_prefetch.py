@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from faces import Face, until_in_flight
@@ -98,34 +99,30 @@ async def read_all(worker: Worker) -> list[str]:
     return [outcome.status async for outcome in worker]
 
 
-async def read_beside(worker: Worker) -> "asyncio.Task[list[str]]":
+def read_beside(worker: Worker) -> "asyncio.Task[list[str]]":
     return asyncio.create_task(read_all(worker))
 
 
-async def numbers_in(queue: Queue) -> list[int]:
-    """Those of the items that are available, in their order; takes them."""
-    return [pickling.loads(str(item["args"]))[0] for _, item in await queue.pop_up_to(COUNT)]
-
-
-async def test_items_are_prefetched_once_jobs_end_quickly(each_site: Site) -> None:
-    async with each_site.worker() as worker:
-        reading = await read_beside(worker)
-        await each_site.until_prefetched()
-        held = await each_site.in_flight()
+@asynccontextmanager
+async def prefetched(site: Site) -> AsyncIterator[Worker]:
+    """A worker that holds items behind the long job; it is stopped, and that job ends, at last."""
+    async with site.worker() as worker:
+        reading = read_beside(worker)
+        await site.until_prefetched()
+        yield worker
         worker.stop()
-        each_site.opened.set()
+        site.opened.set()
         await reading
 
-    assert held <= 1 + PREFETCH
-    assert each_site.started == list(range(LONG + 1))
 
-
-async def test_nothing_is_prefetched_unless_it_was_asked_for(site: Site) -> None:
-    async with site.worker(prefetch=0) as worker:
-        reading = await read_beside(worker)
+@asynccontextmanager
+async def paused(site: Site, prefetch: int = PREFETCH) -> AsyncIterator[Worker]:
+    """A worker that runs the long job, and polls no more."""
+    async with site.worker(prefetch) as worker:
+        reading = read_beside(worker)
         await wait_until(lambda: LONG in site.started, "the long job runs")
         await wait_until(lambda: has_paused(worker, site), "the worker waits for a slot")
-        await site.until_alone()
+        yield worker
         worker.stop()
         site.opened.set()
         await reading
@@ -138,63 +135,67 @@ def has_paused(worker: Worker, site: Site) -> bool:
     return queue.poll_age_seconds == 0
 
 
+async def passes() -> None:
+    """Let go on whatever can without any time passing."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def numbers_in(queue: Queue) -> list[int]:
+    """Those of the items that are available, in their order; takes them."""
+    return [pickling.loads(str(item["args"]))[0] for _, item in await queue.pop_up_to(COUNT)]
+
+
+async def test_items_are_prefetched_once_jobs_end_quickly(each_site: Site) -> None:
+    async with prefetched(each_site):
+        held = await each_site.in_flight()
+
+    assert held <= 1 + PREFETCH
+    assert each_site.started == list(range(LONG + 1))
+
+
+async def test_nothing_is_prefetched_unless_it_was_asked_for(site: Site) -> None:
+    async with paused(site, prefetch=0):
+        await site.until_alone()
+
+
 async def test_jobs_that_take_long_prefetch_nothing(site: Site) -> None:
     site.seconds = 0.021
 
-    async with site.worker() as worker:
-        reading = await read_beside(worker)
-        await wait_until(lambda: LONG in site.started, "the job runs that waits")
-        await wait_until(lambda: has_paused(worker, site), "the worker waits for a slot")
+    async with paused(site):
         await site.until_alone()
-        worker.stop()
-        site.opened.set()
-        await reading
 
 
 async def test_what_waits_behind_a_long_job_goes_back_within_a_second_in_its_order(
     each_site: Site,
 ) -> None:
-    async with each_site.worker() as worker:
-        reading = await read_beside(worker)
-        await each_site.until_prefetched()
-
+    async with prefetched(each_site):
         each_site.clock.advance(1)
         await each_site.until_alone()
 
         # Whoever counted a delivery would have buried it.
         assert await numbers_in(each_site.queue) == list(range(LONG + 1, COUNT))
-        worker.stop()
-        each_site.opened.set()
-        await reading
 
 
 async def test_what_was_prefetched_stays_for_less_than_a_second(site: Site) -> None:
-    async with site.worker() as worker:
-        reading = await read_beside(worker)
-        await site.until_prefetched()
+    async with prefetched(site):
         held = await site.in_flight()
 
         site.clock.advance(0.9)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await passes()
 
         assert await site.in_flight() == held
-        worker.stop()
-        site.opened.set()
-        await reading
 
 
 async def test_another_worker_runs_what_was_given_back(site: Site) -> None:
-    async with site.worker() as worker, site.worker(prefetch=0) as other:
-        readings = [await read_beside(worker)]
-        await site.until_prefetched()
+    async with prefetched(site), site.worker(prefetch=0) as other:
+        reading = read_beside(other)
+
         site.clock.advance(1)
-        readings.append(await read_beside(other))
         await wait_until(lambda: len(site.started) == COUNT, "all other jobs ran")
-        worker.stop()
+
         other.stop()
-        site.opened.set()
-        await asyncio.gather(*readings)
+        await reading
 
     assert sorted(site.started) == list(range(COUNT))
 
@@ -202,9 +203,7 @@ async def test_another_worker_runs_what_was_given_back(site: Site) -> None:
 async def test_a_worker_that_gave_items_back_takes_no_others_until_a_job_has_ended(
     site: Site,
 ) -> None:
-    async with site.worker() as worker:
-        reading = await read_beside(worker)
-        await site.until_prefetched()
+    async with prefetched(site) as worker:
         site.clock.advance(1)
         await site.until_alone()
 
@@ -216,8 +215,6 @@ async def test_a_worker_that_gave_items_back_takes_no_others_until_a_job_has_end
 
         site.opened.set()
         await wait_until(lambda: len(site.started) == COUNT, "all jobs ran")
-        worker.stop()
-        await reading
 
     assert site.started == list(range(COUNT))
 
@@ -227,30 +224,21 @@ async def test_a_queue_that_counts_releases_keeps_what_was_prefetched(
 ) -> None:
     face.backend.queue.COUNTS_RELEASES = True  # type: ignore[misc]
 
-    async with site.worker() as worker:
-        reading = await read_beside(worker)
-        await site.until_prefetched()
+    async with prefetched(site) as worker:
         held = await site.in_flight()
         site.clock.advance(2)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await passes()
         seen = await site.in_flight()
         worker.stop()
         await site.until_alone()
-        site.opened.set()
-        await reading
 
     assert seen == held
 
 
 async def test_stopping_gives_back_what_was_prefetched_in_its_order(each_site: Site) -> None:
-    async with each_site.worker() as worker:
-        reading = await read_beside(worker)
-        await each_site.until_prefetched()
+    async with prefetched(each_site) as worker:
         worker.stop()
         await each_site.until_alone()
-        each_site.opened.set()
-        await reading
 
     assert await numbers_in(each_site.queue) == list(range(LONG + 1, COUNT))
 
@@ -258,18 +246,13 @@ async def test_stopping_gives_back_what_was_prefetched_in_its_order(each_site: S
 async def test_what_the_broker_did_not_take_back_is_given_back_again(
     face: Face, site: Site
 ) -> None:
-    async with site.worker() as worker:
-        reading = await read_beside(worker)
-        await site.until_prefetched()
+    async with prefetched(site):
         face.faults.drop("release", times=2)
         site.clock.advance(1)
         for count in (1, 2):
             await wait_until(lambda count=count: len(face.faults.injected) >= count, "it failed")  # type: ignore[misc]
             site.clock.advance(1)
         await site.until_alone()
-        worker.stop()
-        site.opened.set()
-        await reading
 
     assert await numbers_in(face.broker.queue) == list(range(LONG + 1, COUNT))
 
@@ -278,16 +261,17 @@ async def test_a_worker_that_stops_while_it_gives_back_waits_for_that(
     face: Face, site: Site
 ) -> None:
     async with site.worker() as worker:
-        reading = await read_beside(worker)
+        reading = read_beside(worker)
         await site.until_prefetched()
         face.faults.delay("release", 0.5)
         site.clock.advance(1)
         await wait_until(lambda: face.faults.injected, "the release travels")
         unsettled = worker._slots.settling
+
         worker.stop()
         site.opened.set()
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await passes()
+
         assert not reading.done()
         site.clock.advance(0.5)
         await reading
@@ -303,7 +287,7 @@ async def test_an_item_whose_lease_ended_before_it_went_back_is_somebody_else_s(
     face.faults.drop("touch", times=None)
 
     async with site.worker() as worker:
-        reading = await read_beside(worker)
+        reading = read_beside(worker)
         await site.until_prefetched()
         face.faults.drop("release", times=None)
         site.clock.advance(1)
@@ -325,7 +309,7 @@ def test_a_loop_that_is_shut_down_while_items_go_back_leaves_none_in_flight(face
         await site.defer()
         worker = site.instance.worker(concurrency=1, prefetch=PREFETCH, grace_seconds=0)
         await worker.__aenter__()
-        await read_beside(worker)
+        read_beside(worker)
         await site.until_prefetched()
         face.faults.delay("release", 0.5)
         site.clock.advance(1)
