@@ -109,9 +109,12 @@ async def prefetched(site: Site) -> AsyncIterator[Worker]:
     async with site.worker() as worker:
         reading = read_beside(worker)
         await site.until_prefetched()
-        yield worker
-        worker.stop()
-        site.opened.set()
+        await wait_until(lambda: is_at_rest(worker), "nothing else is under way")
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            site.opened.set()
         await reading
 
 
@@ -122,10 +125,17 @@ async def paused(site: Site, prefetch: int = PREFETCH) -> AsyncIterator[Worker]:
         reading = read_beside(worker)
         await wait_until(lambda: LONG in site.started, "the long job runs")
         await wait_until(lambda: has_paused(worker, site), "the worker waits for a slot")
-        yield worker
-        worker.stop()
-        site.opened.set()
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            site.opened.set()
         await reading
+
+
+def is_at_rest(worker: Worker) -> bool:
+    """Whether no poll and no settlement is under way."""
+    return worker._slots.polling == worker._slots.settling == 0
 
 
 def has_paused(worker: Worker, site: Site) -> bool:
