@@ -39,20 +39,30 @@ WARM_UP_SHARE = 0.25
 GROWTH_SHARE = 0.05
 GROWTH_KIBIBYTES = 2048
 """What allocators and counters may add, beside that share, between the two halves of a soak."""
+BLOCK_SHARE = 0.01
+"""The same for the blocks of memory that Python holds, which are told apart from pages that were
+touched once and are kept."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was used at one moment."""
+    """What was used at one moment.
+
+    Attributes:
+        kibibytes: resident.
+        blocks: of memory that Python's objects are made of.
+    """
 
     kibibytes: int
     descriptors: int
+    blocks: int
 
     @classmethod
     def take(cls) -> "Sample":
         gc.collect()
         resident = Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]
-        return cls(int(resident), len(list(Path("/proc/self/fd").iterdir())))
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        return cls(int(resident), descriptors, sys.getallocatedblocks())
 
 
 def find_growth(samples: list[Sample]) -> list[str]:
@@ -67,6 +77,11 @@ def find_growth(samples: list[Sample]) -> list[str]:
     )
     if after > before * (1 + GROWTH_SHARE) + GROWTH_KIBIBYTES:
         found.append(f"memory has grown from {before:.0f} to {after:.0f} KiB")
+    before, after = (
+        median(each.blocks for each in part) for part in (settled[:half], settled[half:])
+    )
+    if after > before * (1 + BLOCK_SHARE):
+        found.append(f"blocks have grown from {before:.0f} to {after:.0f}")
     before, after = (
         max(each.descriptors for each in part) for part in (settled[:half], settled[half:])
     )
@@ -108,7 +123,8 @@ async def note_samples(
         samples.append(Sample.take())
         print(
             f"{time.monotonic() - start_time:6.0f} s: {samples[-1].kibibytes} KiB, "
-            f"{samples[-1].descriptors} descriptors, {outcomes.total()} outcomes",
+            f"{samples[-1].blocks} blocks, {samples[-1].descriptors} descriptors, "
+            f"{outcomes.total()} outcomes",
             flush=True,
         )
 

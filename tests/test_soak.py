@@ -31,16 +31,17 @@ def test_the_soak_runs_in_small_and_leaves_nothing_in_redis() -> None:
 @pytest.mark.parametrize(
     ("samples", "grown"),
     [
-        ([(50_000, 16)] * 20, []),
-        ([(30_000, 9)] * 5 + [(50_000, 16)] * 15, []),
-        ([(50_000, 16), (52_000, 18)] * 10, []),
-        ([(50_000 + 1_000 * n, 16) for n in range(20)], ["memory"]),
-        ([(50_000, 16 + n // 4) for n in range(20)], ["file"]),
-        ([(50_000, 16)], []),
+        ([(50_000, 16, 200_000)] * 20, []),
+        ([(30_000, 9, 100_000)] * 5 + [(50_000, 16, 200_000)] * 15, []),
+        ([(50_000, 16, 200_000), (52_000, 18, 201_000)] * 10, []),
+        ([(50_000 + 1_000 * n, 16, 200_000) for n in range(20)], ["memory"]),
+        ([(50_000, 16, 200_000 + 500 * n) for n in range(20)], ["blocks"]),
+        ([(50_000, 16 + n // 4, 200_000) for n in range(20)], ["file"]),
+        ([(50_000, 16, 200_000)], []),
     ],
-    ids=["flat", "warming up", "up and down", "memory", "descriptors", "too short"],
+    ids=["flat", "warming up", "up and down", "memory", "blocks", "descriptors", "too short"],
 )
-def test_what_grows_is_found(samples: list[tuple[int, int]], grown: list[str]) -> None:
+def test_what_grows_is_found(samples: list[tuple[int, int, int]], grown: list[str]) -> None:
     found = find_growth([Sample(*each) for each in samples])
 
     assert [text.split()[0] for text in found] == grown
