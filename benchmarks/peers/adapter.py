@@ -19,22 +19,24 @@ PREFETCH = int(os.environ["BENCHMARK_PREFETCH"])
 VARIANT = os.environ["BENCHMARK_VARIANT"]
 
 
-class Producer:
+class Producer(ABC):
     """Pushes from an event loop. Made, opened and closed on it."""
 
     async def open(self) -> None:
         """Connect, so that the first push does not pay for it."""
+        return
 
+    @abstractmethod
     async def push(self, job: JobName, number: int, text: str) -> None:
         """One call of the library's own to enqueue one job."""
-        raise NotImplementedError
 
     async def push_batch(self, job: JobName, calls: Sequence[tuple[int, str]]) -> None:
         """The library's own call to enqueue many, if it has one."""
-        raise NotImplementedError
+        raise TypeError(f"this library has no call that enqueues {len(calls)} of {job} at once")
 
     async def close(self) -> None:
         """Leave nothing open."""
+        return
 
 
 class BlockingProducer(ABC):
