@@ -1,13 +1,14 @@
-"""The moving clock: what a test may rely on when it moves the time."""
+"""The clocks: what a test may rely on when it moves the time."""
 
 import asyncio
 import contextvars
 import threading
+import time
 from functools import partial
 
 import pytest
 
-from deferrable.aio.clock import Clock, sleep
+from deferrable.aio.clock import Clock, SystemClock, sleep
 from deferrable.testing import MovingClock, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -158,3 +159,10 @@ async def test_pending_counts_the_calls_that_are_yet_to_come() -> None:
     clock.advance(1)
 
     assert (before, clock.pending) == (2, 1)
+
+
+def test_the_system_clock_heeds_whoever_replaces_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SystemClock()
+    monkeypatch.setattr(time, "time", lambda: 7.0)
+
+    assert clock.time() == 7.0

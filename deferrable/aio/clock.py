@@ -36,7 +36,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clock."""
 
-    time = staticmethod(time.time)
+    def time(self) -> float:
+        # Looked up each time: tools that freeze or move the time for tests replace it.
+        return time.time()
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback)
