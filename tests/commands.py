@@ -15,10 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from processes import ROOT
+from processes import DEADLINE_SECONDS, ROOT
 
 TESTS = Path(__file__).parent
-DEADLINE_SECONDS = 20.0
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

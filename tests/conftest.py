@@ -7,10 +7,17 @@ import pytest
 from faces import face as face
 from faces import kind as kind
 from faces import make_face as make_face
+from hypothesis import HealthCheck, settings
 from redis_server import RedisServer, start_redis
 from sqs_server import proxy as proxy
 from sqs_server import sqs_group as sqs_group
 from sqs_server import sqs_server as sqs_server
+
+# How long an example takes depends on what else the machine does, so no test is judged by it.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture

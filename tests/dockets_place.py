@@ -85,6 +85,11 @@ class Place:
     def items(self) -> list[Any]:
         return [json.loads(raw)["item"] for raw in self.listed()]
 
+    def time(self) -> float:
+        """The server's clock."""
+        seconds, microseconds = self.redis.time()
+        return seconds + microseconds / 1e6
+
     def workers(self) -> set[str]:
         return {each.decode() for each in self.redis.smembers(self.keys.workers)}
 

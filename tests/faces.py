@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 import pytest
+from processes import DEADLINE_SECONDS
 
 import deferrable
 from deferrable.aio import Deferrable
@@ -202,10 +203,10 @@ def until_in_flight(queue: Queue, count: int) -> Callable[[], Awaitable[bool]]:
 
 def wait_here(condition: Callable[[], object], description: str) -> None:
     """Block this thread until `condition` holds; for plain jobs, which cannot await."""
-    deadline_time = time.monotonic() + 5
+    deadline_time = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         if time.monotonic() > deadline_time:
-            raise TimeoutError(f"waited 5 seconds in vain until {description}")
+            raise TimeoutError(f"waited {DEADLINE_SECONDS} seconds in vain until {description}")
         time.sleep(0.001)
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from processes import DEADLINE_SECONDS
 
 
 @cache
@@ -58,7 +59,7 @@ def run_python2(source: str, *args: str, input: str | None = None) -> str:  # no
         capture_output=True,
         encoding="utf-8",
         env={**environment, "PYTHONIOENCODING": "utf-8"},
-        timeout=30,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ import redis
 
 __all__ = ["RedisServer", "find_redis", "free_port", "start_redis", "unique_group"]
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 EMPTY = '""'
 PROGRAMS = ("redis-server", "valkey-server")
 
@@ -161,7 +161,7 @@ class RedisServer:
         if number != signal.SIGKILL:
             process.send_signal(signal.SIGCONT)  # a frozen one ends only now
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

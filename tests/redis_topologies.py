@@ -17,7 +17,7 @@ from redis_server import RedisServer, free_port, start_redis
 __all__ = ["Cluster", "start_cluster", "start_sentinel", "start_tls"]
 
 SLOTS = 16384
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 60.0
 
 
 def wait_for(condition: Callable[[], object], description: str) -> None:

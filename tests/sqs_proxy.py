@@ -326,8 +326,8 @@ def proxy_to(target: str, otherwise: Fault = forward) -> Iterator[Proxy]:
     thread = threading.Thread(target=proxy._run, name="proxy", daemon=True)
     thread.start()
     try:
-        assert proxy._started.wait(10), "the proxy did not start"
+        assert proxy._started.wait(60), "the proxy did not start"
         yield proxy
     finally:
         proxy.call_soon(proxy._stopped.set)
-        thread.join(10)
+        thread.join(60)

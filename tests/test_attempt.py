@@ -131,7 +131,7 @@ async def test_an_async_job_runs_on_the_running_loop_behind_the_awaiting_door_on
 async def test_the_loop_goes_on_while_a_plain_job_blocks() -> None:
     face = Face("awaiting")
     may_end = threading.Event()
-    job = face.job(lambda: may_end.wait(5), name="block")
+    job = face.job(lambda: may_end.wait(30), name="block")
     await face.later(job)
     running = asyncio.create_task(face.run())
 

@@ -210,7 +210,7 @@ async def test_nobody_is_left_waiting_when_the_batches_are_cancelled_with_their_
     flusher = broker.tasks[1]
     assert flusher is not None
     flusher.cancel()
-    _, waiting = await asyncio.wait(tasks, timeout=1)
+    _, waiting = await asyncio.wait(tasks, timeout=30)
 
     assert waiting == set()
     assert await outcomes(tasks) == [type(None), *[asyncio.CancelledError] * 5]
@@ -362,7 +362,7 @@ async def test_the_last_who_gives_up_ends_the_wait(store: Store, popper: Popper)
     (task,) = await waiting_pops(store, popper, 1)
 
     task.cancel()
-    await asyncio.wait([task], timeout=1)
+    await asyncio.wait([task], timeout=30)
 
     assert task.cancelled()
     assert store.released == []
@@ -372,7 +372,7 @@ async def test_one_who_gives_up_leaves_the_others_waiting(store: Store, popper: 
     first, second = await waiting_pops(store, popper, 1, 1)
 
     first.cancel()
-    await asyncio.wait([first], timeout=1)
+    await asyncio.wait([first], timeout=30)
     store.arrive(1)
 
     assert found(await second) == [1]
@@ -384,7 +384,7 @@ async def test_what_came_for_nobody_is_given_back(store: Store, popper: Popper) 
 
     store.arrive(1, 2, 3)
     task.cancel()
-    await asyncio.wait([task], timeout=1)
+    await asyncio.wait([task], timeout=30)
 
     assert task.cancelled()
     assert store.released == [1, 2, 3]
@@ -409,7 +409,7 @@ async def test_who_is_cancelled_in_the_very_pass_it_was_served_gives_back(
     store.arrive(1)
     asyncio.get_running_loop().call_soon(task.cancel)
 
-    await asyncio.wait([task], timeout=1)
+    await asyncio.wait([task], timeout=30)
 
     assert task.cancelled()
     assert store.released == [1]
@@ -425,7 +425,7 @@ async def test_a_cancelled_pop_is_cancelled_or_served_and_loses_nothing(
         await asyncio.sleep(0)
 
     task.cancel()
-    await asyncio.wait([task], timeout=1)
+    await asyncio.wait([task], timeout=30)
 
     served = [] if task.cancelled() else found(task.result())
     assert sorted(served + store.released + store.items) == [1, 2, 3]
@@ -438,7 +438,7 @@ async def test_nobody_is_left_waiting_when_the_pop_is_cancelled_with_its_loop(
 
     assert popper._popping is not None
     popper._popping.cancel()
-    _, waiting = await asyncio.wait(tasks, timeout=1)
+    _, waiting = await asyncio.wait(tasks, timeout=30)
 
     assert waiting == set()
     assert all(task.cancelled() for task in tasks)

@@ -61,7 +61,7 @@ class Blocked:
 
     def __call__(self) -> str:
         self.has_begun = True
-        self.may_end.wait(10)
+        self.may_end.wait(30)
         self.has_ended = True
         if self.error is not None:
             raise self.error

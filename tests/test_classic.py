@@ -401,7 +401,7 @@ def test_no_keyword_arguments_are_written_as_python_2_wrote_them() -> None:
 
 
 @requires_python2
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(calls, min_size=1, max_size=3))
 def test_any_call_with_decoded_json_is_written_byte_for_byte_as_python_2_would(
     cases: list[tuple[list[Any], dict[str, Any]]],
@@ -427,7 +427,7 @@ def test_any_call_with_decoded_json_is_written_byte_for_byte_as_python_2_would(
 
 
 @requires_python2
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.lists(st.lists(st.text(min_size=1, max_size=3) | st.integers(-5, 2**40), max_size=100)))
 @example([[7, -1], [-2, -1, 6], [-1, -2, 14], [0, 8, 16, "", "a"]])
 @example([list(range(n)) for n in (5, 6, 21, 22, 85, 86)])
@@ -521,7 +521,6 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(values)
 def test_any_value_is_read_back_as_it_was(value: object) -> None:
     read = _classic.loads(_classic.dumps(value))
@@ -530,7 +529,6 @@ def test_any_value_is_read_back_as_it_was(value: object) -> None:
     assert type(read) is type(value)
 
 
-@settings(deadline=None)
 @given(st.sets(st.text() | st.binary() | st.integers() | st.floats(allow_nan=False) | st.none()))
 def test_any_set_is_read_back_as_it_was(value: set[object]) -> None:
     assert _classic.loads(_classic.dumps(value)) == value

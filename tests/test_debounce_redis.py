@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis
 import redis.asyncio
+from processes import DEADLINE_SECONDS
 from redis_server import free_port, start_redis
 
 from deferrable.aio.backend.redis_debounce import RedisDebounceStore
@@ -142,7 +143,9 @@ asyncio.run(produce(*sys.argv[1:]))
         for number in range(8)
     ]
 
-    kinds = [line for each in processes for line in each.communicate(timeout=50)[0].split()]
+    kinds = [
+        line for each in processes for line in each.communicate(timeout=DEADLINE_SECONDS)[0].split()
+    ]
 
     counts = [kinds.count(kind) for kind in ("PushNow", "PushDelayed", "Skip")]
     assert counts == [1, 1, 78]

@@ -245,7 +245,7 @@ def test_producers_on_eight_event_loops_share_a_window(
     start = threading.Barrier(8)
 
     async def produce(producer: int) -> None:
-        start.wait(10)
+        start.wait(30)
         for number in range(20):
             reservation = await store.reserve(key, 60, False, f"{producer} {number}")
             decisions.append(reservation.decision)
@@ -254,7 +254,7 @@ def test_producers_on_eight_event_loops_share_a_window(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
 
     assert sum(isinstance(each, PushNow) for each in decisions) == 1
     assert sum(isinstance(each, PushDelayed) for each in decisions) == 1
@@ -300,7 +300,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @given(data=st.data())
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_store_decides_as_the_pure_transitions_do_to_the_last_digit(
     kind: str, data: st.DataObject, runner: asyncio.Runner, request: pytest.FixtureRequest
 ) -> None:

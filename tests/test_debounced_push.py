@@ -271,7 +271,7 @@ def test_of_eight_event_loops_one_pushes_now_and_one_delayed(
     start = threading.Barrier(8)
 
     async def produce(producer: int) -> None:
-        start.wait(10)
+        start.wait(30)
         for number in range(20):
             await push(make_item(), key, 60, False, f"{producer} {number}")
 
@@ -279,7 +279,7 @@ def test_of_eight_event_loops_one_pushes_now_and_one_delayed(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
 
     stats = asyncio.run(backend.queue.stats())
 
@@ -386,7 +386,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @given(data=st.data())
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @pytest.mark.parametrize("kind", ["ours", "shared with the old library"])
 def test_a_push_in_one_step_decides_as_the_pure_transitions_do_to_the_last_digit(
     kind: str, data: st.DataObject, runner: asyncio.Runner, redis_url: str

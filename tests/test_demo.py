@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from processes import DEADLINE_SECONDS
+
 DEMO = Path(__file__).parents[1] / "examples" / "demo.py"
 SCENES = ["RUN NOW", "DELAYED", "DEBOUNCED", "RETRIED", "EXPIRED", "FAILED", "REQUEUED"]
 
@@ -15,7 +17,7 @@ def run_demo() -> str:
         env={"PYTHONPATH": str(DEMO.parents[1])},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

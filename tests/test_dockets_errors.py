@@ -280,9 +280,9 @@ class TestLookingThroughTheHash:
         assert [item.get("n") for _, item in popped] == [None, "a", "b", "c"]
 
     async def test_a_pop_does_not_wait_for_an_error(self, place: ErrorPlace) -> None:
-        queue = place.error_queue(wait_time=30)
+        queue = place.error_queue(wait_time=300)
 
-        assert await asyncio.wait_for(queue.pop(), 5) == (None, None)
+        assert await asyncio.wait_for(queue.pop(), 30) == (None, None)
 
 
 class TestRepair:

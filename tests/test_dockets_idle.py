@@ -28,7 +28,7 @@ async def idle_queue(place: Place) -> DocketsQueue:
     queue = place.queue(wait_time=LONG)
     popping = await begin_pop(place, queue)
     place.clock.advance(LONG)
-    assert await asyncio.wait_for(popping, 5) == (None, None)
+    assert await asyncio.wait_for(popping, 30) == (None, None)
     return queue
 
 
@@ -45,7 +45,7 @@ async def begin_pop(place: Place, queue: DocketsQueue) -> "asyncio.Task[object]"
 
 
 async def item_of(popping: "asyncio.Task[object]") -> object:
-    _, item = await asyncio.wait_for(popping, 5)  # type: ignore[misc]
+    _, item = await asyncio.wait_for(popping, 30)  # type: ignore[misc]
     return item
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from dockets_place import Place
+from processes import DEADLINE_SECONDS
 from python2 import find_python2, run_python2
 from redis_server import RedisServer
 
@@ -18,7 +19,6 @@ from deferrable.testing import MovingClock
 
 pytestmark = pytest.mark.anyio
 
-INSTALL_SECONDS = 60
 
 PRELUDE = """
 import json, sys, time
@@ -50,7 +50,7 @@ def dockets(tmp_path_factory: pytest.TempPathFactory) -> str:
     command = [python2, "-m", "pip", "install", "--quiet", "--target", folder, "dockets==0.4.2"]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+            command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"Dockets 0.4.2 cannot be installed for Python 2.7: {error}")

@@ -333,7 +333,7 @@ async def test_jobs_at_the_same_time_do_not_see_each_others_context(
     both, both_awaiting = threading.Barrier(2), asyncio.Barrier(2)
 
     def plain() -> str:
-        both.wait(5)
+        both.wait(30)
         return request_id.get()
 
     async def awaited() -> str:

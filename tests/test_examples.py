@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from commands import DEADLINE_SECONDS, PythonProcess, environment
+from commands import PythonProcess, environment
+from processes import DEADLINE_SECONDS
 from redis_server import start_redis
 
 from deferrable.aio.backend import DocketsBackendFactory

@@ -88,7 +88,7 @@ class Jobs:
     async def awaited(self, number: int) -> str:
         self.started.append(number)
         try:
-            await wait_until(self.opened.is_set, "it may end", 20)
+            await wait_until(self.opened.is_set, "it may end")
         except asyncio.CancelledError as error:
             self.reasons.append((current_attempt().stop_reason, *error.args))
             raise

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Iterator
 
 import pytest
+from processes import DEADLINE_SECONDS
 
 from deferrable.aio import _loops
 from deferrable.aio._loops import PerLoop
@@ -239,7 +240,10 @@ def test_a_forked_child_neither_uses_nor_closes_what_it_inherits() -> None:
     """
 
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
     )
 
     assert (run.stdout.split(), run.stderr) == (["0", "1"], "")

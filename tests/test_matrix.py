@@ -150,9 +150,9 @@ def on_two_loops_at_once(world: World) -> None:
     both_run = threading.Barrier(2)
 
     async def defer(name: str) -> None:
-        both_run.wait(5)
+        both_run.wait(30)
         await world.job.later_async(name)
-        both_run.wait(5)
+        both_run.wait(30)
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda name: asyncio.run(defer(name)), ["a", "b"]))

@@ -10,8 +10,9 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from processes import DEADLINE_SECONDS
 
 from deferrable.aio.backend import memory
 from deferrable.aio.backend._memory import Entry
@@ -82,7 +83,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_any_value_is_popped_as_it_was_pushed(value: object) -> None:
     queue = InMemoryBackendFactory().create_backend_for_group(None).queue
@@ -117,7 +117,7 @@ async def test_waiting_for_items_ends_with_a_push(backend: Backend) -> None:
 async def test_items_that_are_there_are_not_waited_for(backend: Backend) -> None:
     await backend.queue.push(item(1))
 
-    await asyncio.wait_for(backend.queue.wait_for_items(FOREVER), 5)
+    await asyncio.wait_for(backend.queue.wait_for_items(FOREVER), 30)
 
 
 async def test_groups_and_factories_are_apart() -> None:
@@ -228,14 +228,14 @@ async def test_a_push_from_another_loop_wakes_a_waiting_pop_while_time_stands_st
 
     await asyncio.to_thread(asyncio.run, waiting.queue.push(item(1)))
 
-    assert (await asyncio.wait_for(popping, 5))[1] == item(1)
+    assert (await asyncio.wait_for(popping, 30))[1] == item(1)
 
 
 async def test_a_waiting_pop_leaves_no_timer_behind(waiting: Backend, clock: MovingClock) -> None:
     popping = await start_waiting(waiting.queue, clock)
 
     await waiting.queue.push(item(1))
-    await asyncio.wait_for(popping, 5)
+    await asyncio.wait_for(popping, 30)
 
     assert clock.pending == 0
 
@@ -251,7 +251,7 @@ async def test_a_waiting_pop_wakes_in_time_for_a_delay_that_came_after_it(
 
     clock.advance(10)
 
-    assert (await asyncio.wait_for(popping, 5))[1] == {**item(1), "delay": 10}
+    assert (await asyncio.wait_for(popping, 30))[1] == {**item(1), "delay": 10}
 
 
 async def test_a_waiting_pop_of_the_error_queue_gets_what_is_buried(clock: MovingClock) -> None:
@@ -263,7 +263,7 @@ async def test_a_waiting_pop_of_the_error_queue_gets_what_is_buried(clock: Movin
 
     clock.advance(backend.queue.lease_seconds)
 
-    buried = (await asyncio.wait_for(popping, 5))[1]
+    buried = (await asyncio.wait_for(popping, 30))[1]
     assert buried["number"] == 1
     assert buried["error"]["error_type"] == "TooManyDeliveries"
 
@@ -277,8 +277,8 @@ async def test_closing_ends_the_waiting_pops_of_its_own_consumer_on_every_loop(
 
     await waiting.queue.close()
 
-    assert await asyncio.wait_for(here, 5) == (None, None)
-    assert await asyncio.wait_for(elsewhere, 5) == (None, None)
+    assert await asyncio.wait_for(here, 30) == (None, None)
+    assert await asyncio.wait_for(elsewhere, 30) == (None, None)
 
 
 async def test_closing_one_consumer_leaves_another_waiting(clock: MovingClock) -> None:
@@ -291,7 +291,7 @@ async def test_closing_one_consumer_leaves_another_waiting(clock: MovingClock) -
         await asyncio.sleep(0)
     await other.push(item(1))
 
-    assert (await asyncio.wait_for(popping, 5))[1] == item(1)
+    assert (await asyncio.wait_for(popping, 30))[1] == item(1)
 
 
 async def test_giving_up_on_one_loop_leaves_another_loop_waiting(
@@ -302,12 +302,12 @@ async def test_giving_up_on_one_loop_leaves_another_loop_waiting(
     await wait_until(lambda: clock.pending == 2, "both pops wait")
 
     here.cancel()
-    await asyncio.wait([here], timeout=5)
+    await asyncio.wait([here], timeout=30)
 
     assert isinstance(waiting.queue, memory.InMemoryQueue)
     assert [waiter.is_interrupted for waiter in waiting.queue._group.waiters] == [False]
     await waiting.queue.push(item(1))
-    assert (await asyncio.wait_for(elsewhere, 5))[1] == item(1)
+    assert (await asyncio.wait_for(elsewhere, 30))[1] == item(1)
 
 
 async def test_many_threads_with_a_loop_each_lose_nothing_and_run_nothing_twice() -> None:
@@ -326,7 +326,7 @@ async def test_many_threads_with_a_loop_each_lose_nothing_and_run_nothing_twice(
                 await queue.release(envelope)
 
     def run(worker: int) -> None:
-        start.wait(5)
+        start.wait(30)
         asyncio.run(work(worker))
 
     await asyncio.gather(*(asyncio.to_thread(run, worker) for worker in range(4)))
@@ -356,7 +356,10 @@ def test_a_forked_child_has_a_copy_of_its_own() -> None:
     """
 
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
     )
 
     assert (run.stdout.strip(), run.stderr) == ("0", "")

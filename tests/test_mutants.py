@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from mutants.planting import Mutant, sentences
 from mutants.table import MUTANTS, SUITES
-from processes import ROOT
+from processes import DEADLINE_SECONDS, ROOT
 
 ALL = {name for suite in SUITES for name in sentences(suite)}
 
@@ -30,7 +30,7 @@ def run() -> dict[str, dict[str, Any]]:
         env={"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=DEADLINE_SECONDS,
     )
     assert program.returncode == 0, program.stderr[-2000:]
     told: dict[str, dict[str, Any]] = json.loads(program.stdout)

@@ -359,7 +359,7 @@ def test_stopping_cancels_what_runs_and_ends_the_thread(own_portal: Portal) -> N
     caller.start()
     has_begun.wait()
     own_portal.stop()
-    caller.join(5)
+    caller.join(30)
 
     assert ends == ["cleaned up", "caller freed"]
     assert own_portal.thread_id not in {thread.ident for thread in threading.enumerate()}
@@ -458,7 +458,7 @@ def test_at_exit_handler_may_run_a_job() -> None:
 CONSUMER = """
 import atexit, sys, threading
 if "join" in sys.argv:
-    atexit.register(lambda: (consumer.join(10), print("joined", not consumer.is_alive())))
+    atexit.register(lambda: (consumer.join(60), print("joined", not consumer.is_alive())))
 
 import asyncio
 import deferrable

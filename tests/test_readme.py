@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import DEADLINE_SECONDS
 from redis_server import unique_group
 
 from deferrable.aio import Deferrable
@@ -101,7 +102,7 @@ class Folder:
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=DEADLINE_SECONDS,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, ""), f"{command}\n{done.stdout}{done.stderr}"

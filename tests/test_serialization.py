@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
@@ -131,7 +131,6 @@ values = st.recursive(
 
 
 @pytest.mark.parametrize("name", BOTH)
-@settings(deadline=None)
 @given(
     args=st.lists(values, max_size=4).map(tuple),
     kwargs=st.dictionaries(st.text(), values, max_size=2),
@@ -148,7 +147,6 @@ def test_any_call_is_read_as_it_was_written(
 
 
 @pytest.mark.parametrize("name", BOTH)
-@settings(deadline=None)
 @given(value=values)
 def test_any_value_is_read_as_it_was_written(name: str, value: object) -> None:
     serializer = get_serializer(name)
@@ -487,7 +485,6 @@ def test_argument_of_a_module_that_is_gone_is_unreadable(
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-@settings(deadline=None)
 @given(st.text() | st.binary().map(lambda data: base64.b64encode(data).decode()))
 def test_any_text_as_a_value_is_read_or_unreadable(text: str) -> None:
     for name in BOTH:

@@ -123,7 +123,7 @@ async def pop_all(queue: Queue, count: int) -> list[tuple[Envelope, Item]]:
                 popped[item["id"]] = (envelope, item)
         return len(popped) >= count
 
-    await wait_until(have_all, f"{count} items have come", 10)
+    await wait_until(have_all, f"{count} items have come")
     assert sorted(popped, key=int) == [str(number) for number in range(count)]
     return [popped[each] for each in sorted(popped, key=int)]
 
@@ -375,7 +375,7 @@ async def test_no_job_is_lost_whatever_befalls_its_requests(
     assert set(ended) == set(range(count))
     assert proxy.is_script_played
     proxy.clear()
-    await wait_until(lambda: is_empty_but_for_duplicates(backend.queue), "nothing is left", 10)
+    await wait_until(lambda: is_empty_but_for_duplicates(backend.queue), "nothing is left")
     assert (await backend.error_queue.stats())["available"] == 0
 
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from processes import DEADLINE_SECONDS
+
 import deferrable.testing
 
 
@@ -10,7 +12,10 @@ def run(script: str) -> str:
     """What a fresh interpreter without pytest prints."""
     without_pytest = "import sys; sys.modules['pytest'] = None\n"
     done = subprocess.run(
-        [sys.executable, "-c", without_pytest + script], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", without_pytest + script],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
     )
     assert done.stderr == ""
     return done.stdout.strip()

@@ -231,11 +231,11 @@ async def in_thread(function: Callable[[], Any]) -> None:
 
 
 async def turns_red(worker: Worker) -> None:
-    await wait_until(lambda: not worker.health.is_healthy, "its health is red", 20)
+    await wait_until(lambda: not worker.health.is_healthy, "its health is red")
 
 
 async def turns_green(worker: Worker) -> None:
-    await wait_until(lambda: worker.health.is_healthy, "its health is green", 20)
+    await wait_until(lambda: worker.health.is_healthy, "its health is green")
 
 
 def left(stats: Mapping[str, float]) -> float:
@@ -330,7 +330,7 @@ async def test_a_slow_redis_keeps_its_leases_and_loses_and_doubles_nothing(
             site = Site(wire.url, lease_seconds=3)
             async with site.instance, site.instance.worker() as worker:
                 await site.job.later_many_async([()] * 5)
-                await wait_until(lambda: site.started == 5, "they run", 20)
+                await wait_until(lambda: site.started == 5, "they run")
                 first_ends = [each.lease_end_time for each in site.attempts]
                 async with Site(server.url, site.group, lease_seconds=3).instance as other:
                     await wait_until(
@@ -339,7 +339,6 @@ async def test_a_slow_redis_keeps_its_leases_and_loses_and_doubles_nothing(
                             for attempt, end in zip(site.attempts, first_ends, strict=True)
                         ),
                         "each lease was renewed for longer than a lease",
-                        20,
                     )
                     stolen = await other.run_once()
                 site.opened.set()
@@ -363,13 +362,9 @@ async def test_refused_connections_are_told_of_once_and_the_lease_outlives_them(
                 await wait_until(lambda: site.started, "it runs")
                 wire.refuse()
                 await turns_red(worker)
-                await wait_until(
-                    lambda: "cannot touch" in told(caplog, TOUCHES), "a touch failed", 20
-                )
+                await wait_until(lambda: "cannot touch" in told(caplog, TOUCHES), "a touch failed")
                 await wire.accept()
-                await wait_until(
-                    lambda: "touches" in told(caplog, TOUCHES), "a touch was answered", 20
-                )
+                await wait_until(lambda: "touches" in told(caplog, TOUCHES), "a touch was answered")
                 await turns_green(worker)
                 site.opened.set()
                 outcome = await anext(worker)
@@ -400,7 +395,6 @@ async def test_a_redis_that_takes_no_more_clients_is_told_of_once(
                     and not health.is_healthy
                 ),
                 "it was refused",
-                20,
             )
             is_healthy = health.is_healthy
             client.config_set("maxclients", 100)
@@ -455,10 +449,10 @@ async def test_an_idle_poll_costs_few_commands() -> None:
         site = Site(server.url)
         async with site.instance, site.instance.worker():
             polls = count_polls(site)
-            await wait_until(lambda: len(polls) >= 1, "the first poll ended", 20)
+            await wait_until(lambda: len(polls) >= 1, "the first poll ended")
             with server.client() as client:
                 before = commands(client)
-                await wait_until(lambda: len(polls) >= 4, "three more polls ended", 20)
+                await wait_until(lambda: len(polls) >= 4, "three more polls ended")
                 sent = commands(client) - before
 
     # Four polls may have begun meanwhile; one of them may have looked for dead consumers.

@@ -9,14 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["WorkerProcess"]
+from processes import DEADLINE_SECONDS, ROOT
 
-ROOT = Path(__file__).parent.parent
-DEADLINE_SECONDS = 20.0
+__all__ = ["WorkerProcess"]
 
 
 class WorkerProcess:

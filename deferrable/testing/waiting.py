@@ -18,14 +18,15 @@ _POLL_SECONDS = 0.001
 async def wait_until(
     condition: Callable[[], object | Awaitable[object]],
     description: str,
-    deadline_seconds: float = 5,
+    deadline_seconds: float = 30,
 ) -> None:
     """Return once `condition` returns, or awaits to, something true.
 
     Args:
         condition: is asked again and again; what it raises ends the wait.
         description: what is waited for, in words; the error tells it.
-        deadline_seconds: how long to wait, in real time.
+        deadline_seconds: how long to wait, in real time. The default is long, so that only what
+            hangs reaches it, on a busy machine too.
 
     Raises:
         TimeoutError: it was not true in time.

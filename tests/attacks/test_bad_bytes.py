@@ -46,7 +46,6 @@ def spoilt_example(draw: st.DrawFn, name: str) -> bytes:
 def test_decoder_refuses_bad_bytes_and_runs_nothing(name: str) -> None:
     @settings(
         max_examples=100,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

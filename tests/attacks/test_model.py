@@ -29,7 +29,6 @@ def test_backend_behaves_as_the_model_says(place: str, request: pytest.FixtureRe
             settings=settings(
                 max_examples=EXAMPLES[place],
                 stateful_step_count=30,
-                deadline=None,
                 database=None,
                 suppress_health_check=list(hypothesis.HealthCheck),
             ),

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-HASTE = 100
+HASTE = 600
 """What a mutant keeps back is waited for in vain; so the deadlines come so many times sooner."""
-HASTE_OF_WHOLE = 10
+HASTE_OF_WHOLE = 60
 """Where other sentences have to pass meanwhile, on a busy machine too."""
 
 
