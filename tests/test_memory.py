@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from processes import DEADLINE_SECONDS
 
 from deferrable.aio.backend import memory
-from deferrable.aio.backend._memory import Entry
+from deferrable.aio.backend._memory import Entry, Now
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.memory import InMemoryBackendFactory, InMemoryQueue
 from deferrable.aio.queue import Item, Queue
@@ -373,8 +373,8 @@ async def test_an_item_however_deep_that_kills_its_consumers_is_buried(depth: in
     backend = factory.create_backend_for_group(None)
     queue = backend.queue
     assert isinstance(queue, InMemoryQueue)
-    now = clock.time()
-    queue.store.push(Entry('{"args":' + "[" * depth + "]" * depth + "}", now), now, 0)
+    now = Now(clock.time(), clock.monotonic())
+    queue.store.push(Entry('{"args":' + "[" * depth + "]" * depth + "}", now.time), now, 0)
     queue.store.pop(1, now)
 
     clock.advance(1000)

@@ -51,6 +51,7 @@ class SqliteQueue(Queue):
         return [None] * len(pushes)
 
     async def _pop_batch(self, count: int) -> list[tuple[Envelope, dict[str, Any]]]:
+        lease = self.clock.monotonic(), self.clock.monotonic() + self.lease_seconds
         with self.transaction() as (db, at):
             for (text,) in db.execute(BURY, at).fetchall() if self.errors else []:
                 error = LeaseLost("never settled, and delivered more often than max_redeliveries")
@@ -58,7 +59,7 @@ class SqliteQueue(Queue):
                 db.execute(INSERT, (self.errors, json.dumps(buried), at["now"]))
             end_time = at["now"] + self.lease_seconds
             rows = sorted(db.execute(POP, {**at, "end": end_time, "count": count}).fetchall())
-        return [(Envelope(row[2], at["now"], end_time), json.loads(row[3])) for row in rows]
+        return [(Envelope(row[2], *lease), json.loads(row[3])) for row in rows]
 
     def change_held(
         self, envelopes: Sequence[Envelope], change: Callable[[int, float], tuple[str, list[float]]]

@@ -180,7 +180,7 @@ class Attempts:
         self._on_room()
 
     def _start(self, instance: Instance, queue: Queue, envelope: Envelope, item: Item) -> None:
-        if queue.clock.time() >= envelope.lease_end_time:
+        if queue.clock.monotonic() >= envelope.lease_end_time:
             # Somebody else's by now, as after a pause of the process.
             self._keeper.let_go(queue, envelope)
             _logger.warning("the lease of %r ended before it started", envelope)
@@ -213,7 +213,7 @@ class Attempts:
         self._slots.running -= 1
         self._slots.settling += 1
         if self._notes_ends:
-            self._slots.note_end(self._clock.time())
+            self._slots.note_end(self._clock.monotonic())
         if self._slots.buffered:
             self._start_soon()
         else:

@@ -96,7 +96,7 @@ class Buffer:
         if first is None:
             return
         clock = first.queue.clock
-        rest_seconds = first.envelope.pop_time + LONGEST_WAIT_SECONDS - clock.time()
+        rest_seconds = first.envelope.pop_time + LONGEST_WAIT_SECONDS - clock.monotonic()
         if rest_seconds > 0 and not self._slots.has_stalled:
             self._timer = clock.call_later(rest_seconds, self._look)
         else:
@@ -162,5 +162,5 @@ def _by_queue(waiting: Iterable[Buffered]) -> dict[Queue, list[Envelope]]:
 
 
 def _is_to_be_returned(each: Buffered) -> bool:
-    is_ours = each.queue.clock.time() < each.envelope.lease_end_time
+    is_ours = each.queue.clock.monotonic() < each.envelope.lease_end_time
     return is_ours and each.envelope.settlement == "open"

@@ -47,7 +47,8 @@ class Slots:
             them, while jobs end quickly.
         pops_ahead: whether any queue lets items be popped so without being told to.
         has_stalled: items were given back because no slot came, and no job has ended since.
-        end_times: when the last jobs ended, on the worker's clock, if anything is popped ahead.
+        end_times: when the last jobs ended, on the worker's monotonic clock, if anything is popped
+            ahead.
     """
 
     concurrency: int
@@ -99,7 +100,7 @@ class Slots:
             is_backlogged: the last poll of that queue found all that it asked for. Nothing is
                 popped ahead otherwise; the prefetched ones in batches, too: a full one, or half of
                 what may be held.
-            now: on the worker's clock.
+            now: on the worker's monotonic clock.
         """
         free = self.concurrency - self.running - self.buffered
         bound, beyond, least = max(self.concurrency, self.prefetch), 0, 0

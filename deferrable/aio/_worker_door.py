@@ -113,7 +113,7 @@ class WorkerDoor(AwaitingDoor):
                 return await start()
             except BackendUnavailable as error:
                 failures += 1
-                if self._queue.clock.time() >= self._envelope.lease_end_time:
+                if self._queue.clock.monotonic() >= self._envelope.lease_end_time:
                     raise LeaseLost(
                         f"{self._envelope!r} could not be settled before its lease ended: {error}"
                     ) from error

@@ -108,7 +108,7 @@ class Attempt:
         self._item = item
         self.context = context
         self._clock = instance.clock
-        self._start_time = self._clock.time()
+        self._start_time = self._clock.monotonic()
         self._refusal: UnreadableItem | None = None
         self._job_name = "a job"
         self.control = Control()
@@ -150,7 +150,7 @@ class Attempt:
             self._stop_heartbeat = self._door.start_heartbeat(self.queue, self.envelope, self.lose)
             try:
                 self._check_trusted()
-                hop = before_run(self._item, self._start_time, self.queue.MAX_DELAY_SECONDS)
+                hop = before_run(self._item, self._clock.time(), self.queue.MAX_DELAY_SECONDS)
             except UnreadableItem as error:
                 await self._emit("pop")
                 return await self._settle(Raised(error))
@@ -439,5 +439,5 @@ class Attempt:
         self, status: OutcomeStatus, error: BaseException | None = None, result: Any = None
     ) -> Outcome:
         """An outcome of this attempt, as of now."""
-        duration_seconds = self._clock.time() - self._start_time
+        duration_seconds = self._clock.monotonic() - self._start_time
         return Outcome(self._item, status, error, result, duration_seconds)

@@ -1,16 +1,20 @@
 """The clock that the engine and the adapters read, and nobody else.
 
-Owns the protocol of a clock and the one that shows the real time. It may not know what is timed.
-A clock is injected (``clock=``), so that tests move the time instead of sleeping; see
-``deferrable.testing.MovingClock``.
+Owns the protocol of a clock and the one that shows the real time. A clock is injected (``clock=``),
+so that tests move the time instead of sleeping; see ``deferrable.testing.MovingClock``.
+
+The one rule: a moment that is stored or sent is of `Clock.time`; a moment that only this process
+compares, such as the end of a lease, is of `Clock.monotonic`, because somebody may set the time.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
+from types import BuiltinFunctionType
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock", "Timer", "sleep"]
+__all__ = ["Clock", "SystemClock", "Timer", "sleep", "timer_time"]
 
 
 class Timer(Protocol):
@@ -25,7 +29,11 @@ class Clock(Protocol):
     """Tells the time and calls back later. It may be used from any thread and any event loop."""
 
     def time(self) -> float:
-        """The moment, in epoch seconds."""
+        """The moment, in epoch seconds. It may jump, in both directions."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some moment. They never jump, whatever happens to `time`."""
         ...
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
@@ -33,8 +41,19 @@ class Clock(Protocol):
         ...
 
 
+def _real_monotonic() -> Callable[[], float]:
+    if isinstance(time.monotonic, BuiltinFunctionType):
+        return time.monotonic
+    # This module is imported while the time is frozen for a test.
+    return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
     """The machine's own clock."""
+
+    # Kept in the class: tools that freeze the time replace what they find in modules. A test that
+    # stops the time wants a date that stands still, not a lease that never ends.
+    monotonic = staticmethod(_real_monotonic())
 
     def time(self) -> float:
         # Looked up each time: tools that freeze or move the time for tests replace it.
@@ -42,6 +61,17 @@ class SystemClock:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback)
+
+
+def timer_time(clock: Clock) -> float:
+    """The moment on the scale by which `clock` counts the seconds of `call_later`.
+
+    That is the running event loop's for the machine's own clock: whoever replaced the loop's time
+    has replaced both.
+    """
+    if isinstance(clock, SystemClock):
+        return asyncio.get_running_loop().time()
+    return clock.monotonic()
 
 
 async def sleep(clock: Clock, seconds: float) -> None:

@@ -77,12 +77,13 @@ class CurrentAttempt:
     @property
     def lease_end_time(self) -> float:
         """When the lease ends unless it is renewed, in epoch seconds. Heartbeats renew it."""
-        return self._envelope.lease_end_time
+        clock = self._queue.clock
+        return self._envelope.lease_end_time - clock.monotonic() + clock.time()
 
     @property
     def is_lease_lost(self) -> bool:
         """Whether the item is another consumer's by now: what is done here, is done in vain."""
-        has_ended = self._queue.clock.time() >= self._envelope.lease_end_time
+        has_ended = self._queue.clock.monotonic() >= self._envelope.lease_end_time
         return has_ended or self._control.reason == "lease lost"
 
     async def touch(self, seconds: float) -> None:

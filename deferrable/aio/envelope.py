@@ -18,8 +18,8 @@ class Envelope:
 
     Args:
         handle: the adapter's own.
-        pop_time: when the item was popped, in epoch seconds.
-        lease_end_time: until when the queue keeps the item for this consumer, in epoch seconds.
+        pop_time: when the item was popped, on the queue's ``clock.monotonic()``.
+        lease_end_time: until when the queue keeps the item for this consumer, on the same scale.
     """
 
     __slots__ = (

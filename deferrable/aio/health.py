@@ -54,7 +54,7 @@ class Health:
     """The health of one worker; it may be asked from any thread."""
 
     def __init__(self, queues: Iterable[Queue]) -> None:
-        self._records = {queue: _Record(queue.clock.time()) for queue in queues}
+        self._records = {queue: _Record(queue.clock.monotonic()) for queue in queues}
         self._lock = threading.Lock()
 
     def note_pause(self, queue: Queue) -> None:
@@ -64,14 +64,14 @@ class Health:
 
     def note_poll_start(self, queue: Queue) -> None:
         """It is polled."""
-        now, record = queue.clock.time(), self._records[queue]
+        now, record = queue.clock.monotonic(), self._records[queue]
         with self._lock:
             if not record.is_polled:
                 record.is_polled, record.poll_time = True, now
 
     def note_poll(self, queue: Queue, error: Exception | None) -> None:
         """A poll was answered, or failed with `error`."""
-        now, record = queue.clock.time(), self._records[queue]
+        now, record = queue.clock.monotonic(), self._records[queue]
         with self._lock:
             record.poll_error = _text_of(error)
             if error is None:
@@ -79,7 +79,7 @@ class Health:
 
     def note_touch(self, queue: Queue, error: Exception | None) -> None:
         """Every held item was renewed, or there was none; or none could be, for `error`."""
-        now, record = queue.clock.time(), self._records[queue]
+        now, record = queue.clock.monotonic(), self._records[queue]
         with self._lock:
             record.touch_error = _text_of(error)
             if error is None:
@@ -104,7 +104,7 @@ class Health:
 
 
 def _of(queue: Queue, record: _Record) -> QueueHealth:
-    now = queue.clock.time()
+    now = queue.clock.monotonic()
     poll_age_seconds = now - record.poll_time if record.is_polled else 0.0
     touch_age_seconds = now - record.touch_time
     error = record.poll_error or record.touch_error

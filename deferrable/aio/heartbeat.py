@@ -70,12 +70,12 @@ class Heartbeat:
     def _pause_seconds(self) -> float:
         """A third of the lease; less once touches have failed, while there is some of it left."""
         lease_seconds = self.queue.lease_seconds
-        rest_seconds = self.envelope.lease_end_time - self.queue.clock.time()
+        rest_seconds = self.envelope.lease_end_time - self.queue.clock.monotonic()
         soon_seconds = max(rest_seconds / 2, lease_seconds / _MOST_TOUCHES_PER_LEASE)
         return min(lease_seconds / TOUCHES_PER_LEASE, soon_seconds)
 
     async def _wait_for_the_end(self) -> None:
-        rest_seconds = self.envelope.lease_end_time - self.queue.clock.time()
+        rest_seconds = self.envelope.lease_end_time - self.queue.clock.monotonic()
         await sleep(self.queue.clock, rest_seconds)
         if self.envelope.settlement == "open":
             self._tell_lost()
@@ -91,7 +91,7 @@ class Heartbeat:
         try:
             seconds = touch_seconds(
                 self.envelope,
-                self.queue.clock.time(),
+                self.queue.clock.monotonic(),
                 self.queue.lease_seconds,
                 self.queue.max_lease_seconds,
             )
@@ -100,7 +100,7 @@ class Heartbeat:
             return False
         except Exception as error:  # an adapter's own mistake must not end the heartbeat either
             _logger.warning("cannot touch %r for now: %s", self.envelope, error)
-        return self.queue.clock.time() <= self.envelope.lease_end_time
+        return self.queue.clock.monotonic() <= self.envelope.lease_end_time
 
 
 def touch_seconds(
@@ -117,7 +117,7 @@ def has_run_out(queue: Queue, envelope: Envelope) -> bool:
     maximum = queue.max_lease_seconds
     if maximum is None:
         return False
-    held_seconds = queue.clock.time() - envelope.pop_time
+    held_seconds = queue.clock.monotonic() - envelope.pop_time
     if held_seconds < maximum:
         return False
     _logger.warning(

@@ -137,14 +137,16 @@ class Keeper:
 
     def _rest_seconds(self, queue: Queue) -> float:
         """Until the next round, or the first end of a lease if that comes before."""
-        now = queue.clock.time()
+        now = queue.clock.monotonic()
         # A copy in one step: the worker's thread adds and removes meanwhile.
         ends = (each.lease_end_time - now for each in list(self._held[queue]) if _is_open(each))
         return max(0.0, min(queue.lease_seconds / TOUCHES_PER_LEASE, min(ends, default=math.inf)))
 
     async def _go_round(self, queue: Queue) -> Exception | None:
         held = [envelope for envelope in list(self._held[queue]) if _is_open(envelope)]
-        round_ = plan_round(held, queue.clock.time(), queue.lease_seconds, queue.max_lease_seconds)
+        round_ = plan_round(
+            held, queue.clock.monotonic(), queue.lease_seconds, queue.max_lease_seconds
+        )
         for envelope in round_.ended:
             self._lose(queue, envelope)
         errors: list[Exception] = []
@@ -167,7 +169,7 @@ class Keeper:
             _logger.warning(
                 "lost the lease of %r after %.1f s (max_lease_seconds=%s); not completed here",
                 envelope,
-                queue.clock.time() - envelope.pop_time,
+                queue.clock.monotonic() - envelope.pop_time,
                 queue.max_lease_seconds,
             )
             self._call_worker(on_lost)

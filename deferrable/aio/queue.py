@@ -350,7 +350,7 @@ class Queue(Closing):
             LeaseLost: it is no longer this consumer's.
         """
         self._check_held("touch", envelope)
-        now = self.clock.time()
+        now = self.clock.monotonic()
         await self._traffic.get().touch(Touch(envelope, seconds))
         envelope.lease_end_time = max(envelope.lease_end_time, now + seconds)
 
@@ -371,7 +371,7 @@ class Queue(Closing):
                 outcomes[index] = error
             else:
                 held.append((index, Touch(envelope, seconds)))
-        now = self.clock.time()
+        now = self.clock.monotonic()
         touches = [touch for _, touch in held]
         results = await _in_batches(
             touches, self.MAX_TOUCH_BATCH_SIZE, self.BATCHES_AT_ONCE, self._touch_batch
@@ -569,7 +569,7 @@ class Queue(Closing):
             raise TypeError(
                 f"{verb} takes the envelope that pop returned, got {type(envelope).__name__}"
             )
-        if envelope.settlement != "open" or self.clock.time() > envelope.lease_end_time:
+        if envelope.settlement != "open" or self.clock.monotonic() > envelope.lease_end_time:
             raise self._refusal(verb, envelope)
 
     def _refusal(self, verb: str, envelope: Envelope) -> LeaseLost:
@@ -614,7 +614,7 @@ class Queue(Closing):
         """Settle several envelopes in native batches: for each None, or why not."""
         outcomes: list[Exception | None] = [None] * len(envelopes)
         held: list[int] = []
-        now = self.clock.time()
+        now = self.clock.monotonic()
         for index, envelope in enumerate(envelopes):
             if envelope.settlement == "open" and now <= envelope.lease_end_time:
                 envelope.settlement = "under way"

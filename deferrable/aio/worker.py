@@ -321,7 +321,7 @@ class _Room:
             self._queue.MAX_POP_BATCH_SIZE,
             ahead=self._queue.POPS_AHEAD,
             is_backlogged=is_backlogged,
-            now=self._clock.time(),
+            now=self._clock.monotonic(),
         )
         if count:
             self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)

@@ -107,7 +107,7 @@ class _Caller:
         return unwrap(ended)
 
     async def _run_here(self, run: Run) -> Ended[Any]:
-        start_time = run.clock.time()
+        start_time = run.clock.monotonic()
         run.note_deadline()
         stop_watching = _watch(run)
         try:
@@ -126,7 +126,7 @@ class _Caller:
             finally:
                 coroutine.close()  # if it was cancelled before its first step
         limit = run.timeout_seconds
-        if limit is not None and run.clock.time() - start_time >= limit:
+        if limit is not None and run.clock.monotonic() - start_time >= limit:
             # No handler could be told before: this thread was busy with the job.
             await run.on_overrun()
         return ended

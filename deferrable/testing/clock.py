@@ -28,13 +28,14 @@ class MovingClock:
 
     def __init__(self, start: float = 1_000_000_000.0) -> None:
         self._now = start
+        self._stepped = 0.0
         self._calls: list[tuple[float, int, _Call]] = []
         self._numbers = count()
         self._lock = threading.Lock()
         on_fork(self._start_anew)
 
     def __repr__(self) -> str:
-        return f"<MovingClock {self._now!r}>"
+        return f"<MovingClock {self.time()!r}>"
 
     @property
     def pending(self) -> int:
@@ -47,6 +48,10 @@ class MovingClock:
 
     def time(self) -> float:
         """The moment, in epoch seconds."""
+        return self._now + self._stepped
+
+    def monotonic(self) -> float:
+        """The same moment, but for what `step` added."""
         return self._now
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> "_Call":
@@ -79,6 +84,14 @@ class MovingClock:
             while self._calls and self._calls[0][0] <= self._now:
                 _, _, call = heapq.heappop(self._calls)
                 call.hand_over()
+
+    def step(self, seconds: float) -> None:
+        """Set the time by so much, back if it is negative, as if somebody set the machine's clock.
+
+        No time passes: no call becomes due, and `monotonic` stays.
+        """
+        with self._lock:
+            self._stepped += seconds
 
     def _start_anew(self) -> None:
         # The calls belong to the parent's loops.

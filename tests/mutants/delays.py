@@ -4,7 +4,7 @@ import heapq
 import math
 from collections.abc import Sequence
 
-from deferrable.aio.backend._memory import Entry, Store
+from deferrable.aio.backend._memory import Entry, Now, Store
 from deferrable.aio.backend.memory import InMemoryQueue
 from deferrable.aio.queue import Push
 from mutants.planting import mutant
@@ -36,10 +36,10 @@ class TakesFalseForASecond(InMemoryQueue):
 
 @mutant("delayed_items_come_in_the_order_of_their_due_times")
 class ServesDelayedItemsAsTheyWerePushed(Store):
-    def catch_up(self, now: float) -> None:
-        due = [each for each in self._delayed if each[0] <= now]
+    def catch_up(self, now: Now) -> None:
+        due = [each for each in self._delayed if each[0] <= now.time]
         if len(due) > 1:
-            self._delayed = [each for each in self._delayed if each[0] > now]
+            self._delayed = [each for each in self._delayed if each[0] > now.time]
             heapq.heapify(self._delayed)
             for _, _, entry in sorted(due, key=lambda each: each[1]):
                 self._append(entry)
@@ -48,8 +48,8 @@ class ServesDelayedItemsAsTheyWerePushed(Store):
 
 @mutant("what_waits_already_is_not_overtaken_by_what_becomes_due")
 class PutsDueItemsToTheFront(Store):
-    def catch_up(self, now: float) -> None:
-        while self._delayed and self._delayed[0][0] <= now:
+    def catch_up(self, now: Now) -> None:
+        while self._delayed and self._delayed[0][0] <= now.time:
             entry: Entry = heapq.heappop(self._delayed)[2]
             entry.place = next(self._numbers)
             heapq.heappush(self._returned, (entry.place, entry))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Entry, Lease, Store
+from deferrable.aio.backend._memory import Entry, Lease, Now, Store
 from deferrable.aio.backend.memory import InMemoryQueue
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Release
@@ -84,32 +84,32 @@ class SaysTheWrongEnd(InMemoryQueue):
 
 @mutant("the_envelope_tells_when_its_lease_began_and_when_it_ends")
 class TellsAWrongPopTime(InMemoryQueue):
-    def _read(self, lease: Lease, now: float) -> Popped | None:
-        return super()._read(lease, now - 1)
+    def _read(self, lease: Lease, now: Now) -> Popped | None:
+        return super()._read(lease, now._replace(monotonic=now.monotonic - 1))
 
 
 @mutant("a_touch_keeps_an_item_hidden_for_longer", "a_touch_keeps_one_item_and_not_its_neighbour")
 class TouchesInVain(Store):
-    def touch(self, lease: Lease, seconds: float, now: float) -> None:
+    def touch(self, lease: Lease, seconds: float, now: Now) -> None:
         return
 
 
 @mutant("a_touched_item_returns_when_the_touch_wears_off")
 class TouchesForTooLong(Store):
-    def touch(self, lease: Lease, seconds: float, now: float) -> None:
+    def touch(self, lease: Lease, seconds: float, now: Now) -> None:
         super().touch(lease, 10 * seconds, now)
 
 
 @mutant("a_touch_never_moves_the_end_of_a_lease_back")
 class MovesTheEndBack(Store):
-    def touch(self, lease: Lease, seconds: float, now: float) -> None:
-        lease.end_time = now + seconds
+    def touch(self, lease: Lease, seconds: float, now: Now) -> None:
+        lease.end_time = now.monotonic + seconds
         heapq.heappush(self._lease_ends, (lease.end_time, next(self._numbers), lease))
 
 
 @mutant("a_touch_keeps_one_item_and_not_its_neighbour")
 class TouchesAllThatIsHeld(Store):
-    def touch(self, lease: Lease, seconds: float, now: float) -> None:
+    def touch(self, lease: Lease, seconds: float, now: Now) -> None:
         for each in self._held:
             super().touch(each, seconds, now)
 
@@ -164,7 +164,7 @@ class _Counting(Store):
     is_releasing = False
 
     def release(
-        self, lease: Lease, now: float, delay_seconds: float, *, to_front: bool, is_counted: bool
+        self, lease: Lease, now: Now, delay_seconds: float, *, to_front: bool, is_counted: bool
     ) -> None:
         self.is_releasing = True
         super().release(lease, now, delay_seconds, to_front=to_front, is_counted=is_counted)

@@ -7,7 +7,7 @@ from typing import Any
 
 from deferrable._json import dump
 from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Entry, Lease, Store
+from deferrable.aio.backend._memory import Entry, Lease, Now, Store
 from deferrable.aio.backend.memory import InMemoryQueue
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Item, Push
@@ -28,7 +28,7 @@ class LosesTheSignOfZero(InMemoryQueue):
 
 @mutant("an_item_may_have_any_keys")
 class KeepsAKeyForItself(InMemoryQueue):
-    def _read(self, lease: Lease, now: float) -> Popped | None:
+    def _read(self, lease: Lease, now: Now) -> Popped | None:
         popped = super()._read(lease, now)
         if popped is not None:
             popped[1].pop("__proto__", None)
@@ -68,7 +68,7 @@ class KeepsTheItemItself(InMemoryQueue):
             kept.append(Push(push.item, text, push.delay_seconds))
         return await super()._push_batch(kept)
 
-    def _read(self, lease: Lease, now: float) -> Popped | None:
+    def _read(self, lease: Lease, now: Now) -> Popped | None:
         if isinstance(lease.entry.text, _Kept):
             lease.entry.text = dump(lease.entry.text.item)
         return super()._read(lease, now)
@@ -76,7 +76,7 @@ class KeepsTheItemItself(InMemoryQueue):
 
 @mutant("changing_a_popped_item_changes_nothing_in_the_next_delivery")
 class LendsTheSameItemAgain(InMemoryQueue):
-    def _read(self, lease: Lease, now: float) -> Popped | None:
+    def _read(self, lease: Lease, now: Now) -> Popped | None:
         read: dict[Entry, Item] = vars(self._group).setdefault("read", {})
         popped = super()._read(lease, now)
         if popped is None:
@@ -106,7 +106,7 @@ class PopsABatchOfNothingFromANewQueue(InMemoryQueue):
 
 @mutant("items_come_in_the_order_in_which_they_were_pushed")
 class ServesTheLastOfFiveFirst(Store):
-    def pop(self, maximum: int, now: float) -> list[Lease]:
+    def pop(self, maximum: int, now: Now) -> list[Lease]:
         if maximum == 1 and len(self._waiting) == 5:
             self._waiting.rotate()
         return super().pop(maximum, now)
@@ -200,8 +200,8 @@ class PopsFromTheMainQueueToo(InMemoryQueue):
         popped = await super()._pop_batch(count)
         if popped or self.store is self._group.main:
             return popped
-        leases = self._group.main.pop(count, self.clock.time())
-        return [each for lease in leases if (each := self._read(lease, 0.0)) is not None]
+        leases = self._group.main.pop(count, Now(0.0, self.clock.monotonic()))
+        return [each for lease in leases if (each := self._read(lease, Now(0.0, 0.0))) is not None]
 
 
 @mutant("a_cancelled_pop_loses_nothing", "a_cancelled_wait_loses_nothing")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Lease, Store
+from deferrable.aio.backend._memory import Lease, Now, Store
 from deferrable.aio.backend.memory import InMemoryQueue
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Item, Push, Queue, Release
@@ -27,7 +27,7 @@ class HidesWhatIsCompleted(InMemoryQueue):
         leases = [lease for each in envelopes if (lease := self._held(each)) is not None]
         outcomes = await super()._complete_batch(envelopes)
         for lease in leases:
-            self.store.push(lease.entry, self.clock.time(), 1)
+            self.store.push(lease.entry, self._catch_up(), 1)
         return outcomes
 
 
@@ -87,7 +87,7 @@ class TakesAnythingForAnEnvelope(InMemoryQueue):
 )
 class PutsEachReleaseBeforeTheOnesBefore(Store):
     def release(
-        self, lease: Lease, now: float, delay_seconds: float, *, to_front: bool, is_counted: bool
+        self, lease: Lease, now: Now, delay_seconds: float, *, to_front: bool, is_counted: bool
     ) -> None:
         super().release(lease, now, delay_seconds, to_front=to_front, is_counted=is_counted)
         if self._returned:
@@ -131,14 +131,14 @@ class ReleasesItsNeighbourToo(InMemoryQueue):
         is_such = len(releases) == 1 and len(self.store._held) == 2
         outcomes = await super()._release_batch(releases)
         for lease in list(self.store._held) if is_such else []:
-            self.store.release(lease, self.clock.time(), 0, to_front=True, is_counted=False)
+            self.store.release(lease, self._catch_up(), 0, to_front=True, is_counted=False)
         return outcomes
 
 
 @mutant("a_release_with_a_delay_is_kept_or_refused_as_the_flag_says")
 class ReleasesAtOnce(Store):
     def release(
-        self, lease: Lease, now: float, delay_seconds: float, *, to_front: bool, is_counted: bool
+        self, lease: Lease, now: Now, delay_seconds: float, *, to_front: bool, is_counted: bool
     ) -> None:
         super().release(lease, now, 0, to_front=to_front, is_counted=is_counted)
 

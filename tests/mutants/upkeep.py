@@ -139,7 +139,7 @@ class TouchesEachAlone(InMemoryQueue):
         (outcome,) = await self._touch_batch([Touch(envelope, seconds)])
         if outcome is not None:
             raise outcome
-        end_time = self.clock.time() + seconds
+        end_time = self.clock.monotonic() + seconds
         envelope.lease_end_time = max(envelope.lease_end_time, end_time)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from deferrable.aio._popping import Popped
+from deferrable.aio.backend._memory import Now
 from deferrable.aio.backend.memory import InMemoryQueue, _Group, _Waiter
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Release
@@ -48,15 +49,15 @@ class GivesTwoWaitersOneItem(InMemoryQueue):
 
 @mutant("a_waiting_pop_gets_what_becomes_due")
 class ForgetsWhatBecomesDue(_Group):
-    def next_moment(self) -> float:
-        return min(self.main._next_lease_end(), self.errors._next_lease_end())
+    def rest_seconds(self, now: Now) -> float:
+        return min(self.main._next_lease_end(), self.errors._next_lease_end()) - now.monotonic
 
 
 @mutant("a_waiting_pop_gets_what_another_consumer_abandons")
 class ForgetsWhatIsAbandoned(_Group):
-    def next_moment(self) -> float:
+    def rest_seconds(self, now: Now) -> float:
         dues = [each._delayed[0][0] for each in (self.main, self.errors) if each._delayed]
-        return min(dues, default=float("inf"))
+        return min(dues, default=float("inf")) - now.time
 
 
 @mutant("a_waiting_pop_gets_what_another_consumer_gives_back")

@@ -25,7 +25,8 @@ class Held:
     Two deliveries may have equal bytes, so this object is what tells them apart.
 
     Attributes:
-        end_time: when this consumer takes the item back unless it is touched.
+        end_time: when this consumer takes the item back unless it is touched; monotonic, as all
+            moments here.
         last_time: when it does so although it is touched.
         may_be_settled: a settlement was sent, and its answer was lost.
     """

@@ -8,7 +8,6 @@ The one rule: the end of a lease is what its holder proves it with. The holder s
 sets the same again, and every step looks whether it is still there.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakSet
@@ -132,7 +131,7 @@ class DocketsErrorQueue(DocketsBase):
 
     async def _look_on(self, count: int) -> list[Popped]:
         keys, lease_seconds = self._commands.keys, self.lease_seconds
-        pop_time, sent_time = self.clock.time(), time.monotonic()
+        pop_time = self.clock.monotonic()
         reply = await self._commands.link.run(
             script("dockets_errors_pop"),
             (keys.errors, keys.error_leases),
@@ -140,13 +139,13 @@ class DocketsErrorQueue(DocketsBase):
         )
         cursor, server_time, end, *pairs = reply
         self._cursor = cursor.decode()
-        self._server_offset = float(server_time) - sent_time
+        self._server_offset = float(server_time) - pop_time
         popped: list[Popped] = []
         for error_id, value in zip(pairs[::2], pairs[1::2], strict=True):
             leased = _Leased(error_id, [end.decode()])
             self._leases.add(leased)
             envelope = Envelope(leased, pop_time, pop_time + lease_seconds)
-            popped.append((envelope, await self._read(leased, value, pop_time)))
+            popped.append((envelope, await self._read(leased, value, self.clock.time())))
         return popped
 
     async def _read(self, leased: _Leased, value: bytes, now: float) -> Item:
@@ -247,7 +246,7 @@ class DocketsErrorQueue(DocketsBase):
     def _server_time(self) -> float:
         if self._injected_clock is not None:
             return self._injected_clock.time()
-        return time.monotonic() + self._server_offset
+        return self.clock.monotonic() + self._server_offset
 
     # The rest.
 

@@ -12,7 +12,6 @@ under way, and known to be. One that broke stays so for as long as the server ma
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from deferrable.aio.backend._dockets_moves import Move, as_missing_payload, as_u
 from deferrable.aio.backend._dockets_upkeep import IDLE_UPKEEP_SECONDS, Upkeep
 from deferrable.aio.backend._dockets_wait import Wait
 from deferrable.aio.backend._dockets_wire import item_in
-from deferrable.aio.clock import Clock
+from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import BackendError, UnreadableItem
 
@@ -130,7 +129,7 @@ class Taker:
 
     def heartbeat_seconds(self) -> float:
         """How long Redis has to take this consumer for alive: as long as it holds anything."""
-        return max(self._lease_seconds, self._consumer.latest_time - self._clock.time())
+        return max(self._lease_seconds, self._consumer.latest_time - self._clock.monotonic())
 
     async def _look(self, count: int, wait: Wait) -> list[Popped] | None:
         """What is there or comes soon; empty: the wait is over; None: it is time to look again."""
@@ -140,7 +139,7 @@ class Taker:
             await self._take_or_wait(pop, count, wait, popped)
         except BaseException as error:
             self._outlook = None
-            end_time = time.monotonic() + self._wait_seconds + _SERVER_MARGIN_SECONDS
+            end_time = SystemClock.monotonic() + self._wait_seconds + _SERVER_MARGIN_SECONDS
             self._consumer.break_pop(pop, end_time)
             self._upkeep.hurry()
             if popped and isinstance(error, BackendError):
@@ -167,12 +166,12 @@ class Taker:
     def _suffices(self, outlook: _Outlook, pop: Pop, wait: Wait) -> bool:
         """Whether the pop may wait without a look at what is due."""
         is_own = outlook.consumer_id == pop.consumer_id and not pop.is_first
-        return is_own and wait.rest_seconds() > 0 and outlook.holds(self._clock.time())
+        return is_own and wait.rest_seconds() > 0 and outlook.holds(self._clock.monotonic())
 
     async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> _Outlook:
         """Add what is there to `popped`."""
         while True:
-            pop_time = self._clock.time()
+            pop_time = self._clock.monotonic()
             wanted = min(count - len(popped), MOST_AT_ONCE)
             taken = await self._commands.take(pop, wanted, self.heartbeat_seconds())
             if taken is None:
@@ -194,7 +193,7 @@ class Taker:
         # A third of the lease: the heartbeat must not end while the server may hand over an item.
         seconds = min(wait.rest_seconds(), self._lease_seconds / 3, IDLE_UPKEEP_SECONDS)
         event_time = min(outlook.due_time, self._upkeep.due_time)
-        event_seconds = event_time - self._clock.time()
+        event_seconds = event_time - self._clock.monotonic()
         if self._injected_clock is None:
             seconds = min(seconds, event_seconds)
         if min(seconds, event_seconds) <= 0:
@@ -216,7 +215,7 @@ class Taker:
         if was_lost:
             self._consumer.lose(pop.consumer_id)
         if raw is not None:
-            await self._accept(pop, [raw], self._clock.time(), popped)
+            await self._accept(pop, [raw], self._clock.monotonic(), popped)
         return is_as_before
 
     async def _accept(

@@ -10,13 +10,12 @@ that one is still dead; so any number of consumers may look at once.
 
 import logging
 import math
-import time
 from collections.abc import Sequence
 
 from deferrable.aio.backend._dockets_commands import Commands
 from deferrable.aio.backend._dockets_consumer import Consumer
 from deferrable.aio.backend._dockets_moves import Move, as_redelivery
-from deferrable.aio.clock import Clock
+from deferrable.aio.clock import Clock, SystemClock
 from deferrable.errors import BackendError
 
 __all__ = ["IDLE_UPKEEP_SECONDS", "Upkeep"]
@@ -72,7 +71,7 @@ class Upkeep:
         Args:
             is_idle: the consumer finds nothing to pop.
         """
-        now = self._clock.time()
+        now = self._clock.monotonic()
         await self._take_back_expired(now)
         if self._is_time_to_look(now, is_idle):
             self._look_time = now
@@ -89,8 +88,7 @@ class Upkeep:
         is_calm = is_idle and not self._consumer.has_suspects
         pause_seconds = IDLE_UPKEEP_SECONDS if is_calm else _UPKEEP_SECONDS
         next_time = min(self._look_time + pause_seconds, self._death_time)
-        # Also when the clock was set back, or it would be silent for as long.
-        return not self._look_time <= now < next_time
+        return now >= next_time
 
     async def run_in_passing(self) -> None:
         """Do what is due, beside something else that must not fail with it."""
@@ -150,7 +148,7 @@ class Upkeep:
             # The usual case, in which the list need not travel.
             return
         listed = await self._commands.oldest(consumer_id, 0)
-        orphans = self._consumer.find_orphans(listed, time.monotonic())
+        orphans = self._consumer.find_orphans(listed, SystemClock.monotonic())
         if orphans:
             await self._commands.move(consumer_id, self._redeliveries(orphans))
             _logger.warning("put back %d items whose delivery was lost on its way", len(orphans))

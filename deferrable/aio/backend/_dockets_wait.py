@@ -10,7 +10,6 @@ answered with something.
 
 import asyncio
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -32,9 +31,10 @@ class Wait:
     """
 
     def __init__(self, seconds: float, clock: Clock | None) -> None:
-        self._end_time = time.monotonic() + seconds
+        self._loop = asyncio.get_running_loop()
+        self._end_time = self._loop.time() + seconds
         self._clock = clock
-        self._clock_end_time = math.inf if clock is None else clock.time() + seconds
+        self._clock_end_time = math.inf if clock is None else clock.monotonic() + seconds
         self._is_interrupted = False
         self._line: BlockingLine | None = None
         self._told_to_end: BlockingLine | None = None
@@ -44,10 +44,10 @@ class Wait:
         """How long it may still last; 0 or less: it is over."""
         if self._is_interrupted:
             return 0.0
-        rest = self._end_time - time.monotonic()
+        rest = self._end_time - self._loop.time()
         if self._clock is None:
             return rest
-        return min(rest, self._clock_end_time - self._clock.time())
+        return min(rest, self._clock_end_time - self._clock.monotonic())
 
     def interrupt(self) -> None:
         """End the wait; called on its own loop."""
@@ -59,14 +59,15 @@ class Wait:
         """A command waits on `line` inside the block.
 
         Args:
-            event_time: the moment on the injected clock at which the command ends, if not before.
+            event_time: the monotonic moment of the injected clock at which the command ends, if not
+                before.
         """
         self._line = line
         timer = None
         if self._clock is not None:
             end_time = min(event_time, self._clock_end_time)
-            timer = self._clock.call_later(end_time - self._clock.time(), self.end_command)
-            if self._clock.time() >= end_time:
+            timer = self._clock.call_later(end_time - self._clock.monotonic(), self.end_command)
+            if self._clock.monotonic() >= end_time:
                 # It was moved in another thread just now, and the timer counts from there.
                 self.end_command()
         if self._is_interrupted:

@@ -13,12 +13,20 @@ import socket
 from collections import deque
 from collections.abc import Mapping
 from itertools import count
+from typing import NamedTuple
 
 from deferrable import lifecycle
 from deferrable._json import dump, load_item
 from deferrable.errors import SerializationError
 
-__all__ = ["Entry", "Lease", "Store"]
+__all__ = ["Entry", "Lease", "Now", "Store"]
+
+
+class Now(NamedTuple):
+    """The moment, as a clock shows it: delays end by `time`, leases by `monotonic`."""
+
+    time: float
+    monotonic: float
 
 
 class Entry:
@@ -81,45 +89,50 @@ class Store:
         """Whether there is something to pop."""
         return bool(self._waiting or self._returned)
 
-    def next_moment(self) -> float:
-        """When `catch_up` has something to do next; infinity if nothing is delayed or held."""
-        due_time = self._delayed[0][0] if self._delayed else math.inf
-        return min(due_time, self._next_lease_end())
+    def rest_seconds(self, now: Now) -> float:
+        """In how many seconds `catch_up` has something to do; infinity: nothing is delayed or held.
 
-    def catch_up(self, now: float) -> None:
+        Args:
+            now: see `catch_up`.
+        """
+        due_time = self._delayed[0][0] if self._delayed else math.inf
+        return min(due_time - now.time, self._next_lease_end() - now.monotonic)
+
+    def catch_up(self, now: Now) -> None:
         """Make available what is due, and take back what was held for too long, in that order."""
-        while self.next_moment() <= now:
-            if self._delayed and self._delayed[0][0] <= self._next_lease_end():
+        while self.rest_seconds(now) <= 0:
+            due_time = self._delayed[0][0] if self._delayed else math.inf
+            if due_time - now.time <= self._next_lease_end() - now.monotonic:
                 self._append(heapq.heappop(self._delayed)[2])
             else:
                 _, _, lease = heapq.heappop(self._lease_ends)
                 self._held.remove(lease)
-                if not self._is_buried(lease.entry, now):
+                if not self._is_buried(lease.entry, now.time):
                     self._append(lease.entry)
 
-    def push(self, entry: Entry, now: float, delay_seconds: float) -> None:
+    def push(self, entry: Entry, now: Now, delay_seconds: float) -> None:
         """Put `entry` at the back, or among the delayed ones."""
         if delay_seconds > 0:
-            due = (now + delay_seconds, next(self._numbers), entry)
+            due = (now.time + delay_seconds, next(self._numbers), entry)
             heapq.heappush(self._delayed, due)
         else:
             self._append(entry)
 
-    def pop(self, maximum: int, now: float) -> list[Lease]:
+    def pop(self, maximum: int, now: Now) -> list[Lease]:
         """Take up to `maximum` entries from the front."""
         leases: list[Lease] = []
         while len(leases) < maximum and self.is_available:
             entry = heapq.heappop(self._returned)[1] if self._returned else self._waiting.popleft()
-            leases.append(self._lend(entry, now))
+            leases.append(self._lend(entry, now.monotonic))
         return leases
 
     def holds(self, lease: Lease) -> bool:
         """Whether `lease` has neither ended nor been settled."""
         return lease in self._held
 
-    def touch(self, lease: Lease, seconds: float, now: float) -> None:
+    def touch(self, lease: Lease, seconds: float, now: Now) -> None:
         """Move the end of a lease that is held, never back."""
-        lease.end_time = max(lease.end_time, now + seconds)
+        lease.end_time = max(lease.end_time, now.monotonic + seconds)
 
     def remove(self, lease: Lease) -> None:
         """Forget an entry that is held."""
@@ -129,12 +142,12 @@ class Store:
             heapq.heapify(self._lease_ends)
 
     def release(
-        self, lease: Lease, now: float, delay_seconds: float, *, to_front: bool, is_counted: bool
+        self, lease: Lease, now: Now, delay_seconds: float, *, to_front: bool, is_counted: bool
     ) -> None:
         """Give back an entry that is held."""
         self.remove(lease)
         entry = lease.entry
-        if is_counted and self._is_buried(entry, now):
+        if is_counted and self._is_buried(entry, now.time):
             return
         if to_front and not delay_seconds:
             heapq.heappush(self._returned, (entry.place, entry))
@@ -153,7 +166,7 @@ class Store:
             text = dump(lifecycle.with_error(load_item(entry.text), error, now, hostname))
         except SerializationError:
             text = dump(lifecycle.with_error({"raw": entry.text}, error, now, hostname))
-        self._errors.push(Entry(text, now), now, 0)
+        self._errors._append(Entry(text, now))
 
     def flush(self) -> None:
         """Forget everything; what was held is held no more."""

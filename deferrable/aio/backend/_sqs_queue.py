@@ -266,7 +266,7 @@ class SQSQueue(Queue):
             )
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
-        now = self.clock.time()
+        now = self.clock.monotonic()
         entries: list[Entry | Exception] = []
         for touch in touches:
             envelope = touch.envelope
@@ -299,7 +299,7 @@ class SQSQueue(Queue):
         return outcomes
 
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
-        now = self.clock.time()
+        now = self.clock.monotonic()
         entries = [_visibility(each.envelope, each.delay_seconds, now) for each in releases]
         envelopes = [each.envelope for each in releases]
         return await self._perform_on("ChangeMessageVisibilityBatch", envelopes, entries)
@@ -312,7 +312,7 @@ class SQSQueue(Queue):
         Args:
             entries: for each envelope, or why it is not sent.
         """
-        now = self.clock.time()
+        now = self.clock.monotonic()
         outcomes: list[Exception | None] = [None] * len(envelopes)
         sent: dict[int, Entry] = {}
         for index, (envelope, entry) in enumerate(zip(envelopes, entries, strict=True)):
@@ -356,12 +356,12 @@ class SQSQueue(Queue):
                 f"{self!r} was flushed less than {_PURGE_PAUSE_SECONDS} s ago, and SQS does so "
                 f"once in that time; flush again {self._next_flush_text()}"
             ) from error
-        self._flush_time = self.clock.time()
+        self._flush_time = self.clock.monotonic()
 
     def _next_flush_text(self) -> str:
         if self._flush_time is None:
             return f"in {_PURGE_PAUSE_SECONDS} s"
-        seconds = self._flush_time + _PURGE_PAUSE_SECONDS - self.clock.time()
+        seconds = self._flush_time + _PURGE_PAUSE_SECONDS - self.clock.monotonic()
         return f"in {max(1, math.ceil(seconds))} s"
 
     async def _stats(self) -> Mapping[str, float]:

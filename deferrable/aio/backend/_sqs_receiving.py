@@ -91,7 +91,7 @@ class Receiver:
         under_way.add(this)
         # What was not here at the last look but one was handed over after it. Not the last: after
         # a pause of the process an answer is read only after the look that follows the pause.
-        before_last_time = last_time = self._clock.time()
+        before_last_time = last_time = self._clock.monotonic()
         receiving = asyncio.ensure_future(
             self._place.receive(
                 MaxNumberOfMessages=count, WaitTimeSeconds=wait_seconds, **self._parameters
@@ -101,7 +101,7 @@ class Receiver:
             while not receiving.done():
                 await asyncio.wait([receiving], timeout=_LOOK_SECONDS)
                 if not receiving.done():
-                    before_last_time, last_time = last_time, self._clock.time()
+                    before_last_time, last_time = last_time, self._clock.monotonic()
         finally:
             this.is_answered = True
             under_way.discard(this)

@@ -9,7 +9,6 @@ there any more was settled by somebody else, and nothing is settled here.
 """
 
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -24,7 +23,7 @@ from deferrable.aio.backend._dockets_upkeep import Upkeep
 from deferrable.aio.backend._dockets_wire import Keys, envelope_around, push_time_in
 from deferrable.aio.backend._redis import RedisLinks, RedisSettings, share_slot
 from deferrable.aio.backend.base import Backend, BackendFactory
-from deferrable.aio.clock import Clock
+from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
 from deferrable.errors import BackendError, InvalidOptions
@@ -99,7 +98,7 @@ class DocketsQueue(DocketsBase):
         self._taker.interrupt()
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
-        now = self.clock.time()
+        now = self.clock.monotonic()
         kept: set[Envelope] = set()
         for touch in touches:
             held = self._held(touch.envelope)
@@ -242,7 +241,7 @@ class DocketsQueue(DocketsBase):
     async def _close(self) -> None:
         self._taker.interrupt_all()
         if self._commands.link.is_connected:
-            consumer_id = self._consumer.resign(time.monotonic())
+            consumer_id = self._consumer.resign(SystemClock.monotonic())
             if consumer_id is not None:
                 with suppress(BackendError):
                     await self._commands.leave(consumer_id)

@@ -14,9 +14,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from deferrable._fork import on_fork, set_aside
 from deferrable._json import load_item
 from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Entry, Lease, Store
+from deferrable.aio.backend._memory import Entry, Lease, Now, Store
 from deferrable.aio.backend.base import Backend, BackendFactory
-from deferrable.aio.clock import Clock, SystemClock
+from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
 from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
@@ -25,11 +25,11 @@ __all__ = ["InMemoryBackendFactory", "InMemoryQueue"]
 
 
 class _Waiter:
-    """A pop that waits on its loop for something to be available, or for `wake_time`."""
+    """A pop that waits on its loop for something to be available, until `wake_time` (monotonic)."""
 
-    def __init__(self, consumer: "InMemoryQueue", wake_time: float) -> None:
+    def __init__(self, consumer: "InMemoryQueue", now: Now, seconds: float) -> None:
         self.consumer = consumer
-        self.wake_time = wake_time
+        self.wake_time = now.monotonic + seconds
         self.loop = asyncio.get_running_loop()
         self.is_interrupted = False
         self._is_woken = False
@@ -46,8 +46,11 @@ class _Waiter:
             if not self.loop.is_closed():
                 raise
 
-    async def wait(self, clock: Clock, seconds: float) -> None:
-        timer = clock.call_later(seconds, self._woken.set)
+    async def wait(self, clock: Clock, end_time: float) -> None:
+        timer = clock.call_later(end_time - clock.monotonic(), self._woken.set)
+        if clock.monotonic() >= end_time:
+            # It was moved in another thread just now, and the timer counts from there.
+            self._woken.set()
         try:
             await self._woken.wait()
         finally:
@@ -64,18 +67,18 @@ class _Group:
         self.waiters: set[_Waiter] = set()
         on_fork(self._start_anew)
 
-    def catch_up(self, now: float) -> None:
+    def catch_up(self, now: Now) -> None:
         self.main.catch_up(now)
         self.errors.catch_up(now)
 
-    def next_moment(self) -> float:
-        return min(self.main.next_moment(), self.errors.next_moment())
+    def rest_seconds(self, now: Now) -> float:
+        return min(self.main.rest_seconds(now), self.errors.rest_seconds(now))
 
-    def wake(self) -> None:
+    def wake(self, now: Now) -> None:
         """Wake whoever waits for what there is now, or for a moment that is too late now."""
         if not self.waiters:
             return
-        moment = self.next_moment()
+        moment = now.monotonic + self.rest_seconds(now)
         for waiter in self.waiters:
             if waiter.consumer.store.is_available or moment < waiter.wake_time:
                 waiter.wake()
@@ -115,13 +118,13 @@ class InMemoryQueue(Queue):
 
     async def wait_for_items(self, seconds: float) -> None:
         with self._group.lock:
-            self._catch_up()
+            now = self._catch_up()
             if self.store.is_available:
                 return
-            waiter = _Waiter(self, self._group.next_moment())
+            waiter = _Waiter(self, now, self._group.rest_seconds(now))
             self._group.waiters.add(waiter)
         try:
-            await waiter.wait(SystemClock(), seconds)
+            await waiter.wait(SystemClock(), SystemClock.monotonic() + seconds)
         finally:
             with self._group.lock:
                 self._group.waiters.discard(waiter)
@@ -130,23 +133,24 @@ class InMemoryQueue(Queue):
         with self._group.lock:
             now = self._catch_up()
             for push in pushes:
-                self.store.push(Entry(push.text, now), now, push.delay_seconds)
-            self._group.wake()
+                self.store.push(Entry(push.text, now.time), now, push.delay_seconds)
+            self._group.wake(now)
         return [None] * len(pushes)
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
-        deadline_time = self.clock.time() + self._wait_seconds
+        end_time = timer_time(self.clock) + self._wait_seconds
         is_interrupted = False
         while True:
             with self._group.lock:
                 now = self._catch_up()
                 leases = self.store.pop(count, now)
-                if leases or is_interrupted or now >= deadline_time:
+                rest_seconds = end_time - timer_time(self.clock)
+                if leases or is_interrupted or rest_seconds <= 0:
                     break
-                waiter = _Waiter(self, min(deadline_time, self._group.next_moment()))
+                waiter = _Waiter(self, now, min(rest_seconds, self._group.rest_seconds(now)))
                 self._group.waiters.add(waiter)
             try:
-                await waiter.wait(self.clock, waiter.wake_time - now)
+                await waiter.wait(self.clock, waiter.wake_time)
             finally:
                 with self._group.lock:
                     self._group.waiters.discard(waiter)
@@ -190,7 +194,7 @@ class InMemoryQueue(Queue):
                         is_counted=release.is_counted,
                     )
                 outcomes.append(_outcome(lease, release.envelope))
-            self._group.wake()
+            self._group.wake(now)
         return outcomes
 
     async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
@@ -201,9 +205,9 @@ class InMemoryQueue(Queue):
             now = self._catch_up()
             lease = self._held(envelope)
             if lease is not None:
-                to.store.push(Entry(push.text, now), now, push.delay_seconds)
+                to.store.push(Entry(push.text, now.time), now, push.delay_seconds)
                 self.store.remove(lease)
-                self._group.wake()
+                self._group.wake(now)
         error = _outcome(lease, envelope)
         if error is not None:
             raise error
@@ -214,7 +218,7 @@ class InMemoryQueue(Queue):
 
     async def _stats(self) -> Mapping[str, float]:
         with self._group.lock:
-            return self.store.stats(self._catch_up())
+            return self.store.stats(self._catch_up().time)
 
     async def _close(self) -> None:
         self._interrupt(None)
@@ -229,8 +233,8 @@ class InMemoryQueue(Queue):
                     waiter.is_interrupted = True
                     waiter.wake()
 
-    def _catch_up(self) -> float:
-        now = self.clock.time()
+    def _catch_up(self) -> Now:
+        now = Now(self.clock.time(), self.clock.monotonic())
         self._group.catch_up(now)
         return now
 
@@ -238,21 +242,21 @@ class InMemoryQueue(Queue):
         lease = envelope.handle
         return lease if isinstance(lease, Lease) and self.store.holds(lease) else None
 
-    def _read(self, lease: Lease, now: float) -> Popped | None:
+    def _read(self, lease: Lease, now: Now) -> Popped | None:
         try:
             item = load_item(lease.entry.text)
         except UnreadableItem as error:
             # This process wrote it, but deep nesting can be read from a shallow stack only.
             self._bury_unreadable(lease, error, now)
             return None
-        return Envelope(lease, now, lease.end_time), item
+        return Envelope(lease, now.monotonic, lease.end_time), item
 
-    def _bury_unreadable(self, lease: Lease, error: UnreadableItem, now: float) -> None:
+    def _bury_unreadable(self, lease: Lease, error: UnreadableItem, now: Now) -> None:
         with self._group.lock:
             if self.store.holds(lease):
-                self.store.bury(lease.entry, error, now)
+                self.store.bury(lease.entry, error, now.time)
                 self.store.remove(lease)
-                self._group.wake()
+                self._group.wake(now)
 
 
 class InMemoryBackendFactory(BackendFactory):

@@ -94,12 +94,13 @@ class Leases(Suite):
     async def test_the_envelope_tells_when_its_lease_began_and_when_it_ends(
         self, queue: Queue, core: Queue, items: Items, clock: MovingClock
     ) -> None:
+        clock.step(3600)
         await queue.push(items(1)[0])
 
         ((envelope, _),) = await take(queue, 1)
 
-        assert envelope.pop_time == clock.time()
-        assert envelope.lease_end_time == clock.time() + core.lease_seconds
+        assert envelope.pop_time == clock.monotonic()
+        assert envelope.lease_end_time == clock.monotonic() + core.lease_seconds
 
     async def test_a_touch_keeps_an_item_hidden_for_longer(
         self, queue: Queue, second: Queue, core: Queue, items: Items, clock: MovingClock
