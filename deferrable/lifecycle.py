@@ -6,12 +6,12 @@ serializers: `now`, a draw of chance and the error's class names are given to it
 small frozen value, which the engine performs.
 """
 
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from deferrable._fields import read_count
+from deferrable._tracebacks import traceback_text
 from deferrable.backoff import backoff_seconds
 from deferrable.delay import seconds_until_due, set_delay
 from deferrable.item import Item, copy_item, new_id
@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 _SHORTENED = "(shortened) ..."
+_MOST_NAMES = 10
+"""Error classes that a reason lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,14 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Push `item`, a copy with its ``error``, onto the error queue."""
+    """Push `item`, a copy with its ``error``, onto the error queue.
+
+    Attributes:
+        reason: why it is not retried; empty where its error says so.
+    """
 
     item: Item
+    reason: str = ""
 
 
 Verdict: TypeAlias = Retry | Bury
@@ -95,6 +102,7 @@ def after_error(
     max_delay_seconds: float,
     hostname: str,
     hides_early: bool = False,
+    retry_names: Collection[str] = (),
 ) -> Verdict:
     """Decide what becomes of an item whose job raised `error`.
 
@@ -108,23 +116,30 @@ def after_error(
         hostname: recorded with the error.
         hides_early: who pops an item before its time can hide it for the rest, so that a retry
             waits also where the queue cannot delay; else it is available at once there.
+        retry_names: of the classes that the item names, for the reason why it is not retried.
 
     Raises:
         UnreadableItem: fields that decide are of the wrong kind.
     """
     asked = error if isinstance(error, RetryAsked) else None
     if asked is None and not is_retriable:
-        return bury(item, error, now, hostname)
+        return bury(item, error, now, hostname, _not_retriable(error, retry_names))
     counts = asked is None or asked.count
     finished = read_count(item, "attempts", 0) + 1
     attempts = finished if counts else finished - 1
-    if counts and attempts >= read_count(item, "max_attempts", 1):
-        return bury(item, _cause_of(error), now, hostname)
+    max_attempts = read_count(item, "max_attempts", 1)
+    if counts and attempts >= max_attempts:
+        reason = f"no attempt left ({attempts} of {max_attempts})"
+        return bury(item, _cause_of(error), now, hostname, reason)
     can_wait = hides_early or max_delay_seconds > 0
     seconds = _retry_seconds(item, asked, finished, draw) if can_wait else 0.0
     expiry = expiry_time(item)
     if expiry is not None and now + seconds > expiry:
-        return bury(item, _cause_of(error), now, hostname)
+        reason = (
+            f"its ttl would end before the next attempt, {seconds:.1f} s from now "
+            f"(ttl_seconds is {item['ttl_seconds']})"
+        )
+        return bury(item, _cause_of(error), now, hostname, reason)
     copy = copy_item(item)
     copy["attempts"] = attempts
     # A response time measured from here does not count the wait.
@@ -135,18 +150,20 @@ def after_error(
     return Retry(copy, seconds)
 
 
-def bury(item: Item, error: BaseException, now: float, hostname: str) -> Bury:
+def bury(item: Item, error: BaseException, now: float, hostname: str, reason: str = "") -> Bury:
     """Have a copy of `item`, with a record of `error`, go to the error queue."""
-    copy = with_error(item, error, now, hostname)
+    copy = with_error(item, error, now, hostname, reason)
     copy["last_push_time"] = now
     copy.pop("delay", None)
     copy.pop("due_time", None)
-    return Bury(copy)
+    return Bury(copy, reason)
 
 
-def with_error(item: Item, error: BaseException, now: float, hostname: str) -> Item:
+def with_error(
+    item: Item, error: BaseException, now: float, hostname: str, reason: str = ""
+) -> Item:
     """A copy of `item` with a record of `error`, and else as it was, so that it stays signed."""
-    return {**copy_item(item), "error": error_record(error, now, hostname)}
+    return {**copy_item(item), "error": error_record(error, now, hostname, reason)}
 
 
 def shortened(item: Item, excess_bytes: int) -> Item:
@@ -187,9 +204,14 @@ def requeued(item: Item, now: float) -> Item:
     return copy
 
 
-def error_record(error: BaseException, now: float, hostname: str) -> dict[str, Any]:
-    """What an item's ``error`` field holds: the fields of the old library, all encodable."""
-    return {
+def error_record(
+    error: BaseException, now: float, hostname: str, reason: str = ""
+) -> dict[str, Any]:
+    """What an item's ``error`` field holds: the fields of the old library, all encodable.
+
+    A ``reason`` says why the item was not retried; it is absent where the error says so.
+    """
+    record = {
         "error_type": _encodable(type(error).__name__),
         "error_text": _encodable(_text_of(error)),
         "traceback": _encodable(_traceback_of(error)),
@@ -197,6 +219,14 @@ def error_record(error: BaseException, now: float, hostname: str) -> dict[str, A
         "ts": now,
         "id": new_id(),
     }
+    return {**record, "reason": _encodable(reason)} if reason else record
+
+
+def _not_retriable(error: BaseException, retry_names: Collection[str]) -> str:
+    names = sorted({name.rpartition(":")[2][:100] for name in retry_names})
+    if len(names) > _MOST_NAMES:
+        names[_MOST_NAMES:] = ["..."]
+    return f"{type(error).__name__} is not among its error_classes ({', '.join(names) or 'none'})"
 
 
 def _retry_seconds(
@@ -226,7 +256,7 @@ def _text_of(error: BaseException) -> str:
 
 def _traceback_of(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error))
+        return traceback_text(error)
     except KeyboardInterrupt:
         raise
     except BaseException as second:

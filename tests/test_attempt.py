@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import json
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 import pytest
 from faces import Face, Kind, MakeFace, as_kind, wait_here
 
+import deferrable
 from deferrable.errors import BackendError, BackendUnavailable, LeaseLost
 from deferrable.item import Item, copy_item
 from deferrable.retry import Retry
@@ -415,11 +417,108 @@ async def test_a_failure_is_logged_with_its_job_item_and_traceback(
     await run_until_empty(face)
 
     retried, errored = (record.getMessage() for record in caplog.records)
-    assert retried == f"the job (item {receipt.id}) failed with Broken, next attempt in 4.0 s"
+    assert retried == (
+        f"the job (item {receipt.id}) failed (attempt 1, 0 s): Broken: no; next attempt in 4.0 s"
+    )
     assert errored == (
-        f"the job (item {receipt.id}) failed for good and is in the error queue: Broken"
+        f"the job (item {receipt.id}) failed for good and is in the error queue (attempt 2, 0 s): "
+        "Broken: no; not retried: no attempt left (2 of 2)"
     )
     assert "raise Broken" in caplog.text
+
+
+async def test_why_an_item_is_not_retried_is_in_its_record_and_in_the_fields_of_the_log(
+    face: Face, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    await face.later(face.job(as_kind(kind, fail), name="the job", error_classes=[OSError]))
+
+    await face.run()
+    buried = await face.take_error()
+
+    reason = "Broken is not among its error_classes (OSError)"
+    (record,) = caplog.records
+    fields = vars(record)["deferrable_fields"]
+    assert buried is not None
+    assert buried["error"]["reason"] == fields["reason"] == reason
+    assert (fields["job"], fields["id"]) == ("the job", buried["id"])
+    assert (fields["attempt"], fields["status"], fields["error"]) == (1, "errored", "Broken: no")
+
+
+def _frames_of_the_library(text: str) -> list[str]:
+    package = os.path.dirname(deferrable.__file__)
+    return [line for line in text.splitlines() if f'File "{package}' in line]
+
+
+async def test_a_traceback_begins_with_the_job(
+    face: Face, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_twice() -> NoReturn:
+        try:
+            fail()
+        except Broken as error:
+            raise ExceptionGroup("both", [error, KeyError("other")]) from error
+
+    await face.later(face.job(as_kind(kind, fail_twice)))
+
+    await face.run()
+    buried = await face.take_error()
+
+    assert buried is not None
+    for text in (buried["error"]["traceback"], caplog.text):
+        assert _frames_of_the_library(text) == []
+        assert text.count("in fail_twice") >= 2
+
+
+async def test_a_traceback_of_a_call_into_the_library_keeps_what_failed_there(face: Face) -> None:
+    def ask() -> None:
+        Retry(after_seconds=-1)
+
+    await face.later(face.job(ask))
+
+    await face.run()
+    buried = await face.take_error()
+
+    assert buried is not None
+    lines = buried["error"]["traceback"].splitlines()
+    assert lines[1].endswith("in ask")
+    assert "deferrable/retry.py" in buried["error"]["traceback"]
+
+
+async def test_a_traceback_of_a_failure_inside_the_library_is_whole(face: Face) -> None:
+    await face.later(face.job(succeed))
+    item = await face.take()
+    assert item is not None
+    await face.broker.queue.push({**item, "method": "no.such.module:job"})
+
+    outcome = await face.run()
+    buried = await face.take_error()
+
+    assert outcome.status == "errored"
+    assert buried is not None
+    assert _frames_of_the_library(buried["error"]["traceback"])
+    assert buried["error"]["reason"] == "UnreadableItem is not among its error_classes (none)"
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+
+async def test_an_error_without_a_text_is_settled_and_logged(
+    face: Face, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_without_text() -> NoReturn:
+        raise Unprintable
+
+    caplog.set_level("INFO", "deferrable")
+    job = face.job(as_kind(kind, fail_without_text), error_classes=[Unprintable], max_attempts=2)
+    await face.later(job)
+
+    statuses = await run_until_empty(face)
+
+    assert statuses == ["retried", "errored"]
+    for record in caplog.records:
+        assert "Unprintable: <Unprintable whose text raises SystemExit>" in record.getMessage()
 
 
 # Time to live, delays, hops.

@@ -19,7 +19,7 @@ from redis_server import free_port, start_redis, unique_group
 from deferrable.cli.supervising import code_of, restart_seconds
 
 STATS, MAILS = "cli_app.jobs:stats", "cli_app.jobs:mails"
-UP = "works (process"
+UP = "running (process"
 
 
 class Place:

@@ -1,6 +1,7 @@
 """What becomes of an item: decided without I/O."""
 
 import json
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import pytest
@@ -37,6 +38,7 @@ def decide(
     is_retriable: bool = True,
     max_delay_seconds: float = 1e9,
     hides_early: bool = False,
+    retry_names: Collection[str] = (),
 ) -> Verdict:
     return after_error(
         item,
@@ -47,6 +49,7 @@ def decide(
         max_delay_seconds=max_delay_seconds,
         hides_early=hides_early,
         hostname="here",
+        retry_names=retry_names,
     )
 
 
@@ -277,6 +280,44 @@ def test_an_error_record_tells_what_the_old_library_told() -> None:
     assert record["error_text"] == "wrong"
     assert 'raise ValueError("wrong")' in record["traceback"]
     assert (record["hostname"], record["ts"]) == ("here", NOW)
+
+
+def reason_of(verdict: Verdict) -> str:
+    assert isinstance(verdict, Bury)
+    assert verdict.item["error"]["reason"] == verdict.reason
+    return verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("retry_names", "told"),
+    [
+        ([], "none"),
+        (["builtins:OSError", "app.jobs:Busy", "__main__:Busy"], "Busy, OSError"),
+        ([f"app:E{n:02}" for n in range(30)], ", ".join([*(f"E{n:02}" for n in range(10)), "..."])),
+    ],
+)
+def test_an_error_of_another_class_is_buried_with_the_classes_that_are_retried(
+    retry_names: list[str], told: str
+) -> None:
+    verdict = decide(item_with(), KeyError("x"), is_retriable=False, retry_names=retry_names)
+
+    assert reason_of(verdict) == f"KeyError is not among its error_classes ({told})"
+
+
+def test_the_last_attempt_is_buried_with_how_many_there_were() -> None:
+    assert reason_of(decide(item_with(attempts=4))) == "no attempt left (5 of 5)"
+
+
+def test_a_retry_after_the_end_of_the_ttl_is_buried_with_that_reason() -> None:
+    item = item_with(ttl_seconds=3, item_queued_timestamp=NOW)
+
+    assert reason_of(decide(item)) == (
+        "its ttl would end before the next attempt, 4.0 s from now (ttl_seconds is 3)"
+    )
+
+
+def test_a_record_without_a_reason_has_no_such_field() -> None:
+    assert "reason" not in error_record(ValueError(), NOW, "here")
 
 
 class _Unspeakable(Exception):

@@ -235,7 +235,7 @@ async def test_what_an_item_says_makes_no_line_of_its_own_in_a_log(
     outcome = await face.run()
     log_outcome(outcome)
 
-    assert "errored" in caplog.text
+    assert "failed for good" in caplog.text
     lines = [*caplog.text.splitlines(), *repr(outcome).splitlines()]
     assert not [line for line in lines if line.startswith("WARNING a line")]
 

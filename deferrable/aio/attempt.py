@@ -20,6 +20,7 @@ from deferrable import _names
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of_awaited
 from deferrable._fields import read_seconds
 from deferrable._refusals import kind_of
+from deferrable.aio._failures import log_failure, log_lost, log_retry
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.door import Control, Door, NotStarted, Run, name_of_attempt
 from deferrable.aio.emitting import emit, is_its_own
@@ -46,6 +47,9 @@ from deferrable.ttl import is_expired
 __all__ = ["Attempt"]
 
 _logger = logging.getLogger("deferrable")
+
+
+_UNREADABLE = "an item that cannot be read is never retried"
 
 
 class _Expired(Exception):
@@ -341,7 +345,7 @@ class Attempt:
     def _judge(self, error: BaseException) -> Verdict:
         now, hostname = self._clock.time(), socket.gethostname()
         if error is self._refusal:
-            return Bury(with_error(self._item, error, now, hostname))
+            return Bury(with_error(self._item, error, now, hostname, _UNREADABLE), _UNREADABLE)
         try:
             retry_names = self._serializer().load_retry_names(self._item)
             return after_error(
@@ -355,12 +359,13 @@ class Attempt:
                 ),
                 hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
                 hostname=hostname,
+                retry_names=retry_names,
             )
         except UnreadableItem as unreadable:
             if isinstance(error, UnreadableItem):
-                return bury(self._item, error, now, hostname)
+                return bury(self._item, error, now, hostname, _UNREADABLE)
             unreadable.__cause__ = error  # so that its traceback tells of both
-            return bury(self._item, unreadable, now, hostname)
+            return bury(self._item, unreadable, now, hostname, _UNREADABLE)
 
     async def _complete(self, *events: str) -> None:
         await self._door.finish(lambda: self.queue.complete(self.envelope))
@@ -369,12 +374,7 @@ class Attempt:
 
     async def _retry(self, verdict: Retry, error: BaseException) -> Outcome:
         await self._replace(verdict.item, self.queue)
-        _logger.info(
-            "%s failed with %s, next attempt in %.1f s",
-            self.name,
-            type(error).__name__,
-            verdict.seconds,
-        )
+        log_retry(self.name, self._job_name, self.outcome("retried", error), verdict.seconds)
         await self._emit("retry", verdict.item)
         await self._emit("complete")
         return self.outcome("retried", error)
@@ -383,12 +383,7 @@ class Attempt:
         errors = self._instance.backend.error_queue
         item = shortened(verdict.item, errors.excess_bytes(verdict.item))
         await self._replace(item, errors)
-        _logger.error(
-            "%s failed for good and is in the error queue: %s",
-            self.name,
-            item["error"]["error_type"],
-            exc_info=(type(error), error, error.__traceback__),
-        )
+        log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)
         await self._emit("error", item)
         await self._emit("complete")
         return self.outcome("errored", error)
@@ -410,7 +405,7 @@ class Attempt:
         return self.outcome("released", error)
 
     async def _lost(self, error: BaseException | None) -> Outcome:
-        _logger.warning("%s lost its lease; nothing was settled", self.name)
+        log_lost(self.name, self._job_name, self.outcome("lost", error))
         await self._emit("lease_lost")
         return self.outcome("lost", error)
 

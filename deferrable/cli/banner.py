@@ -19,7 +19,7 @@ def log_banner(named: Sequence[Named], concurrency: int, prefetch: int) -> None:
     log_fields(
         _logger,
         logging.INFO,
-        f"deferrable {version_text()} works (process {os.getpid()}, {slots})",
+        f"deferrable {version_text()} running (process {os.getpid()}, {slots})",
         version=version_text(),
         process=os.getpid(),
         concurrency=concurrency,
@@ -42,4 +42,4 @@ def _listed(jobs: Sequence[str]) -> str:
     if not jobs:
         return "no jobs registered yet"
     head = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    return "\n".join([f"{head}:", *(f"    {job}" for job in jobs)])
+    return f"{head}: {', '.join(jobs)}"

@@ -11,10 +11,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from deferrable._reading import attempt_number, job_name
+from deferrable._refusals import short_repr, told
 from deferrable.aio.error_items import ErrorItem
 from deferrable.cli.choosing import key_of
 from deferrable.cli.printing import age_text, table, untrusted
-from deferrable.cli.reading import attempt_number, job_name
 from deferrable.errors import UnreadableItem
 
 __all__ = ["as_data", "as_page", "as_table", "traceback_text"]
@@ -61,7 +62,10 @@ def as_page(entry: ErrorItem) -> Table:
     lines.add_row("deferred", _moment_text(item.get("first_push_time")))
     where = f"{_moment_text(error.get('ts'))} on {error.get('hostname') or '?'}"
     lines.add_row("failed", untrusted(where))
-    lines.add_row("error", untrusted(_error_text(entry), style="red"))
+    lines.add_row("error", untrusted(_error_text(entry), kept="\n\t", style="red"))
+    reason = error.get("reason")
+    if reason:
+        lines.add_row("not retried", untrusted(reason))
     return lines
 
 
@@ -70,7 +74,7 @@ def traceback_text(entry: ErrorItem) -> Text | None:
     trace = entry.error.get("traceback")
     if not isinstance(trace, str) or not trace.strip():
         return None
-    return untrusted(textwrap.indent(trace.rstrip(), "  "))
+    return untrusted(textwrap.indent(trace.rstrip(), "  "), kept="\n\t")
 
 
 def as_data(entry: ErrorItem, is_whole: bool) -> dict[str, Any]:
@@ -82,6 +86,7 @@ def as_data(entry: ErrorItem, is_whole: bool) -> dict[str, Any]:
         "attempts": attempt_number(item),
         "error_type": error.get("error_type"),
         "error_text": error.get("error_text"),
+        "reason": error.get("reason"),
         "hostname": error.get("hostname"),
         "time": error.get("ts"),
     }
@@ -94,11 +99,21 @@ def _call(entry: ErrorItem) -> dict[str, Any]:
     try:
         call = entry.call
     except UnreadableItem as error:
-        return {"call": f"cannot be read: {error}"}
+        return {"call": f"cannot be read: {told(error)}"}
     return {
-        "args": list(map(repr, call.args)),
-        "kwargs": {k: repr(v) for k, v in call.kwargs.items()},
+        "args": list(map(_repr, call.args)),
+        "kwargs": {name: _repr(value) for name, value in call.kwargs.items()},
     }
+
+
+def _repr(value: object) -> str:
+    """All of an argument; where its own ``__repr__`` fails, what a message would say of it."""
+    try:
+        return repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return short_repr(value)
 
 
 def _call_text(entry: ErrorItem) -> str:

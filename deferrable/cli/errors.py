@@ -27,7 +27,7 @@ from deferrable.cli.choosing import (
 )
 from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
 from deferrable.cli.loading import Named, instance_argument, load
-from deferrable.cli.printing import json_option, print_json, to_output, untrusted
+from deferrable.cli.printing import escaped, json_option, print_json, to_output
 from deferrable.cli.stats import total
 from deferrable.cli.trouble import ERROR, USAGE, Trouble, debug_option, telling
 from deferrable.errors import DeferrableError
@@ -148,7 +148,7 @@ def _settle(
         elif done or failed or not found.missing:
             click.echo(f"{word} {len(done):,} of {len(done) + len(failed):,} items")
             for item_id, reason in failed.items():
-                click.echo(untrusted(f"{item_id}: {reason}").plain, err=True)
+                click.echo(escaped(f"{item_id}: {reason}"), err=True)
         found.tell_missing()
         if failed:
             sys.exit(ERROR)

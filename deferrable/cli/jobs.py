@@ -10,7 +10,7 @@ import click
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.registry import RegisteredJob
 from deferrable.cli.loading import instances_argument, load_all
-from deferrable.cli.printing import json_option, print_json, table, to_output
+from deferrable.cli.printing import json_option, print_json, table, to_output, untrusted
 from deferrable.cli.trouble import debug_option
 from deferrable.options import JobOptions
 
@@ -38,17 +38,19 @@ def jobs(paths: Sequence[str], as_json: bool) -> None:
         if place:
             console.print()
         registry = each.instance.registry
-        made = table("job", "kind", ">attempts", "retried errors", "options", title=each.path)
+        made = table(
+            "job", "kind", ">attempts", "retried errors", "options", title=untrusted(each.path)
+        )
         made.columns[0].no_wrap = True
         for name in sorted(registry):
             job = _described(registry[name], each.instance)
             options = job["options"]
             made.add_row(
-                name,
+                untrusted(name),
                 job["kind"],
                 str(options["max_attempts"]),
-                ", ".join(options["error_classes"]) or "[dim]none[/]",
-                _others(options) or "[dim]-[/]",
+                untrusted(", ".join(options["error_classes"])) or "[dim]none[/]",
+                untrusted(_others(options)) or "[dim]-[/]",
             )
         console.print(made)
         if not registry:

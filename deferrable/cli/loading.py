@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from deferrable._refusals import told
 from deferrable.aio._polling import same_queue
 from deferrable.aio.deferrable import Deferrable
 from deferrable.cli.trouble import ERROR, USAGE, Trouble
@@ -118,10 +119,9 @@ def _import(module_name: str, path: str) -> Any:
                 "or set PYTHONPATH",
                 USAGE,
             ) from error
-        reason = str(error) or "without a message"
         raise Trouble(
-            f"importing {module_name} raised {type(error).__name__}: {reason}; mend the module, or "
-            "see the traceback with --debug",
+            f"importing {module_name} raised {told(error)}; correct the module, or see the "
+            "traceback with --debug",
             ERROR,
         ) from error
 

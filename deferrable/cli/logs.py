@@ -1,89 +1,158 @@
 """The log of a worker process.
 
-Owns where it goes, its two formats, and the one line for each job. It may not know how a job came
-to its end. Records carry the numbers as fields; the formats show them.
+Owns where it goes, its two formats, and the one line of each job that did not fail; the engine logs
+the others. Records carry their numbers as fields; the JSON format shows them.
+
+The one rule: no text of a job, an item or an error makes a line that looks like a record, or moves
+a terminal. A message is one line, and each line of a traceback begins with a bar.
 """
 
-import json
 import logging
+import os
 import sys
-import traceback
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import click
 
-from deferrable.cli.printing import seconds_text
-from deferrable.cli.reading import attempt_number, job_name
+from deferrable._reading import attempt_number, job_name
+from deferrable._refusals import short_repr, told
+from deferrable._tracebacks import traceback_text
+from deferrable.cli.printing import escaped, json_text, seconds_text
 from deferrable.item import id_text
 from deferrable.outcome import Outcome
 
-__all__ = ["LEVELS", "configure", "log_fields", "log_outcome"]
+__all__ = ["LEVELS", "configure", "enable_loggers", "log_fields", "log_outcome"]
 
 _logger = logging.getLogger("deferrable.worker")
 
 LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = {"DEBUG": "blue", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 _FIELDS = "deferrable_fields"
+_LOGGED_BY_ENGINE = frozenset({"retried", "errored", "lost"})
 
 
-def configure(log_format: str, level: str) -> None:
-    """Have the process log to standard error. What an application configures later, counts."""
+def configure(log_format: str, level: str, process: str = "") -> None:
+    """Have the process log to standard error. What an application configures later, counts.
+
+    Args:
+        process: the name of this process among several, for each line.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if log_format == "json" else _Text(sys.stderr.isatty()))
+    is_coloured = sys.stderr.isatty()
+    handler.setFormatter(_Json(process) if log_format == "json" else _Text(process, is_coloured))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
 
 
+def enable_loggers() -> None:
+    """Enable our loggers again.
+
+    `logging.config` disables every logger that exists and that it does not name, unless it is told
+    not to. Ours exist before an application is imported.
+    """
+    for name in list(logging.root.manager.loggerDict):
+        if name == "deferrable" or name.startswith("deferrable."):
+            logging.getLogger(name).disabled = False
+
+
 def log_fields(logger: logging.Logger, level: int, message: str, **fields: object) -> None:
     """Log a line with fields, which the JSON format shows one by one."""
-    logger.log(level, message, extra={_FIELDS: fields})
+    logger.log(level, "%s", message, extra={_FIELDS: fields})
 
 
 def log_outcome(outcome: Outcome) -> None:
-    """Log the one line of a job."""
-    item, error = outcome.item, outcome.error
+    """Log the one line of a job, unless the engine has logged that it failed."""
+    if _logger.disabled:
+        enable_loggers()
+    if outcome.status in _LOGGED_BY_ENGINE or not _logger.isEnabledFor(logging.INFO):
+        return
+    item = outcome.item
     name, number = job_name(item), attempt_number(item)
-    error_text = None if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
-    message = (
-        f"{name} {outcome.status} in {seconds_text(outcome.duration_seconds)} "
-        f"(attempt {number}, item {id_text(item)})"
-    )
-    has_failed = outcome.status in ("retried", "errored", "lost") and error_text is not None
     log_fields(
         _logger,
         logging.INFO,
-        f"{message}: {error_text!s:.200}" if has_failed else message,
+        f"{name} {outcome.status} in {seconds_text(outcome.duration_seconds)} "
+        f"(attempt {number}, item {id_text(item)})",
         job=name,
         id=item.get("id"),
         attempt=number,
         status=outcome.status,
         duration_seconds=round(outcome.duration_seconds, 6),
-        **({"error": error_text} if has_failed else {}),
     )
 
 
-class _Text(logging.Formatter):
-    def __init__(self, is_coloured: bool) -> None:
-        super().__init__("%(asctime)s %(level)s %(message)s", "%Y-%m-%d %H:%M:%S")
+class _Format(logging.Formatter):
+    """What both formats share: a record whose text cannot be had is a line all the same."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._line(record, _message(record))
+
+    def _line(self, record: logging.LogRecord, message: str) -> str:
+        raise NotImplementedError
+
+
+class _Text(_Format):
+    def __init__(self, process: str, is_coloured: bool) -> None:
+        super().__init__(process)
         self._is_coloured = is_coloured
 
-    def format(self, record: logging.LogRecord) -> str:
-        level = f"{record.levelname:<7}"
+    def _line(self, record: logging.LogRecord, message: str) -> str:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(record.created))
+        level = f"{escaped(record.levelname):<7}"
         colour = _COLOURS.get(record.levelname)
-        record.level = click.style(level, fg=colour) if self._is_coloured and colour else level
-        return super().format(record)
+        shown = click.style(level, fg=colour) if self._is_coloured and colour else level
+        process = f"[{self._process}:{os.getpid()}] " if self._process else ""
+        lines = [f"{moment} {shown} {process}{escaped(message)}"]
+        lines += [f"  | {escaped(line, kept=_TAB)}" for line in _details(record)]
+        return "\n".join(lines)
 
 
-class _Json(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
+class _Json(_Format):
+    def _line(self, record: logging.LogRecord, message: str) -> str:
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": message,
+            "process": os.getpid(),
+            **({"worker": self._process} if self._process else {}),
             **getattr(record, _FIELDS, {}),
         }
-        if record.exc_info and record.exc_info[0] is not None:
-            entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(entry, default=repr, ensure_ascii=False)
+        details = list(_details(record))
+        if details:
+            entry["traceback"] = "\n".join([*details, ""])
+        return json_text(entry, sys.stderr)
+
+
+_TAB = "\t"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"{short_repr(record.msg)} cannot be formatted with its arguments: {told(error)}"
+
+
+def _details(record: logging.LogRecord) -> Iterator[str]:
+    """The lines that follow the message: a traceback, and a stack that was asked for."""
+    error = record.exc_info[1] if record.exc_info else None
+    texts = [record.exc_text] if record.exc_text else []
+    if error is not None:
+        try:
+            texts = [traceback_text(error)]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as second:
+            texts = [f"{type(error).__name__}, whose traceback cannot be had: {told(second)}"]
+    for text in filter(None, [*texts, record.stack_info]):
+        yield from text.rstrip("\n").split("\n")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -14,9 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deferrable._refusals import short_repr
+
 __all__ = [
     "age_text",
+    "escaped",
     "json_option",
+    "json_text",
     "print_json",
     "seconds_text",
     "table",
@@ -40,19 +45,45 @@ def to_output(is_error: bool = False) -> Console:
 
 def print_json(value: Any, is_line: bool = False) -> None:
     """Print a value for programs; what JSON does not know is printed as text."""
-    indent = None if is_line else 2
-    click.echo(json.dumps(value, indent=indent, default=repr, ensure_ascii=False))
+    click.echo(json_text(value, sys.stdout, indent=None if is_line else 2))
 
 
-def untrusted(text: object, **style: Any) -> Text:
-    """Text that came from elsewhere: no markup, and nothing that a terminal obeys."""
-    shown = "".join(
-        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in str(text)
+def json_text(value: Any, stream: Any, indent: int | None = None) -> str:
+    """JSON that `stream` can encode, in which nothing is left that a terminal obeys."""
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    is_ascii = not encoding.lower().replace("-", "").startswith("utf")
+    text = json.dumps(value, indent=indent, default=short_repr, ensure_ascii=is_ascii)
+    return _UNPRINTABLE.sub(_json_escape, text)
+
+
+_UNPRINTABLE = re.compile("[^ -~\n]")
+"""Characters that may have to be escaped."""
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    char = found[0]
+    return char if char.isprintable() else json.dumps(char)[1:-1]
+
+
+def escaped(text: str, kept: str = "") -> str:
+    """Text in which every control, every line end and every bidi override is written out.
+
+    Args:
+        kept: characters that stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in kept else ascii(char)[1:-1] for char in text
     )
-    return Text(shown, **style)
 
 
-def table(*columns: str, title: str | None = None) -> Table:
+def untrusted(text: object, *, kept: str = "", **style: Any) -> Text:
+    """Text that came from elsewhere: no markup, and nothing that a terminal obeys."""
+    return Text(escaped(str(text), kept), **style)
+
+
+def table(*columns: str, title: Text | None = None) -> Table:
     """A table. A column that begins with ``>`` holds numbers."""
     made = Table(
         title=title,

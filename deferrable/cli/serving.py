@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
+from deferrable._refusals import told
 from deferrable.aio.worker import Worker
 from deferrable.cli.banner import log_banner
 from deferrable.cli.health import HealthServer
 from deferrable.cli.loading import Named
-from deferrable.cli.logs import log_outcome
+from deferrable.cli.logs import enable_loggers, log_outcome
 from deferrable.cli.reloading import FileWatch
 from deferrable.cli.shutdown import Shutdown
 from deferrable.cli.signals import Signals
@@ -131,10 +132,11 @@ class _Life:
 async def _work(worker: Worker, life: _Life, named: Sequence[Named], serving: Serving) -> None:
     try:
         is_up = await life.start()
+        enable_loggers()
     except Exception as error:
         raise Trouble(
-            f"the worker could not start, {type(error).__name__}: {error}; if that came from a "
-            "lifespan=, see its traceback with --debug"
+            f"the worker could not start, {told(error)}; if that came from a lifespan=, see its "
+            "traceback with --debug"
         ) from error
     if is_up:
         try:

@@ -10,7 +10,14 @@ from rich.console import RenderableType
 from rich.live import Live
 
 from deferrable.cli.loading import Named, instances_argument, load_all
-from deferrable.cli.printing import json_option, print_json, seconds_text, table, to_output
+from deferrable.cli.printing import (
+    json_option,
+    print_json,
+    seconds_text,
+    table,
+    to_output,
+    untrusted,
+)
 from deferrable.cli.trouble import debug_option, telling
 from deferrable.errors import BackendError
 
@@ -96,18 +103,17 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     made = table("instance", ">available", ">in flight", ">delayed", ">errors", ">oldest")
     for row in rows:
         if "error" in row:
-            made.add_row(row["instance"], *("[red]?[/]" for _ in range(5)))
+            made.add_row(untrusted(row["instance"]), *("[red]?[/]" for _ in range(5)))
             continue
         counts = [_number(row[name]) for name in COUNTS]
         if row["errors"]:
             counts[3] = f"[red]{counts[3]}[/]"
         oldest = row[OLDEST]
-        made.add_row(
-            row["instance"], *counts, "[dim]-[/]" if oldest is None else seconds_text(oldest)
-        )
+        age = "[dim]-[/]" if oldest is None else seconds_text(oldest)
+        made.add_row(untrusted(row["instance"]), *counts, age)
     troubles = [row["error"] for row in rows if "error" in row]
     if troubles:
-        made.caption, made.caption_justify = f"[red]{troubles[0]}[/]", "left"
+        made.caption, made.caption_justify = untrusted(troubles[0], style="red"), "left"
     return made
 
 

@@ -4,7 +4,6 @@ Owns the one line, and its exit code. It may not know commands. What went wrong 
 do; the traceback is for whoever asks with ``--debug``.
 """
 
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import IO, Any, TypeVar
 
 import click
 
+from deferrable.cli.printing import escaped
 from deferrable.errors import BackendUnavailable, DeferrableError
 
 __all__ = ["ERROR", "FORCED", "USAGE", "Trouble", "debug_option", "telling"]
@@ -27,7 +27,7 @@ class Trouble(click.ClickException):
     """What cannot be done, and what to do; `__cause__` is shown with ``--debug``."""
 
     def __init__(self, message: str, exit_code: int = ERROR) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(escaped(" ".join(message.split())))
         # Click declares it for classes, and reads it from the error.
         vars(self)["exit_code"] = exit_code
         context = click.get_current_context(silent=True)
@@ -36,7 +36,8 @@ class Trouble(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         cause = self.__cause__
         if cause is not None and self._is_debugging:
-            traceback.print_exception(cause, file=sys.stderr)
+            trace = "".join(traceback.format_exception(cause))
+            click.echo(escaped(trace, kept="\n\t"), nl=False, err=True)
         click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(self.message, err=True)
 

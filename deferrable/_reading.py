@@ -1,7 +1,7 @@
 """What an item says about itself, for people.
 
-Owns the texts for names and numbers of items, whoever wrote them: nothing here raises because of an
-item, and nothing runs what an item holds.
+Owns the names and numbers of items in logs and tables. Anybody may have written an item: nothing
+here raises because of one, and nothing runs what it holds.
 """
 
 from deferrable.errors import UnreadableItem

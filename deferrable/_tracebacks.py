@@ -1,0 +1,52 @@
+"""Tracebacks of jobs, without the frames of the library that called them.
+
+Owns which frames are left out: those at the start of a traceback, up to the call of the user's
+function. All later frames stay, the library's too, because a failure may have its cause there.
+"""
+
+import os
+import traceback
+from types import TracebackType
+
+__all__ = ["traceback_from_job", "traceback_text"]
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+_CALLERS = frozenset(
+    {"value_of", "value_of_awaited", "value_of_async", "job", "_run_inside", "_run_after"}
+    | {"__call__", "__await__", "_send", "_throw"}
+)
+"""The functions of the library that call what users wrote."""
+
+
+def traceback_from_job(trace: TracebackType | None) -> TracebackType | None:
+    """The part of `trace` that begins with the user's code; all of it where there is none."""
+    first = trace
+    for _ in range(_own_count(trace)):
+        assert first is not None
+        first = first.tb_next
+    return first
+
+
+def traceback_text(error: BaseException) -> str:
+    """What Python prints for `error` and its causes, without the frames that called the job."""
+    told = traceback.TracebackException.from_exception(error)
+    to_cut: list[tuple[traceback.TracebackException, BaseException]] = [(told, error)]
+    while to_cut:
+        told_one, one = to_cut.pop()
+        for _ in range(_own_count(one.__traceback__)):
+            if told_one.stack and told_one.stack[0].filename.startswith(_PACKAGE):
+                del told_one.stack[0]
+        pairs = [(told_one.__cause__, one.__cause__), (told_one.__context__, one.__context__)]
+        if isinstance(one, BaseExceptionGroup):
+            pairs += zip(told_one.exceptions or (), one.exceptions, strict=False)
+        to_cut += [(each, its) for each, its in pairs if each is not None and its is not None]
+    return "".join(told.format())
+
+
+def _own_count(trace: TracebackType | None) -> int:
+    """How many frames at the start of `trace` belong to the library's call of a job."""
+    count, caller = 0, ""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        count, caller = count + 1, trace.tb_frame.f_code.co_name
+        trace = trace.tb_next
+    return count if trace is not None and caller in _CALLERS else 0
