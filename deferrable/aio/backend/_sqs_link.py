@@ -20,9 +20,9 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from deferrable.aio._loops import SharedPerLoop
-from deferrable.aio.backend._sqs_errors import translated
+from deferrable.aio.backend._sqs_errors import credentials_are_stale, translated
 from deferrable.aio.backend._sqs_extra import botocore
-from deferrable.aio.backend._sqs_settings import AWSSettings
+from deferrable.aio.backend._sqs_settings import AWSSettings, Credentials
 from deferrable.errors import BackendUnavailable, DeferrableError
 
 __all__ = ["MARGIN_SECONDS", "Answer", "SQSLink", "SQSLinks", "pause_seconds"]
@@ -149,6 +149,7 @@ class _Client:
             "max_pool_connections": connections,
         }
         self._client: Any = None
+        self._credentials: Credentials | None = None
         self._making = asyncio.Lock()
 
     async def send(
@@ -166,13 +167,15 @@ class _Client:
         except DeferrableError:
             raise
         except Exception as error:
+            if self._credentials is not None and credentials_are_stale(error):
+                self._credentials.forget()
             raise translated(error, operation, where) from error
         return answer
 
     async def _make(self) -> Any:
         async with self._making:
             if self._client is None:
-                client = await self._settings.create_client(**self._options)
+                client, self._credentials = await self._settings.create_client(**self._options)
                 client.meta.events.register("before-send", _stream_large_body)
                 self._client = client
             return self._client

@@ -9,8 +9,10 @@ The one rule: what was lent is neither used nor closed; our own clients are made
 
 import asyncio
 import inspect
+import math
 import os
-from collections.abc import Hashable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Any
@@ -18,9 +20,10 @@ from typing import Any
 from deferrable.aio.backend._sqs_extra import AioConfig, AioSession, botocore, create_loader
 from deferrable.errors import InvalidOptions
 
-__all__ = ["AWSSettings", "Lent"]
+__all__ = ["AWSSettings", "Credentials", "Lent"]
 
 _LENT_OPTIONS = ("proxies", "proxies_config", "client_cert")
+_REREAD_SECONDS = 1.0
 
 
 class Lent:
@@ -40,22 +43,59 @@ class Lent:
         self.credentials = credentials
 
 
-class _LentCredentials:
-    """A credential provider that has found what it was given, and awaits what only blocks."""
+class Credentials:
+    """What signs the requests of one client: found when first needed, and again once forgotten.
 
-    def __init__(self, credentials: Any) -> None:
-        self._credentials = credentials
+    botocore keeps what a client found at its start, also if that was nothing, because the metadata
+    service of an instance did not answer in time. A client would then never recover.
 
-    async def load_credentials(self) -> "_LentCredentials | None":
-        return None if self._credentials is None else self
+    Args:
+        find: reads the credentials that there are now; None: there are none.
+        may_come: whether there may be some later, when there are none now.
+    """
+
+    def __init__(self, find: Callable[[], Awaitable[Any]], *, may_come: bool) -> None:
+        self._find = find
+        self._may_come = may_come
+        self._found: Any = None
+        self._found_time = -math.inf
+        self._finding = asyncio.Lock()
+
+    async def load_credentials(self) -> "Credentials":
+        """What aiobotocore asks a credential provider for."""
+        return self
+
+    def forget(self) -> None:
+        """Have the next request read them again, unless they were read just now."""
+        if time.monotonic() - self._found_time > _REREAD_SECONDS:
+            self._found = None
 
     async def get_frozen_credentials(self) -> Any:
-        read = self._credentials.get_frozen_credentials
+        """What aiobotocore signs a request with."""
+        found = self._found
+        if found is None:
+            found = await self._find_once()
+        read = found.get_frozen_credentials
         if inspect.iscoroutinefunction(read):
             return await read()
-        if isinstance(self._credentials, botocore.credentials.RefreshableCredentials):
+        if isinstance(found, botocore.credentials.RefreshableCredentials):
             return await asyncio.to_thread(read)  # it may ask a server for new ones
         return read()
+
+    async def _find_once(self) -> Any:
+        async with self._finding:
+            if self._found is None:
+                self._found = await self._find()
+                self._found_time = time.monotonic()
+            if self._found is not None:
+                return self._found
+        if self._may_come:
+            raise botocore.exceptions.CredentialRetrievalError(
+                provider="this process's environment",
+                error_msg="no keys, profile or container role, and no answer of an instance's "
+                "metadata service",
+            )
+        raise botocore.exceptions.NoCredentialsError
 
     async def get_account_id(self) -> object:
         """What aiobotocore asks for the sake of endpoints that name the account."""
@@ -101,8 +141,8 @@ class AWSSettings:
             return self._service, connection.meta.endpoint_url, connection.meta.region_name
         return self._service, id(self._connection)
 
-    async def create_client(self, **options: Any) -> Any:
-        """A client of our own for the running loop, which the caller closes.
+    async def create_client(self, **options: Any) -> tuple[Any, Credentials]:
+        """A client of our own for the running loop, which the caller closes; and who it is.
 
         Args:
             options: of its configuration, as aiobotocore's `AioConfig` takes them.
@@ -111,15 +151,28 @@ class AWSSettings:
         session = AioSession()
         loader = _loader(session.get_config_variable("data_path"))
         session.register_component("data_loader", loader)
-        if lent.credentials is not _FROM_THE_ENVIRONMENT:
-            session.register_component("credential_provider", _LentCredentials(lent.credentials))
+        credentials = self._credentials(lent.credentials)
+        session.register_component("credential_provider", credentials)
         arguments = dict(lent.arguments)
         if arguments.get("region_name") is None and session.get_config_variable("region") is None:
             # botocore does not look at this one.
             arguments["region_name"] = os.environ.get("AWS_REGION") or self._region_name
         config = AioConfig(**{**lent.options, **options})
         creating = session.create_client(self._service, config=config, **arguments)
-        return await creating.__aenter__()
+        return await creating.__aenter__(), credentials
+
+    def _credentials(self, first: object) -> Credentials:
+        """Those of a client whose connection has lent `first`."""
+        if first is _FROM_THE_ENVIRONMENT:
+            is_disabled = os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
+            return Credentials(lambda: AioSession().get_credentials(), may_come=not is_disabled)
+        unread = [first]
+
+        async def find() -> object:
+            # What a callable returns later may be somebody else, or the same with newer keys.
+            return unread.pop() if unread else (await self._read()).credentials
+
+        return Credentials(find, may_come=False)
 
     async def _read(self) -> Lent:
         connection: Any = self._connection
