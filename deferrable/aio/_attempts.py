@@ -203,11 +203,14 @@ class Attempts:
         self._beginning = attempt
         task = start_task(self._loop, doing, attempt.context)
         self._beginning = None
-        if task.done():
-            self._note_end(attempt, end_job, task)
-        else:
-            self._running[attempt] = task
-            task.add_done_callback(partial(self._note_end, attempt, end_job))
+        try:
+            if task.done():
+                self._note_end(attempt, end_job, task)
+            else:
+                self._running[attempt] = task
+                task.add_done_callback(partial(self._note_end, attempt, end_job))
+        finally:
+            del task  # the traceback of its job's error holds this frame
 
     def _end_job(self) -> None:
         self._slots.running -= 1

@@ -46,4 +46,7 @@ async def until_done(task: asyncio.Future[Any]) -> asyncio.CancelledError | None
                 await asyncio.wait([task])
             except asyncio.CancelledError as error:
                 cancellation = error
-    return cancellation
+    try:
+        return cancellation
+    finally:
+        del cancellation, task  # the traceback of what is returned holds this frame

@@ -76,18 +76,14 @@ class WorkerDoor(AwaitingDoor):
     __slots__ = (
         "_consumers",
         "_context",
-        "_control",
         "_envelope",
         "_has_job_ended",
         "_on_job_end",
         "_queue",
         "_surroundings",
-        "_task",
         "limiter",
     )
     exits_are_failures = True
-    _control: Control
-    _task: asyncio.Task[Any]
 
     def __init__(
         self,
@@ -149,6 +145,7 @@ class WorkerDoor(AwaitingDoor):
         return self._run_after_consumers(run)
 
     async def _run_after_consumers(self, run: Run) -> Ended[Any]:
+        ended = None
         try:
             in_thread = []
             for function, value in self._consumers:
@@ -165,6 +162,7 @@ class WorkerDoor(AwaitingDoor):
             function = partial(_run_after, in_thread, run.function)
             return await super().run(replace(run, function=function, context=self._context.copy()))
         finally:
+            ended = None  # an error's traceback holds this frame
             self.end_job()
 
     def end_job(self) -> None:
@@ -180,8 +178,7 @@ class WorkerDoor(AwaitingDoor):
         if control.reason is not None:
             self.end_job()
             return Raised(NotStarted())
-        self._control, self._task = control, task
-        control.attach(self._cancel_job)
+        control.attach(partial(_cancel_job, task, control))
         timer: Timer | None = None
         if run.timeout_seconds is not None:
             run.note_deadline()
@@ -204,12 +201,11 @@ class WorkerDoor(AwaitingDoor):
             # It was meant for the job, which has heeded it or not; not for the settlement.
             while task.uncancel():
                 pass
-        return ended if timer is None else as_timeout(run, ended)
-
-    def _cancel_job(self) -> bool:
-        if not self._task.cancelling():  # as it is when the loop is being shut down
-            self._task.cancel(self._control.reason)
-        return True
+        try:
+            return ended if timer is None else as_timeout(run, ended)
+        finally:
+            # An error's traceback holds this frame, and the task will hold the error.
+            del ended, task
 
     async def _run_in_thread(self, run: Run) -> Ended[Any]:
         if not await self._wait_for_turn(run):
@@ -243,6 +239,12 @@ class WorkerDoor(AwaitingDoor):
             return False
         self._envelope.has_started = True
         return True
+
+
+def _cancel_job(task: asyncio.Task[Any], control: Control) -> bool:
+    if not task.cancelling():  # as it is when the loop is being shut down
+        task.cancel(control.reason)
+    return True
 
 
 def _current_task() -> asyncio.Task[Any]:

@@ -135,10 +135,11 @@ class Attempt:
                 it; if the item was not settled by then, it was released.
         """
         outcome = await self.run_job(completes=True)
-        if isinstance(outcome, Raised):
-            return unwrap(outcome)
         assert outcome is not None
-        return outcome
+        try:
+            return unwrap(outcome) if isinstance(outcome, Raised) else outcome
+        finally:
+            del outcome  # an error's traceback holds this frame
 
     async def run_job(self, *, completes: bool = False) -> Outcome | Raised | None:
         """Make the attempt, but for the completion of an item whose job has returned.
@@ -148,6 +149,7 @@ class Attempt:
             then calls `tell_completed`; or has `complete` do both. As a value what `run` raises: an
             interrupt that leaves a task ends the loop with it.
         """
+        failure = ready = ended = None
         try:
             # In here, because an interrupt may strike already. A heartbeat that it left unstopped
             # ends by itself, as the item is released.
@@ -162,7 +164,6 @@ class Attempt:
                 return await self._send_on(hop)
             if self._instance.event_consumers:
                 await self._emit("pop")
-            failure = None
             if self._instance.metadata_producer_consumers:
                 failure = await self._consume_metadata()
             ready = self._make_ready() if failure is None else failure
@@ -174,6 +175,8 @@ class Attempt:
         except BaseException as error:
             return await self._interrupted(error)
         finally:
+            # An error's traceback holds this frame, which must not hold the error in turn.
+            failure = ready = ended = None
             if self._returned is None:
                 self._stop_heartbeat()
 
@@ -201,6 +204,15 @@ class Attempt:
         assert self._returned is not None
         self._stop_heartbeat()
         return self.outcome("completed", result=self._returned.value)
+
+    def raise_error(self) -> None:
+        """Raise what the caller of ``run_once`` has to see, if there is something."""
+        error, self.error_to_raise = self.error_to_raise, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame
 
     @property
     def name(self) -> str:
@@ -272,12 +284,16 @@ class Attempt:
             except UnreadableItem as error:
                 return Raised(error)
             ended = await self._door.consume(self.context, consumer.consume_metadata, value)
-            if isinstance(ended, Raised):
-                is_stopped = isinstance(ended.error, CancelledError) and not is_its_own(
-                    self._door, ended.error
-                )
-                return Raised(NotStarted()) if is_stopped else ended
+            try:
+                if isinstance(ended, Raised):
+                    return ended if self._is_failure(ended.error) else Raised(NotStarted())
+            finally:
+                del ended  # an error's traceback holds this frame
         return None
+
+    def _is_failure(self, error: BaseException) -> bool:
+        """Whether a metadata consumer has failed, and was not just stopped."""
+        return not isinstance(error, CancelledError) or is_its_own(self._door, error)
 
     def _metadata_of(self, namespace: str | None) -> Any:
         encoded = self._item.get("metadata") or {}

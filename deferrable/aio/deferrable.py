@@ -246,10 +246,15 @@ class Deferrable(Instance, Closing):
             else:
                 unwrap(running.result())
             raise
-        outcome = unwrap(running.result())
-        if attempt.error_to_raise is not None:
-            raise attempt.error_to_raise
-        return outcome
+        try:
+            outcome = unwrap(running.result())
+        finally:
+            del running  # an error's traceback holds this frame
+        try:
+            attempt.raise_error()
+            return outcome
+        finally:
+            del outcome
 
     async def emit_empty(self, door: Door) -> None:
         """Tell who listens that a pop found nothing."""

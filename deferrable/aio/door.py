@@ -13,7 +13,6 @@ import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
@@ -234,10 +233,13 @@ class AwaitingDoor:
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         finishing = asyncio.get_running_loop().create_task(start())
         cancellation = await until_done(finishing)
-        result = finishing.result()
-        if cancellation is not None:
-            raise cancellation
-        return result
+        try:
+            result = finishing.result()
+            if cancellation is not None:
+                raise cancellation
+            return result
+        finally:
+            del finishing, cancellation  # an error's traceback holds this frame
 
     async def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
@@ -245,9 +247,12 @@ class AwaitingDoor:
         ended = (
             value_of(function, *args) if context is None else value_of(context.run, function, *args)
         )
-        if isinstance(ended, Raised) or not inspect.isawaitable(ended.value):
-            return ended
-        awaited = ended.value if context is None else in_context(context, ended.value)
+        try:
+            if isinstance(ended, Raised) or not inspect.isawaitable(ended.value):
+                return ended
+            awaited = ended.value if context is None else in_context(context, ended.value)
+        finally:
+            del ended  # an error's traceback holds this frame
         return await value_of_awaited(awaited)
 
     async def consume(
@@ -341,12 +346,19 @@ def _call_in_thread(
     loop = asyncio.get_running_loop()
     ending: asyncio.Future[Ended[Any]] = loop.create_future()
     start = threading.Lock()  # Who acquires it first decides whether the call is made.
+    # Emptied by the thread: an error's traceback holds the frame of `work`, which must not hold the
+    # future that holds the error.
+    endings = [ending]
 
     def work() -> None:
         if start.acquire(blocking=False):
             ended = call()
-            with suppress(RuntimeError):  # the loop was closed without waiting
-                loop.call_soon_threadsafe(ending.set_result, ended)
+            try:
+                loop.call_soon_threadsafe(endings.pop().set_result, ended)
+            except RuntimeError:
+                pass  # the loop was closed without waiting
+            finally:
+                del ended
 
     def stop_waiting(waiting: asyncio.Task[None]) -> None:
         if ending.done() or not start.acquire(blocking=False):

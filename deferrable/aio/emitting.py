@@ -31,8 +31,11 @@ async def emit(
     """
     for consumer in consumers:
         ended = await _tell(door, consumer, event, item, context)
-        if isinstance(ended, Raised):
-            log_or_raise(door, f"{type(consumer).__qualname__}.on_{event}", ended.error)
+        try:
+            if isinstance(ended, Raised):
+                log_or_raise(door, f"{type(consumer).__qualname__}.on_{event}", ended.error)
+        finally:
+            del ended  # an error's traceback holds this frame
 
 
 async def _tell(

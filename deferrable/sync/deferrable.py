@@ -196,9 +196,11 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
             return attempts[0].run()
 
         outcome: Outcome = blocking_door().drive(attempt, instead)
-        if attempts[0].error_to_raise is not None:
-            raise attempts[0].error_to_raise
-        return outcome
+        try:
+            attempts[0].raise_error()
+            return outcome
+        finally:
+            del outcome  # an error's traceback holds this frame
 
     def worker(
         self,

@@ -42,13 +42,19 @@ class BlockingDoor:
         except BaseException as error:
             if caller.interrupt is None:
                 raise
-            raise caller.interrupt from error
+            try:
+                raise caller.interrupt from error
+            finally:
+                del caller
         else:
             coroutine.close()
             raise RuntimeError(f"{coroutine!r} suspended behind the blocking door")
-        if caller.interrupt is not None:
-            raise caller.interrupt
-        return value
+        try:
+            if caller.interrupt is not None:
+                raise caller.interrupt
+            return value
+        finally:
+            del caller, value  # an error's traceback holds this frame
 
 
 class _Caller:
@@ -77,9 +83,12 @@ class _Caller:
         ended = (
             value_of(function, *args) if context is None else value_of(context.run, function, *args)
         )
-        if isinstance(ended, Raised) or not inspect.isawaitable(ended.value):
-            return ended
-        awaitable = ended.value
+        try:
+            if isinstance(ended, Raised) or not inspect.isawaitable(ended.value):
+                return ended
+            awaitable = ended.value
+        finally:
+            del ended  # an error's traceback holds this frame
 
         async def await_it() -> Any:
             return await (awaitable if context is None else in_context(context, awaitable))
@@ -129,7 +138,10 @@ class _Caller:
         if limit is not None and run.clock.monotonic() - start_time >= limit:
             # No handler could be told before: this thread was busy with the job.
             await run.on_overrun()
-        return ended
+        try:
+            return ended
+        finally:
+            del ended  # an error's traceback holds this frame
 
     def start_heartbeat(
         self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
