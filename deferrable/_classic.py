@@ -44,10 +44,14 @@ __all__ = [
 def dumps(obj: object) -> str:
     """Return ``obj`` as Python 2's deferrable would have written it.
 
-    The text is equal, byte for byte, to Python 2.7's for None, bool, int, float, text (Python
-    2's ``unicode``) and tuples, lists, dicts and sets of these, given that Python 2 held each of
-    these objects at least twice while it wrote them, as it did for arguments of a call and for
-    what lists and dicts hold. It cannot be promised for what lies in a tuple inside another
+    ASCII text is written as Python 2's ``str``, which its literals are, and other text as its
+    ``unicode``. So both generations write a call such as ``f("a")`` alike.
+
+    The text is equal, byte for byte, to Python 2.7's for None, bool, int, float, text (its ASCII
+    ``str``, its other ``unicode``) and tuples, lists, dicts and sets of these, given that Python 2
+    held each of these objects at least twice while it wrote them, as it did for arguments of a
+    call and for what lists and dicts hold. It cannot be promised for ASCII text that Python 2 held
+    as ``unicode`` (``u"a"``), for what lies in a tuple inside another
     (Python 2 left out the memo mark of text that only such a tuple held), for one object used in
     two places (equal text that Python 2 happened to share), for dicts with keys other than text,
     bytes, integers and tuples of them, for dicts that grew from a presized literal of eight keys
@@ -63,17 +67,8 @@ def dumps(obj: object) -> str:
 
 
 def dumps_kwargs(kwargs: Mapping[str, object]) -> str:
-    """Return keyword arguments as Python 2 wrote them: a list of pairs, sorted by keyword.
-
-    Keywords are written as Python 2's native ``str`` where they are ASCII, as they were there.
-    """
-    return dumps([(_Keyword(key), kwargs[key]) for key in sorted(kwargs)])
-
-
-class _Keyword(str):
-    """A name in a call, which was a byte string in Python 2."""
-
-    __slots__ = ()
+    """Return keyword arguments as Python 2 wrote them: a list of pairs, sorted by keyword."""
+    return dumps([(key, kwargs[key]) for key in sorted(kwargs)])
 
 
 def _dump(obj: object) -> bytes:
@@ -126,18 +121,12 @@ class _Python2Pickler(pickle._Pickler):
         self.write(f"F{obj:.17g}\n".encode())
 
     def save_str(self, obj: str) -> None:
-        raw = obj.replace("\\", "\\u005c").replace("\n", "\\u000a")
-        self.write(b"V" + raw.encode("raw-unicode-escape") + b"\n")
-        self._memoize_longer_than_one(obj)
-
-    def save_keyword(self, obj: _Keyword) -> None:
         if obj.isascii():
+            # Python 2 writes its byte strings by repr, which is what ours do with bytes.
             self.write(b"S" + repr(obj.encode())[1:].encode() + b"\n")
-            self._memoize_longer_than_one(obj)
         else:
-            self.save_str(obj)
-
-    def _memoize_longer_than_one(self, obj: str) -> None:
+            raw = obj.replace("\\", "\\u005c").replace("\n", "\\u000a")
+            self.write(b"V" + raw.encode("raw-unicode-escape") + b"\n")
         if len(obj) > 1:
             self.memoize(obj)
 
@@ -184,7 +173,6 @@ class _Python2Pickler(pickle._Pickler):
         int: save_int,
         float: save_float,
         str: save_str,
-        _Keyword: save_keyword,
         dict: save_dict,
         set: save_set,
         frozenset: save_set,

@@ -664,8 +664,9 @@ print(json.dumps([eval(call) for call in json.loads(sys.argv[1])]))
 PLAIN_CALLS = [
     "later()",
     "later(1, -3, 2 ** 40, True, None, 1.5)",
-    "later(u'text', user_id=7, name=u'\\xe9\\n')",
-    "later([1, 2], {u'a': 1}, z=1, a=[u'x'])",
+    "later('text', user_id=7, name=u'\\xe9\\n')",
+    "later([1, 2], {'a': 1}, z=1, a=['x', 'it\\'s'])",
+    "later('', 'x', {'nested': ['plain', u'\\u20ac']}, key='value')",
 ]
 
 

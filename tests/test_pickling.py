@@ -63,7 +63,7 @@ def test_string_that_is_no_pickle_is_unreadable(string: Any) -> None:
 
 
 def test_object_is_written_as_the_first_deferrable_did() -> None:
-    assert pickling.dumps((1, "x")) == r"(I1\nVx\ntp1\n."
+    assert pickling.dumps((1, "x")) == r"(I1\nS\'x\'\ntp1\n."
 
 
 def test_object_that_cannot_be_pickled_is_refused() -> None:
@@ -77,7 +77,7 @@ def test_later_item_holds_the_call_as_the_first_deferrable_wrote_it() -> None:
     assert item == {
         "method": rf"c{__name__}\nsend\np1\n.",
         "args": r"(I1\ntp1\n.",
-        "kwargs": r"(lp1\n(S\'a\'\nI2\ntp2\na(S\'method\'\np3\nVx\ntp4\na.",
+        "kwargs": r"(lp1\n(S\'a\'\nI2\ntp2\na(S\'method\'\np3\nS\'x\'\ntp4\na.",
     }
 
 
@@ -217,4 +217,4 @@ print call['method'](*call['args'], **dict(call['kwargs']))
 
     ran = run_python2(source, str(tmp_path), input=json.dumps(item))
 
-    assert ran == "((1, u'x'), {'key': ['\\xff']})\n"
+    assert ran == "((1, 'x'), {'key': ['\\xff']})\n"

@@ -169,7 +169,7 @@ def test_fields_of_a_classic_call_are_those_of_python_2() -> None:
     assert fields == {
         "method": r"cshop\nsend\np1\n.",
         "args": r"(I1\ntp1\n.",
-        "kwargs": r"(lp1\n(S\'a\'\nVx\ntp2\na(S\'b\'\nI2\ntp3\na.",
+        "kwargs": r"(lp1\n(S\'a\'\nS\'x\'\ntp2\na(S\'b\'\nI2\ntp3\na.",
     }
 
 
