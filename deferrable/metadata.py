@@ -1,13 +1,41 @@
 """What a producer sends along with every item, apart from the call.
 
-Owns the base class that users extend and the check of its namespace. It may not know how values
-are encoded, or when they are produced and consumed.
+Owns the base class that users extend, the check of its namespace, and the field of an item that
+holds the encoded values. The rule: only a classic item has a field ``metadata``. A Python 2
+consumer decodes that field outside its ``try``; a value that it cannot read would leave the item
+in its list of items in flight for ever.
 """
 
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-__all__ = ["MetadataProducerConsumer", "check_namespace"]
+from deferrable._refusals import kind_of
+from deferrable.errors import UnreadableItem
+from deferrable.item import Item
+
+__all__ = ["MetadataProducerConsumer", "check_namespace", "encoded_metadata", "metadata_field"]
+
+_CLASSIC_FIELD = "metadata"
+_FIELD = "encoded_metadata"
+
+
+def metadata_field(item: Item) -> str:
+    """The field in which the producer of `item` puts metadata."""
+    return _FIELD if item.get("serializer") is not None else _CLASSIC_FIELD
+
+
+def encoded_metadata(item: Item) -> dict[str, Any]:
+    """The encoded values of `item` by namespace; empty if it has none.
+
+    ``metadata`` is read from items of every serializer: early versions of this library wrote it.
+
+    Raises:
+        UnreadableItem: the field holds something else.
+    """
+    encoded = item.get(metadata_field(item)) or item.get(_CLASSIC_FIELD) or {}
+    if not isinstance(encoded, dict):
+        raise UnreadableItem(f"the item's metadata is {kind_of(encoded)}, which is no object")
+    return encoded
 
 
 class MetadataProducerConsumer:

@@ -933,7 +933,7 @@ async def test_the_item_that_was_popped_is_never_changed(face: Face) -> None:
 async def test_what_a_handler_does_to_an_item_changes_nothing(face: Face) -> None:
     class Vandal:
         def on_pop(self, item: Item) -> None:
-            item["metadata"] = "broken"
+            item["encoded_metadata"] = "broken"
             item["retry_on"].clear()
             item["method"] = "nowhere"
 

@@ -242,7 +242,7 @@ async def test_metadata_that_does_not_decode_is_kept_as_an_error(face: Face, kin
     item = await face.take()
     assert item is not None
 
-    buried = await run_bad_item(face, {**item, "metadata": {"consumer": "no pickle"}})
+    buried = await run_bad_item(face, {**item, "encoded_metadata": {"consumer": "no pickle"}})
 
     assert buried["error"]["error_type"] == "UnreadableItem"
     assert calls == []

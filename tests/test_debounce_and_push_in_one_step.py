@@ -117,7 +117,7 @@ async def test_metadata_travels_with_it(instance: Deferrable) -> None:
     _, stored = await instance.backend.queue.pop()
 
     assert stored is not None
-    assert instance.serializer.load_value(stored["metadata"]["producer"]) == "the web"
+    assert instance.serializer.load_value(stored["encoded_metadata"]["producer"]) == "the web"
 
 
 async def test_no_window_is_reserved_where_one_step_decides_and_pushes(

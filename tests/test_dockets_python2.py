@@ -15,6 +15,8 @@ from processes import DEADLINE_SECONDS
 from python2 import find_python2, run_python2
 from redis_server import RedisServer
 
+from deferrable.aio import Deferrable
+from deferrable.metadata import MetadataProducerConsumer
 from deferrable.testing import MovingClock
 
 pytestmark = pytest.mark.anyio
@@ -371,3 +373,56 @@ tell([[error["error"]["id"] for error in errors.errors()], errors.error_ids()])
 
         assert sorted(told[0]) == sorted(told[1])
         assert len(told[0]) == 3
+
+
+# One step of an old consumer: it decodes the metadata before anything is caught.
+OLD_CONSUMER = """
+import cPickle, traceback
+def decoded(text):
+    return None if text is None else cPickle.loads(text.encode('ascii').decode('string_escape'))
+
+envelope = queue.pop()
+item = envelope['item']
+decoded(item['error_classes'])
+metadata = decoded(item.get('metadata', {}).get('producer'))
+try:
+    method, args, kwargs = [decoded(item[field]) for field in ('method', 'args', 'kwargs')]
+    told = [metadata, repr(method(*args, **dict(kwargs)))]
+except Exception as error:
+    item['error'] = {'id': 'e1', 'error_type': type(error).__name__}
+    queue.error_queue.queue_error_item('e1', item)
+    told = [metadata, 'error queue']
+queue.complete(envelope)
+tell([told, queue.working(), queue.error_queue.length()])
+"""
+
+
+class Tracing(MetadataProducerConsumer):
+    NAMESPACE = "producer"
+
+    def produce_metadata(self) -> str:
+        return "the web"
+
+
+async def _push_call(place: Place, serializer: str) -> None:
+    instance = Deferrable(place.backend(), serializer=serializer)
+    instance.register_metadata_producer_consumer(Tracing())
+    # A function that is at the same place in both Pythons.
+    await instance.deferrable(json.dumps).later_async("text")
+
+
+class TestMetadata:
+    @pytest.mark.parametrize("serializer", ["pickle", "json"])
+    async def test_an_item_that_python_2_cannot_read_ends_in_its_error_queue(
+        self, place: Place, old: Old, serializer: str
+    ) -> None:
+        await _push_call(place, serializer)
+
+        assert old(OLD_CONSUMER) == [[None, "error queue"], 0, 1]
+
+    async def test_python_2_is_given_the_metadata_of_a_classic_item(
+        self, place: Place, old: Old
+    ) -> None:
+        await _push_call(place, "classic")
+
+        assert old(OLD_CONSUMER) == [["the web", "'\"text\"'"], 0, 0]

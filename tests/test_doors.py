@@ -190,7 +190,7 @@ async def test_producer_of_metadata_may_defer(blocking: Face) -> None:
 
     item = await other.take()
     assert item is not None
-    metadata = (await blocking.take() or {})["metadata"]
+    metadata = (await blocking.take() or {})["encoded_metadata"]
     assert blocking.instance._core.serializer.load_value(metadata["audit"]) == item["id"]
 
 

@@ -6,9 +6,10 @@ import threading
 from typing import Any, ClassVar, NoReturn
 
 import pytest
-from faces import Face, Kind, as_kind
+from faces import Face, Kind, MakeFace, as_kind
 
 from deferrable.metadata import MetadataProducerConsumer
+from deferrable.serialization import get_serializer
 
 pytestmark = pytest.mark.anyio
 
@@ -151,7 +152,8 @@ async def test_a_value_of_none_travels_as_none(face: Face) -> None:
 
     await face.run()
 
-    assert "noting" in item["metadata"]
+    assert "noting" in item["encoded_metadata"]
+    assert "metadata" not in item
     assert consumer.given == [None]
 
 
@@ -344,7 +346,7 @@ async def test_metadata_that_does_not_decode_is_an_error_of_the_item(face: Face)
     await face.later(face.job(read_request_id))
     item = await face.take()
     assert item is not None
-    await face.broker.queue.push({**item, "metadata": {"noting": "no pickle"}})
+    await face.broker.queue.push({**item, "encoded_metadata": {"noting": "no pickle"}})
 
     outcome = await face.run()
     buried = await face.take_error()
@@ -352,7 +354,7 @@ async def test_metadata_that_does_not_decode_is_an_error_of_the_item(face: Face)
     assert outcome.status == "errored"
     assert buried is not None
     assert buried["error"]["error_type"] == "UnreadableItem"
-    assert buried["metadata"] == {"noting": "no pickle"}
+    assert buried["encoded_metadata"] == {"noting": "no pickle"}
 
 
 @pytest.mark.parametrize("metadata", ["text", [1], 5, True])
@@ -363,7 +365,7 @@ async def test_metadata_that_is_no_object_is_an_error_of_the_item(
     await face.later(face.job(read_request_id))
     item = await face.take()
     assert item is not None
-    await face.broker.queue.push({**item, "metadata": metadata})
+    await face.broker.queue.push({**item, "encoded_metadata": metadata})
 
     await face.run()
     buried = await face.take_error()
@@ -376,7 +378,7 @@ async def test_metadata_nobody_consumes_is_not_read(face: Face) -> None:
     await face.later(face.job(read_request_id))
     item = await face.take()
     assert item is not None
-    await face.broker.queue.push({**item, "metadata": {"unknown": "no pickle"}})
+    await face.broker.queue.push({**item, "encoded_metadata": {"unknown": "no pickle"}})
 
     assert (await face.run()).status == "completed"
 
@@ -412,3 +414,36 @@ async def test_a_namespace_that_is_no_text_is_refused_at_registration(
 
     with pytest.raises(ValueError, match="Forgetful"):
         face.instance.register_metadata_producer_consumer(Forgetful())
+
+
+# Where it stands in an item.
+
+
+@pytest.mark.parametrize("serializer", ["pickle", "json"])
+async def test_only_a_classic_item_has_a_field_that_python_2_decodes(
+    make_face: MakeFace, serializer: str
+) -> None:
+    face = make_face(serializer=serializer)
+    face.instance.register_metadata_producer_consumer(Noting("v"))
+    await face.later(face.job(read_request_id))
+
+    item = await face.take()
+
+    assert item is not None
+    assert "metadata" not in item
+    assert get_serializer(serializer).load_value(item["encoded_metadata"]["noting"]) == "v"
+
+
+async def test_metadata_of_an_item_queued_by_an_early_version_is_consumed(face: Face) -> None:
+    noting = Noting("from an early version")
+    face.instance.register_metadata_producer_consumer(noting)
+    await face.later(face.job(read_request_id))
+    item = await face.take()
+    assert item is not None
+    item["metadata"] = item.pop("encoded_metadata")
+    await face.broker.queue.push(item)
+
+    outcome = await face.run()
+
+    assert outcome.status == "completed"
+    assert noting.given == ["from an early version"]

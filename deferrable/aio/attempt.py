@@ -19,7 +19,6 @@ from typing import Any
 from deferrable import _names
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of_awaited
 from deferrable._fields import read_seconds
-from deferrable._refusals import kind_of
 from deferrable.aio._failures import log_failure, log_lost, log_retry
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.door import Control, Door, NotStarted, Run, name_of_attempt
@@ -40,6 +39,7 @@ from deferrable.lifecycle import (
     shortened,
     with_error,
 )
+from deferrable.metadata import encoded_metadata
 from deferrable.outcome import Outcome, OutcomeStatus
 from deferrable.serialization import Serializer
 from deferrable.ttl import is_expired
@@ -296,10 +296,7 @@ class Attempt:
         return not isinstance(error, CancelledError) or is_its_own(self._door, error)
 
     def _metadata_of(self, namespace: str | None) -> Any:
-        encoded = self._item.get("metadata") or {}
-        if not isinstance(encoded, dict):
-            raise UnreadableItem(f"the item's metadata is {kind_of(encoded)}, which is no object")
-        data = encoded.get(namespace)
+        data = encoded_metadata(self._item).get(namespace)
         return None if data is None else self._serializer().load_value(data)
 
     def _serializer(self) -> Serializer:

@@ -30,6 +30,7 @@ from deferrable.errors import (
     UnserializableCall,
 )
 from deferrable.item import Item
+from deferrable.metadata import metadata_field
 from deferrable.options import JobOptions, ResolvedOptions
 from deferrable.outcome import Receipt
 
@@ -278,7 +279,8 @@ def _signed(instance: Instance, item: Item) -> Item:
 
 
 async def _add_metadata(instance: Instance, door: Door, item: Item) -> None:
-    if "metadata" in item:
+    field = metadata_field(item)
+    if field in item:
         return  # It was asked for before a step that was then replaced by another.
     for producer in instance.metadata_producer_consumers:
         ended = await door.call(None, producer.produce_metadata)
@@ -292,7 +294,7 @@ async def _add_metadata(instance: Instance, door: Door, item: Item) -> None:
                 f"what {type(producer).__qualname__}.produce_metadata returned cannot be sent: "
                 f"{error}"
             ) from error
-        item.setdefault("metadata", {})[producer.NAMESPACE] = encoded
+        item.setdefault(field, {})[producer.NAMESPACE] = encoded
 
 
 async def _emit(instance: Instance, door: Door, event: str, item: Item) -> None:
