@@ -24,7 +24,7 @@ def metadata_field(item: Item) -> str:
     return _FIELD if item.get("serializer") is not None else _CLASSIC_FIELD
 
 
-def encoded_metadata(item: Item) -> dict[str, Any]:
+def encoded_metadata(item: Item) -> dict[Any, Any]:
     """The encoded values of `item` by namespace; empty if it has none.
 
     ``metadata`` is read from items of every serializer: early versions of this library wrote it.
