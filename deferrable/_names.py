@@ -206,7 +206,10 @@ def why_not_imported(name: str, prefixes: Iterable[str] | None) -> str | None:
     if private is not None:
         return f"{private:.80} is private"
     if prefixes is not None and not any(f"{module}.".startswith(prefix) for prefix in prefixes):
-        return f"import_from allows only {', '.join(prefixes) or 'nothing'}"
+        allowed = ", ".join(prefixes)
+        if not allowed:
+            return "import_from allows nothing, its default where accept names no kind of pickle"
+        return f"import_from allows only {allowed}"
     return None
 
 

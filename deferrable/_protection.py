@@ -18,6 +18,9 @@ from deferrable.serialization import get_serializer, serializer_for
 __all__ = ["Encryption", "Protection", "SigningKeys"]
 
 
+_PICKLES = ("pickle", "classic")
+
+
 class Protection:
     """What an instance trusts, and how it earns trust.
 
@@ -58,6 +61,11 @@ class Protection:
     def signs(self) -> bool:
         """Whether items are signed, so that nobody else may change one on its way."""
         return bool(self._keys)
+
+    @property
+    def reads_pickles(self) -> bool:
+        """Whether it reads items that can run code by themselves: pickle's or classic's."""
+        return self._accept is None or not self._accept.isdisjoint(_PICKLES)
 
     def check(self, item: Item, group: str | None) -> None:
         """Refuse an item that must not be read, by this group.

@@ -223,6 +223,40 @@ async def test_nothing_is_imported_for_an_item_that_is_not_accepted(
     assert not sprung.exists()
 
 
+@pytest.mark.parametrize("keys", [(), (b"k" * 32,)])
+async def test_a_consumer_that_reads_no_pickles_imports_nothing_by_default(
+    module: Any, tmp_path: Path, keys: tuple[bytes, ...]
+) -> None:
+    sprung = tmp_path / "sprung"
+    module("trap", f"open({str(sprung)!r}, 'w').close()\n")
+    backend = InMemoryBackendFactory().create_backend_for_group(None)
+    options: Any = {"serializer": "json", "accept": ("json",), "signing_keys": keys}
+    producer, consumer = Deferrable(backend, **options), Deferrable(backend, **options)
+    await producer.deferrable(name="trap:work")(lambda: None).later_async()
+
+    outcome = await consumer.run_once()
+
+    assert outcome is not None
+    assert outcome.status == "errored"
+    assert "nothing was imported for it" in str(outcome.error)
+    assert not sprung.exists()
+
+
+async def test_a_consumer_of_json_imports_from_where_it_is_told_to(
+    module: Any, tmp_path: Path
+) -> None:
+    sprung = tmp_path / "sprung"
+    module("trap", f"open({str(sprung)!r}, 'w').close()\n")
+    backend = InMemoryBackendFactory().create_backend_for_group(None)
+    producer = Deferrable(backend, serializer="json")
+    consumer = Deferrable(backend, accept=("json",), import_from=("trap",))
+    await producer.deferrable(name="trap:work")(lambda: None).later_async()
+
+    await consumer.run_once()
+
+    assert sprung.exists()
+
+
 @pytest.mark.parametrize("import_from", ["app.", ("",), (".",), (5,)])
 def test_places_to_import_from_that_are_none_are_refused(face: Face, import_from: Any) -> None:
     with pytest.raises(InvalidOptions, match="import_from"):

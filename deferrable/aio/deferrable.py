@@ -70,7 +70,8 @@ class Deferrable(Instance, Closing):
             ``encrypt`` and ``decrypt``, bytes to bytes, such as a ``cryptography.fernet.Fernet``.
         import_from: what may be imported to find the job that an item names, if it is not
             registered yet: packages or modules, such as ``("app.",)``; None: anything but what is
-            private. Either way only registered jobs are run.
+            private, or nothing if `accept` names neither ``pickle`` nor ``classic``. Either way
+            only registered jobs are run.
         debounce_store: where debounce windows are kept instead of in Redis.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.

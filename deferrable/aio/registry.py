@@ -78,7 +78,7 @@ class Registry(Mapping[str, RegisteredJob]):
     Args:
         protection: what says how an item is read.
         import_from: what may be imported for an item: packages and modules; None: anything that
-            is not private.
+            is not private, or nothing if `protection` reads no pickles.
 
     Raises:
         InvalidOptions: `import_from` holds something else.
@@ -86,6 +86,9 @@ class Registry(Mapping[str, RegisteredJob]):
 
     def __init__(self, protection: Protection, import_from: Iterable[str] | None = None) -> None:
         self._protection = protection
+        if import_from is None and not protection.reads_pickles:
+            # Who may write such items may not run code here. Importing a module runs it.
+            import_from = ()
         self._import_prefixes = None if import_from is None else _read_prefixes(import_from)
         self._jobs: dict[str, RegisteredJob] = {}
 
@@ -159,8 +162,9 @@ class Registry(Mapping[str, RegisteredJob]):
         if job is None:
             why = "" if reason is None else f" (nothing was imported for it, because {reason})"
             raise UnreadableItem(
-                f"the item names {name!r:.200}, which is no job of this instance{why}; import the "
-                "module that defines it in the consumer, decorated with this very instance"
+                f"the item names {name!r:.200}, which is no job of this instance{why}; import "
+                "the module that defines it in the consumer, decorated with this very instance, or "
+                "name its package in import_from="
             )
         return job
 
