@@ -20,6 +20,7 @@ import anyio
 from deferrable.aio._attempts import Attempts
 from deferrable.aio._bell import Bell
 from deferrable.aio._outcomes import Outcomes
+from deferrable.aio._patched import refuse_patched
 from deferrable.aio._polling import Poller, same_queue
 from deferrable.aio._slots import Slots
 from deferrable.aio._worker_door import Surroundings
@@ -113,11 +114,12 @@ class Worker:
         """Enter the lifespans, and begin to pop.
 
         Raises:
-            RuntimeError: it was entered before.
+            RuntimeError: it was entered before, or gevent or eventlet has patched this process.
             BaseException: what a lifespan raised; those entered before it were left.
         """
         if self._life is not None:
             raise RuntimeError("a worker is entered once; make another: instance.worker()")
+        refuse_patched()
         self._loop = loop = asyncio.get_running_loop()
         is_up: asyncio.Future[None] = loop.create_future()
         self._life = loop.create_task(self._live(is_up))

@@ -10,6 +10,7 @@ from typing import Self
 
 from deferrable._ended import unwrap
 from deferrable.aio import worker as awaiting
+from deferrable.aio._patched import refuse_patched
 from deferrable.aio.health import Health
 from deferrable.outcome import Outcome
 from deferrable.sync.door import refuse_portal_thread
@@ -39,6 +40,7 @@ class Worker:
         refuse_portal_thread("async with ... of deferrable.aio")
         if self._portal is not None:
             raise RuntimeError("a worker is entered once; make another: instance.worker()")
+        refuse_patched()  # before the thread is started, which would never run
         self._portal = Portal("deferrable-worker")
         try:
             self._portal.run(self._core.__aenter__())

@@ -1,0 +1,40 @@
+"""Refusing to work where gevent or eventlet has replaced threads or sockets.
+
+Owns the check that a worker makes before it starts. A worker has an event loop in one thread and
+renews leases in another. With patched threads both are one thread, which hangs; with patched
+sockets or selectors the loop waits for an answer that it never sees.
+
+The check reads the modules that are loaded, so it imports neither library.
+"""
+
+import queue
+import select
+import socket
+import threading
+
+__all__ = ["refuse_patched"]
+
+_PATCHING_LIBRARIES = ("gevent", "eventlet")
+
+
+def refuse_patched() -> None:
+    """Refuse to start a worker in a process that gevent or eventlet has patched.
+
+    Raises:
+        RuntimeError: threads, queues, sockets or ``select`` are not Python's own.
+    """
+    # Looked up at each call: a program may patch after it has imported this.
+    replaceable = {
+        "threading": threading.get_ident,
+        "queue": queue.SimpleQueue,
+        "socket": socket.socket,
+        "select": select.select,
+    }
+    for name, member in replaceable.items():
+        library = member.__module__.partition(".")[0]
+        if library in _PATCHING_LIBRARIES:
+            raise RuntimeError(
+                f"{library} has replaced {name} in this process, and a worker would hang with it; "
+                "run the worker in a process that is not monkey-patched (`deferrable worker` is "
+                "one unless the module that it imports patches it)"
+            )
