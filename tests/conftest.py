@@ -8,7 +8,7 @@ from faces import face as face
 from faces import kind as kind
 from faces import make_face as make_face
 from hypothesis import HealthCheck, settings
-from redis_server import RedisServer, start_redis
+from redis_server import KINDS, RedisServer, find_kind, start_redis
 from sqs_server import proxy as proxy
 from sqs_server import sqs_group as sqs_group
 from sqs_server import sqs_server as sqs_server
@@ -30,6 +30,13 @@ def anyio_backend() -> str:
 def redis_server() -> Iterator[RedisServer]:
     """A Redis of this session's own. Whoever stops or reconfigures one starts another."""
     with start_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def each_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server of each kind that the README names, one after another."""
+    with start_redis(program=find_kind(request.param)) as server:
         yield server
 
 

