@@ -12,7 +12,7 @@ from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
 
-IDLE_POP = ["ZRANGE", "SET", "SADD", "BLMOVE"]
+IDLE_POP = ["EVAL", "BLMOVE"]
 LONG = 1000.0
 
 
@@ -53,7 +53,7 @@ async def item_of(popping: "asyncio.Task[object]") -> object:
 
 
 @pytest.mark.parametrize("delayed", [[], [{"delay": LONG}]], ids=["nothing", "for long"])
-async def test_an_idle_pop_is_four_commands_whatever_is_delayed(
+async def test_an_idle_pop_is_two_commands_whatever_is_delayed(
     place: Place, delayed: Sequence[dict[str, float]]
 ) -> None:
     queue = place.queue(clock=None, wait_time=0.05)

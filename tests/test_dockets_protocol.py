@@ -214,7 +214,7 @@ class TestPointTwoConsumer:
             names = monitor.names(place.group)
 
         start = names.index("BLMOVE")
-        assert names[start - 2 : start + 1] == ["SET", "SADD", "BLMOVE"]
+        assert names[start - 1] == "EVAL"
 
     async def test_a_wait_is_at_most_a_third_of_the_lease(self, place: Place) -> None:
         queue = place.queue(clock=None, wait_time=0.5, timeout=0.3)
@@ -224,7 +224,7 @@ class TestPointTwoConsumer:
             commands = monitor.commands(place.group)
 
         waits = [float(command[-1]) for command in commands if command[0] == "BLMOVE"]
-        lives = [int(command[-1]) for command in commands if command[0] == "SET"]
+        lives = [int(command[-2]) for command in commands if command[0] == "EVAL"]
         assert waits
         assert max(waits) <= 0.1
         # What comes at the very end of the wait is still held for a whole lease.

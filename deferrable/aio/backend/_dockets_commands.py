@@ -23,6 +23,7 @@ from deferrable.aio.backend._redis import (
     RedisLinks,
     Script,
 )
+from deferrable.aio.backend._redis_errors import OutOfMemory
 from deferrable.aio.clock import Clock
 from deferrable.errors import BackendUnavailable
 
@@ -94,6 +95,21 @@ class Taken:
     is_more_due: bool
     next_due_seconds: float
     next_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """What a wait came to.
+
+    Attributes:
+        was_lost: this consumer was no member any more. It is one again, but what it held is lost.
+        raw: the entry; None: none came.
+        is_refused: Redis is full and does not let a consumer wait.
+    """
+
+    was_lost: bool
+    raw: bytes | None
+    is_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +203,7 @@ class Commands:
         heartbeat_seconds: float,
         seconds: float,
         note_next_id: Callable[[bytes], None],
-    ) -> tuple[bool, bytes | None]:
+    ) -> Waited:
         """Wait for one entry and take it.
 
         The heartbeat is renewed right before, in the same write, and lasts so long beyond the wait:
@@ -197,33 +213,41 @@ class Commands:
         Args:
             note_next_id: told, as the wait begins, the id of the next delayed item; empty: there
                 is none.
-
-        Returns:
-            whether this consumer was no member any more (it is one again, but what it held is
-            lost); and the entry, or None.
         """
         keys, consumer_id = self.keys, pop.consumer_id
         # Rounded up: one that ended a moment too early would be followed by another.
         seconds = math.ceil(max(seconds, _SHORTEST_WAIT_SECONDS) * 1000) / 1000
         milliseconds, value = self._heartbeat(heartbeat_seconds + seconds)
-        _, _, joined, raw = await line.call(
-            ("ZRANGE", keys.delayed, 0, 0),
-            ("SET", keys.active(consumer_id), value, "PX", milliseconds),
-            # After the heartbeat: a member without one is taken for dead.
-            ("SADD", keys.workers, consumer_id),
-            (
-                "BLMOVE",
-                keys.queue,
-                keys.working(consumer_id),
-                "RIGHT",
-                "LEFT",
-                f"{seconds:.3f}",
-            ),
-            deadline_seconds=seconds + ANSWER_SECONDS,
+        names = (keys.workers, keys.active(consumer_id), keys.delayed)
+        was_lost = False
+
+        def note_first(reply: Any) -> None:
+            nonlocal was_lost
             # A refusal is raised once the rest has come.
-            on_first=lambda ids: note_next_id(ids[0] if isinstance(ids, list) and ids else b""),
-        )
-        return joined == 1, raw
+            joined, next_id = reply if isinstance(reply, list) else (0, b"")
+            was_lost = joined == 1
+            note_next_id(next_id)
+
+        source, target = keys.queue, keys.working(consumer_id)
+        try:
+            _, raw = await line.call(
+                # Its text, because nothing may wait after a script that the server did not know.
+                (
+                    "EVAL",
+                    script("dockets_join").source,
+                    len(names),
+                    *names,
+                    consumer_id,
+                    milliseconds,
+                    value,
+                ),
+                ("BLMOVE", source, target, "RIGHT", "LEFT", f"{seconds:.3f}"),
+                deadline_seconds=seconds + ANSWER_SECONDS,
+                on_first=note_first,
+            )
+        except OutOfMemory:
+            return Waited(was_lost, None, is_refused=True)
+        return Waited(was_lost, raw)
 
     async def touch(self, consumer_id: str, heartbeat_seconds: float) -> bool:
         """Renew the heartbeat. False: somebody has reclaimed this consumer."""
@@ -286,9 +310,10 @@ class Commands:
 
     async def bury(self, entries: Sequence[tuple[str, str]]) -> None:
         """Put ``(error id, text)`` into the errors hash."""
+        names = (self.keys.errors, self.keys.error_leases)
         for chunk in in_chunks(entries):
             pairs = [value for entry in chunk for value in entry]
-            await self.link.call(("HSET", self.keys.errors, *pairs))
+            await self.link.run(script("dockets_bury"), names, pairs)
 
     async def workers(self) -> list[str]:
         """The ids of all consumers."""

@@ -36,6 +36,9 @@ _SERVER_MARGIN_SECONDS = 1.0
 _TRUST_SECONDS = 60.0
 """How long a due moment that the server told is believed; then its clock is looked at again."""
 
+_FULL_PAUSE_SECONDS = 0.1
+"""A full Redis lets nobody wait on the server, so it is asked again after this time."""
+
 _logger = logging.getLogger("deferrable")
 
 
@@ -95,6 +98,7 @@ class Taker:
         self._waits: dict[asyncio.AbstractEventLoop, Wait] = {}
         # Of the last wait, if it ended with nothing.
         self._outlook: _Outlook | None = None
+        self._is_full = False
         on_fork(self._start_anew)
 
     def _start_anew(self) -> None:
@@ -209,14 +213,29 @@ class Taker:
 
         async with self._commands.link.blocking(self._commands.keys.queue) as line:
             with wait.on(line, event_time):
-                was_lost, raw = await self._commands.wait(
+                waited = await self._commands.wait(
                     line, pop, self.heartbeat_seconds(), seconds, note_next_id
                 )
-        if was_lost:
+        if waited.was_lost:
             self._consumer.lose(pop.consumer_id)
-        if raw is not None:
-            await self._accept(pop, [raw], self._clock.monotonic(), popped)
+        if waited.raw is not None:
+            await self._accept(pop, [waited.raw], self._clock.monotonic(), popped)
+        self._note_full(waited.is_refused)
+        if waited.is_refused:
+            await asyncio.sleep(min(seconds, _FULL_PAUSE_SECONDS))
+            return False
         return is_as_before
+
+    def _note_full(self, is_full: bool) -> None:
+        if is_full != self._is_full:
+            self._is_full = is_full
+            _logger.warning(
+                "Redis has reached its maxmemory and takes no new items; %s goes on with those that"
+                " are there"
+                if is_full
+                else "Redis takes new items again; %s waits for them",
+                self._commands.keys.queue,
+            )
 
     async def _accept(
         self, pop: Pop, raws: Sequence[bytes], pop_time: float, popped: list[Popped]

