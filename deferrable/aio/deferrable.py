@@ -99,6 +99,7 @@ class Deferrable(Instance, Closing):
     ) -> None:
         if debounce_store is None and redis_client is not None:
             debounce_store = _redis_store(redis_client, clock)
+        self._redis_client = redis_client
         super().__init__(
             backend,
             default_error_classes,
@@ -109,6 +110,21 @@ class Deferrable(Instance, Closing):
             lifespan=lifespan,
             clock=clock,
         )
+
+    @property
+    def redis_client(self) -> Any:
+        """What was given as ``redis_client``; None: nothing was.
+
+        Setting it keeps debounce windows there from the next ``later`` on.
+        """
+        return self._redis_client
+
+    @redis_client.setter
+    def redis_client(self, redis_client: Any) -> None:
+        self.debounce_store = (
+            None if redis_client is None else _redis_store(redis_client, self._clock)
+        )
+        self._redis_client = redis_client
 
     @overload
     def deferrable(self, function: Callable[P, R], /) -> Job[P, R]: ...
@@ -204,6 +220,7 @@ class Deferrable(Instance, Closing):
             _check_function(function)
             job = Job(self, function, name, options)
             self.registry.add(job)
+            job.lend_later()
             return job
 
         return register if function is None else register(function)

@@ -10,8 +10,8 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
+from types import FunctionType, MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from deferrable import _names
 from deferrable._refusals import kind_of
@@ -33,6 +33,8 @@ S = TypeVar("S")
 
 _FUNCTION_ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__")
 """By these, `inspect` and frameworks tell a coroutine function from a plain one."""
+
+_LENT_NAMES = ("later", "later_async")
 
 _door = AwaitingDoor()
 
@@ -63,7 +65,7 @@ class Job(Generic[P, R_co]):
         name: str | None,
         options: JobOptions,
     ) -> None:
-        functools.update_wrapper(self, function)
+        _wrap(self, function)
         for attribute in _FUNCTION_ATTRIBUTES:
             if hasattr(function, attribute):
                 setattr(self, attribute, getattr(function, attribute))
@@ -154,6 +156,20 @@ class Job(Generic[P, R_co]):
         other._registered = self._registered
         return other
 
+    def lend_later(self) -> None:
+        """Give the function itself, and what wraps this job, the methods that defer it.
+
+        The first library did so: code that calls the decorator and keeps its function, or has
+        another decorator above this one, finds ``later`` there.
+        """
+        lent = {name: getattr(self, name) for name in _LENT_NAMES}
+        vars(self).update(lent)  # `functools.wraps` copies what stands here
+        if isinstance(self.function, FunctionType):
+            attributes = vars(self.function)
+            for name, method in lent.items():
+                if _is_free(attributes.get(name)):
+                    attributes[name] = method
+
     def check_findable(self) -> None:
         """Refuse a function that no other process could find.
 
@@ -195,7 +211,7 @@ class BoundJob(Generic[P, R_co]):
     """A job that is a method, bound to an object, which travels as its first argument."""
 
     def __init__(self, job: Job[..., R_co], bound: object) -> None:
-        functools.update_wrapper(self, job)  # with what makes it a coroutine function or not
+        _wrap(self, job)  # with what makes it a coroutine function or not
         self.__self__ = bound
         self.__func__ = job
 
@@ -241,6 +257,20 @@ class BoundJob(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<BoundJob {self.__func__.name} of {self.__self__!r}>"
+
+
+def _wrap(wrapper: object, wrapped: object) -> None:
+    """Take over the looks of what is wrapped, but no attribute in the place of a method of ours."""
+    functools.update_wrapper(cast(Callable[..., Any], wrapper), cast(Any, wrapped), updated=())
+    ours, attributes = type(wrapper), vars(wrapper)
+    for name, value in getattr(wrapped, "__dict__", {}).items():
+        if not hasattr(ours, name):
+            attributes.setdefault(name, value)
+
+
+def _is_free(attribute: object) -> bool:
+    """Whether a function has nothing of its user's in a place."""
+    return attribute is None or isinstance(getattr(attribute, "__self__", None), Job)
 
 
 def _arguments(call: object) -> tuple[tuple[Any, ...], dict[str, Any]]:

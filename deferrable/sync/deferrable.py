@@ -118,6 +118,15 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         self._core.debounce_store = store
 
     @property
+    def redis_client(self) -> Any:
+        """What was given as ``redis_client``; see `deferrable.aio.Deferrable.redis_client`."""
+        return self._core.redis_client
+
+    @redis_client.setter
+    def redis_client(self, redis_client: Any) -> None:
+        self._core.redis_client = redis_client
+
+    @property
     def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
         """Errors that are retried for jobs that do not say; read at each ``later``."""
         return self._core.default_error_classes
