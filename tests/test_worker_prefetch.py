@@ -254,7 +254,7 @@ async def test_stopping_gives_back_what_was_prefetched_in_its_order(each_site: S
 
 
 async def test_what_the_broker_did_not_take_back_is_given_back_again(
-    face: Face, site: Site
+    face: Face, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with prefetched(site):
         face.faults.drop("release", times=2)
@@ -265,6 +265,9 @@ async def test_what_the_broker_did_not_take_back_is_given_back_again(
         await site.until_alone()
 
     assert await numbers_in(face.broker.queue) == list(range(LONG + 1, COUNT))
+    told = [each.getMessage() for each in caplog.records if "release" in each.getMessage()]
+    assert [each for each in told if "cannot be settled for now" in each] == told
+    assert len(told) == 1
 
 
 async def test_a_worker_that_stops_while_it_gives_back_waits_for_that(

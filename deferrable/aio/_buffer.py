@@ -9,18 +9,15 @@ longer than `LONGEST_WAIT_SECONDS`, as another worker may be idle.
 """
 
 import logging
-import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from deferrable.aio._polling import reconnect_seconds
 from deferrable.aio._slots import Slots
 from deferrable.aio._worker_door import Surroundings
-from deferrable.aio.clock import Timer, sleep
+from deferrable.aio.clock import Timer
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.instance import Instance
 from deferrable.aio.queue import Queue
@@ -125,22 +122,34 @@ class Buffer:
             self._on_room()
 
     async def _release(self, waiting: list[Buffered]) -> None:
-        failures = 0
-        while waiting:
-            for queue, envelopes in _by_queue(waiting).items():
-                with suppress(Exception):  # the queue has logged it, or it shows below
-                    await queue.release_batch(envelopes)
-            for each in waiting:
-                if each.envelope.settlement != "open":
-                    self._keeper.let_go(each.queue, each.envelope)
-            waiting = [each for each in waiting if _is_to_be_returned(each)]
-            if waiting and not self._surroundings.is_patient:
-                _logger.warning("%d items come back only after their leases", len(waiting))
-                return
-            if waiting:
-                failures += 1
-                clock = waiting[0].queue.clock
-                await sleep(clock, reconnect_seconds(failures, random.random()))
+        failures, patience, refused = 0, self._surroundings.patience, waiting
+        try:
+            while waiting:
+                for queue, envelopes in _by_queue(waiting).items():
+                    await self._release_once(queue, envelopes)
+                for each in waiting:
+                    if each.envelope.settlement != "open":
+                        self._keeper.let_go(each.queue, each.envelope)
+                waiting = [each for each in waiting if _is_to_be_returned(each)]
+                if waiting and patience.is_over:
+                    _logger.warning("%d items come back only after their leases", len(waiting))
+                    return
+                if waiting:
+                    failures += 1
+                    await patience.pause(waiting[0].queue.clock, failures)
+        finally:
+            for each in refused:
+                patience.forget(each.queue, each.envelope)
+
+    async def _release_once(self, queue: Queue, envelopes: Sequence[Envelope]) -> None:
+        outcomes: Sequence[Exception | None]
+        try:
+            outcomes = await queue.release_each(envelopes)
+        except Exception as error:  # an adapter's own mistake must not end it either
+            outcomes = [error] * len(envelopes)
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+            if outcome is not None and envelope.settlement == "open":
+                self._surroundings.patience.note_refusal(queue, envelope, outcome)
 
     def _drop(self, buffered: Buffered) -> None:
         """Its lease was lost while it waited."""

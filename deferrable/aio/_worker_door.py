@@ -2,14 +2,12 @@
 
 Owns what is different when many attempts run at once: leases are kept by the keeper, async jobs run
 in their attempt's own task, plain ones wait for one of the worker's threads and have their plain
-metadata consumers run there, a slot is given back when the job ends, and a settlement that the
-broker does not take is tried again for as long as the lease lasts and the worker has time. It may
-not know slots or polls; it calls back.
+metadata consumers run there, a slot is given back when the job ends, and a settlement is tried
+again while the lease lasts and the worker has time.
 """
 
 import asyncio
 import inspect
-import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from dataclasses import replace
@@ -19,13 +17,12 @@ from typing import Any, TypeVar
 import anyio
 
 from deferrable._ended import Ended, Raised, Returned
-from deferrable.aio._polling import reconnect_seconds
-from deferrable.aio.clock import Timer, sleep
+from deferrable.aio._settling import Patience
+from deferrable.aio.clock import Timer
 from deferrable.aio.door import AwaitingDoor, Control, NotStarted, Run, as_timeout, start_timer
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.keeper import Keeper
 from deferrable.aio.queue import Queue
-from deferrable.errors import BackendUnavailable, LeaseLost
 
 __all__ = ["Surroundings", "WorkerDoor"]
 
@@ -45,7 +42,7 @@ class Surroundings:
         threads: where they run; the limiter makes nobody wait. The default one is shared with
             everybody else in the process.
         is_open: whether jobs may still begin.
-        is_patient: whether a settlement that the broker does not take is tried again.
+        patience: to try settlements again that the broker does not take.
     """
 
     def __init__(
@@ -56,7 +53,7 @@ class Surroundings:
         self.turns = asyncio.Semaphore(threads)
         self.threads = anyio.CapacityLimiter(threads)
         self.is_open = True
-        self.is_patient = True
+        self.patience = Patience()
 
 
 class WorkerDoor(AwaitingDoor):
@@ -103,19 +100,7 @@ class WorkerDoor(AwaitingDoor):
         self.limiter = surroundings.threads
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        failures = 0
-        while True:
-            try:
-                return await start()
-            except BackendUnavailable as error:
-                failures += 1
-                if self._queue.clock.monotonic() >= self._envelope.lease_end_time:
-                    raise LeaseLost(
-                        f"{self._envelope!r} could not be settled before its lease ended: {error}"
-                    ) from error
-                if not self._surroundings.is_patient:
-                    raise
-            await sleep(self._queue.clock, reconnect_seconds(failures, random.random()))
+        return await self._surroundings.patience.settle(self._queue, self._envelope, start)
 
     async def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any

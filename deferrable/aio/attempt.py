@@ -129,8 +129,8 @@ class Attempt:
         """Make the attempt.
 
         Raises:
-            BackendUnavailable: the broker did not take the settlement; the item comes back after
-                its lease.
+            BackendError: the broker did not take the settlement; the item comes back after its
+                lease.
             KeyboardInterrupt, SystemExit: it struck in this thread, or an event handler raised
                 it; if the item was not settled by then, it was released.
         """

@@ -235,8 +235,8 @@ class Deferrable(Instance, Closing):
             what became of the attempt; None when the queue had nothing.
 
         Raises:
-            BackendUnavailable: the broker could not be reached. What was popped comes back after
-                its lease.
+            BackendError: the broker could not be reached, or refused the pop or the settlement. It
+                is not tried again: the caller decides. What was popped comes back after its lease.
         """
         envelope, item = await self.backend.queue.pop()
         return await self.process(envelope, item)

@@ -28,6 +28,7 @@ class Envelope:
         "lease_end_time",
         "number",
         "pop_time",
+        "replacement",
         "settlement",
     )
 
@@ -37,6 +38,8 @@ class Envelope:
         self.lease_end_time = lease_end_time
         self.has_started = False
         self.settlement: Literal["open", "under way", "done"] = "open"
+        self.replacement: object = None
+        """What was pushed in its place already, while it was not completed."""
         self.number = next(_numbers)
         """Deliveries are numbered in the order in which this process popped them."""
 

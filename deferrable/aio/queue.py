@@ -237,7 +237,11 @@ class Queue(Closing):
         An adapter whose broker can do both in one atomic step does so, only if the original is
         still this consumer's.
         """
-        await to._traffic.get().push(push)
+        replacement = (to, push.text)
+        if envelope.replacement != replacement:
+            await to._traffic.get().push(push)
+            # Or each further try to complete the original would push another copy.
+            envelope.replacement = replacement
         outcomes = check_outcomes([envelope], await self._complete_batch([envelope]))
         if outcomes[0] is not None:
             raise outcomes[0]
@@ -452,6 +456,19 @@ class Queue(Closing):
             ``(envelope, ok)`` for each, in the order given; False where it was no longer this
             consumer's, or the broker refused.
         """
+        outcomes = await self.release_each(envelopes)
+        _log_failures("release", envelopes, outcomes)
+        return [
+            (envelope, outcome is None)
+            for envelope, outcome in zip(envelopes, outcomes, strict=True)
+        ]
+
+    async def release_each(self, envelopes: Sequence[Envelope]) -> list[Exception | None]:
+        """Give several items back at once, in the order in which they were popped.
+
+        Returns:
+            None, or why it was not given back, for each in the order given.
+        """
         ordered = sorted(envelopes, key=lambda envelope: envelope.number)
         outcomes = await self._settle_each(
             "release",
@@ -460,11 +477,8 @@ class Queue(Closing):
             self.MAX_RELEASE_BATCH_SIZE,
             self._release_batch,
         )
-        _log_failures("release", ordered, outcomes)
-        is_released = {
-            envelope: outcome is None for envelope, outcome in zip(ordered, outcomes, strict=True)
-        }
-        return [(envelope, is_released[envelope]) for envelope in envelopes]
+        of_envelopes = dict(zip(ordered, outcomes, strict=True))
+        return [of_envelopes[envelope] for envelope in envelopes]
 
     async def replace(
         self,

@@ -266,7 +266,7 @@ class Worker:
         winding_up.add_done_callback(lambda _: self._is_in_a_hurry.set())
         await self._until(self._is_in_a_hurry)
         grace.cancel()
-        surroundings.is_patient = False
+        surroundings.patience.end()
         attempts.cancel()
         while not winding_up.done():
             await self._in_any_case(asyncio.wait([winding_up]))

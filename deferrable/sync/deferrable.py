@@ -179,8 +179,8 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
             what became of the attempt; None when the queue had nothing.
 
         Raises:
-            BackendUnavailable: the broker could not be reached. What was popped comes back after
-                its lease.
+            BackendError: the broker could not be reached, or refused the pop or the settlement. It
+                is not tried again: the caller decides. What was popped comes back after its lease.
             CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
         """
         refuse_portal_thread("await run_once() of deferrable.aio.Deferrable")

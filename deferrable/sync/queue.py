@@ -41,6 +41,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
     complete_each = blocking(AwaitingQueue.complete_each)
     release = blocking(AwaitingQueue.release)
     release_batch = blocking(AwaitingQueue.release_batch)
+    release_each = blocking(AwaitingQueue.release_each)
     replace = blocking(AwaitingQueue.replace)
     flush = blocking(AwaitingQueue.flush)
     stats = blocking(AwaitingQueue.stats)
