@@ -1,16 +1,22 @@
 """The command line: ``deferrable``, or ``python -m deferrable``.
 
-This door owns what a missing extra says. It may know nothing of the commands; nothing else of the
-library imports this package.
+This door owns what a missing extra says, and what has to happen before the imports of a command,
+which take some tenths of a second. Nothing else of the library imports this package.
 """
 
 import sys
+
+from deferrable.cli.early import end_at_signals, is_worker
+from deferrable.cli.streams import prepare_streams
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line, and end the process with its exit code."""
+    if is_worker():
+        end_at_signals()
+    prepare_streams()
     try:
         import click  # noqa: F401
         import rich  # noqa: F401

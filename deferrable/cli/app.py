@@ -5,10 +5,13 @@ import sys
 
 import click
 
+from deferrable.cli.early import is_worker
 from deferrable.cli.errors import errors
 from deferrable.cli.jobs import jobs
 from deferrable.cli.printing import version_text
 from deferrable.cli.stats import stats
+from deferrable.cli.streams import why_not_written
+from deferrable.cli.trouble import ERROR
 from deferrable.cli.worker import worker
 
 __all__ = ["cli", "run"]
@@ -40,4 +43,16 @@ def run() -> None:
     here = os.getcwd()
     if not sys.flags.safe_path and sys.path[:1] not in ([""], [here]):
         sys.path.insert(0, here)
-    cli(prog_name="deferrable")
+    try:
+        cli(prog_name="deferrable")
+    finally:
+        _finish_output()
+
+
+def _finish_output() -> None:
+    sys.stdout.flush()
+    # What jobs print is no result of a worker.
+    reason = None if is_worker() else why_not_written()
+    if reason is not None:
+        click.echo(f"Error: standard output is not complete: {reason}", err=True)
+        sys.exit(ERROR)

@@ -18,6 +18,7 @@ from deferrable.cli.printing import (
     to_output,
     untrusted,
 )
+from deferrable.cli.streams import is_unread
 from deferrable.cli.trouble import debug_option, telling
 from deferrable.errors import BackendError
 
@@ -57,13 +58,13 @@ async def _show(
             rows = [await _count(each) for each in named]
             print_json(rows) if as_json else to_output().print(_table(rows))
         elif as_json:
-            while True:
+            while not is_unread():
                 print_json([await _count_or_tell(each) for each in named], is_line=True)
                 await asyncio.sleep(interval_seconds)
         else:
             rows = [await _count(each) for each in named]
             with Live(_table(rows), console=to_output(), auto_refresh=False) as live:
-                while True:
+                while not is_unread():
                     await asyncio.sleep(interval_seconds)
                     rows = [await _count_or_tell(each) for each in named]
                     live.update(_table(rows), refresh=True)

@@ -5,12 +5,14 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
+from deferrable.cli.early import set_exit_code
 from deferrable.cli.health import listen
 from deferrable.cli.loading import check_apart, instances_argument, load_all
-from deferrable.cli.logs import LEVELS, configure
+from deferrable.cli.logs import LEVELS, configure, enable_loggers
 from deferrable.cli.reloading import begin_anew, wait_for_change_below
 from deferrable.cli.serving import RELOAD, Serving, serve
 from deferrable.cli.signals import Signals, Stopped
@@ -39,8 +41,8 @@ DEFAULT_GRACE_SECONDS = 30.0
     help="How many short jobs to take before there are slots for them.",
 )  # fmt: skip
 @click.option(
-    "--processes", type=click.IntRange(1), default=1, show_default=True,
-    help="How many processes do so; one that dies is started again.",
+    "--processes", type=click.IntRange(1), default=None,
+    help="How many processes do so; one that dies is started again.  [default: this one, alone]",
 )  # fmt: skip
 @click.option(
     "--grace", "grace_seconds", type=click.FloatRange(0), default=DEFAULT_GRACE_SECONDS,
@@ -66,7 +68,7 @@ def worker(
     concurrency: int,
     threads: int | None,
     prefetch: int,
-    processes: int,
+    processes: int | None,
     grace_seconds: float,
     health_port: int | None,
     health_host: str,
@@ -80,10 +82,12 @@ def worker(
     async ones are cancelled and everything unfinished is given back. A second signal ends the
     grace period.
     """
-    configure(log_format, log_level)
     index = child_index()
-    if processes > 1 and index is None:
-        context.exit(supervise(processes, grace_seconds))
+    is_supervisor = processes is not None and index is None
+    name = "supervisor" if is_supervisor else "" if index is None else str(index + 1)
+    configure(log_format, log_level, name)
+    if processes is not None and index is None:
+        _leave(context, supervise(processes, grace_seconds))
     if index is not None:
         watch_parent()
         health_port = None if health_port is None else health_port + index
@@ -91,6 +95,7 @@ def worker(
         try:
             with signals.raising():
                 named = load_all(paths)
+                enable_loggers()
                 check_apart(named)
                 listener = None if health_port is None else listen(health_host, health_port)
             serving = Serving(concurrency, threads, prefetch, grace_seconds, listener, is_reloading)
@@ -99,10 +104,16 @@ def worker(
             code = _stopped(stopped.name)
         except Trouble as trouble:
             if not is_reloading:
+                set_exit_code(trouble.exit_code)
                 raise
             code = _wait_for_change(trouble, signals)
     if code == RELOAD:
         begin_anew()
+    _leave(context, code)
+
+
+def _leave(context: click.Context, code: int) -> NoReturn:
+    set_exit_code(code)
     context.exit(code)
 
 
