@@ -10,20 +10,25 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
-from commands import TESTS, Command, environment, run_command
+from commands import TESTS, Command, call_command, environment
 from processes import run_program
 from redis_server import unique_group
 
 from deferrable import Deferrable
 from deferrable.aio import Deferrable as AsyncDeferrable
 from deferrable.aio.backend import InMemoryBackendFactory
+from deferrable.aio.backend.memory import InMemoryQueue
+from deferrable.aio.error_items import ErrorItem
 from deferrable.backend import DocketsBackendFactory
-from deferrable.cli.choosing import CHUNK, Choice, each_chunk
+from deferrable.cli.choosing import CHUNK, Choice, choose, each_chunk
+from deferrable.cli.errors import _settle_each
+from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
 STATS, MAILS = "cli_app.jobs:stats", "cli_app.jobs:mails"
@@ -49,7 +54,7 @@ class Shell:
         return ids
 
     def run(self, *arguments: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
-        return run_command(*arguments, variables=self.variables, answer=answer)
+        return call_command(*arguments, variables=self.variables, answer=answer)
 
     def read(self, *arguments: str) -> Any:
         """The JSON that a command prints, which must succeed and say nothing else."""
@@ -113,7 +118,7 @@ def test_path_that_leads_to_no_instance_is_one_line_that_says_what_to_do(
     command: list[str], path: str, code: int, line: str
 ) -> None:
     variables = {"REDIS_URL": "redis://127.0.0.1:1", "GROUP": "x"}
-    done = run_command(*command, path, variables=variables)
+    done = call_command(*command, path, variables=variables)
 
     assert done.returncode == code
     assert done.stdout == ""
@@ -123,7 +128,7 @@ def test_path_that_leads_to_no_instance_is_one_line_that_says_what_to_do(
 
 @pytest.mark.parametrize("command", [["stats"], ["errors", "list"]])
 def test_unreachable_broker_is_one_line_that_says_what_to_do(command: list[str]) -> None:
-    done = run_command(*command, "cli_app.unreachable:stats", variables={})
+    done = call_command(*command, "cli_app.unreachable:stats", variables={})
 
     assert done.returncode == 1
     (told,) = done.stderr.splitlines()
@@ -132,7 +137,7 @@ def test_unreachable_broker_is_one_line_that_says_what_to_do(command: list[str])
 
 
 def test_debug_shows_the_traceback_before_the_line() -> None:
-    done = run_command("stats", "cli_app.broken:stats", "--debug", variables={})
+    done = call_command("stats", "cli_app.broken:stats", "--debug", variables={})
 
     assert done.stderr.startswith("Traceback (most recent call last):")
     assert 'raise RuntimeError("no configuration' in done.stderr
@@ -146,7 +151,7 @@ def test_two_instances_on_one_queue_are_refused(tmp_path: Path) -> None:
         "backend = InMemoryBackendFactory().create_backend_for_group(None)\n"
         "one, other = Deferrable(backend), Deferrable(backend)\n"
     )
-    done = run_command("worker", "shared:one", "shared:other", variables={}, folder=tmp_path)
+    done = call_command("worker", "shared:one", "shared:other", variables={}, folder=tmp_path)
 
     assert done.returncode == 2
     assert "shared:one and shared:other share <InMemoryQueue deferrable>" in done.stderr
@@ -285,7 +290,7 @@ def test_age_of_the_oldest_item_is_shown_where_the_queue_tells_it(tmp_path: Path
         "backend.queue._stats = stats\n"
         "instance = Deferrable(backend)\n"
     )
-    shown = run_command("stats", "telling:instance", variables={}, folder=tmp_path).stdout
+    shown = call_command("stats", "telling:instance", variables={}, folder=tmp_path).stdout
 
     assert shown.splitlines()[2].split() == ["telling:instance", "1", "-", "-", "0", "2", "min"]
 
@@ -355,7 +360,7 @@ def test_text_of_an_error_is_never_read_as_markup(shell: Shell) -> None:
 def test_narrow_terminal_shows_beginnings_of_ids_that_commands_take(shell: Shell) -> None:
     (item_id,) = shell.fail(0)
 
-    listed = run_command("errors", "list", STATS, variables={**shell.variables, "COLUMNS": "80"})
+    listed = call_command("errors", "list", STATS, variables={**shell.variables, "COLUMNS": "80"})
     short_id = listed.stdout.splitlines()[2].split()[0]
     shown = shell.read("errors", "show", STATS, short_id)
 
@@ -368,7 +373,7 @@ def test_traceback_is_not_wrapped_in_a_narrow_terminal(shell: Shell) -> None:
     (item_id,) = shell.fail(0)
     trace = shell.read("errors", "show", STATS, item_id)[0]["traceback"]
 
-    shown = run_command(
+    shown = call_command(
         "errors", "show", STATS, item_id, variables={**shell.variables, "COLUMNS": "40"}
     )
 
@@ -522,19 +527,108 @@ def test_of_many_items_the_first_ten_are_shown(
     assert shell.counts() == (0, MANY)
 
 
+class _Counting(InMemoryQueue):
+    """Notes how many of its items are leased whenever some are."""
+
+    most_leased = 0
+
+    async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Any]:
+        popped = await super()._pop_keys(keys)
+        self.most_leased = max(self.most_leased, int((await self.stats())["in_flight"]))
+        return popped
+
+
 @pytest.mark.anyio
-async def test_no_more_than_a_chunk_is_held_while_all_are_settled() -> None:
+@pytest.mark.parametrize("is_settled", [True, False], ids=["settled", "refused"])
+async def test_no_more_than_a_chunk_is_leased_while_all_are_settled(is_settled: bool) -> None:
     backend = InMemoryBackendFactory().create_backend_for_group(None)
-    await backend.error_queue.push_batch(errors(MANY))
-    held: list[int] = []
+    queue = backend.error_queue
+    queue.__class__ = _Counting
+    assert isinstance(queue, _Counting)
+    await queue.push_each(errors(MANY))
+
+    async def settle(entry: ErrorItem) -> None:
+        if not is_settled:
+            raise UnreadableItem("not this one")
+        await entry.discard()
 
     async with AsyncDeferrable(backend) as instance, instance.errors() as items:
-        async for _, entries in each_chunk(items, Choice(is_all=True)):
-            held.append((await backend.error_queue.stats())["in_flight"])
-            for entry in entries:
-                await entry.discard()
+        chunks = each_chunk(items, Choice(is_all=True))
+        done, failed = await _settle_each(items, chunks, settle, "settled", MANY)
 
-    assert held == [CHUNK, CHUNK, 1]
+    assert queue.most_leased == CHUNK
+    assert (len(done), len(failed)) == ((MANY, 0) if is_settled else (0, MANY))
+    assert await queue.stats() == {"available": len(failed), "in_flight": 0, "delayed": 0} | (
+        {"oldest_age_seconds": ANY} if failed else {}
+    )
+
+
+@pytest.mark.anyio
+async def test_looking_at_errors_leases_none_of_them() -> None:
+    backend = InMemoryBackendFactory().create_backend_for_group(None)
+    await backend.error_queue.push_each(errors(MANY))
+
+    async with AsyncDeferrable(backend) as instance, instance.errors() as items:
+        found = await choose(items, Choice(ids=("item-700", "item-31")))
+        counts = await backend.error_queue.stats()
+        (taken,) = await items.take(found.entries[:1])
+
+        assert {entry.id for entry in found.entries} == {"item-700", "item-31"}
+        assert (counts["available"], counts["in_flight"]) == (MANY, 0)
+        await taken.discard()
+    counts = await backend.error_queue.stats()
+    assert (counts["available"], counts["in_flight"]) == (MANY - 1, 0)
+
+
+def test_an_id_is_not_taken_for_the_beginning_of_another(shell: Shell) -> None:
+    for item_id in ("same", "same-1"):
+        item = {"id": item_id, "error": {"id": item_id, "error_type": "E"}}
+        shell.instance.backend.error_queue.push(item)
+
+    done = shell.run("errors", "discard", STATS, "same", "--yes")
+
+    assert (done.returncode, done.stdout) == (0, "discarded 1 of 1 items\n")
+    assert [each["id"] for each in shell.read("errors", "list", STATS)] == ["same-1"]
+
+
+def test_an_error_that_somebody_else_holds_is_shown_but_not_settled(shell: Shell) -> None:
+    (item_id,) = shell.fail(0)
+    shell.instance.backend.error_queue.pop()
+
+    shown = shell.run("errors", "show", STATS, item_id)
+    done = shell.run("errors", "requeue", STATS, item_id)
+
+    assert (shown.returncode, item_id in shown.stdout) == (0, True)
+    assert (done.returncode, done.stdout) == (1, "requeued 0 of 1 items\n")
+    assert done.stderr == f"{item_id}: it is gone, or somebody else holds it; try again\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "--all"], ["requeue", "--all"], ["discard", "--all", "--yes"]]
+)
+def test_a_type_that_no_error_has_is_answered_with_the_types_that_there_are(
+    shell: Shell, command: list[str]
+) -> None:
+    shell.fail(0, "x", 0)
+
+    done = shell.run("errors", command[0], STATS, *command[1:], "--type", "KeyError")
+
+    assert done.returncode == 0
+    assert done.stderr == (
+        "no error here is of the type KeyError; there are: ZeroDivisionError (2), TypeError (1)\n"
+    )
+    assert shell.counts() == (0, 3)
+
+
+def test_an_error_is_shown_with_why_it_was_not_retried(shell: Shell) -> None:
+    (item_id,) = shell.fail(0)
+
+    shown = shell.run("errors", "show", STATS, item_id).stdout
+    (listed,) = shell.read("errors", "list", STATS)
+
+    reason = "ZeroDivisionError is not among its error_classes (none)"
+    assert f"not retried  {reason}" in shown
+    assert listed["reason"] == reason
 
 
 @pytest.mark.parametrize("command", [["show"], ["requeue"], ["discard", "--yes"]])
@@ -601,4 +695,4 @@ def test_jobs_are_a_table_that_shows_the_options_that_were_set(shell: Shell) -> 
 
 
 def test_jobs_need_no_broker() -> None:
-    assert run_command("jobs", "cli_app.unreachable:stats", variables={}).returncode == 0
+    assert call_command("jobs", "cli_app.unreachable:stats", variables={}).returncode == 0

@@ -45,8 +45,11 @@ NOT_FOR_USERS = {
     # Of the engine, which makes sure of an item once and pushes it later.
     (deferrable.aio.Queue, "prepare"),
     (deferrable.aio.Worker, "next_outcome"),
-    # Of the command line, which awaits; the second ends its process, too.
+    # Of the command line, which awaits; the last one ends its process, too.
     (deferrable.aio.ErrorItems, "next_items"),
+    (deferrable.aio.ErrorItems, "peek_items"),
+    (deferrable.aio.ErrorItems, "take"),
+    (deferrable.aio.ErrorItems, "give_back"),
     (deferrable.aio.Worker, "release_running"),
 }
 

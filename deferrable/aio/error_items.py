@@ -1,13 +1,13 @@
 """Looking through an error queue.
 
 Owns the iteration over error items: each once, leased while it lasts, and given back at its end
-unless it was requeued or discarded. It may not know the broker, nor run any job. Nothing of an item
-is decoded before it is asked for.
+unless it was requeued or discarded; and the look at them without a lease, for who only wants to see
+them or takes few of many. No job runs here, and no call is decoded before it is asked for.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from deferrable.aio._closing import Closing
@@ -16,7 +16,7 @@ from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import TOUCHES_PER_LEASE
 from deferrable.aio.instance import Instance
-from deferrable.errors import BackendError
+from deferrable.errors import LeaseLost
 from deferrable.item import Item
 from deferrable.lifecycle import requeued
 from deferrable.serialization import DecodedCall
@@ -34,11 +34,17 @@ class ErrorItem:
     """
 
     def __init__(
-        self, instance: Instance, backend: Backend, envelope: Envelope, item: Item
+        self,
+        instance: Instance,
+        backend: Backend,
+        envelope: Envelope | None,
+        item: Item,
+        key: str | None = None,
     ) -> None:
         self._instance = instance
         self._backend = backend
         self._envelope = envelope
+        self._key = key
         self.item = item
 
     @property
@@ -49,7 +55,10 @@ class ErrorItem:
 
     @property
     def error(self) -> Mapping[str, Any]:
-        """``error_type``, ``error_text``, ``traceback``, ``hostname``, ``ts``, ``id``."""
+        """``error_type``, ``error_text``, ``traceback``, ``hostname``, ``ts``, ``id``.
+
+        And ``reason``, why it was not retried, where one was recorded.
+        """
         error = self.item.get("error")
         return error if isinstance(error, dict) else {}
 
@@ -76,7 +85,7 @@ class ErrorItem:
         if "object" not in self.item:
             protection.serializer_for(self.item).load_name(self.item)
         item = protection.signed(requeued(self.item, self._instance.clock.time()), group)
-        await self._backend.error_queue.replace(self._envelope, item, self._backend.queue)
+        await self._backend.error_queue.replace(self._held, item, self._backend.queue)
 
     async def discard(self) -> None:
         """Remove it for good.
@@ -84,7 +93,13 @@ class ErrorItem:
         Raises:
             LeaseLost: it is no longer held: the iteration has ended, or another one has it.
         """
-        await self._backend.error_queue.complete(self._envelope)
+        await self._backend.error_queue.complete(self._held)
+
+    @property
+    def _held(self) -> Envelope:
+        if self._envelope is None:
+            raise LeaseLost(f"{self!r} was only looked at; take it first")
+        return self._envelope
 
     def __repr__(self) -> str:
         return f"<ErrorItem {self.id} {self.error.get('error_type')}>"
@@ -99,6 +114,7 @@ class ErrorItems(Closing):
         self._held: list[Envelope] = []
         self._seen_ids: set[str] = set()
         self._keeper: asyncio.Task[None] | None = None
+        self._cursor: str | None = ""
 
     async def __aiter__(self) -> AsyncGenerator[ErrorItem, None]:
         try:
@@ -119,16 +135,54 @@ class ErrorItems(Closing):
             popped = await queue.pop_batch(min(count, queue.MAX_POP_BATCH_SIZE))
             if not popped:
                 break
-            self._held = [*self._unsettled(), *(envelope for envelope, _ in popped)]
-            if self._keeper is None:
-                self._keeper = asyncio.get_running_loop().create_task(self._keep())
-            for envelope, item in popped:
-                # One that was requeued and has failed again meanwhile is left for another time.
-                entry = ErrorItem(self._instance, self._backend, envelope, item)
-                if entry.id is None or entry.id not in self._seen_ids:
-                    self._seen_ids.update(filter(None, [entry.id]))
-                    entries.append(entry)
+            self._hold([envelope for envelope, _ in popped])
+            entries = [
+                entry
+                for envelope, item in popped
+                if self._is_new(entry := ErrorItem(self._instance, self._backend, envelope, item))
+            ]
         return entries
+
+    async def peek_items(self, count: int) -> list[ErrorItem]:
+        """The next ones that were not seen yet, about `count`; none at the end.
+
+        Nothing is leased where the queue can show items without that. Else they are leased until
+        the iteration is closed, as `next_items` leases them.
+        """
+        queue = self._backend.error_queue
+        if not queue.SUPPORTS_PEEK:
+            return await self.next_items(count)
+        entries: list[ErrorItem] = []
+        while not entries and self._cursor is not None:
+            page, cursor = await queue.peek(self._cursor, count)
+            self._cursor = cursor or None
+            entries = [
+                entry
+                for each in page
+                if self._is_new(
+                    entry := ErrorItem(self._instance, self._backend, None, each.item, each.key)
+                )
+            ]
+        return entries
+
+    async def take(self, entries: Sequence[ErrorItem]) -> list[ErrorItem]:
+        """Lease what was only looked at; those that are still there and that nobody else holds."""
+        taken = [entry for entry in entries if entry._envelope is not None]
+        wanted = {entry._key: entry for entry in entries if entry._envelope is None}
+        keys = [key for key in wanted if key is not None]
+        popped = await self._backend.error_queue.pop_keys(keys) if keys else []
+        for key, each in zip(keys, popped, strict=True):
+            if each is not None:
+                entry = wanted[key]
+                entry._envelope, entry.item = each
+                taken.append(entry)
+        self._hold([each[0] for each in popped if each is not None])
+        return taken
+
+    async def give_back(self) -> None:
+        """Give back what is held, before the end; only what can be looked at without a lease."""
+        if self._backend.error_queue.SUPPORTS_PEEK:
+            await self.close()
 
     async def close(self) -> None:
         """Give back what was neither requeued nor discarded. Twice is harmless."""
@@ -140,6 +194,21 @@ class ErrorItems(Closing):
         if held:
             await self._backend.error_queue.release_batch(held)
 
+    def _is_new(self, entry: ErrorItem) -> bool:
+        """Whether it was not seen yet. One that has failed again meanwhile is for another time."""
+        known_by = entry.id or entry._key
+        if known_by is None:
+            return True
+        if known_by in self._seen_ids:
+            return False
+        self._seen_ids.add(known_by)
+        return True
+
+    def _hold(self, envelopes: Sequence[Envelope]) -> None:
+        self._held = [*self._unsettled(), *envelopes]
+        if self._keeper is None:
+            self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
     def _unsettled(self) -> list[Envelope]:
         return [envelope for envelope in self._held if envelope.settlement == "open"]
 
@@ -147,7 +216,7 @@ class ErrorItems(Closing):
         queue = self._backend.error_queue
         while True:
             await sleep(queue.clock, queue.lease_seconds / TOUCHES_PER_LEASE)
-            touches = (queue.touch(each, queue.lease_seconds) for each in self._unsettled())
-            for outcome in await asyncio.gather(*touches, return_exceptions=True):
-                if isinstance(outcome, BackendError):
-                    _logger.warning("cannot keep an error item: %s", outcome)
+            outcomes = await queue.touch_each(self._unsettled(), queue.lease_seconds)
+            failed = [outcome for outcome in outcomes if outcome is not None]
+            if failed:
+                _logger.warning("cannot keep %d error items: %s", len(failed), failed[0])

@@ -38,7 +38,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.errors import DeferrableError, ItemTooLarge, LeaseLost, Unsupported
 from deferrable.item import Item
 
-__all__ = ["Envelope", "Item", "Push", "Queue", "Release", "Touch"]
+__all__ = ["Envelope", "Item", "Peeked", "Push", "Queue", "Release", "Touch"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -80,6 +80,14 @@ class Release:
     envelope: Envelope
     delay_seconds: float = 0.0
     is_counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """An item as it was looked at, under nobody's lease; `key` is what `pop_keys` takes."""
+
+    key: str
+    item: Item
 
 
 class _Traffic:
@@ -125,6 +133,8 @@ class Queue(Closing):
     """`release` takes a delay."""
     RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = True
     """An item whose lease ended goes behind those that wait, not before them."""
+    SUPPORTS_PEEK: ClassVar[bool] = False
+    """`peek` shows items without taking them, and `pop_keys` takes chosen ones."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_POP_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
@@ -214,6 +224,14 @@ class Queue(Closing):
     @abstractmethod
     async def _stats(self) -> Mapping[str, float]:
         """As many as the broker knows of the numbers that `stats` tells, and others of its own."""
+
+    async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
+        """See `peek`; only where `SUPPORTS_PEEK`."""
+        raise NotImplementedError
+
+    async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
+        """See `pop_keys`; only where `SUPPORTS_PEEK`."""
+        raise NotImplementedError
 
     async def _close(self) -> None:
         """Close what the adapter holds open, on every loop. Called once or more."""
@@ -338,6 +356,39 @@ class Queue(Closing):
         """
         most = self.MAX_POP_BATCH_SIZE * self.BATCHES_AT_ONCE
         return await self._traffic.get().pop(min(count, most))
+
+    async def peek(self, cursor: str = "", count: int = 500) -> tuple[list[Peeked], str]:
+        """Look at items without taking them, a page at a time.
+
+        What is there from the first page to the last is shown at least once, whoever holds it;
+        what comes or goes meanwhile may be. Nothing changes for other consumers.
+
+        Args:
+            cursor: what the page before returned; empty: begin.
+            count: about how many to look at.
+
+        Returns:
+            a page, which may be empty, and the cursor of the next one; an empty cursor: that was
+            the last.
+
+        Raises:
+            Unsupported: this queue cannot show items without taking them.
+        """
+        self._check_peeks()
+        peeked, cursor = await self._peek(cursor, count)
+        return list(peeked), cursor
+
+    async def pop_keys(self, keys: Sequence[str]) -> list[Popped | None]:
+        """Take the items with these keys, as `peek` showed them, and hold them; see `pop`.
+
+        Returns:
+            ``(envelope, item)``, or None for what is gone or held already, for each in their order.
+
+        Raises:
+            Unsupported: this queue cannot show items without taking them.
+        """
+        self._check_peeks()
+        return list(await self._pop_keys(keys)) if keys else []
 
     async def wait_for_items(self, seconds: float) -> None:
         """Return when a pop may find something, after `seconds` at the latest.
@@ -577,6 +628,13 @@ class Queue(Closing):
                 f"{delay!r}; `later` takes any delay and hops"
             )
         return delay
+
+    def _check_peeks(self) -> None:
+        if not self.SUPPORTS_PEEK:
+            raise Unsupported(
+                f"{self!r} cannot show items without taking them; pop them and release them "
+                "(SUPPORTS_PEEK says so)"
+            )
 
     def _check_held(self, verb: str, envelope: Envelope) -> None:
         if not isinstance(envelope, Envelope):

@@ -1,11 +1,12 @@
 """Which error items are meant.
 
-Owns the reading of ids and filters, and the search. It may not know what is done with what is
-found. Items of the Python 2 library have no id; their error has one.
+Owns the reading of ids and filters, and the search, which leases nothing where it can. Items of the
+Python 2 library have no id; their error has one.
 """
 
 import functools
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from deferrable.aio.error_items import ErrorItem, ErrorItems
+from deferrable.cli.printing import escaped
 from deferrable.cli.trouble import ERROR, USAGE, Trouble
 
 __all__ = [
@@ -24,10 +26,13 @@ __all__ = [
     "each_chunk",
     "in_chunks",
     "key_of",
+    "tell_types",
 ]
 
 CHUNK = 500
-"""Errors that are popped at once, and settled before the next are."""
+"""Errors that are looked at together, and settled before the next are leased."""
+_MOST_TYPES = 10
+"""Types of errors that a line lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Found:
 
     entries: Sequence[ErrorItem]
     missing: Sequence[str] = field(default_factory=list)
+    types: "Counter[str]" = field(default_factory=Counter)
 
     def tell_missing(self) -> None:
         """
@@ -67,7 +73,7 @@ class Found:
         if self.missing:
             raise Trouble(
                 f"no error here has the id {', '.join(self.missing)}; it may have been requeued or "
-                "discarded, or be in another's hands: see deferrable errors list",
+                "discarded; see deferrable errors list",
                 ERROR,
             )
 
@@ -95,18 +101,24 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def each_chunk(
-    items: ErrorItems, choice: Choice, limit: int | None = None
+    items: ErrorItems, choice: Choice, limit: int | None = None, types: "Counter[str] | None" = None
 ) -> AsyncIterator[tuple[int, list[ErrorItem]]]:
     """Go through the errors, some at a time: how many were looked at, and which of them are meant.
 
-    Those that are not meant stay leased while `items` lasts, or they would come again.
+    Nothing is leased, where the queue can show errors without that. Else those that are not meant
+    stay leased while `items` lasts, or they would come again.
 
     Args:
         limit: stop once so many are meant; None: go on to the end.
+        types: counts what was looked at.
     """
     left = math.inf if limit is None else limit
-    while left and (entries := await items.next_items(int(min(left, CHUNK)))):
+    while left and (entries := await items.peek_items(int(min(left, CHUNK)))):
+        if types is not None:
+            types.update(str(entry.error.get("error_type")) for entry in entries)
         included = [entry for entry in entries if choice.includes(entry)]
+        if len(included) > left:
+            del included[int(left) :]
         left -= len(included)
         yield len(entries), included
 
@@ -119,22 +131,40 @@ async def in_chunks(entries: Sequence[ErrorItem]) -> AsyncIterator[tuple[int, li
 
 
 async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) -> Found:
-    """Go through the errors, all of them unless there is a limit.
+    """Go through the errors until all that are meant are found, or `limit` of them.
 
     Raises:
         Trouble: the beginning of an id fits several items.
     """
     entries: list[ErrorItem] = []
-    async for _, included in each_chunk(items, choice, limit):
+    types: Counter[str] = Counter()
+    whole = set(choice.ids)
+    async for _, included in each_chunk(items, choice, limit, types):
         entries += included
+        whole.difference_update(map(key_of, included))
+        if choice.ids and not whole:
+            break  # What is left can fit no id better.
+    chosen: list[ErrorItem] = [] if choice.ids else entries
     missing: list[str] = []
     for each in choice.ids:
-        count = sum(key_of(entry).startswith(each) for entry in entries)
-        if count == 0:
+        fitting = [entry for entry in entries if key_of(entry).startswith(each)]
+        exact = [entry for entry in fitting if key_of(entry) == each]
+        if not fitting:
             missing.append(each)
-        elif count > 1 and not any(key_of(entry) == each for entry in entries):
-            raise Trouble(f"{each} fits {count} items; write more of the id", USAGE)
-    return Found(sorted(entries, key=_moment), missing)
+        elif len(fitting) > 1 and not exact:
+            raise Trouble(f"{each} fits {len(fitting)} items; write more of the id", USAGE)
+        chosen += [entry for entry in exact or fitting if entry not in chosen]
+    return Found(sorted(chosen, key=_moment), missing, types)
+
+
+def tell_types(error_type: str | None, types: "Counter[str]") -> None:
+    """Say which types of errors there are, as none is of the type that was asked for."""
+    if error_type is None or types[error_type] or not types:
+        return
+    known = [f"{name} ({count:,})" for name, count in types.most_common(_MOST_TYPES)]
+    others = ", ..." if len(types) > _MOST_TYPES else ""
+    line = f"no error here is of the type {error_type}; there are: {', '.join(known)}{others}"
+    click.echo(escaped(line), err=True)
 
 
 def _moment(entry: ErrorItem) -> float:

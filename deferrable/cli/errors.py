@@ -24,6 +24,7 @@ from deferrable.cli.choosing import (
     each_chunk,
     in_chunks,
     key_of,
+    tell_types,
 )
 from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
 from deferrable.cli.loading import Named, instance_argument, load
@@ -36,6 +37,7 @@ __all__ = ["errors"]
 
 SHOWN = 10
 """Items that are shown before they are lost."""
+_HELD = "it is gone, or somebody else holds it; try again"
 
 
 @click.group()
@@ -60,6 +62,7 @@ def list_(path: str, error_type: str | None, limit: int, as_json: bool) -> None:
     async def do(named: Named, items: ErrorItems) -> None:
         found = await choose(items, Choice(is_all=True, error_type=error_type), limit)
         count = await _count(named)
+        tell_types(error_type, found.types)
         if as_json:
             print_json([as_data(each, is_whole=False) for each in found.entries])
             return
@@ -89,6 +92,7 @@ def show(path: str, choice: Choice, as_json: bool) -> None:
         else:
             for each in found.entries:
                 _print_page(each)
+        tell_types(choice.error_type, found.types)
         found.tell_missing()
 
     _with_items(path, do)
@@ -137,12 +141,18 @@ def _settle(
 ) -> Callable[[Named, ErrorItems], Awaitable[None]]:
     async def do(named: Named, items: ErrorItems) -> None:
         if choice.is_all:
-            found, chunks = Found([]), each_chunk(items, choice)
+            found = Found([])
+            chunks = each_chunk(items, choice, types=found.types)
             total = await _count(named)
         else:
             found = await choose(items, choice)
             chunks, total = in_chunks(found.entries), len(found.entries)
-        done, failed = await _settle_each(chunks, settle, word, total)
+        done, failed = await _settle_each(items, chunks, settle, word, total)
+        if choice.is_all:
+            tell_types(choice.error_type, found.types)
+        else:
+            held = (key_of(entry) for entry in found.entries)
+            failed |= {each: _HELD for each in held if each not in done and each not in failed}
         if as_json:
             print_json({word: done, "failed": failed, "missing": found.missing})
         elif done or failed or not found.missing:
@@ -201,12 +211,15 @@ def _noun(count: int | None, choice: Choice) -> str:
 
 
 async def _settle_each(
+    items: ErrorItems,
     chunks: AsyncIterator[tuple[int, Sequence[ErrorItem]]],
     settle: Callable[[ErrorItem], Awaitable[None]],
     word: str,
     total: int,
 ) -> tuple[list[str], dict[str, str]]:
     """The ids of those that were settled, and why the others were not.
+
+    No more than a chunk is leased at a time, and what somebody else holds is left alone.
 
     Args:
         total: how many will be looked at, as far as is known.
@@ -217,13 +230,15 @@ async def _settle_each(
     is_shown = console.is_terminal and total > 1
     with Progress(console=console, transient=True, disable=not is_shown) as progress:
         task = progress.add_task(word, total=total)
-        async for count, entries in chunks:
+        async for count, chosen in chunks:
+            entries = await items.take(chosen)
             reasons = await asyncio.gather(*(_reason(settle(entry)) for entry in entries))
             for entry, reason in zip(entries, reasons, strict=True):
                 if reason is None:
                     done.append(key_of(entry))
                 else:
                     failed[key_of(entry)] = reason
+            await items.give_back()
             progress.advance(task, count)
     return done, failed
 

@@ -21,6 +21,12 @@ async def _put_back(
         await queue.release_batch([popped[0]])
 
 
+async def _put_taken_back(
+    queue: AwaitingQueue, popped: Sequence[tuple[Envelope, Item] | None]
+) -> None:
+    await _put_all_back(queue, [each for each in popped if each is not None])
+
+
 async def _put_all_back(queue: AwaitingQueue, popped: Sequence[tuple[Envelope, Item]]) -> None:
     await queue.release_batch([envelope for envelope, _ in popped])
 
@@ -34,6 +40,8 @@ class Queue(ClosingFacade[AwaitingQueue]):
     pop = blocking(AwaitingQueue.pop, undo=_put_back)
     pop_batch = blocking(AwaitingQueue.pop_batch, undo=_put_all_back)
     pop_up_to = blocking(AwaitingQueue.pop_up_to, undo=_put_all_back)
+    peek = blocking(AwaitingQueue.peek)
+    pop_keys = blocking(AwaitingQueue.pop_keys, undo=_put_taken_back)
     touch = blocking(AwaitingQueue.touch)
     touch_each = blocking(AwaitingQueue.touch_each)
     complete = blocking(AwaitingQueue.complete)
@@ -52,6 +60,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.SUPPORTS_DELAY = core.SUPPORTS_DELAY
         self.SUPPORTS_RELEASE_DELAY = core.SUPPORTS_RELEASE_DELAY
         self.RECLAIMS_TO_BACK_OF_QUEUE = core.RECLAIMS_TO_BACK_OF_QUEUE
+        self.SUPPORTS_PEEK = core.SUPPORTS_PEEK
         self.MAX_PUSH_BATCH_SIZE = core.MAX_PUSH_BATCH_SIZE
         self.MAX_POP_BATCH_SIZE = core.MAX_POP_BATCH_SIZE
         self.MAX_TOUCH_BATCH_SIZE = core.MAX_TOUCH_BATCH_SIZE

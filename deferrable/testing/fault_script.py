@@ -18,7 +18,7 @@ from deferrable.item import Item
 __all__ = ["AFTER", "BEFORE", "Fault", "Faults", "Kind", "Matching", "Verb"]
 
 Verb: TypeAlias = Literal[
-    "push", "pop", "touch", "complete", "release", "replace", "flush", "stats"
+    "push", "pop", "peek", "touch", "complete", "release", "replace", "flush", "stats"
 ]
 Kind: TypeAlias = Literal["drop", "fail_before", "fail_after", "duplicate", "delay"]
 Matching: TypeAlias = Callable[[Item], bool]

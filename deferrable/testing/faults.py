@@ -13,7 +13,7 @@ from deferrable._json import dump
 from deferrable.aio._popping import Popped
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.queue import Item, Push, Queue, Release, Touch
+from deferrable.aio.queue import Item, Peeked, Push, Queue, Release, Touch
 from deferrable.errors import BackendError, LeaseLost
 from deferrable.testing.fault_script import AFTER, BEFORE, Fault, Faults, Kind, Verb
 
@@ -71,6 +71,14 @@ class FaultyQueue(Queue):
                 await self._queue._push_batch([Push(item, dump(item), 0)])
             elif fault is not None:
                 raise fault.error()
+        return popped
+
+    async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
+        return await self._one("peek", None, lambda: self._queue._peek(cursor, count))
+
+    async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
+        popped = await self._one("pop", None, lambda: self._queue._pop_keys(keys))
+        self._items.update(each for each in popped if each is not None)
         return popped
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:

@@ -21,7 +21,7 @@ from deferrable.aio.backend._dockets_wire import error_item
 from deferrable.aio.backend._redis import RedisLinks
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.queue import Push, Queue, Release, Touch
+from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
 from deferrable.errors import BackendError, UnreadableItem
 from deferrable.item import Item, new_id
 
@@ -74,6 +74,7 @@ class DocketsErrorQueue(DocketsBase):
     FIFO = False
     SUPPORTS_DELAY = False
     RECLAIMS_TO_BACK_OF_QUEUE = False
+    SUPPORTS_PEEK = True
     IS_FOR_ERRORS = True
 
     def __init__(
@@ -140,13 +141,50 @@ class DocketsErrorQueue(DocketsBase):
         cursor, server_time, end, *pairs = reply
         self._cursor = cursor.decode()
         self._server_offset = float(server_time) - pop_time
-        popped: list[Popped] = []
-        for error_id, value in zip(pairs[::2], pairs[1::2], strict=True):
-            leased = _Leased(error_id, [end.decode()])
-            self._leases.add(leased)
-            envelope = Envelope(leased, pop_time, pop_time + lease_seconds)
-            popped.append((envelope, await self._read(leased, value, self.clock.time())))
+        return [
+            await self._leased_now(error_id, value, end, pop_time)
+            for error_id, value in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+
+    async def _leased_now(
+        self, error_id: bytes, value: bytes, end: bytes, pop_time: float
+    ) -> Popped:
+        leased = _Leased(error_id, [end.decode()])
+        self._leases.add(leased)
+        envelope = Envelope(leased, pop_time, pop_time + self.lease_seconds)
+        return envelope, await self._read(leased, value, self.clock.time())
+
+    async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
+        errors, now = self._commands.keys.errors, self.clock.time()
+        ((next_cursor, pairs),) = await self._commands.link.call(
+            ("HSCAN", errors, cursor or "0", "COUNT", count)
+        )
+        peeked = [
+            Peeked(error_id.decode(errors="surrogateescape"), _item_of(error_id, value, now))
+            for error_id, value in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+        return peeked, "" if next_cursor == b"0" else next_cursor.decode()
+
+    async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
+        popped: list[Popped | None] = []
+        for chunk in in_chunks([key.encode(errors="surrogateescape") for key in keys]):
+            popped += await self._take(chunk)
         return popped
+
+    async def _take(self, error_ids: Sequence[bytes]) -> list[Popped | None]:
+        names = (self._commands.keys.errors, self._commands.keys.error_leases)
+        pop_time = self.clock.monotonic()
+        reply = await self._commands.link.run(
+            script("dockets_errors_take"),
+            names,
+            (self._commands.now(), self.lease_seconds, *error_ids),
+        )
+        server_time, end, *values = reply
+        self._server_offset = float(server_time) - pop_time
+        return [
+            None if value is None else await self._leased_now(error_id, value, end, pop_time)
+            for error_id, value in zip(error_ids, values, strict=True)
+        ]
 
     async def _read(self, leased: _Leased, value: bytes, now: float) -> Item:
         try:
@@ -272,6 +310,14 @@ def _has_worked(step: _Step, reply: int, is_repeat: bool) -> bool:
     may_be_settled = is_repeat or step.leased.may_be_settled
     # Nobody else removes an error that is leased, and who freed it holds it no more.
     return may_be_settled and reply == {"lease": 1, "free": 0}.get(step.verb, -1)
+
+
+def _item_of(error_id: bytes, value: bytes, now: float) -> Item:
+    """What an entry of the hash says; where that cannot be read, the record of it."""
+    try:
+        return load_item(value)
+    except UnreadableItem as error:
+        return load_item(error_item(value, str(error), now, error_id.decode(errors="replace")))
 
 
 def _error_time(item: Item) -> float:

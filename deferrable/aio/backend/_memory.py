@@ -2,7 +2,7 @@
 
 Owns the order of items, who holds which, until when, and when an item has been delivered too often.
 It may not know threads, event loops or clocks: whoever calls holds the lock and says what time it
-is. Nothing here takes longer than O(log n).
+is. Nothing that jobs need takes longer than O(log n).
 
 The one rule: `catch_up` comes first; after it, what is held is held, and what is due is available.
 """
@@ -11,8 +11,8 @@ import heapq
 import math
 import socket
 from collections import deque
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from typing import NamedTuple
 
 from deferrable import lifecycle
@@ -113,8 +113,8 @@ class Store:
     def push(self, entry: Entry, now: Now, delay_seconds: float) -> None:
         """Put `entry` at the back, or among the delayed ones."""
         if delay_seconds > 0:
-            due = (now.time + delay_seconds, next(self._numbers), entry)
-            heapq.heappush(self._delayed, due)
+            entry.place = next(self._numbers)
+            heapq.heappush(self._delayed, (now.time + delay_seconds, entry.place, entry))
         else:
             self._append(entry)
 
@@ -125,6 +125,25 @@ class Store:
             entry = heapq.heappop(self._returned)[1] if self._returned else self._waiting.popleft()
             leases.append(self._lend(entry, now.monotonic))
         return leases
+
+    def entries_from(self, place: int) -> list[Entry]:
+        """Every entry from a place on, held or not, in order. It takes O(n log n)."""
+        held = (lease.entry for lease in self._held)
+        delayed = (entry for _, _, entry in self._delayed)
+        returned = (entry for _, entry in self._returned)
+        each = chain(returned, self._waiting, delayed, held)
+        return sorted((e for e in each if e.place >= place), key=lambda entry: entry.place)
+
+    def pop_places(self, places: Sequence[int], now: Now) -> list[Lease | None]:
+        """Take the available entries at these places; None for each other. It takes O(n)."""
+        wanted = set(places)
+        available = {entry.place: entry for entry in self._waiting if entry.place in wanted}
+        available |= {place: entry for place, entry in self._returned if place in wanted}
+        self._waiting = deque(each for each in self._waiting if each.place not in available)
+        self._returned = [each for each in self._returned if each[0] not in available]
+        heapq.heapify(self._returned)
+        found = (available.pop(place, None) for place in places)
+        return [None if entry is None else self._lend(entry, now.monotonic) for entry in found]
 
     def holds(self, lease: Lease) -> bool:
         """Whether `lease` has neither ended nor been settled."""

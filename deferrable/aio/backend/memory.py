@@ -8,6 +8,7 @@ The one rule: the lock is never held across an await, and never while another's 
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -18,8 +19,10 @@ from deferrable.aio.backend._memory import Entry, Lease, Now, Store
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.queue import Push, Queue, Release, Touch
+from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
 from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
+from deferrable.item import Item
+from deferrable.lifecycle import with_error
 
 __all__ = ["InMemoryBackendFactory", "InMemoryQueue"]
 
@@ -92,6 +95,8 @@ class _Group:
 
 class InMemoryQueue(Queue):
     """A consumer of items that live in this process. Made by `InMemoryBackendFactory`."""
+
+    SUPPORTS_PEEK = True
 
     def __init__(
         self,
@@ -211,6 +216,25 @@ class InMemoryQueue(Queue):
         error = _outcome(lease, envelope)
         if error is not None:
             raise error
+
+    async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
+        with self._group.lock:
+            now = self._catch_up()
+            entries = self.store.entries_from(int(cursor or 0))
+        page = [Peeked(str(each.place), self._item_of(each, now)) for each in entries[:count]]
+        return page, str(entries[count].place) if len(entries) > count else ""
+
+    def _item_of(self, entry: Entry, now: Now) -> Item:
+        try:
+            return load_item(entry.text)
+        except UnreadableItem as error:
+            return with_error({"raw": entry.text}, error, now.time, socket.gethostname())
+
+    async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
+        with self._group.lock:
+            now = self._catch_up()
+            leases = self.store.pop_places([int(key) for key in keys], now)
+        return [None if lease is None else self._read(lease, now) for lease in leases]
 
     async def _flush(self) -> None:
         with self._group.lock:

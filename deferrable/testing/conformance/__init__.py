@@ -6,6 +6,7 @@ test, named as a sentence; whatever is true of every backend is here and nowhere
 
 from deferrable.testing.conformance._delays import Delays
 from deferrable.testing.conformance._leases import Leases
+from deferrable.testing.conformance._looking import Looking
 from deferrable.testing.conformance._push_and_pop import PushAndPop
 from deferrable.testing.conformance._settlement import Settlement
 from deferrable.testing.conformance._upkeep import Upkeep
@@ -14,7 +15,7 @@ from deferrable.testing.conformance._waiting import WaitingQueueConformance
 __all__ = ["QueueConformance", "WaitingQueueConformance"]
 
 
-class QueueConformance(PushAndPop, Leases, Settlement, Delays, Upkeep):
+class QueueConformance(PushAndPop, Leases, Settlement, Delays, Looking, Upkeep):
     """Every promise of a queue and its error queue, as a pytest class to subclass.
 
     Each test runs for the queue and for its error queue, awaited and blocking. The author defines
