@@ -12,12 +12,16 @@ from deferrable import _blocking
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from deferrable.aio.clock import Clock
     from deferrable.aio.current import current_attempt
+    from deferrable.aio.debounce import DebounceStore, InMemoryDebounceStore
     from deferrable.aio.envelope import Envelope
     from deferrable.aio.job import BoundJob, Call, Job
+    from deferrable.aio.queue import Push, Release, Touch
     from deferrable.errors import (
         BackendError,
         BackendUnavailable,
+        BlocksEventLoop,
         CalledFromEventLoop,
         DeferrableError,
         InvalidOptions,
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
         UnreadableItem,
         UnserializableCall,
         Unsupported,
+        WrongApi,
     )
     from deferrable.metadata import MetadataProducerConsumer
     from deferrable.outcome import Outcome, Receipt
@@ -42,28 +47,36 @@ __all__ = [
     "BackendError",
     "BackendFactory",
     "BackendUnavailable",
+    "BlocksEventLoop",
     "BoundJob",
     "Call",
     "CalledFromEventLoop",
+    "Clock",
+    "DebounceStore",
     "Deferrable",
     "DeferrableError",
     "Envelope",
     "ErrorItem",
     "ErrorItems",
+    "InMemoryDebounceStore",
     "InvalidOptions",
     "ItemTooLarge",
     "Job",
     "LeaseLost",
     "MetadataProducerConsumer",
     "Outcome",
+    "Push",
     "Queue",
     "Receipt",
+    "Release",
     "Retry",
     "SerializationError",
+    "Touch",
     "UnreadableItem",
     "UnserializableCall",
     "Unsupported",
     "Worker",
+    "WrongApi",
     "current_attempt",
 ]
 
@@ -76,28 +89,36 @@ __getattr__, __dir__ = lazy_names(
         "BackendError": _ERRORS,
         "BackendFactory": "deferrable.sync.backend",
         "BackendUnavailable": _ERRORS,
+        "BlocksEventLoop": _ERRORS,
         "BoundJob": "deferrable.aio.job",
         "Call": "deferrable.aio.job",
         "CalledFromEventLoop": _ERRORS,
+        "Clock": "deferrable.aio.clock",
+        "DebounceStore": "deferrable.aio.debounce",
         "Deferrable": "deferrable.sync.deferrable",
         "DeferrableError": _ERRORS,
         "Envelope": "deferrable.aio.envelope",
         "ErrorItem": "deferrable.sync.error_items",
         "ErrorItems": "deferrable.sync.error_items",
+        "InMemoryDebounceStore": "deferrable.aio.debounce",
         "InvalidOptions": _ERRORS,
         "ItemTooLarge": _ERRORS,
         "Job": "deferrable.aio.job",
         "LeaseLost": _ERRORS,
         "MetadataProducerConsumer": "deferrable.metadata",
         "Outcome": "deferrable.outcome",
+        "Push": "deferrable.aio.queue",
         "Queue": "deferrable.sync.queue",
         "Receipt": "deferrable.outcome",
+        "Release": "deferrable.aio.queue",
         "Retry": "deferrable.retry",
         "SerializationError": _ERRORS,
+        "Touch": "deferrable.aio.queue",
         "UnreadableItem": _ERRORS,
         "UnserializableCall": _ERRORS,
         "Unsupported": _ERRORS,
         "Worker": "deferrable.sync.worker",
+        "WrongApi": _ERRORS,
         "current_attempt": "deferrable.aio.current",
     },
     submodules={"aio", "backend", "sync", "testing"},

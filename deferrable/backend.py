@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from deferrable.aio.backend.redis_debounce import RedisDebounceStore
     from deferrable.aio.backend.s3_store import S3Store
     from deferrable.sync.backend import (
         Backend,
@@ -19,6 +20,7 @@ __all__ = [
     "BackendFactory",
     "DocketsBackendFactory",
     "InMemoryBackendFactory",
+    "RedisDebounceStore",
     "S3Store",
     "SQSBackendFactory",
 ]
@@ -32,6 +34,7 @@ __getattr__, __dir__ = lazy_names(
         "BackendFactory": _HOME,
         "DocketsBackendFactory": _HOME,
         "InMemoryBackendFactory": _HOME,
+        "RedisDebounceStore": "deferrable.aio.backend.redis_debounce",
         "S3Store": "deferrable.aio.backend.s3_store",
         "SQSBackendFactory": _HOME,
     },

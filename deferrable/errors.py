@@ -13,7 +13,10 @@ error travels as ``__cause__``, attached at the border where it was met.
     │   ├── LeaseLost
     │   ├── Unsupported
     │   └── ItemTooLarge
-    └── CalledFromEventLoop (also RuntimeError)
+    ├── CalledFromEventLoop (also RuntimeError)
+    └── WrongApi (also TypeError, AttributeError)
+
+And one warning: BlocksEventLoop (a RuntimeWarning).
 """
 
 from collections.abc import Sequence
@@ -34,6 +37,8 @@ __all__ = [
     "Unsupported",
     "ItemTooLarge",
     "CalledFromEventLoop",
+    "WrongApi",
+    "BlocksEventLoop",
 ]
 
 
@@ -98,4 +103,20 @@ class CalledFromEventLoop(DeferrableError, RuntimeError):
 
     That is the thread of the portal (the event loop that serves blocking calls). Await the
     coroutine that the message names instead.
+    """
+
+
+class WrongApi(DeferrableError, TypeError, AttributeError):
+    """``with``, ``for`` or ``await`` on an object of the API that is used without, or with, await.
+
+    The message says what to write. It is an `AttributeError` too, so that `hasattr` finds no
+    ``__enter__`` where there is none to use.
+    """
+
+
+class BlocksEventLoop(RuntimeWarning):
+    """A blocking call was made in a thread whose event loop is running.
+
+    The call works, and nothing else runs on that loop until it returns. The message says what to
+    await instead.
     """

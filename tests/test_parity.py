@@ -158,18 +158,21 @@ def test_bare_package_is_the_blocking_face(name: str) -> None:
     assert getattr(deferrable, name) is getattr(deferrable.sync, name)
 
 
-# A store of large items has no verbs for users, and one face.
-@pytest.mark.parametrize("name", sorted({*deferrable.backend.__all__} - {"S3Store"}))
+# These stores have no verbs for users, and one face.
+STORES = {"RedisDebounceStore", "S3Store"}
+
+
+@pytest.mark.parametrize("name", sorted({*deferrable.backend.__all__} - STORES))
 def test_bare_backend_package_is_the_blocking_face(name: str) -> None:
     assert getattr(deferrable.backend, name) is getattr(deferrable.sync.backend, name)
 
 
-def test_both_faces_share_names() -> None:
-    only_blocking = set(deferrable.sync.__all__) - set(deferrable.aio.__all__)
-    backends = set(deferrable.backend.__all__) - set(deferrable.aio.backend.__all__)
+def test_both_faces_have_the_same_names() -> None:
+    assert set(deferrable.__all__) == set(deferrable.aio.__all__) == set(deferrable.sync.__all__)
 
-    assert not only_blocking
-    assert not backends
+
+def test_both_backend_packages_have_the_same_names() -> None:
+    assert set(deferrable.backend.__all__) == set(deferrable.aio.backend.__all__)
 
 
 def test_packages_inside_are_had_as_attributes_without_an_import_of_their_own() -> None:

@@ -7,53 +7,111 @@ from deferrable._lazy import lazy_names
 if TYPE_CHECKING:
     from deferrable.aio.backend.base import Backend, BackendFactory
     from deferrable.aio.clock import Clock
+    from deferrable.aio.current import current_attempt
     from deferrable.aio.debounce import DebounceStore, InMemoryDebounceStore
     from deferrable.aio.deferrable import Deferrable
+    from deferrable.aio.envelope import Envelope
     from deferrable.aio.error_items import ErrorItem, ErrorItems
     from deferrable.aio.job import BoundJob, Call, Job
-    from deferrable.aio.queue import Envelope, Push, Queue, Release, Touch
+    from deferrable.aio.queue import Push, Queue, Release, Touch
     from deferrable.aio.worker import Worker
+    from deferrable.errors import (
+        BackendError,
+        BackendUnavailable,
+        BlocksEventLoop,
+        CalledFromEventLoop,
+        DeferrableError,
+        InvalidOptions,
+        ItemTooLarge,
+        LeaseLost,
+        SerializationError,
+        UnreadableItem,
+        UnserializableCall,
+        Unsupported,
+        WrongApi,
+    )
+    from deferrable.metadata import MetadataProducerConsumer
+    from deferrable.outcome import Outcome, Receipt
+    from deferrable.retry import Retry
 
 __all__ = [
     "Backend",
+    "BackendError",
     "BackendFactory",
+    "BackendUnavailable",
+    "BlocksEventLoop",
     "BoundJob",
     "Call",
+    "CalledFromEventLoop",
     "Clock",
     "DebounceStore",
     "Deferrable",
+    "DeferrableError",
     "Envelope",
     "ErrorItem",
     "ErrorItems",
     "InMemoryDebounceStore",
+    "InvalidOptions",
+    "ItemTooLarge",
     "Job",
+    "LeaseLost",
+    "MetadataProducerConsumer",
+    "Outcome",
     "Push",
     "Queue",
+    "Receipt",
     "Release",
+    "Retry",
+    "SerializationError",
     "Touch",
+    "UnreadableItem",
+    "UnserializableCall",
+    "Unsupported",
     "Worker",
+    "WrongApi",
+    "current_attempt",
 ]
+
+_ERRORS = "deferrable.errors"
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Backend": "deferrable.aio.backend.base",
+        "BackendError": _ERRORS,
         "BackendFactory": "deferrable.aio.backend.base",
+        "BackendUnavailable": _ERRORS,
+        "BlocksEventLoop": _ERRORS,
         "BoundJob": "deferrable.aio.job",
         "Call": "deferrable.aio.job",
+        "CalledFromEventLoop": _ERRORS,
         "Clock": "deferrable.aio.clock",
         "DebounceStore": "deferrable.aio.debounce",
         "Deferrable": "deferrable.aio.deferrable",
-        "Envelope": "deferrable.aio.queue",
+        "DeferrableError": _ERRORS,
+        "Envelope": "deferrable.aio.envelope",
         "ErrorItem": "deferrable.aio.error_items",
         "ErrorItems": "deferrable.aio.error_items",
         "InMemoryDebounceStore": "deferrable.aio.debounce",
+        "InvalidOptions": _ERRORS,
+        "ItemTooLarge": _ERRORS,
         "Job": "deferrable.aio.job",
+        "LeaseLost": _ERRORS,
+        "MetadataProducerConsumer": "deferrable.metadata",
+        "Outcome": "deferrable.outcome",
         "Push": "deferrable.aio.queue",
         "Queue": "deferrable.aio.queue",
+        "Receipt": "deferrable.outcome",
         "Release": "deferrable.aio.queue",
+        "Retry": "deferrable.retry",
+        "SerializationError": _ERRORS,
         "Touch": "deferrable.aio.queue",
+        "UnreadableItem": _ERRORS,
+        "UnserializableCall": _ERRORS,
+        "Unsupported": _ERRORS,
         "Worker": "deferrable.aio.worker",
+        "WrongApi": _ERRORS,
+        "current_attempt": "deferrable.aio.current",
     },
     submodules={"backend"},
 )

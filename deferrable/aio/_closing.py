@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
+from deferrable._wrong_api import AsyncWith
+
 __all__ = ["Closing"]
 
 
-class Closing(ABC):
+class Closing(AsyncWith, ABC):
     """Closed by itself, or at the end of an ``async with`` block."""
 
     @abstractmethod

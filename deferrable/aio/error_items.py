@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+from deferrable._wrong_api import AsyncFor
 from deferrable.aio._closing import Closing
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import sleep
@@ -105,7 +106,7 @@ class ErrorItem:
         return f"<ErrorItem {self.id} {self.error.get('error_type')}>"
 
 
-class ErrorItems(Closing):
+class ErrorItems(Closing, AsyncFor):
     """An iteration over an error queue; ``async for``, once."""
 
     def __init__(self, instance: Instance) -> None:

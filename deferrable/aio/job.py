@@ -85,11 +85,11 @@ class Job(Generic[P, R_co]):
         """The options that hold for the calls made on this object."""
         return self._options
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function now."""
         return self.function(*args, **kwargs)
 
-    def later(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+    def later(self, /, *args: P.args, **kwargs: P.kwargs) -> Receipt:
         """Defer a call. Blocks until the broker has it; from a coroutine use `later_async`.
 
         Raises:
@@ -104,7 +104,7 @@ class Job(Generic[P, R_co]):
             f"await {self.__name__}.later_async(...)",
         )
 
-    async def later_async(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+    async def later_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Receipt:
         """Defer a call, on the running loop.
 
         Raises:
@@ -137,7 +137,7 @@ class Job(Generic[P, R_co]):
         """Defer many calls in native batches, on the running loop; see `later_many`."""
         return await defer_many(self._instance, _door, self, self._options, map(_arguments, calls))
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """The arguments of one call, for `later_many`."""
         return Call(args, kwargs)
 
@@ -219,15 +219,15 @@ class BoundJob(Generic[P, R_co]):
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(MethodType(self.__func__.function, self.__self__))
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the method now."""
         return self.__func__(self.__self__, *args, **kwargs)
 
-    def later(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+    def later(self, /, *args: P.args, **kwargs: P.kwargs) -> Receipt:
         """Defer a call of the method; see `Job.later`."""
         return self.__func__.later(self.__self__, *args, **kwargs)
 
-    async def later_async(self, *args: P.args, **kwargs: P.kwargs) -> Receipt:
+    async def later_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Receipt:
         """Defer a call of the method, on the running loop; see `Job.later_async`."""
         return await self.__func__.later_async(self.__self__, *args, **kwargs)
 
@@ -241,7 +241,7 @@ class BoundJob(Generic[P, R_co]):
         """Defer many calls of the method, on the running loop; see `Job.later_many`."""
         return await self.__func__.later_many_async(self._bind(calls))
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
         """The arguments of one call, for `later_many`."""
         return Call(args, kwargs)
 

@@ -17,6 +17,7 @@ from typing import Self
 
 import anyio
 
+from deferrable._wrong_api import AsyncFor
 from deferrable.aio._attempts import Attempts
 from deferrable.aio._bell import Bell
 from deferrable.aio._outcomes import Outcomes
@@ -44,7 +45,7 @@ Source: ``concurrent.futures.ThreadPoolExecutor``, max_workers.
 """
 
 
-class Worker:
+class Worker(AsyncFor):
     """Pops items and runs their jobs until it is left or stopped.
 
     ``async with instance.worker() as worker: async for outcome in worker: ...``. Outcomes have to

@@ -5,8 +5,30 @@ from typing import TYPE_CHECKING
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from deferrable.aio.clock import Clock
+    from deferrable.aio.current import current_attempt
+    from deferrable.aio.debounce import DebounceStore, InMemoryDebounceStore
     from deferrable.aio.envelope import Envelope
     from deferrable.aio.job import BoundJob, Call, Job
+    from deferrable.aio.queue import Push, Release, Touch
+    from deferrable.errors import (
+        BackendError,
+        BackendUnavailable,
+        BlocksEventLoop,
+        CalledFromEventLoop,
+        DeferrableError,
+        InvalidOptions,
+        ItemTooLarge,
+        LeaseLost,
+        SerializationError,
+        UnreadableItem,
+        UnserializableCall,
+        Unsupported,
+        WrongApi,
+    )
+    from deferrable.metadata import MetadataProducerConsumer
+    from deferrable.outcome import Outcome, Receipt
+    from deferrable.retry import Retry
     from deferrable.sync.backend import Backend, BackendFactory
     from deferrable.sync.deferrable import Deferrable
     from deferrable.sync.error_items import ErrorItem, ErrorItems
@@ -15,33 +37,81 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backend",
+    "BackendError",
     "BackendFactory",
+    "BackendUnavailable",
+    "BlocksEventLoop",
     "BoundJob",
     "Call",
+    "CalledFromEventLoop",
+    "Clock",
+    "DebounceStore",
     "Deferrable",
+    "DeferrableError",
     "Envelope",
     "ErrorItem",
     "ErrorItems",
+    "InMemoryDebounceStore",
+    "InvalidOptions",
+    "ItemTooLarge",
     "Job",
+    "LeaseLost",
+    "MetadataProducerConsumer",
+    "Outcome",
+    "Push",
     "Queue",
+    "Receipt",
+    "Release",
+    "Retry",
+    "SerializationError",
+    "Touch",
+    "UnreadableItem",
+    "UnserializableCall",
+    "Unsupported",
     "Worker",
+    "WrongApi",
+    "current_attempt",
 ]
 
-_JOB = "deferrable.aio.job"
+_ERRORS = "deferrable.errors"
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Backend": "deferrable.sync.backend",
+        "BackendError": _ERRORS,
         "BackendFactory": "deferrable.sync.backend",
-        "BoundJob": _JOB,
-        "Call": _JOB,
+        "BackendUnavailable": _ERRORS,
+        "BlocksEventLoop": _ERRORS,
+        "BoundJob": "deferrable.aio.job",
+        "Call": "deferrable.aio.job",
+        "CalledFromEventLoop": _ERRORS,
+        "Clock": "deferrable.aio.clock",
+        "DebounceStore": "deferrable.aio.debounce",
         "Deferrable": "deferrable.sync.deferrable",
+        "DeferrableError": _ERRORS,
         "Envelope": "deferrable.aio.envelope",
         "ErrorItem": "deferrable.sync.error_items",
         "ErrorItems": "deferrable.sync.error_items",
-        "Job": _JOB,
+        "InMemoryDebounceStore": "deferrable.aio.debounce",
+        "InvalidOptions": _ERRORS,
+        "ItemTooLarge": _ERRORS,
+        "Job": "deferrable.aio.job",
+        "LeaseLost": _ERRORS,
+        "MetadataProducerConsumer": "deferrable.metadata",
+        "Outcome": "deferrable.outcome",
+        "Push": "deferrable.aio.queue",
         "Queue": "deferrable.sync.queue",
+        "Receipt": "deferrable.outcome",
+        "Release": "deferrable.aio.queue",
+        "Retry": "deferrable.retry",
+        "SerializationError": _ERRORS,
+        "Touch": "deferrable.aio.queue",
+        "UnreadableItem": _ERRORS,
+        "UnserializableCall": _ERRORS,
+        "Unsupported": _ERRORS,
         "Worker": "deferrable.sync.worker",
+        "WrongApi": _ERRORS,
+        "current_attempt": "deferrable.aio.current",
     },
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
+from deferrable._wrong_api import PlainWith
 from deferrable.aio._loops import blocked_loop
 from deferrable.sync.door import refuse_portal_thread
 from deferrable.sync.portal import portal
@@ -66,7 +67,7 @@ def blocking(
     return cast(Callable[Concatenate[Facade[C], P], R], wait)
 
 
-class ClosingFacade(Facade[Closing]):
+class ClosingFacade(Facade[Closing], PlainWith):
     """One that is closed, by itself or at the end of a ``with`` block."""
 
     def close(self) -> None:

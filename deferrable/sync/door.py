@@ -6,6 +6,7 @@ decided. A coroutine of the engine never suspends behind this door: each of its 
 it returns.
 """
 
+import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -19,7 +20,8 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import Heartbeat
 from deferrable.aio.queue import Queue
 from deferrable.errors import CalledFromEventLoop
-from deferrable.sync.portal import is_portal_thread, portal
+from deferrable.sync._on_loop import warn_of_blocking
+from deferrable.sync.portal import is_portal_loop, is_portal_thread, portal
 
 __all__ = ["BlockingDoor", "refuse_portal_thread"]
 
@@ -171,13 +173,23 @@ def _watch(run: Run) -> Callable[[], None]:
 
 
 def refuse_portal_thread(instead: str) -> None:
-    """Refuse a blocking call where it would wait for itself.
+    """Refuse a blocking call where it would wait for itself; warn on any other event loop.
+
+    Args:
+        instead: what to write in its place.
 
     Raises:
         CalledFromEventLoop: this is the portal's own thread.
+        WrongApi: what the call returns is awaited.
     """
+    # Most calls are made where no loop runs, and then this thread is not the portal's either.
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return
     if is_portal_thread():
         raise CalledFromEventLoop(
             "a blocking call on the thread that serves blocking calls (inside an async job or "
             f"handler run by the blocking face) would wait for itself; use {instead}"
         )
+    if not is_portal_loop(loop):  # as it is where gevent runs all threads in one
+        warn_of_blocking(instead)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deferrable._wrong_api import PlainFor
 from deferrable.aio import error_items as awaiting
 from deferrable.serialization import DecodedCall
 from deferrable.sync._facade import ClosingFacade, Facade, blocking
@@ -36,7 +37,7 @@ class ErrorItem(Facade[awaiting.ErrorItem]):
         return self._core.call
 
 
-class ErrorItems(ClosingFacade[awaiting.ErrorItems]):
+class ErrorItems(ClosingFacade[awaiting.ErrorItems], PlainFor):
     """An iteration over an error queue; ``for``, once."""
 
     _next_item = blocking(awaiting.ErrorItems.next_item)

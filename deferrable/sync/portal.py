@@ -21,7 +21,7 @@ from deferrable._ended import Ended, Raised, Returned, unwrap, value_of, value_o
 from deferrable._fork import on_fork, set_aside
 from deferrable.aio._tasks import start_task
 
-__all__ = ["Portal", "is_portal_thread", "portal", "stop"]
+__all__ = ["Portal", "is_portal_loop", "is_portal_thread", "portal", "stop"]
 
 T = TypeVar("T")
 
@@ -167,6 +167,10 @@ class Portal:
         with contextlib.suppress(RuntimeError):  # it was stopped
             self._tell(partial(copy_context().run, callback))
 
+    def has_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether `loop` is the portal's."""
+        return loop is self._loop
+
     def stop(self) -> None:
         """Cancel what still runs, close what the loop has open, and end the thread."""
         self._is_stopping = True
@@ -288,6 +292,10 @@ class _OnePerProcess:
         running = self._portal
         return running is not None and running.thread_id == threading.get_ident()
 
+    def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
+        running = self._portal
+        return running is not None and running.has_loop(loop)
+
     def stop(self) -> None:
         running, self._portal = self._portal, None
         if running is not None:
@@ -311,6 +319,11 @@ def portal() -> Portal:
 def is_portal_thread() -> bool:
     """Whether the calling thread is the portal's own."""
     return _process.is_here()
+
+
+def is_portal_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether `loop` is the one that serves this process's blocking calls."""
+    return _process.owns(loop)
 
 
 def stop() -> None:

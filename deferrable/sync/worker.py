@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from deferrable._ended import unwrap
+from deferrable._wrong_api import PlainFor
 from deferrable.aio import worker as awaiting
 from deferrable.aio._patched import refuse_patched
 from deferrable.aio.health import Health
@@ -19,7 +20,7 @@ from deferrable.sync.portal import Portal
 __all__ = ["Worker"]
 
 
-class Worker:
+class Worker(PlainFor):
     """Pops items and runs their jobs until it is left or stopped; see `deferrable.aio.Worker`.
 
     ``with instance.worker() as worker: for outcome in worker: ...``. Plain jobs run in threads of

@@ -1,0 +1,87 @@
+"""Errors for objects of one API that are used as if they were of the other.
+
+Owns the refusals that classes of both APIs inherit. Type checkers do not see them, so that they
+still report such code.
+
+A refused ``__enter__`` must look absent to `hasattr` and to the abstract context managers of
+`contextlib`. So it is a descriptor, its error is an `AttributeError` too, and there is no
+``__exit__`` beside it. Python hides what a descriptor raises from ``for``, so ``__iter__`` is a
+method.
+"""
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from deferrable.errors import WrongApi
+
+__all__ = ["AsyncFor", "AsyncWith", "PlainFor", "PlainWith"]
+
+
+class _Absent:
+    """A special method that raises when Python looks it up."""
+
+    def __init__(self, wrong: str, write: str) -> None:
+        self._wrong = wrong
+        self._write = write
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is not None:
+            _refuse(instance, self._wrong, self._write)
+        return self
+
+
+def _refuse(instance: object, wrong: str, write: str) -> NoReturn:
+    name = type(instance).__name__
+    is_awaiting = isinstance(instance, AsyncWith)
+    api = "deferrable.aio" if is_awaiting else "the blocking API"
+    other = (
+        f"in code that cannot await, use the {name} of deferrable"
+        if is_awaiting
+        else f"in code that awaits, use the {name} of deferrable.aio"
+    )
+    raise WrongApi(f"this {name} is of {api}: write `{write}` instead of `{wrong}`; {other}")
+
+
+class AsyncWith:
+    """Is entered with ``async with``."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+        __enter__ = _Absent("with", "async with")
+
+
+class PlainWith:
+    """Is entered with ``with``."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+        __aenter__ = _Absent("async with", "with")
+
+
+class AsyncFor(AsyncWith):
+    """Is read with ``async for``."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __iter__(self) -> NoReturn:
+            _refuse(self, "for", "async for")
+
+        def __await__(self) -> NoReturn:
+            _refuse(self, "await", "async for ... in")
+
+
+class PlainFor(PlainWith):
+    """Is read with ``for``."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __aiter__(self) -> NoReturn:
+            _refuse(self, "async for", "for")
+
+        def __await__(self) -> NoReturn:
+            _refuse(self, "await", "for ... in")

@@ -1,0 +1,229 @@
+"""Each API used as if it were the other: what works warns, and what cannot work says what to do."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from faces import Face, MakeFace
+
+import deferrable
+from deferrable import BlocksEventLoop, WrongApi
+from deferrable.aio.backend import InMemoryBackendFactory
+
+pytestmark = pytest.mark.anyio
+
+HERE = __file__
+
+
+@pytest.fixture
+def blocking() -> Face:
+    return Face("blocking")
+
+
+@pytest.fixture
+def awaiting() -> Face:
+    return Face("awaiting")
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[warnings.WarningMessage]]:
+    """The warnings of a block, each place's first one."""
+    with warnings.catch_warnings(record=True) as records:
+        warnings.resetwarnings()
+        warnings.simplefilter("default")
+        yield records
+
+
+def calls(face: Face) -> dict[str, Callable[[], object]]:
+    job = face.job(lambda *_: None, name="job")
+    return {
+        "later_async": lambda: job.later(1),
+        "later_many_async": lambda: job.later_many([(1,)]),
+        "run_once": lambda: face.instance.run_once(),
+        "process": lambda: face.instance.process(None, None),
+        "stats": lambda: face.instance.backend.queue.stats(),
+        "close": lambda: face.instance.close(),
+    }
+
+
+@pytest.mark.parametrize("instead", sorted(calls(Face("blocking"))))
+async def test_a_blocking_call_on_a_loop_works_and_warns_once_for_its_place(
+    blocking: Face, instead: str
+) -> None:
+    call = calls(blocking)[instead]
+
+    with recorded() as records:
+        for _ in range(3):
+            call()
+
+    (warning,) = records
+    assert warning.category is BlocksEventLoop
+    assert warning.filename == HERE
+    assert instead in str(warning.message)
+
+
+async def test_one_run_once_warns_once_even_where_every_warning_is_shown(blocking: Face) -> None:
+    await blocking.later(blocking.job(lambda: 1, name="one"))
+
+    with recorded() as records:
+        warnings.simplefilter("always")
+        outcome = blocking.instance.run_once()
+
+    assert outcome.result == 1
+    assert len(records) == 1
+
+
+async def test_each_place_warns_for_itself(blocking: Face) -> None:
+    job = blocking.job(lambda: None, name="job")
+
+    with recorded() as records:
+        job.later()
+        job.later()
+
+    assert len(records) == 2
+    assert len({warning.lineno for warning in records}) == 2
+
+
+def test_no_call_warns_where_no_loop_runs(blocking: Face) -> None:
+    with recorded() as records:
+        for call in calls(blocking).values():
+            call()
+
+    assert not records
+
+
+async def test_a_warning_made_an_error_comes_before_the_push(blocking: Face) -> None:
+    job = blocking.job(lambda: None, name="job")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BlocksEventLoop):
+            job.later()
+
+    assert await blocking.stats() == (0, 0, 0)
+
+
+async def test_awaiting_later_raises_before_the_push(face: Face) -> None:
+    def send(*_: object, **__: object) -> None: ...
+
+    job = face.job(send)
+
+    with pytest.raises(WrongApi, match=r"write await send\.later_async\(\.\.\.\)"):
+        await job.later(1)
+    with pytest.raises(WrongApi, match="later_async"):
+        await job.later(*(1,), key=2)
+    with pytest.raises(WrongApi, match="later_many_async"):
+        await job.later_many([(1,)])
+
+    assert await face.stats() == (0, 0, 0)
+
+
+async def test_awaiting_a_blocking_run_once_raises_before_the_pop(blocking: Face) -> None:
+    ran = []
+    await blocking.later(blocking.job(lambda: ran.append(1), name="job"))
+
+    with pytest.raises(WrongApi, match="run_once"):
+        await blocking.instance.run_once()
+
+    assert not ran
+    assert await blocking.stats() == (1, 0, 0)
+
+
+async def with_of(thing: Any) -> None:
+    with thing:
+        pass
+
+
+async def async_with_of(thing: Any) -> None:
+    async with thing:
+        pass
+
+
+async def for_of(thing: Any) -> None:
+    for _ in thing:
+        pass
+
+
+async def async_for_of(thing: Any) -> None:
+    async for _ in thing:
+        pass
+
+
+async def await_of(thing: Any) -> None:
+    await thing
+
+
+THINGS: dict[str, Callable[[Any], Any]] = {
+    "instance": lambda instance: instance,
+    "backend": lambda instance: instance.backend,
+    "queue": lambda instance: instance.backend.queue,
+    "errors": lambda instance: instance.errors(),
+    "worker": lambda instance: instance.worker(),
+}
+READ = {"errors", "worker"}
+
+
+@pytest.mark.parametrize("name", THINGS)
+async def test_the_wrong_with_says_what_to_write(face: Face, name: str) -> None:
+    use, write = (async_with_of, "`with`") if face.is_blocking else (with_of, "`async with`")
+
+    with pytest.raises(WrongApi, match=f"write {write} instead"):
+        await use(THINGS[name](face.instance))
+
+
+@pytest.mark.parametrize("name", READ)
+async def test_the_wrong_for_says_what_to_write(face: Face, name: str) -> None:
+    use, write = (async_for_of, "`for`") if face.is_blocking else (for_of, "`async for`")
+
+    with pytest.raises(WrongApi, match=f"write {write} instead"):
+        await use(THINGS[name](face.instance))
+
+
+@pytest.mark.parametrize("name", READ)
+async def test_what_is_iterated_is_not_awaited(face: Face, name: str) -> None:
+    with pytest.raises(WrongApi, match=r"for \.\.\. in` instead of `await`"):
+        await await_of(THINGS[name](face.instance))
+
+
+def test_the_wrong_context_manager_looks_absent(make_face: MakeFace) -> None:
+    instance = make_face().instance
+    is_blocking = isinstance(instance, deferrable.Deferrable)
+
+    assert hasattr(instance, "__enter__") is is_blocking
+    assert hasattr(instance, "__aenter__") is not is_blocking
+    assert isinstance(instance, contextlib.AbstractContextManager) is is_blocking
+    assert isinstance(instance, contextlib.AbstractAsyncContextManager) is not is_blocking
+
+
+async def test_an_instance_may_be_a_lifespan() -> None:
+    other = deferrable.Deferrable(InMemoryBackendFactory().create_backend_for_group("other"))
+    face = Face("awaiting", lifespan=lambda: other)
+
+    async with face.instance.worker() as worker:
+        worker.stop()
+
+
+async def test_a_job_may_take_arguments_called_self(face: Face) -> None:
+    job = face.job(lambda **values: values, name="job")
+    deferred = job.later if face.is_blocking else job.later_async
+    await face.do(lambda: deferred(self=1))
+
+    assert (await face.run()).result == {"self": 1}
+    assert job(self=2) == {"self": 2}
+    assert job.call(self=3).kwargs == {"self": 3}
+
+
+async def test_a_handler_that_returns_a_receipt_is_not_awaited(face: Face) -> None:
+    job = face.job(lambda: None, name="job")
+
+    class Again:
+        def on_complete(self, _: object) -> object:
+            return job.options(delay_seconds=60).later()
+
+    await face.later(job)
+    face.instance.register_event_consumer(Again())
+
+    assert (await face.run()).status == "completed"
+    assert await face.stats() == (0, 0, 1)
