@@ -12,6 +12,7 @@ from redis_server import KINDS, RedisServer, find_kind, start_redis
 from sqs_server import proxy as proxy
 from sqs_server import sqs_group as sqs_group
 from sqs_server import sqs_server as sqs_server
+from sqs_server import standing_time as standing_time
 
 # How long an example takes depends on what else the machine does, so no test is judged by it.
 settings.register_profile(

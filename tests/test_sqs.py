@@ -8,6 +8,7 @@ from deferrable.aio.backend.sqs import SQSBackendFactory
 from deferrable.testing import MovingClock, QueueConformance, WaitingQueueConformance
 
 
+@pytest.mark.usefixtures("standing_time")
 class SQS:
     """SQS cannot tell a release from a crash, and deletes by stale handles."""
 

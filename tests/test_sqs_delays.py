@@ -13,7 +13,7 @@ from deferrable.aio.backend.base import Backend
 from deferrable.errors import Unsupported
 from deferrable.testing import MovingClock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("standing_time")]
 
 HOUR = 3600
 

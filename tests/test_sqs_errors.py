@@ -15,7 +15,7 @@ from deferrable.aio.backend.base import Backend
 from deferrable.errors import BackendError, ItemTooLarge
 from deferrable.testing import MovingClock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("standing_time")]
 
 LIMIT = 1_048_576
 

@@ -17,7 +17,7 @@ from deferrable.aio.queue import Queue
 from deferrable.errors import LeaseLost, Unsupported
 from deferrable.testing import MovingClock, wait_until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("standing_time")]
 
 HALF_A_DAY = 43_200
 

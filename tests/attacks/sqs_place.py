@@ -5,7 +5,6 @@ attacked. What it shows is true of a server that finds all that is there at once
 answer with less. What moto needs is imported late, as it takes a second.
 """
 
-import logging
 import math
 import time
 from collections.abc import Iterator
@@ -50,7 +49,6 @@ def start_moved_sqs() -> Iterator[MovedSQS]:
     with moto() as url, closing(SQSServer(url, KEYS)) as server:
         from moto.sqs import models
 
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells of each request
         moved = MovedSQS(server)
         before: Any = models.unix_time_millis
         models.unix_time_millis = moved.milliseconds  # type: ignore[assignment]
