@@ -262,7 +262,7 @@ def in_terminal(
                     os.write(ours, then if isinstance(then, bytes) else then())
                 then = b""
         os.close(ours)
-        code = process.wait(20)
+        code = process.wait(60)
     return code, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
 
 

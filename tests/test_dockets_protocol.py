@@ -1339,13 +1339,13 @@ class TestFactory:
         await two.close()
 
     async def test_closing_one_backend_leaves_the_others_of_its_factory_at_work(
-        self, redis_url: str
+        self, place: Place
     ) -> None:
-        factory = DocketsBackendFactory(redis_url, wait_time=5)
+        factory = DocketsBackendFactory(place.server.url, wait_time=LONG, timeout=LONG)
         one, two = [factory.create_backend_for_group(unique_group()) for _ in range(2)]
         await one.queue.stats()
         popping = asyncio.create_task(two.queue.pop())
-        await asyncio.sleep(0.05)
+        await wait_until(lambda: is_blocked(place), "the pop waits")
 
         await one.close()
         await two.queue.push({"n": 1})
