@@ -67,18 +67,28 @@ def tests(session: nox.Session) -> None:
     run_tests(session)
 
 
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Run the tests that need neither SQS nor programs of their own: most of them, in a minute."""
+    run_tests(session, *without_long_tests())
+
+
 @nox.session(name="tests-others", python=OTHERS or None)
 def tests_others(session: nox.Session) -> None:
     """Run the tests that a Python may change, under every other one; `-- tests` runs all."""
     if not OTHERS:
         session.skip("there is no other Python from 3.11 on")
-    run_tests(session, *[] if session.posargs else [f"--ignore-glob={each}" for each in LONG_TESTS])
+    run_tests(session, *[] if session.posargs else without_long_tests())
+
+
+def without_long_tests() -> list[str]:
+    return [f"--ignore-glob={each}" for each in LONG_TESTS]
 
 
 def run_tests(session: nox.Session, *arguments: str) -> None:
     install(session, "test")
     # Many tests wait for a process or a server of theirs: more of them than cores go at once.
-    # By class: one file holds the whole conformance suite on a slow server, several times.
+    # What goes to a worker together, and what begins first, is in tests/turns.py.
     options = ("-n", "3", "--dist", "loadscope", *arguments)
     session.run("python", "-m", "pytest", *options, *session.posargs)
 

@@ -13,6 +13,8 @@ from sqs_server import proxy as proxy
 from sqs_server import sqs_group as sqs_group
 from sqs_server import sqs_server as sqs_server
 from sqs_server import standing_time as standing_time
+from turns import pytest_collection_modifyitems as pytest_collection_modifyitems
+from turns import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 # How long an example takes depends on what else the machine does, so no test is judged by it.
 settings.register_profile(
