@@ -78,14 +78,20 @@ class TooManyDeliveries(Exception):
         )
 
 
-def before_run(item: Item, now: float, max_delay_seconds: float) -> Hop | None:
+def before_run(
+    item: Item, now: float, max_delay_seconds: float, *, is_due: bool = False
+) -> Hop | None:
     """A hop for an item that was popped before its time, or None if it is due.
+
+    Args:
+        is_due: its queue has kept the whole delay. Whoever wrote its ``due_time`` may have had a
+            wrong clock, so nothing is compared with it.
 
     Raises:
         UnreadableItem: its ``due_time`` is no number.
     """
     seconds = seconds_until_due(item, now)
-    if seconds <= 0:
+    if is_due or seconds <= 0:
         return None
     copy = copy_item(item)
     copy["delay"] = min(seconds, max_delay_seconds)

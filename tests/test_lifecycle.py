@@ -77,6 +77,15 @@ def test_an_item_that_is_due_long_after_goes_as_far_as_the_broker_takes_it() -> 
     assert hop == Hop({"due_time": NOW + 2000, "delay": 900})
 
 
+def test_an_item_of_a_queue_that_keeps_delays_is_due_whatever_its_producer_wrote() -> None:
+    assert before_run({"due_time": NOW + 2000}, NOW, 900, is_due=True) is None
+
+
+def test_a_due_time_that_is_no_number_is_unreadable_wherever_it_was_kept() -> None:
+    with pytest.raises(UnreadableItem):
+        before_run({"due_time": "soon"}, NOW, 900, is_due=True)
+
+
 def test_a_retry_counts_the_attempt_and_waits_for_its_backoff() -> None:
     verdict = decide(item_with(attempts=2))
 

@@ -156,7 +156,12 @@ class Attempt:
             self._stop_heartbeat = self._door.start_heartbeat(self.queue, self.envelope, self.lose)
             try:
                 self._check_trusted()
-                hop = before_run(self._item, self._clock.time(), self.queue.MAX_DELAY_SECONDS)
+                hop = before_run(
+                    self._item,
+                    self._clock.time(),
+                    self.queue.MAX_DELAY_SECONDS,
+                    is_due=self.queue.KEEPS_DELAYS,
+                )
             except UnreadableItem as error:
                 await self._emit("pop")
                 return await self._settle(Raised(error))

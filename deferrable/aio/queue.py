@@ -153,6 +153,9 @@ class Queue(Closing):
     """The most bytes of one item's JSON text."""
     MAX_DELAY_SECONDS: ClassVar[float] = math.inf
     """The longest delay that the broker itself takes; longer ones hop."""
+    KEEPS_DELAYS: ClassVar[bool] = False
+    """The broker keeps delays of any length by its own clock. What is popped is due then, even if
+    the clock of a producer or of this machine is wrong."""
 
     def __init__(
         self,

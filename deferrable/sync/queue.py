@@ -72,6 +72,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.COMPLETE_GATHER_SECONDS = core.COMPLETE_GATHER_SECONDS
         self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES
         self.MAX_DELAY_SECONDS = core.MAX_DELAY_SECONDS
+        self.KEEPS_DELAYS = core.KEEPS_DELAYS
         self.lease_seconds = core.lease_seconds
         self.max_lease_seconds = core.max_lease_seconds
         self.clock = core.clock

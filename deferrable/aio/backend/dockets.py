@@ -39,6 +39,7 @@ class DocketsQueue(DocketsBase):
     """
 
     IS_FOR_ERRORS = False
+    KEEPS_DELAYS = True
 
     def __init__(
         self,

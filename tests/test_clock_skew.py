@@ -1,0 +1,89 @@
+"""Machines whose clocks differ, on a Redis that keeps delays by its own clock."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from dockets_place import Place
+from redis_server import RedisServer
+
+from deferrable.aio import Deferrable, Job
+from deferrable.aio.clock import SystemClock
+from deferrable.retry import Retry
+from deferrable.testing import wait_until
+
+pytestmark = pytest.mark.anyio
+
+AHEAD = 3600.0
+DELAY = 1.0
+
+
+class ClockAhead(SystemClock):
+    def time(self) -> float:
+        return super().time() + AHEAD
+
+
+@pytest.fixture
+async def place(redis_server: RedisServer) -> AsyncIterator[Place]:
+    place = Place(redis_server)
+    yield place
+    await place.close()
+
+
+class Machine:
+    """One with a clock of its own, and the same job."""
+
+    def __init__(self, place: Place, runs: list[float], clock: SystemClock) -> None:
+        self.instance = Deferrable(place.backend(clock=None, wait_time=0.5), clock=clock)
+        self.job: Job[[], None] = self.instance.deferrable(name="job")(self._run)
+        self._runs = runs
+
+    def _run(self) -> None:
+        self._runs.append(time.monotonic())
+        if len(self._runs) == 1:
+            raise Retry(after_seconds=DELAY)
+
+    async def run_one(self) -> str:
+        """The status of the next outcome."""
+        outcomes: list[str] = []
+
+        async def has_run() -> bool:
+            outcome = await self.instance.run_once()
+            outcomes.extend([] if outcome is None else [outcome.status])
+            return bool(outcomes)
+
+        await wait_until(has_run, "an item comes", 20)
+        return outcomes[0]
+
+
+async def test_a_retry_of_a_machine_that_is_ahead_is_on_time(place: Place) -> None:
+    runs: list[float] = []
+    ahead, right = Machine(place, runs, ClockAhead()), Machine(place, runs, SystemClock())
+    await ahead.job.later_async()
+
+    statuses = [await ahead.run_one(), await right.run_one()]
+
+    assert statuses == ["retried", "completed"]
+    # Lenient, as Redis rounds, and a millisecond may pass before the script reads its clock.
+    assert runs[1] - runs[0] > DELAY - 0.1
+
+
+async def test_a_delayed_call_of_a_machine_that_is_ahead_is_on_time(place: Place) -> None:
+    runs = [0.0]
+    ahead, right = Machine(place, runs, ClockAhead()), Machine(place, runs, SystemClock())
+    begin = time.monotonic()
+    await ahead.job.options(delay_seconds=DELAY).later_async()
+
+    status = await right.run_one()
+
+    assert status == "completed"
+    assert runs[1] - begin > DELAY - 0.1
+
+
+async def test_a_delayed_call_is_run_by_a_machine_that_is_behind(place: Place) -> None:
+    runs = [0.0]
+    ahead, right = Machine(place, runs, ClockAhead()), Machine(place, runs, SystemClock())
+    await ahead.instance.run_once()
+    await right.job.options(delay_seconds=DELAY).later_async()
+
+    assert await ahead.run_one() == "completed"
