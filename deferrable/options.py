@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypedDict, cast
 from deferrable.errors import InvalidOptions
 
 __all__ = [
+    "NO_DEBOUNCE_STORE",
     "ErrorClasses",
     "JobOptions",
     "OptionChanges",
@@ -83,6 +84,11 @@ class JobOptions:
     message_group_id: str | None = None
 
 
+NO_DEBOUNCE_STORE = (
+    "this backend has no place of its own to keep debounce windows; give the instance a "
+    "redis_client= (or a debounce_store=), which SQS and backends without a store require"
+)
+
 _GROUP_ID = re.compile(r"[!-~]{1,128}")
 _NAMES = frozenset(JobOptions.__annotations__)
 
@@ -120,8 +126,7 @@ def check(options: JobOptions, *, can_debounce: bool) -> None:
         _check_group_id(options.message_group_id)
     if options.debounce_seconds and not can_debounce:
         raise InvalidOptions(
-            f"debounce_seconds={options.debounce_seconds!r}, but the instance has no place to "
-            "keep windows: redis_client (or debounce_store=) is required for debounce"
+            f"debounce_seconds={options.debounce_seconds!r}, but {NO_DEBOUNCE_STORE}"
         )
     if options.debounce_seconds and (options.delay_seconds or options.run_at is not None):
         raise InvalidOptions(

@@ -12,6 +12,7 @@ from faces import Face, MakeFace
 import deferrable
 from deferrable.aio import Deferrable, InMemoryDebounceStore
 from deferrable.aio.backend import InMemoryBackendFactory
+from deferrable.aio.backend.base import Backend
 from deferrable.errors import DeferrableError, InvalidOptions
 from deferrable.options import JobOptions, change, check, error_class_tuple, resolve
 
@@ -87,8 +88,11 @@ def test_a_time_limit_is_over_zero(value: Any) -> None:
 
 @pytest.mark.parametrize("seconds", [5, give_five])
 def test_debounce_needs_a_place_to_keep_windows(seconds: Any) -> None:
+    backend = InMemoryBackendFactory().create_backend_for_group(None)
+    without_store = Deferrable(Backend(None, backend.queue, backend.error_queue))
+
     with pytest.raises(InvalidOptions, match="redis_client"):
-        instance().deferrable(debounce_seconds=seconds)
+        without_store.deferrable(debounce_seconds=seconds)
 
 
 @pytest.mark.parametrize("delay", [1, give_five])

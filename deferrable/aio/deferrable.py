@@ -55,8 +55,8 @@ class Deferrable(Instance, Closing):
 
     Args:
         backend: where jobs travel; made by a backend factory of `deferrable.aio.backend`.
-        redis_client: where debounce windows are kept: a ``redis.asyncio.Redis``, a ``redis.Redis``
-            or a URL.
+        redis_client: where debounce windows are kept instead of in the backend's own store: a
+            ``redis.asyncio.Redis``, a ``redis.Redis`` or a URL. SQS has no store of its own.
         default_error_classes: errors that are retried for jobs that do not say.
         default_max_attempts: how often a job runs at most that does not say.
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
@@ -72,7 +72,7 @@ class Deferrable(Instance, Closing):
             registered yet: packages or modules, such as ``("app.",)``; None: anything but what is
             private, or nothing if `accept` names neither ``pickle`` nor ``classic``. Either way
             only registered jobs are run.
-        debounce_store: where debounce windows are kept instead of in Redis.
+        debounce_store: where debounce windows are kept instead, for any other store.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
@@ -344,8 +344,8 @@ class Deferrable(Instance, Closing):
     async def close(self) -> None:
         """Close the backend and the debounce store. Twice is harmless."""
         await self.backend.close()
-        if self.debounce_store is not None:
-            await self.debounce_store.close()
+        if self._debounce_store is not None:
+            await self._debounce_store.close()
 
 
 def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:

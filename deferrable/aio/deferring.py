@@ -27,11 +27,12 @@ from deferrable.errors import (
     BackendError,
     BackendUnavailable,
     DeferrableError,
+    InvalidOptions,
     UnserializableCall,
 )
 from deferrable.item import Item
 from deferrable.metadata import metadata_field
-from deferrable.options import JobOptions, ResolvedOptions
+from deferrable.options import NO_DEBOUNCE_STORE, JobOptions, ResolvedOptions
 from deferrable.outcome import Receipt
 
 __all__ = ["defer", "defer_many"]
@@ -160,7 +161,8 @@ async def _debounce(
     item: Item,
 ) -> Receipt:
     store = instance.debounce_store
-    assert store is not None  # checked with the options
+    if store is None:  # the instance was given another backend after the options were checked
+        raise InvalidOptions(NO_DEBOUNCE_STORE)
     key, token = _debounce_key(instance, call, item), item["id"]
     always_delay = call.options.debounce_always_delay
     # The one step alters the item in the store, where nobody can sign it.

@@ -44,7 +44,7 @@ class Instance:
         self.default_max_attempts = default_max_attempts
         self.protection = protection
         self.serializer = protection.serializer
-        self.debounce_store = debounce_store
+        self._debounce_store = debounce_store
         self.lifespan = lifespan
         self.registry = Registry(protection, import_from)
         self.event_consumers: tuple[object, ...] = ()
@@ -54,6 +54,18 @@ class Instance:
     def clock(self) -> Clock:
         """What tells the time: the one given, or the clock of the backend that is set now."""
         return self.backend.queue.clock if self._clock is None else self._clock
+
+    @property
+    def debounce_store(self) -> DebounceStore | None:
+        """Where debounce windows are kept: the store given, or that of the backend that is set now.
+
+        None: the backend has no place for them, and none was given.
+        """
+        return self.backend.debounce_store if self._debounce_store is None else self._debounce_store
+
+    @debounce_store.setter
+    def debounce_store(self, store: DebounceStore | None) -> None:
+        self._debounce_store = store
 
     @property
     def default_error_classes(self) -> tuple[type[BaseException], ...] | None:

@@ -32,11 +32,13 @@ class Backend(ClosingFacade[base.Backend]):
         group: what it was created for; None for the nameless group.
         queue: where jobs wait.
         error_queue: where those go that failed for good.
+        debounce_store: where debounce windows are kept by default; None: nowhere.
     """
 
     def __init__(self, core: base.Backend) -> None:
         super().__init__(core)
         self.group = core.group
+        self.debounce_store = core.debounce_store
         self.queue = Queue(core.queue)
         self.error_queue = Queue(core.error_queue)
 

@@ -42,15 +42,15 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
 
     Args:
         backend: where jobs travel; made by a backend factory of `deferrable.backend`.
-        redis_client: where debounce windows are kept: a ``redis.Redis``, a
-            ``redis.asyncio.Redis`` or a URL.
+        redis_client: where debounce windows are kept instead of in the backend's own store: a
+            ``redis.Redis``, a ``redis.asyncio.Redis`` or a URL. SQS has no store of its own.
         default_error_classes: errors that are retried for jobs that do not say.
         default_max_attempts: how often a job runs at most that does not say.
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
             write to; ``classic`` while consumers of the Python 2 library live on the queue.
         accept, signing_keys, encryption, import_from: which items are read, how those that are
             written are protected, and what is imported; see `deferrable.aio.Deferrable`.
-        debounce_store: where debounce windows are kept instead of in Redis.
+        debounce_store: where debounce windows are kept instead, for any other store.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.

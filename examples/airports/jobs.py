@@ -28,7 +28,6 @@ instance = Deferrable(
     backend.DocketsBackendFactory(REDIS_URL, wait_time=WAIT_SECONDS).create_backend_for_group(
         GROUP
     ),
-    redis_client=REDIS_URL,  # for debounce windows
 )
 
 

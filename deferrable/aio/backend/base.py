@@ -7,6 +7,7 @@ the backends that it creates share: where the broker is, and the settings.
 from abc import ABC, abstractmethod
 
 from deferrable.aio._closing import Closing
+from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.queue import Queue
 from deferrable.item import queue_name
 
@@ -20,17 +21,29 @@ class Backend(Closing):
         group: what they were created for; None for the nameless group.
         queue: where jobs wait.
         error_queue: where those go that failed for good.
+        debounce_store: where an instance keeps debounce windows unless it was given another store;
+            None: this broker has no place for them.
     """
 
-    def __init__(self, group: str | None, queue: Queue, error_queue: Queue) -> None:
+    def __init__(
+        self,
+        group: str | None,
+        queue: Queue,
+        error_queue: Queue,
+        *,
+        debounce_store: DebounceStore | None = None,
+    ) -> None:
         self.group = group
         self.queue = queue
         self.error_queue = error_queue
+        self.debounce_store = debounce_store
 
     async def close(self) -> None:
-        """Close both queues. Twice is harmless."""
+        """Close both queues and the debounce store. Twice is harmless."""
         await self.queue.close()
         await self.error_queue.close()
+        if self.debounce_store is not None:
+            await self.debounce_store.close()
 
 
 class BackendFactory(ABC):

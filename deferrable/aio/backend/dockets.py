@@ -23,6 +23,7 @@ from deferrable.aio.backend._dockets_upkeep import Upkeep
 from deferrable.aio.backend._dockets_wire import Keys, envelope_around, push_time_in
 from deferrable.aio.backend._redis import RedisLinks, RedisSettings, share_slot
 from deferrable.aio.backend.base import Backend, BackendFactory
+from deferrable.aio.backend.redis_debounce import RedisDebounceStore
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
@@ -322,4 +323,5 @@ class DocketsBackendFactory(BackendFactory):
         error_queue = DocketsErrorQueue(
             name, self._links, self._timeout, self._max_lease_seconds, self._clock
         )
-        return Backend(group, queue, error_queue)
+        store = RedisDebounceStore(self._links, clock=self._clock)
+        return Backend(group, queue, error_queue, debounce_store=store)

@@ -18,6 +18,7 @@ from deferrable.aio._popping import Popped
 from deferrable.aio.backend._memory import Entry, Lease, Now, Store
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.clock import Clock, SystemClock, timer_time
+from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
 from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
@@ -324,6 +325,7 @@ class InMemoryBackendFactory(BackendFactory):
         self._max_lease_seconds = max_lease_seconds
         self._clock = clock
         self._groups: dict[str, _Group] = {}
+        self._debounce_store = InMemoryDebounceStore(clock)
 
     def _create_backend(self, group: str | None, name: str) -> Backend:
         # setdefault is one step, so that two threads agree on one group.
@@ -334,6 +336,7 @@ class InMemoryBackendFactory(BackendFactory):
             group,
             self._create_queue(name, items, items.main),
             self._create_queue(f"{name}_error", items, items.errors),
+            debounce_store=self._debounce_store,
         )
 
     def _create_queue(self, name: str, items: _Group, store: Store) -> InMemoryQueue:

@@ -60,7 +60,8 @@ class RedisDebounceStore(DebounceStore):
 
     Args:
         redis_client: a ``redis.asyncio.Redis``, a ``redis.Redis``, one of their cluster clients, or
-            a URL. It lends its settings only: no I/O is done on it, and it is never closed.
+            a URL. It lends its settings only: no I/O is done on it, and it is never closed. A
+            backend's own store is given the links that its queues use.
         clock: what tells the time; None: the server.
 
     Raises:
@@ -69,13 +70,19 @@ class RedisDebounceStore(DebounceStore):
 
     def __init__(
         self,
-        redis_client: "AsyncRedis | Redis | AsyncRedisCluster | RedisCluster | str",
+        redis_client: "AsyncRedis | Redis | AsyncRedisCluster | RedisCluster | str | RedisLinks",
         *,
         clock: Clock | None = None,
     ) -> None:
-        self.settings = RedisSettings.of(redis_client)
+        # Those of a backend are its queues' to close.
+        self._is_sharing = isinstance(redis_client, RedisLinks)
+        self._links = (
+            redis_client
+            if isinstance(redis_client, RedisLinks)
+            else RedisLinks(RedisSettings.of(redis_client))
+        )
+        self.settings = self._links.settings
         self._clock = clock
-        self._links = RedisLinks(self.settings)
 
     def __repr__(self) -> str:
         return f"<RedisDebounceStore {self.settings.where()}>"
@@ -104,7 +111,8 @@ class RedisDebounceStore(DebounceStore):
         return _dockets_debounce.join(self.settings, self._clock, queue)
 
     async def close(self) -> None:
-        await self._links.close()
+        if not self._is_sharing:
+            await self._links.close()
 
     def _is_classic(self, key: DebounceKey) -> bool:
         return key.classic is not None and not self.settings.is_cluster
