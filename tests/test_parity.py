@@ -42,6 +42,7 @@ NOT_FOR_USERS = {
     (deferrable.aio.Deferrable, "emit_empty"),
     # Of a worker, which has a loop also on the face that blocks.
     (deferrable.aio.Queue, "wait_for_items"),
+    (deferrable.aio.Queue, "end_pops"),
     # Of the engine, which makes sure of an item once and pushes it later.
     (deferrable.aio.Queue, "prepare"),
     (deferrable.aio.Worker, "next_outcome"),

@@ -93,23 +93,29 @@ class Poller:
         self._is_backlogged = False
 
     async def run(self) -> None:
-        while True:
-            count = await self._wait_for_room()
-            try:
-                popped = await self._pop(count)
-            except Exception as error:  # an adapter's own mistake must not end the polling either
-                self._note_failure(error)
-                popped = []
-            else:
-                self._note_success()
-            finally:
-                self._room.give_up()
-            self._is_quiet = not popped
-            self._is_backlogged = len(popped) >= min(count, self._queue.MAX_POP_BATCH_SIZE)
-            if popped:
-                self._take(popped)
-            elif self._failures:
-                await sleep(self._queue.clock, reconnect_seconds(self._failures, random.random()))
+        try:
+            while True:
+                await self._poll()
+        finally:
+            await self._queue.end_pops()
+
+    async def _poll(self) -> None:
+        count = await self._wait_for_room()
+        try:
+            popped = await self._pop(count)
+        except Exception as error:  # an adapter's own mistake must not end the polling either
+            self._note_failure(error)
+            popped = []
+        else:
+            self._note_success()
+        finally:
+            self._room.give_up()
+        self._is_quiet = not popped
+        self._is_backlogged = len(popped) >= min(count, self._queue.MAX_POP_BATCH_SIZE)
+        if popped:
+            self._take(popped)
+        elif self._failures:
+            await sleep(self._queue.clock, reconnect_seconds(self._failures, random.random()))
 
     async def _wait_for_room(self) -> int:
         while not (count := self._try_take()):

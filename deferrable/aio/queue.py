@@ -401,6 +401,13 @@ class Queue(Closing):
         """
         await asyncio.sleep(seconds)
 
+    async def end_pops(self) -> None:
+        """Return once no pop has left anything under way on this loop; what it brings is released.
+
+        For a worker that polls no more. An adapter whose pops leave nothing behind does nothing.
+        """
+        return
+
     async def touch(self, envelope: Envelope, seconds: float = 10) -> None:
         """Keep an item for at least `seconds` from now; the end of its lease never moves back.
 

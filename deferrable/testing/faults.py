@@ -57,6 +57,9 @@ class FaultyQueue(Queue):
     async def wait_for_items(self, seconds: float) -> None:
         await self._queue.wait_for_items(seconds)
 
+    async def end_pops(self) -> None:
+        await self._queue.end_pops()
+
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         items = [push.item for push in pushes]
         return await self._each("push", pushes, items, self._queue._push_batch)

@@ -12,12 +12,14 @@ Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessa
 import asyncio
 import logging
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from deferrable._json import dump
+from deferrable.aio._loops import PerLoop
 from deferrable.aio._popping import Popped
+from deferrable.aio.backend._sqs_arrivals import Arrivals
 from deferrable.aio.backend._sqs_batches import (
     MAX_BATCH_BYTES,
     MAX_BATCH_SIZE,
@@ -25,7 +27,7 @@ from deferrable.aio.backend._sqs_batches import (
     Judge,
     perform,
 )
-from deferrable.aio.backend._sqs_bodies import MAX_TEXT_BYTES, encode
+from deferrable.aio.backend._sqs_bodies import MAX_TEXT_BYTES, REFERENCE, decode, encode
 from deferrable.aio.backend._sqs_errors import Refused, is_in, is_lost_handle
 from deferrable.aio.backend._sqs_held import (
     MAX_LEASE_SECONDS,
@@ -38,7 +40,7 @@ from deferrable.aio.backend._sqs_held import (
     warn_of_maximum,
 )
 from deferrable.aio.backend._sqs_place import Place
-from deferrable.aio.backend._sqs_reading import buried_by_sqs, read, unreadable
+from deferrable.aio.backend._sqs_reading import buried_by_sqs, unreadable
 from deferrable.aio.backend._sqs_receiving import Message, Receiver
 from deferrable.aio.backend.s3_store import S3Store
 from deferrable.aio.clock import Clock
@@ -56,7 +58,6 @@ _COUNTS = {
     "delayed": "ApproximateNumberOfMessagesDelayed",
 }
 _PURGE_PAUSE_SECONDS = 60
-_FULL_RECEIVES_FOR_ANOTHER = 10
 _ERROR_WAIT_SECONDS = 1
 """Who reads an error queue to its end does not want to wait there; with 0, SQS would not ask all of
 its servers."""
@@ -120,11 +121,11 @@ class SQSQueue(Queue):
         self._receiver = Receiver(
             place,
             wait_seconds if source is None else min(wait_seconds, _ERROR_WAIT_SECONDS),
-            math.ceil(settings.visibility_timeout),
+            settings.visibility_timeout,
             self.clock,
             is_for_errors=source is not None,
         )
-        self._full_count = 0
+        self._arrivals = PerLoop(self._open_arrivals)
         self._pushed_count = self._completed_count = 0
         self._flush_time: float | None = None
         place.links.join(self)
@@ -204,55 +205,71 @@ class SQSQueue(Queue):
 
     # Pop and touch.
 
-    async def _pop_batch(self, count: int) -> Sequence[Popped]:
-        # One receive waits. Others beside it do not: there are some while the last ones came full,
-        # more and more, so that those that find nothing at the end of a backlog are few.
-        most = min(self.BATCHES_AT_ONCE, 1 + self._full_count // _FULL_RECEIVES_FOR_ANOTHER)
-        counts = [min(count - start, MAX_BATCH_SIZE) for start in range(0, count, MAX_BATCH_SIZE)]
-        waits = [self.longest_poll_seconds, *[0.0] * (most - 1)]
-        answers = await asyncio.gather(
-            *map(self._receiver.receive, counts, waits), return_exceptions=True
+    async def _open_arrivals(self) -> AsyncGenerator[Arrivals, None]:
+        yield Arrivals(
+            self._receiver.receive,
+            self._read,
+            self._return_unasked,
+            self.clock,
+            is_ordered=self.FIFO,
         )
-        reading = [
-            self._read(message, answer[1])
-            for answer in answers
-            if not isinstance(answer, BaseException)
-            for message in answer[0]
-        ]
-        if self._settings.large_items is None:
-            read_each = [await each for each in reading]
-        else:  # side by side, as each may take S3's time while the leases of all run
-            read_each = await asyncio.gather(*reading)
-        popped = [each for each in read_each if each is not None]
-        is_full = len(popped) >= sum(counts[: len(answers)])
-        self._full_count = self._full_count + len(answers) if is_full else 0
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
-        if failures and not popped:
-            raise failures[0]
-        return popped
+
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        arrivals = self._arrivals.get()
+        return await arrivals.pop(count, self.BATCHES_AT_ONCE, self.longest_poll_seconds)
 
     def _interrupt_pop(self) -> None:
         self._receiver.tell_who_waits()
 
-    async def _read(self, message: Message, start_time: float) -> Popped | None:
+    async def end_pops(self) -> None:
+        self._receiver.tell_who_waits()
+        await self._arrivals.get().end()
+
+    def _read(
+        self, message: Message, start_time: float
+    ) -> Popped | Coroutine[Any, Any, Popped | None]:
         handle = Held(message["ReceiptHandle"])
         envelope = Envelope(handle, start_time, start_time + self.lease_seconds)
-        body = message["Body"]
+        body = message.get("Body", "")
+        if self._settings.large_items is not None and body.startswith(REFERENCE):
+            return self._fetch(envelope, message, self._settings.large_items)
         try:
-            item, handle.reference = await read(body, self._settings.large_items)
+            return envelope, self._explained(decode(body), message)
         except UnreadableItem as error:
-            item = unreadable(body, error, message["MessageId"], self.clock.time())
-            if self._errors is not None:
-                await self._bury(envelope, item)
-                return None
+            return self._put_aside(envelope, message, error)
+
+    async def _fetch(
+        self, envelope: Envelope, message: Message, large_items: S3Store
+    ) -> Popped | None:
+        reference = message["Body"]
+        try:
+            item = decode(await large_items.get(reference))
+        except UnreadableItem as error:
+            return await self._put_aside(envelope, message, error)
         except BackendError as error:
             _logger.warning("%r comes back after its lease, unread: %s", envelope, error)
             return None
-        if self._source is not None:
-            item = buried_by_sqs(
-                item, message, self._source, self._settings.max_receive_count, self.clock.time()
-            )
-        return envelope, item
+        held(envelope).reference = reference
+        return envelope, self._explained(item, message)
+
+    def _explained(self, item: Item, message: Message) -> Item:
+        """`item`, with an error if it was popped from an error queue and has none."""
+        if self._source is None:
+            return item
+        return buried_by_sqs(
+            item, message, self._source, self._settings.max_receive_count, self.clock.time()
+        )
+
+    async def _put_aside(
+        self, envelope: Envelope, message: Message, error: UnreadableItem
+    ) -> Popped | None:
+        """What becomes of a message that holds no item; one in an error queue stays there."""
+        body = message.get("Body", "")
+        item = unreadable(body, error, message["MessageId"], self.clock.time())
+        if self._errors is None:
+            return envelope, self._explained(item, message)
+        await self._bury(envelope, item)
+        return None
 
     async def _bury(self, envelope: Envelope, item: Item) -> None:
         assert self._errors is not None
@@ -379,6 +396,8 @@ class SQSQueue(Queue):
         return stats
 
     async def _close(self) -> None:
+        await self._arrivals.get().end()
+        await self._arrivals.close()
         await self._place.links.leave(self)
         if self._settings.large_items is not None:
             await self._settings.large_items.leave(self)

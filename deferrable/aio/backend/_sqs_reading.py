@@ -1,9 +1,7 @@
-"""Messages of SQS, read as items.
+"""Items whose errors SQS did not write.
 
-Owns what a message becomes: its item, or why it has none; and the error of an item that SQS itself
-has moved to the error queue. No I/O but for what a store of large items keeps.
-
-The one rule: a message that is unreadable never stops the others that came with it.
+Owns what stands in the error queue for a message that holds no item, and the error of an item that
+SQS itself has moved there. No I/O.
 """
 
 import socket
@@ -11,24 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from deferrable import lifecycle
-from deferrable.aio.backend._sqs_bodies import REFERENCE, decode
-from deferrable.aio.backend.s3_store import S3Store
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
-__all__ = ["buried_by_sqs", "read", "unreadable"]
-
-
-async def read(body: str, large_items: S3Store | None) -> tuple[Item, str | None]:
-    """The item in a message, and what stands for it in a store of large items, if it is there.
-
-    Raises:
-        UnreadableItem: there is none.
-        BackendError: the store of large items cannot be asked for it.
-    """
-    if large_items is None or not body.startswith(REFERENCE):
-        return decode(body), None
-    return decode(await large_items.get(body)), body
+__all__ = ["buried_by_sqs", "unreadable"]
 
 
 def buried_by_sqs(

@@ -1,10 +1,10 @@
 """Receiving from one queue in SQS.
 
-Owns the request that waits: how long, since when its messages are ours, and what a stop is told
-that has to wait for it. It may not know what messages hold.
+Owns the request that waits: how long, since when its messages are ours, and what the log says when
+a stop has to wait for it.
 
-The one rule: a receive under way is never cancelled, as its answer may already hold messages; those
-would stay hidden until their visibility timeout.
+A receive under way is never cancelled, as its answer may already hold messages; those would stay
+hidden until their visibility timeout. Only one whose answer is overdue is given up.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from deferrable.aio._loops import PerLoop
-from deferrable.aio.backend._sqs_link import MARGIN_SECONDS
+from deferrable.aio.backend._sqs_link import MARGIN_SECONDS, Answer
 from deferrable.aio.backend._sqs_place import Place
 from deferrable.aio.clock import Clock
+from deferrable.errors import BackendUnavailable
 
 __all__ = ["MAX_WAIT_SECONDS", "Message", "Receiver"]
 
@@ -24,6 +25,7 @@ MAX_WAIT_SECONDS = 20
 """Source: SQS API reference, ReceiveMessage, WaitTimeSeconds."""
 
 _LOOK_SECONDS = 1.0
+_LOOKS_IN_A_LEASE = 10
 _ATTRIBUTES = ["ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn"]
 
 Message: TypeAlias = Mapping[str, Any]
@@ -39,11 +41,13 @@ class _Receive:
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + wait_seconds
         self.is_answered = False
+        self._is_told = False
 
     def tell(self) -> None:
-        """Log that somebody waits for its end, if it has not ended."""
+        """Log that somebody waits for its end, if it has not ended; only once."""
         rest_seconds = max(0.0, self._end - self._loop.time())
-        if not self.is_answered:
+        if not (self.is_answered or self._is_told):
+            self._is_told = True
             _logger.info(
                 "waiting for a receive from %r, which may bring items: for %.0f s at most (%.0f if "
                 "SQS does not answer)",
@@ -58,7 +62,7 @@ class Receiver:
 
     Args:
         wait_seconds: how long SQS waits for a first message; whole, up to `MAX_WAIT_SECONDS`.
-        visibility_seconds: how long it hides what it hands over; whole.
+        lease_seconds: how long what it hands over is hidden; parts of seconds are rounded up.
         is_for_errors: asks for what tells where a message came from.
     """
 
@@ -66,7 +70,7 @@ class Receiver:
         self,
         place: Place,
         wait_seconds: int,
-        visibility_seconds: int,
+        lease_seconds: float,
         clock: Clock,
         *,
         is_for_errors: bool,
@@ -74,7 +78,9 @@ class Receiver:
         self._place = place
         self._wait_seconds = wait_seconds
         self._clock = clock
-        self._parameters: dict[str, Any] = {"VisibilityTimeout": visibility_seconds}
+        # A lease counts from two looks before its answer at most, and has to outlast that by far.
+        self._look_seconds = min(_LOOK_SECONDS, lease_seconds / _LOOKS_IN_A_LEASE)
+        self._parameters: dict[str, Any] = {"VisibilityTimeout": math.ceil(lease_seconds)}
         if is_for_errors:
             self._parameters["MessageSystemAttributeNames"] = _ATTRIBUTES
         self._under_way = PerLoop(_no_receives)
@@ -84,29 +90,50 @@ class Receiver:
 
         Args:
             longest_seconds: it waits no longer, whatever it is set to.
+
+        Raises:
+            BackendUnavailable: it was not answered `MARGIN_SECONDS` after its wait.
         """
         wait_seconds = math.floor(min(self._wait_seconds, longest_seconds))
         under_way = self._under_way.get()
         this = _Receive(self._place, wait_seconds)
         under_way.add(this)
-        # What was not here at the last look but one was handed over after it. Not the last: after
-        # a pause of the process an answer is read only after the look that follows the pause.
-        before_last_time = last_time = self._clock.monotonic()
         receiving = asyncio.ensure_future(
             self._place.receive(
                 MaxNumberOfMessages=count, WaitTimeSeconds=wait_seconds, **self._parameters
             )
         )
         try:
-            while not receiving.done():
-                await asyncio.wait([receiving], timeout=_LOOK_SECONDS)
-                if not receiving.done():
-                    before_last_time, last_time = last_time, self._clock.monotonic()
+            start_time = await self._wait_for(receiving, wait_seconds + MARGIN_SECONDS)
         finally:
             this.is_answered = True
             under_way.discard(this)
-            receiving.cancel()  # only a loop that is being shut down gets here before its end
-        return receiving.result().get("Messages", ()), before_last_time
+            is_overdue = receiving.cancel()  # also of a loop that is being shut down
+        if is_overdue:
+            raise BackendUnavailable(
+                f"ReceiveMessage on {self._place!r} was not answered {MARGIN_SECONDS:.0f} s after "
+                f"its wait of {wait_seconds} s; is the endpoint reachable from here?"
+            )
+        return receiving.result().get("Messages", ()), start_time
+
+    async def _wait_for(self, receiving: "asyncio.Future[Answer]", longest_seconds: float) -> float:
+        """Wait for the answer to a receive that was just sent, but for no longer than that.
+
+        Returns:
+            a moment before which it was not handed over. What was not here at the last look but one
+            was handed over after it. Not the last: after a pause of the process an answer is read
+            only after the look that follows the pause.
+        """
+        loop = asyncio.get_running_loop()
+        last_look_time = loop.time() + longest_seconds - self._look_seconds
+        before_last_time = last_time = self._clock.monotonic()
+        is_last = False
+        while not (receiving.done() or is_last):
+            is_last = loop.time() >= last_look_time
+            await asyncio.wait([receiving], timeout=self._look_seconds)
+            if not receiving.done():
+                before_last_time, last_time = last_time, self._clock.monotonic()
+        return before_last_time
 
     def tell_who_waits(self) -> None:
         """Have the log tell in a moment what is still under way on the running loop."""
