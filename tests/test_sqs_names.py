@@ -2,7 +2,15 @@
 
 import pytest
 
-from deferrable.aio.backend._sqs_names import Names, name_in, names_beside, names_for, region_in
+from deferrable.aio.backend._sqs_names import (
+    Names,
+    endpoint_in,
+    error_url_beside,
+    name_in,
+    names_beside,
+    names_for,
+    region_in,
+)
 from deferrable.errors import InvalidOptions
 
 
@@ -52,6 +60,61 @@ def test_url_tells_name_and_region() -> None:
     assert region_in(url) == "eu-west-1"
     assert region_in("http://localhost:4566/000000000000/jobs") is None
     assert region_in(None) is None
+
+
+USUAL = [
+    ("sqs.eu-west-1.amazonaws.com", "eu-west-1"),
+    ("sqs.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+    ("sqs.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+    ("eu-west-1.queue.amazonaws.com", "eu-west-1"),
+    ("cn-north-1.queue.amazonaws.com.cn", "cn-north-1"),
+    ("queue.amazonaws.com", "us-east-1"),
+]
+OF_ITS_OWN = [
+    ("sqs-fips.us-east-1.amazonaws.com", "us-east-1"),
+    ("sqs.ap-southeast-2.api.aws", "ap-southeast-2"),
+    ("sqs-fips.us-west-2.api.aws", "us-west-2"),
+    ("sqs.cn-north-1.api.amazonwebservices.com.cn", "cn-north-1"),
+    ("vpce-0a1b2c3d-4e5f.sqs.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
+    ("vpce-0a1b-4e5f-eu-west-1a.sqs.eu-west-1.vpce.amazonaws.com", "eu-west-1"),
+    ("sqs.us-iso-east-1.c2s.ic.gov", "us-iso-east-1"),
+    ("sqs.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"),
+    ("sqs.us-east-1.localhost.localstack.cloud", "us-east-1"),
+    ("elasticmq.internal", None),
+    ("sqs.internal", None),
+    ("queue.internal", None),
+]
+
+
+@pytest.mark.parametrize(("host", "region"), USUAL)
+def test_usual_url_names_its_region_which_says_where_requests_go(host: str, region: str) -> None:
+    url = f"https://{host}/123456789012/jobs"
+
+    assert region_in(url) == region
+    assert endpoint_in(url) is None
+
+
+@pytest.mark.parametrize(("host", "region"), OF_ITS_OWN)
+def test_url_of_another_endpoint_says_where_requests_go(host: str, region: str | None) -> None:
+    url = f"https://{host}:4566/123456789012/jobs"
+
+    assert region_in(url) == region
+    assert endpoint_in(url) == f"https://{host}:4566"
+
+
+@pytest.mark.parametrize(
+    ("url", "beside"),
+    [
+        (
+            "https://sqs.eu-west-1.amazonaws.com/1/a",
+            "https://sqs.eu-west-1.amazonaws.com/1/a_error",
+        ),
+        ("http://localhost:9324/000/a.fifo", "http://localhost:9324/000/a_error.fifo"),
+        ("http://localhost:9324/jobs/jobs/", "http://localhost:9324/jobs/jobs_error"),
+    ],
+)
+def test_error_queue_beside_a_url_is_of_the_same_host_and_account(url: str, beside: str) -> None:
+    assert error_url_beside(url) == beside
 
 
 @pytest.mark.parametrize("url", ["jobs", "https://sqs.eu-west-1.amazonaws.com", "s3://a/b", ""])

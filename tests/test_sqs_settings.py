@@ -224,7 +224,8 @@ async def test_missing_queues_are_created_on_first_use(
 async def test_queues_that_are_there_are_used_as_they_are(
     sqs_server: SQSServer, sqs_group: str, proxy: Proxy
 ) -> None:
-    sqs_server.client().create_queue(QueueName=f"deferrable_{sqs_group}")
+    for end in ("", "_error"):
+        sqs_server.client().create_queue(QueueName=f"deferrable_{sqs_group}{end}")
 
     factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=0)
     async with factory.create_backend_for_group(sqs_group) as backend:
@@ -294,6 +295,174 @@ async def test_url_of_aws_names_the_region(
             await backend.queue.push({"number": 1})
 
     assert "/ap-south-1/sqs/" in proxy.requests[0].headers["Authorization"]
+
+
+async def test_region_in_the_url_wins_over_the_environment(
+    environment: pytest.MonkeyPatch, proxy: Proxy
+) -> None:
+    environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    environment.setenv("AWS_REGION", "us-east-2")
+    environment.setenv("AWS_ENDPOINT_URL", proxy.url)
+    url = "https://sqs-fips.us-west-2.amazonaws.com/123456789012/missing"
+
+    async with SQSBackendFactory(queue_url=url).create_backend_for_group("a") as backend:
+        with pytest.raises(BackendError, match="missing"):
+            await backend.queue.push({"number": 1})
+
+    assert "/us-west-2/sqs/" in proxy.requests[0].headers["Authorization"]
+
+
+async def test_region_in_the_url_wins_over_that_of_a_client(
+    sqs_server: SQSServer, proxy: Proxy
+) -> None:
+    url = "https://sqs.ap-south-1.amazonaws.com/123456789012/missing"
+    factory = SQSBackendFactory(sqs_server.connection(proxy.url), queue_url=url)
+
+    async with factory.create_backend_for_group("a") as backend:
+        with pytest.raises(BackendError, match="missing"):
+            await backend.queue.push({"number": 1})
+
+    assert "/ap-south-1/sqs/" in proxy.requests[0].headers["Authorization"]
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("https://sqs.ap-south-1.amazonaws.com/1/a", "https://sqs.ap-south-1.amazonaws.com"),
+        ("https://ap-south-1.queue.amazonaws.com/1/a", "https://sqs.ap-south-1.amazonaws.com"),
+        ("https://sqs.ap-south-1.api.aws/1/a", "https://sqs.ap-south-1.api.aws"),
+        ("http://localhost:9324/1/a", "http://localhost:9324"),
+    ],
+)
+async def test_url_says_where_requests_go_where_the_environment_does_not(
+    environment: pytest.MonkeyPatch, url: str, endpoint: str
+) -> None:
+    environment.delenv("AWS_ENDPOINT_URL")
+
+    client, _ = await SQSBackendFactory(queue_url=url)._links.settings.create_client()
+
+    assert client.meta.endpoint_url == endpoint
+    await client.close()
+
+
+async def test_client_of_another_region_of_aws_says_nothing_about_the_endpoint(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.delenv("AWS_ENDPOINT_URL")
+    lent = boto3.session.Session().client("sqs", region_name="eu-west-1")
+    url = "https://sqs.ap-south-1.amazonaws.com/1/a"
+
+    client, _ = await SQSBackendFactory(lent, queue_url=url)._links.settings.create_client()
+
+    assert client.meta.endpoint_url == "https://sqs.ap-south-1.amazonaws.com"
+    await client.close()
+
+
+def test_queues_given_by_urls_of_two_regions_are_refused() -> None:
+    with pytest.raises(InvalidOptions, match="eu-west-1, error_queue_url in eu-west-2"):
+        SQSBackendFactory(
+            queue_url="https://sqs.eu-west-1.amazonaws.com/1/jobs",
+            error_queue_url="https://sqs.eu-west-2.amazonaws.com/1/jobs_error",
+        )
+
+
+# The error queue of a queue that is given by its URL.
+
+
+def create(server: SQSServer, name: str) -> str:
+    url: str = server.client().create_queue(QueueName=name)["QueueUrl"]
+    return url
+
+
+async def test_error_queue_lies_beside_the_url_and_is_neither_looked_up_nor_created(
+    sqs_server: SQSServer, sqs_group: str, proxy: Proxy
+) -> None:
+    url = create(sqs_server, f"deferrable_{sqs_group}")
+    create(sqs_server, f"deferrable_{sqs_group}_error")
+    factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=0, queue_url=url)
+
+    async with factory.create_backend_for_group("any") as backend:
+        instance = Deferrable(backend)
+        await instance.deferrable(name="job")(lambda: 1 / 0).later_async()
+        outcome = await instance.run_once()
+
+        assert outcome is not None
+        assert outcome.status == "errored"
+        assert (await backend.error_queue.stats())["available"] == 1
+    assert not {"GetQueueUrl", "CreateQueue"} & set(proxy.counts)
+
+
+@pytest.mark.parametrize("is_by_url", [True, False], ids=["by URL", "by name"])
+async def test_nothing_is_taken_before_the_error_queue_is_there(
+    sqs_server: SQSServer, sqs_group: str, proxy: Proxy, is_by_url: bool
+) -> None:
+    url = create(sqs_server, f"deferrable_{sqs_group}")
+    factory = SQSBackendFactory(
+        sqs_server.connection(proxy.url),
+        wait_time=0,
+        queue_url=url if is_by_url else None,
+        create=False,
+    )
+
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        await backend.queue.push({"number": 1})
+        with pytest.raises(BackendError, match=f"no queue .*deferrable_{sqs_group}_error"):
+            await backend.queue.pop()
+        assert proxy.counts["ReceiveMessage"] == 0
+        create(sqs_server, f"deferrable_{sqs_group}_error")
+        _, item = await backend.queue.pop()
+
+    assert item == {"number": 1}
+
+
+async def test_consumer_that_may_not_look_for_the_error_queue_says_so_and_goes_on(
+    sqs_server: SQSServer, sqs_group: str, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "deferrable")
+    url = create(sqs_server, f"deferrable_{sqs_group}")
+    proxy.script("GetQueueAttributes", answer(403, "AccessDenied"), times=2)
+    factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=0, queue_url=url)
+
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        assert await goes_through(backend)
+        assert await goes_through(backend)
+
+    assert caplog.text.count("allow sqs:GetQueueAttributes") == 1
+
+
+# Queues that are deleted while they are used.
+
+
+async def test_deleted_queue_is_created_again_with_a_line_in_the_log(
+    sqs_server: SQSServer, sqs_group: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for end in ("", "_error"):
+        create(sqs_server, f"deferrable_{sqs_group}{end}")
+    factory = SQSBackendFactory(sqs_server.connection(), wait_time=0)
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        await backend.queue.stats()
+        for url in sqs_server.queue_urls(f"deferrable_{sqs_group}"):
+            sqs_server.client().delete_queue(QueueUrl=url)
+        with pytest.raises(BackendError):
+            await backend.queue.push({"number": 1})
+        await backend.queue.push({"number": 1})
+
+    assert f"queue deferrable_{sqs_group} was deleted, and is created again" in caplog.text
+
+
+async def test_deleted_queue_that_was_given_by_url_is_not_created_again(
+    sqs_server: SQSServer, sqs_group: str, proxy: Proxy
+) -> None:
+    url = create(sqs_server, f"deferrable_{sqs_group}")
+    factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=0, queue_url=url)
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        await backend.queue.push({"number": 1})
+        sqs_server.client().delete_queue(QueueUrl=url)
+        for _ in range(2):
+            with pytest.raises(BackendError, match=r"NonExistentQueue|QueueDoesNotExist"):
+                await backend.queue.push({"number": 2})
+
+    assert not {"GetQueueUrl", "CreateQueue"} & set(proxy.counts)
 
 
 async def test_queue_that_was_deleted_is_looked_up_again(

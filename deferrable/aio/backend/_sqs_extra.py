@@ -8,6 +8,7 @@ try:
     import aiohttp
     import botocore
     import botocore.client
+    import botocore.configprovider
     import botocore.credentials
     import botocore.exceptions
     import botocore.parsers

@@ -1,6 +1,6 @@
 """What queues in SQS are called.
 
-Owns the name of a group's queue and of its error queue, and what a queue's URL tells. No I/O.
+Owns the name of a group's queue and of its error queue, and what a queue's URL says. No I/O.
 """
 
 import re
@@ -10,12 +10,32 @@ from urllib.parse import urlsplit
 from deferrable.errors import InvalidOptions
 from deferrable.item import queue_name
 
-__all__ = ["FIFO_SUFFIX", "Names", "name_in", "names_beside", "names_for", "region_in"]
+__all__ = [
+    "FIFO_SUFFIX",
+    "Names",
+    "endpoint_in",
+    "error_url_beside",
+    "name_in",
+    "names_beside",
+    "names_for",
+    "region_in",
+]
 
 FIFO_SUFFIX = ".fifo"
 _LONGEST_NAME = 80
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.fifo)?", re.ASCII)
-_AWS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+
+_REGION = r"(?P<region>[a-z]{2,}(?:-[a-z]+)+-[0-9]+)"
+_HOSTS = (
+    # sqs.REGION.amazonaws.com, sqs-fips.REGION.amazonaws.com, sqs.REGION.api.aws (dual-stack),
+    # vpce-ID.sqs.REGION.vpce.amazonaws.com, and their like in other partitions
+    re.compile(rf"(?:vpce-[a-z0-9-]+\.)?sqs(?:-fips)?\.{_REGION}\..+"),
+    re.compile(rf"{_REGION}\.queue\..+"),
+)
+_OLDEST_HOST, _OLDEST_REGION = "queue.amazonaws.com", "us-east-1"
+_USUAL_HOST = re.compile(
+    rf"(?:sqs\.{_REGION}|(?:[a-z0-9-]+\.)?queue)\.amazonaws\.com(?:\.cn)?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +93,38 @@ def name_in(url: str) -> str:
     return name
 
 
+def error_url_beside(url: str) -> str:
+    """The URL of the error queue beside the queue at `url`: same account, same host."""
+    name = name_in(url)
+    parts = urlsplit(url)
+    account = parts.path.rstrip("/").removesuffix(name)
+    return parts._replace(path=account + names_beside(name).error_queue).geturl()
+
+
 def region_in(url: str | None) -> str | None:
-    """The region that the URL of a queue of AWS names."""
-    found = _AWS_HOST.fullmatch(urlsplit(url).hostname or "") if url else None
-    return found.group(1) if found else None
+    """The region that the URL of a queue, or of an endpoint, names; None: it names none.
+
+    Source: AWS General Reference, Amazon SQS endpoints and quotas; SQS developer guide, VPC
+    endpoints; botocore, endpoint-rule-set of SQS.
+    """
+    host = _host_in(url)
+    if host == _OLDEST_HOST:
+        return _OLDEST_REGION
+    found = (pattern.fullmatch(host) for pattern in _HOSTS)
+    return next((match["region"] for match in found if match), None)
+
+
+def endpoint_in(url: str | None) -> str | None:
+    """Where requests about the queue at `url` go, if its region alone does not say that.
+
+    The URL of a FIPS, dual-stack or VPC endpoint, or of another server, says where its owner wants
+    requests to go.
+    """
+    if url is None or _USUAL_HOST.fullmatch(_host_in(url)):
+        return None
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _host_in(url: str | None) -> str:
+    return urlsplit(url).hostname or "" if url else ""

@@ -1,17 +1,17 @@
 """Where one queue is in SQS, and the requests about it.
 
-Owns its URL: given, looked up by its name, or created if it is missing; and the count of the
-requests that were made for it. It may not know what its messages hold.
+Owns its URL: given, looked up by its name, or created if it is missing; how large its messages may
+be; and the count of the requests that were made for it.
 
-The one rule: nothing is asked before the queue is first used, and a queue given by its URL is never
-looked up, nor created.
+Nothing is asked before the queue is first used. A queue given by its URL is never looked up, nor
+created. One that was deleted is created again only with a line in the log.
 """
 
 import asyncio
 import json
+import logging
 import math
 import threading
-import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ from deferrable._fork import on_fork
 from deferrable.aio.backend._sqs_errors import Refused
 from deferrable.aio.backend._sqs_link import Answer, SQSLinks
 from deferrable.aio.backend._sqs_names import FIFO_SUFFIX, name_in
-from deferrable.errors import BackendError
+from deferrable.aio.clock import SystemClock
+from deferrable.errors import BackendError, BackendUnavailable
 
 __all__ = ["Place"]
 
@@ -33,7 +34,12 @@ Source: SQS API reference, CreateQueue.
 """
 _NEW_PAUSE_SECONDS = 0.25
 
+_MOST_BYTES = "MaximumMessageSize"
+
 T = TypeVar("T")
+
+_logger = logging.getLogger("deferrable")
+_monotonic = SystemClock.monotonic
 
 
 class Place:
@@ -46,6 +52,9 @@ class Place:
         tags: of one that is created.
         errors: where SQS itself moves what was received too often; None: this is an error queue.
         max_receive_count: how often that is.
+
+    Attributes:
+        most_bytes: how many one message may have; None: that is not known.
     """
 
     def __init__(
@@ -67,6 +76,9 @@ class Place:
         self._errors = errors
         self._max_receive_count = max_receive_count
         self._creation_time = -math.inf
+        self._was_found = url is not None
+        self._is_checked = self._is_asked = False
+        self.most_bytes: int | None = None
         self._request_count = 0
         self._count_lock = threading.Lock()
         on_fork(self._start_anew)
@@ -84,6 +96,41 @@ class Place:
     def request_count(self) -> int:
         """How many requests this process has made about it, those sent again included."""
         return self._request_count
+
+    async def check(self) -> None:
+        """Find the queue, or create it, and learn how large its messages may be; only once.
+
+        Raises:
+            BackendError: there is none. Where these credentials may not know that, the log says so.
+        """
+        if self._is_checked:
+            return
+        try:
+            if self._url is None:
+                await self._find()
+            await self.learn_most_bytes()
+        except Refused as error:
+            if not error.is_missing_queue:
+                _logger.info("whether there is a queue %s cannot be told: %s", self, error)
+            else:
+                raise BackendError(
+                    f"there is no queue at {self._given_url}, where failed jobs are to go; create "
+                    "it, or give another error_queue_url="
+                ) from error
+        self._is_checked = True
+
+    async def learn_most_bytes(self) -> None:
+        """Ask how large messages may be, once.
+
+        Raises:
+            Refused: it is not told; `most_bytes` stays None.
+        """
+        if self._is_asked:
+            return
+        answer, _ = await self.call("GetQueueAttributes", AttributeNames=[_MOST_BYTES])
+        self._is_asked = True
+        told = answer.get("Attributes", {}).get(_MOST_BYTES)
+        self.most_bytes = int(told) if told else None
 
     async def call(self, operation: str, **parameters: Any) -> tuple[Answer, bool]:
         """Make a request about this queue; see `SQSLink.call`."""
@@ -111,8 +158,9 @@ class Place:
             except Refused as error:
                 if not error.is_missing_queue:
                     raise
-                if time.monotonic() - self._creation_time > _NEW_SECONDS:
-                    self._url = self._given_url  # It was deleted; the next use looks again.
+                if _monotonic() - self._creation_time > _NEW_SECONDS:
+                    # It was deleted; the next use looks again.
+                    self._url, self._is_asked = self._given_url, False
                     raise
             await asyncio.sleep(_NEW_PAUSE_SECONDS)
 
@@ -129,6 +177,7 @@ class Place:
         async with self.links.here().finding:
             if self._url is None:
                 self._url = await self._look_up() or await self._create()
+                self._was_found = True
             return self._url
 
     async def _look_up(self) -> str | None:
@@ -143,7 +192,15 @@ class Place:
                     "check region, account and name_suffix"
                 ) from error
             return None
-        return str(answer["QueueUrl"])
+        return self._url_in(answer)
+
+    def _url_in(self, answer: Answer) -> str:
+        url = answer.get("QueueUrl")
+        if not url:
+            raise BackendUnavailable(
+                f"the answer to a look-up of {self} names no URL; is that SQS which answers?"
+            )
+        return str(url)
 
     async def _create(self) -> str:
         parameters: dict[str, Any] = {
@@ -158,10 +215,18 @@ class Place:
             # Somebody else has created it just now, with settings of their own.
             url = await self._look_up()
             if url is None:
-                raise error from None
+                raise BackendError(
+                    f"there is no queue {self.name!r} in SQS, and it cannot be created: {error}"
+                ) from error
             return url
-        self._creation_time = time.monotonic()
-        return str(answer["QueueUrl"])
+        self._creation_time = _monotonic()
+        if self._was_found:
+            _logger.warning(
+                "queue %s was deleted, and is created again; what it held is lost", self
+            )
+        else:
+            _logger.info("queue %s was missing, and is created", self)
+        return self._url_in(answer)
 
     async def _attributes(self) -> dict[str, str]:
         attributes = {}
@@ -180,10 +245,11 @@ class Place:
     async def _arn(self) -> str:
         # Looked up anew: both may have been deleted since.
         self._url = self._given_url or await self._look_up() or await self._create()
+        self._was_found = True
         answer = await self._ask(
             "GetQueueAttributes", QueueUrl=self._url, AttributeNames=["QueueArn"]
         )
-        return str(answer["Attributes"]["QueueArn"])
+        return str(answer.get("Attributes", {}).get("QueueArn"))
 
     async def _ask(self, operation: str, **parameters: Any) -> Answer:
         answer, _ = await self.links.here().call(

@@ -123,7 +123,7 @@ class SQSQueue(Queue):
             wait_seconds if source is None else min(wait_seconds, _ERROR_WAIT_SECONDS),
             settings.visibility_timeout,
             self.clock,
-            is_for_errors=source is not None,
+            None if errors is None else errors._place,
         )
         self._arrivals = PerLoop(self._open_arrivals)
         self._pushed_count = self._completed_count = 0

@@ -63,7 +63,8 @@ class Receiver:
     Args:
         wait_seconds: how long SQS waits for a first message; whole, up to `MAX_WAIT_SECONDS`.
         lease_seconds: how long what it hands over is hidden; parts of seconds are rounded up.
-        is_for_errors: asks for what tells where a message came from.
+        errors: where what fails goes; nothing is received before it is known to be there. None:
+            `place` is an error queue, and messages are asked where they came from.
     """
 
     def __init__(
@@ -72,8 +73,7 @@ class Receiver:
         wait_seconds: int,
         lease_seconds: float,
         clock: Clock,
-        *,
-        is_for_errors: bool,
+        errors: Place | None,
     ) -> None:
         self._place = place
         self._wait_seconds = wait_seconds
@@ -81,7 +81,8 @@ class Receiver:
         # A lease counts from two looks before its answer at most, and has to outlast that by far.
         self._look_seconds = min(_LOOK_SECONDS, lease_seconds / _LOOKS_IN_A_LEASE)
         self._parameters: dict[str, Any] = {"VisibilityTimeout": math.ceil(lease_seconds)}
-        if is_for_errors:
+        self._errors = errors
+        if errors is None:
             self._parameters["MessageSystemAttributeNames"] = _ATTRIBUTES
         self._under_way = PerLoop(_no_receives)
 
@@ -98,11 +99,7 @@ class Receiver:
         under_way = self._under_way.get()
         this = _Receive(self._place, wait_seconds)
         under_way.add(this)
-        receiving = asyncio.ensure_future(
-            self._place.receive(
-                MaxNumberOfMessages=count, WaitTimeSeconds=wait_seconds, **self._parameters
-            )
-        )
+        receiving = asyncio.ensure_future(self._ask(count, wait_seconds))
         try:
             start_time = await self._wait_for(receiving, wait_seconds + MARGIN_SECONDS)
         finally:
@@ -115,6 +112,13 @@ class Receiver:
                 f"its wait of {wait_seconds} s; is the endpoint reachable from here?"
             )
         return receiving.result().get("Messages", ()), start_time
+
+    async def _ask(self, count: int, wait_seconds: int) -> Answer:
+        if self._errors is not None:
+            await self._errors.check()
+        return await self._place.receive(
+            MaxNumberOfMessages=count, WaitTimeSeconds=wait_seconds, **self._parameters
+        )
 
     async def _wait_for(self, receiving: "asyncio.Future[Answer]", longest_seconds: float) -> float:
         """Wait for the answer to a receive that was just sent, but for no longer than that.

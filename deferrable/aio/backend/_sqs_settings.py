@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 from deferrable.aio.backend._sqs_extra import AioConfig, AioSession, botocore, create_loader
+from deferrable.aio.backend._sqs_names import region_in
 from deferrable.errors import InvalidOptions
 
 __all__ = ["AWSSettings", "Credentials", "Lent"]
@@ -113,17 +114,23 @@ class AWSSettings:
         service: as botocore names it: sqs, s3.
         connection: nothing, for the environment's configuration; a client of aiobotocore or boto3;
             a callable that returns either, or an async context manager of one.
-        region_name: where neither the connection nor the environment tells one.
+        region_name: whatever the connection or the environment says; None: as they say.
+        endpoint_url: where neither the connection nor the environment names one.
 
     Raises:
         InvalidOptions: it is none of these.
     """
 
     def __init__(
-        self, service: str, connection: object = None, region_name: str | None = None
+        self,
+        service: str,
+        connection: object = None,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
     ) -> None:
         self._service = service
         self._region_name = region_name
+        self._endpoint_url = endpoint_url
         self._connection = connection
         if _is_client(connection):
             self._check(connection)
@@ -153,13 +160,24 @@ class AWSSettings:
         session.register_component("data_loader", loader)
         credentials = self._credentials(lent.credentials)
         session.register_component("credential_provider", credentials)
-        arguments = dict(lent.arguments)
-        if arguments.get("region_name") is None and session.get_config_variable("region") is None:
-            # botocore does not look at this one.
-            arguments["region_name"] = os.environ.get("AWS_REGION") or self._region_name
+        arguments = self._arguments(session, lent.arguments)
         config = AioConfig(**{**lent.options, **options})
         creating = session.create_client(self._service, config=config, **arguments)
         return await creating.__aenter__(), credentials
+
+    def _arguments(self, session: Any, lent: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of ``create_client``; what the URL of a queue names comes first."""
+        arguments = dict(lent)
+        if self._region_name is not None:
+            if region_in(arguments.get("endpoint_url")) not in (None, self._region_name):
+                arguments["endpoint_url"] = None  # AWS's own, of another region
+            arguments["region_name"] = self._region_name
+        elif arguments.get("region_name") is None and session.get_config_variable("region") is None:
+            # botocore does not look at this one.
+            arguments["region_name"] = os.environ.get("AWS_REGION")
+        if arguments.get("endpoint_url") is None and _configured_endpoint(session) is None:
+            arguments["endpoint_url"] = self._endpoint_url
+        return arguments
 
     def _credentials(self, first: object) -> Credentials:
         """Those of a client whose connection has lent `first`."""
@@ -222,6 +240,16 @@ def _lent_by(client: Any) -> Lent:
         "verify": getattr(client._endpoint.http_session, "_verify", None),
     }
     return Lent(arguments, options, client._request_signer._credentials)
+
+
+def _configured_endpoint(session: Any) -> object:
+    """The endpoint of SQS that environment or profile name."""
+    provider = botocore.configprovider.ConfiguredEndpointProvider(
+        full_config=session.full_config,
+        scoped_config=session.get_scoped_config(),
+        client_name="sqs",
+    )
+    return provider.provide()
 
 
 @cache

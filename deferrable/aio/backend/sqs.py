@@ -9,7 +9,15 @@ from collections.abc import Mapping
 
 from deferrable.aio.backend._sqs_held import MAX_LEASE_SECONDS
 from deferrable.aio.backend._sqs_link import SQSLinks
-from deferrable.aio.backend._sqs_names import Names, name_in, names_beside, names_for, region_in
+from deferrable.aio.backend._sqs_names import (
+    Names,
+    endpoint_in,
+    error_url_beside,
+    name_in,
+    names_beside,
+    names_for,
+    region_in,
+)
 from deferrable.aio.backend._sqs_place import Place
 from deferrable.aio.backend._sqs_queue import QueueSettings, SQSFifoQueue, SQSQueue
 from deferrable.aio.backend._sqs_receiving import MAX_WAIT_SECONDS
@@ -44,8 +52,11 @@ class SQSBackendFactory(BackendFactory):
             wait for 1 at most.
         name_suffix: a part of each queue's name, such as the environment.
         queue_url: where the queue is; it is neither looked up nor created. Such a factory serves
-            one group.
-        error_queue_url: the same of its error queue.
+            one group. A region that the URL names counts, whatever `sqs_connection` or the
+            environment say; its host is the endpoint, unless those name one.
+        error_queue_url: the same of its error queue. None, beside a `queue_url`: the queue of the
+            same account and host whose name has ``_error`` at its end. A consumer takes nothing
+            before its error queue is known to be there.
         create: whether a missing queue is created; else its first use fails.
         tags: of queues that are created.
         max_receive_count: SQS moves an item that was received more often to the error queue, if it
@@ -83,7 +94,11 @@ class SQSBackendFactory(BackendFactory):
         _check_range("max_receive_count", max_receive_count, 1, _MOST_RECEIVES)
         _check_range("max_lease_seconds", maximum, 1, MAX_LEASE_SECONDS)
         _check_range("compress_over_bytes", compress_over, 0, math.inf)
-        settings = AWSSettings("sqs", sqs_connection, region_in(queue_url))
+        if queue_url is not None and error_queue_url is None:
+            error_queue_url = error_url_beside(queue_url)
+        url = queue_url or error_queue_url
+        _check_regions(queue_url, error_queue_url)
+        settings = AWSSettings("sqs", sqs_connection, region_in(url), endpoint_in(url))
         self._links = SQSLinks(settings)
         self._settings = QueueSettings(
             visibility_timeout,
@@ -129,6 +144,15 @@ class SQSBackendFactory(BackendFactory):
             tags=self._tags,
             errors=errors,
             max_receive_count=self._settings.max_receive_count,
+        )
+
+
+def _check_regions(queue_url: str | None, error_queue_url: str | None) -> None:
+    region, error_region = region_in(queue_url), region_in(error_queue_url)
+    if None not in (region, error_region) and region != error_region:
+        raise InvalidOptions(
+            f"queue_url is in {region}, error_queue_url in {error_region}; SQS takes both to be in "
+            "one region"
         )
 
 
