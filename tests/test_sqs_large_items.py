@@ -1,5 +1,6 @@
 """Items over the limit of an SQS message: kept in S3, and gone from there once completed."""
 
+import random
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -278,6 +279,8 @@ async def test_large_items_of_a_batch_go_to_s3_and_back_side_by_side(
 
     pushed = await backend.queue.push_each(items)
     popped = await backend.queue.pop_batch(10)
+    while len(popped) < count:
+        popped += await backend.queue.pop_batch(10)
     await backend.queue.complete_batch([envelope for envelope, _ in popped])
 
     assert pushed == [None] * count
@@ -422,3 +425,126 @@ async def test_item_that_nobody_would_read_is_refused_however_it_would_travel(
         await job.later_async(LARGE)
 
     assert proxy.requests == []
+
+
+async def test_small_item_does_not_wait_for_a_large_one_to_come_from_s3(
+    backend: Backend, proxy: Proxy
+) -> None:
+    await backend.queue.push_each([{"id": "large", "text": LARGE}, {"id": "small"}])
+    taken: list[str] = []
+
+    async def wait_for_the_small_one(exchange: Exchange) -> Answer:
+        await wait_until(lambda: "small" in taken, "the small one was taken")
+        return await exchange.forward()
+
+    proxy.script("GET", wait_for_the_small_one)
+    while len(taken) < 2:
+        for envelope, item in await backend.queue.pop_batch(10):
+            taken.append(item["id"])
+            await backend.queue.complete(envelope)
+
+    assert taken == ["small", "large"]
+
+
+# Queues that take less than SQS does.
+
+OLDER_BYTES = 262_144
+
+
+@pytest.fixture
+def limit(sqs_server: SQSServer, sqs_group: str, request: pytest.FixtureRequest) -> int:
+    """The queues take so many bytes only."""
+    most: int = getattr(request, "param", OLDER_BYTES)
+    client = sqs_server.client()
+    for end in ("", "_error"):
+        client.create_queue(
+            QueueName=f"deferrable_{sqs_group}{end}", Attributes={"MaximumMessageSize": str(most)}
+        )
+    return most
+
+
+def sent_bytes(proxy: Proxy) -> list[int]:
+    return [
+        sum(len(entry["MessageBody"]) for entry in each.entries)
+        for each in proxy.sent("SendMessageBatch")
+    ]
+
+
+@pytest.mark.usefixtures("limit")
+async def test_queues_own_limit_decides_what_goes_to_s3(
+    backend: Backend, proxy: Proxy, s3: Any, bucket: str
+) -> None:
+    items = [{"id": str(size), "text": "x" * size} for size in (100_000, 300_000, 250_000)]
+
+    assert await backend.queue.push_each(items) == [None] * 3
+
+    assert len(keys_in(s3, bucket)) == 1
+    assert max(sent_bytes(proxy)) <= OLDER_BYTES
+    assert proxy.counts["GetQueueAttributes"] == 1
+
+
+@pytest.mark.parametrize("limit", [OLDER_BYTES, 50_000], indirect=True)
+async def test_limit_that_may_not_be_asked_for_is_learnt_from_the_refusal(
+    backend: Backend, proxy: Proxy, s3: Any, bucket: str, limit: int
+) -> None:
+    proxy.script("GetQueueAttributes", answer(403, "AccessDenied"), times=10)
+    items = [{"id": str(size), "text": "x" * size} for size in (1000, limit + 1000, 2000)]
+
+    assert await backend.queue.push_each(items) == [None] * 3
+    before = len(sent_bytes(proxy))
+    assert await backend.queue.push_each(items) == [None] * 3
+
+    assert len(keys_in(s3, bucket)) == 2
+    assert len(sent_bytes(proxy)) == before + 1
+
+
+async def test_item_over_the_queues_own_limit_is_refused_with_that_limit(
+    sqs_server: SQSServer, sqs_group: str, limit: int
+) -> None:
+    factory = SQSBackendFactory(sqs_server.connection(), wait_time=0)
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        for _ in range(2):
+            with pytest.raises(ItemTooLarge, match=f"takes at most {limit}"):
+                await backend.queue.push({"id": "1", "text": random_text(3 * limit)})
+        with pytest.raises(ItemTooLarge, match=f"takes at most {limit}"):
+            backend.queue.check({"id": "1", "text": random_text(3 * limit)})
+
+
+async def test_error_that_does_not_fit_the_error_queues_own_limit_is_shortened(
+    sqs_server: SQSServer, sqs_group: str, limit: int
+) -> None:
+    factory = SQSBackendFactory(sqs_server.connection(), wait_time=1)
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        instance = Deferrable(backend, serializer="json")
+
+        @instance.deferrable(name="job")
+        def job(text: str) -> None:
+            raise KeyError("x" * 100_000)
+
+        await job.later_async("y" * (limit - 4000))
+        outcome = await run(instance)
+
+        assert outcome.status == "errored"
+        assert (await backend.error_queue.stats())["available"] == 1
+
+
+async def test_items_over_a_size_of_ones_own_go_to_s3(
+    sqs_server: SQSServer, sqs_group: str, s3: Any, bucket: str
+) -> None:
+    factory = SQSBackendFactory(
+        sqs_server.connection(), wait_time=0, large_items=S3Store(bucket), offload_over_bytes=1000
+    )
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        items = [{"id": str(size), "text": "x" * size} for size in (500, 1500)]
+        assert await backend.queue.push_each(items) == [None] * 2
+        popped: list[Any] = []
+        while len(popped) < 2:
+            popped += await backend.queue.pop_batch(10)
+
+    assert len(keys_in(s3, bucket)) == 1
+    assert sorted((item for _, item in popped), key=lambda item: int(item["id"])) == items
+
+
+def random_text(size: int) -> str:
+    """Text of so many characters that compression makes half as long at most."""
+    return random.Random(1).randbytes(size // 2).hex()

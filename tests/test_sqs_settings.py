@@ -585,6 +585,8 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(use: str) -> N
         ("max_receive_count", True),
         ("max_lease_seconds", 43_201),
         ("compress_over_bytes", -1),
+        ("offload_over_bytes", -1),
+        ("offload_over_bytes", 1000),  # without large_items
     ],
 )
 def test_value_out_of_range_is_refused(name: str, value: Any) -> None:

@@ -244,6 +244,13 @@ class Queue(Closing):
         """Have a `_pop_batch` that waits on the running loop return soon. It may do nothing."""
         return
 
+    def _most_item_bytes(self) -> float:
+        """The most bytes of an item as it travels: `MAX_ITEM_BYTES`, or less where that is known.
+
+        An adapter whose queues have limits of their own overrides this.
+        """
+        return self.MAX_ITEM_BYTES
+
     def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
         """How many bytes an item's text is when it travels.
 
@@ -595,7 +602,9 @@ class Queue(Closing):
 
     def excess_bytes(self, item: Item) -> int:
         """How many bytes `item` is over the most that `push` takes; 0: it fits."""
-        return int(max(0, self._travelling_bytes(dump(item), is_new=True) - self.MAX_ITEM_BYTES))
+        return int(
+            max(0, self._travelling_bytes(dump(item), is_new=True) - self._most_item_bytes())
+        )
 
     def prepare(
         self, item: Item, *, is_delayed: bool = True, is_new: bool = True, is_plain: bool = False
@@ -612,13 +621,13 @@ class Queue(Closing):
         """
         text = dump(item, is_plain=is_plain)
         size = self._travelling_bytes(text, is_new=is_new)
-        if size > self.MAX_ITEM_BYTES:
+        if size > self._most_item_bytes():
             raise self._too_large(size)
         return Push(item, text, self._check_delay(item.get("delay") if is_delayed else None))
 
     def _too_large(self, size: int) -> ItemTooLarge:
         return ItemTooLarge(
-            f"the item is {size} bytes, {self!r} takes at most {self.MAX_ITEM_BYTES}; "
+            f"the item is {size} bytes, {self!r} takes at most {self._most_item_bytes()}; "
             "pass a reference to the data instead of the data"
         )
 

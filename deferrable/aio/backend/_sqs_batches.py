@@ -1,11 +1,9 @@
 """Batches of SQS: what travels together, and what becomes of each entry.
 
 Owns the splitting by count and bytes, the matching of answers to entries by their ids, and which
-entries go out again. It may not know which kind of batch it is: what sends one, and what a refused
-entry means, are given to it.
+entries go out again.
 
-The one rule: each entry gets the answer that carries its own id. Who is not mentioned was not
-answered.
+Each entry gets the answer that carries its own id. One that is not mentioned was not answered.
 
 Source: SQS API reference, SendMessageBatch, and its siblings: HTTP 200 carries ``Successful`` and
 ``Failed``; `SenderFault` tells whose fault it was.
@@ -20,11 +18,21 @@ from deferrable.aio.backend._sqs_errors import Refused, is_throttling
 from deferrable.aio.backend._sqs_link import Answer, pause_seconds
 from deferrable.errors import BackendError, BackendUnavailable
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_SIZE", "Entry", "Judge", "perform", "split"]
+__all__ = [
+    "MAX_BATCH_BYTES",
+    "MAX_BATCH_SIZE",
+    "OLDER_MOST_BYTES",
+    "Entry",
+    "Judge",
+    "perform",
+    "split",
+]
 
 MAX_BATCH_SIZE = 10
 MAX_BATCH_BYTES = 1_048_576
 """Source: SQS developer guide, quotas of messages: of one message, and of a batch in all."""
+OLDER_MOST_BYTES = 262_144
+"""The same until August 2025; queues of before, and other servers, still have it."""
 
 _TRIES = 4
 
@@ -35,25 +43,32 @@ Judge: TypeAlias = Callable[[int, str, str, bool], Exception | None]
 try may have taken effect."""
 
 
-def split(indexes: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+def split(
+    indexes: Sequence[int], sizes: Sequence[int], most_bytes: int = MAX_BATCH_BYTES
+) -> list[list[int]]:
     """`indexes` in their order, in as few batches as count and bytes allow.
 
     Args:
         sizes: the bytes of each entry, by index.
+        most_bytes: of a batch in all; a larger entry travels alone.
     """
     batches: list[list[int]] = []
     rest = 0
     for index in indexes:
         if not batches or len(batches[-1]) == MAX_BATCH_SIZE or sizes[index] > rest:
             batches.append([])
-            rest = MAX_BATCH_BYTES
+            rest = most_bytes
         batches[-1].append(index)
         rest -= sizes[index]
     return batches
 
 
 async def perform(
-    entries: Sequence[Entry], sizes: Sequence[int], send: Send, judge: Judge
+    entries: Sequence[Entry],
+    sizes: Sequence[int],
+    send: Send,
+    judge: Judge,
+    most_bytes: int = MAX_BATCH_BYTES,
 ) -> list[Exception | None]:
     """Send `entries`; None or an exception for each, in their order.
 
@@ -64,6 +79,7 @@ async def perform(
         sizes: the bytes of each.
         send: sends one batch, whose entries have ids; see `SQSLink.call`.
         judge: makes the exception of an entry that was refused; None: that is as good as done.
+        most_bytes: of a batch in all.
     """
     outcomes: list[Exception | None] = [None] * len(entries)
     batch = _Batch(entries, outcomes, send, judge)
@@ -71,7 +87,7 @@ async def perform(
     failures = 0
     while True:
         unanswered: dict[int, BackendError] = {}
-        for group in split(pending, sizes):
+        for group in split(pending, sizes, most_bytes):
             unanswered.update(await batch.send(group, is_repeat=failures > 0))
         failures += 1
         if not unanswered or failures == _TRIES:

@@ -70,7 +70,7 @@ class Place:
     ) -> None:
         self.links = links
         self.name = name if url is None else name_in(url)
-        self._given_url = self._url = url
+        self._given_url = self._url = None if url is None else url.rstrip("/")
         self._is_created = is_created
         self._tags = dict(tags or {})
         self._errors = errors
@@ -110,13 +110,14 @@ class Place:
                 await self._find()
             await self.learn_most_bytes()
         except Refused as error:
-            if not error.is_missing_queue:
-                _logger.info("whether there is a queue %s cannot be told: %s", self, error)
-            else:
+            if error.is_missing_queue:
                 raise BackendError(
-                    f"there is no queue at {self._given_url}, where failed jobs are to go; create "
-                    "it, or give another error_queue_url="
+                    f"there is no queue at {self._given_url or self.name}, where failed jobs are "
+                    "to go; create it, or give another error_queue_url="
                 ) from error
+            if error.is_for_any_entry and not error.is_denied:
+                raise  # nothing else would work, either
+            _logger.info("whether there is a queue %s is not known: %s", self, error)
         self._is_checked = True
 
     async def learn_most_bytes(self) -> None:

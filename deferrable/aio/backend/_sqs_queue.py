@@ -12,6 +12,7 @@ Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessa
 import asyncio
 import logging
 import math
+import re
 from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from deferrable.aio.backend._sqs_arrivals import Arrivals
 from deferrable.aio.backend._sqs_batches import (
     MAX_BATCH_BYTES,
     MAX_BATCH_SIZE,
+    OLDER_MOST_BYTES,
     Entry,
     Judge,
     perform,
@@ -58,6 +60,7 @@ _COUNTS = {
     "delayed": "ApproximateNumberOfMessagesDelayed",
 }
 _PURGE_PAUSE_SECONDS = 60
+_MOST_IN_REFUSAL = re.compile(r"(?:shorter|less|more|larger) than (\d+)", re.ASCII)
 _ERROR_WAIT_SECONDS = 1
 """Who reads an error queue to its end does not want to wait there; with 0, SQS would not ask all of
 its servers."""
@@ -74,6 +77,7 @@ class QueueSettings:
     max_receive_count: int
     max_lease_seconds: float
     compress_over_bytes: float
+    offload_over_bytes: float
     large_items: S3Store | None
     clock: Clock | None
 
@@ -142,6 +146,21 @@ class SQSQueue(Queue):
     # Push.
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        outcomes = await self._send(pushes)
+        refused = {
+            index: outcome
+            for index, outcome in enumerate(outcomes)
+            if isinstance(outcome, _TooLargeForSQS)
+        }
+        if refused:  # it takes less than was known; compressed, or in S3, they may still travel
+            await self._note_too_large(list(refused.values()))
+            again = await self._send([pushes[index] for index in refused])
+            for index, outcome in zip(refused, again, strict=True):
+                outcomes[index] = outcome
+        self._pushed_count += outcomes.count(None)
+        return outcomes
+
+    async def _send(self, pushes: Sequence[Push]) -> list[Exception | None]:
         outcomes: list[Exception | None] = [None] * len(pushes)
         entries: dict[int, Entry] = {}
         for index, body in enumerate(await self._bodies(pushes)):
@@ -149,41 +168,66 @@ class SQSQueue(Queue):
                 entries[index] = {"MessageBody": body, **self._routing(pushes[index])}
             else:
                 outcomes[index] = body
+        sizes = [len(entry["MessageBody"]) for entry in entries.values()]
         sent = await self._perform(
             "SendMessageBatch",
             list(entries.values()),
-            [len(entry["MessageBody"]) for entry in entries.values()],
-            lambda _, code, text, __: _refused_push(code, text),
+            sizes,
+            lambda index, code, text, _: _refused_push(code, text, sizes[index]),
         )
         for index, outcome in zip(entries, sent, strict=True):
             outcomes[index] = outcome
-        self._pushed_count += outcomes.count(None)
         return outcomes
 
+    def _most_item_bytes(self) -> float:
+        most = self._place.most_bytes
+        return self.MAX_ITEM_BYTES if most is None else min(most, self.MAX_ITEM_BYTES)
+
+    async def _note_too_large(self, refusals: Sequence["_TooLargeForSQS"]) -> None:
+        """Learn what the queue takes, now that it has refused items."""
+        await self._learn_most_bytes()
+        for refusal in refusals:
+            size = refusal.size
+            if size <= self._most_item_bytes():
+                named = _MOST_IN_REFUSAL.search(str(refusal))
+                most = int(named[1]) if named else OLDER_MOST_BYTES
+                self._place.most_bytes = most if most < size else size - 1
+
     def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
-        if len(text) <= self.MAX_ITEM_BYTES or len(text) > MAX_TEXT_BYTES:
+        settings, most = self._settings, self._most_item_bytes()
+        if len(text) <= most or len(text) > MAX_TEXT_BYTES:
             return len(text)  # compression never makes it longer, nor readable
-        if self._settings.large_items is not None:
-            return self._settings.large_items.reference_bytes
-        size = len(encode(text, self._settings.compress_over_bytes))
-        return size if is_new or size <= self.MAX_ITEM_BYTES else len(encode(text, 0))
+        if settings.large_items is not None:
+            return settings.large_items.reference_bytes
+        size = len(encode(text, settings.compress_over_bytes))
+        return size if is_new or size <= most else len(encode(text, 0))
 
     async def _bodies(self, pushes: Sequence[Push]) -> Sequence[str | BackendError]:
         """What each message holds, or why an item cannot be sent."""
         compress_over_bytes = self._settings.compress_over_bytes
-        bodies: list[str | BackendError] = [
-            encode(push.text, compress_over_bytes) for push in pushes
-        ]
+        texts = [encode(push.text, compress_over_bytes) for push in pushes]
+        if sum(map(len, texts)) > OLDER_MOST_BYTES:
+            await self._learn_most_bytes()
+        most = min(self._most_item_bytes(), self._settings.offload_over_bytes)
         large = [
             (index, push.text, body)
-            for index, (push, body) in enumerate(zip(pushes, bodies, strict=True))
-            if isinstance(body, str) and len(body) > MAX_BATCH_BYTES
+            for index, (push, body) in enumerate(zip(pushes, texts, strict=True))
+            if len(body) > most
         ]
+        bodies: list[str | BackendError] = [*texts]
         if large:
             fitting = [self._fitting_body(text, body) for _, text, body in large]
             for (index, *_), body in zip(large, await asyncio.gather(*fitting), strict=True):
                 bodies[index] = body
         return bodies
+
+    async def _learn_most_bytes(self) -> None:
+        """Ask what this queue takes, if that may be less than SQS does."""
+        try:
+            await self._place.learn_most_bytes()
+        except Refused as error:
+            # Without the permission to ask, the queue's own refusal tells.
+            _logger.debug("the largest message of %r is not known: %s", self, error)
 
     async def _fitting_body(self, text: str, body: str) -> str | BackendError:
         if self._settings.large_items is not None:
@@ -192,7 +236,7 @@ class SQSQueue(Queue):
             except BackendError as error:
                 return error
         body = encode(text, 0)
-        return body if len(body) <= MAX_BATCH_BYTES else self._too_large(len(body))
+        return body if len(body) <= self._most_item_bytes() else self._too_large(len(body))
 
     def _routing(self, push: Push) -> Entry:
         """What an entry of a batch has beside its body."""
@@ -357,8 +401,14 @@ class SQSQueue(Queue):
     async def _perform(
         self, operation: str, entries: Sequence[Entry], sizes: Sequence[int], judge: Judge
     ) -> list[Exception | None]:
+        # A queue that takes less has a batch of the older size all the same.
+        most_bytes = max(self._place.most_bytes or 0, OLDER_MOST_BYTES)
         return await perform(
-            entries, sizes, lambda batch: self._place.call(operation, Entries=batch), judge
+            entries,
+            sizes,
+            lambda batch: self._place.call(operation, Entries=batch),
+            judge,
+            min(most_bytes, MAX_BATCH_BYTES),
         )
 
     # The rest.
@@ -434,7 +484,23 @@ def _visibility(envelope: Envelope, seconds: float, now: float) -> Entry:
     }
 
 
-def _refused_push(code: str, text: str) -> Exception:
+class _TooLargeForSQS(ItemTooLarge):
+    """SQS refused an item for its size.
+
+    Attributes:
+        size: of its body.
+    """
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+def _refused_push(code: str, text: str, size: int) -> Exception:
     if is_in(code, ("toolong", "toolarge", "sizeexceeded")) or "shorter than" in text:
-        return ItemTooLarge(f"SQS refused the item: {text}; pass a reference to the data instead")
+        return _TooLargeForSQS(
+            f"SQS refused the item of {size} bytes: {text}; pass a reference to the data instead, "
+            "or give the factory large_items=S3Store(...)",
+            size,
+        )
     return BackendError(f"SQS refused the item: {text}")

@@ -64,6 +64,7 @@ class SQSBackendFactory(BackendFactory):
         max_lease_seconds: heartbeats stop so long after the pop; None: at SQS's own maximum.
         compress_over_bytes: the bodies of longer items are compressed; None: never.
         large_items: where items go that are too large for a message; None: they are refused.
+        offload_over_bytes: larger items go there, too; None: only those that are too large.
         clock: what tells the time; None: the machine's own.
 
     Raises:
@@ -85,6 +86,7 @@ class SQSBackendFactory(BackendFactory):
         max_lease_seconds: float | None = None,
         compress_over_bytes: float | None = None,
         large_items: S3Store | None = None,
+        offload_over_bytes: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         maximum = MAX_LEASE_SECONDS if max_lease_seconds is None else max_lease_seconds
@@ -94,6 +96,13 @@ class SQSBackendFactory(BackendFactory):
         _check_range("max_receive_count", max_receive_count, 1, _MOST_RECEIVES)
         _check_range("max_lease_seconds", maximum, 1, MAX_LEASE_SECONDS)
         _check_range("compress_over_bytes", compress_over, 0, math.inf)
+        offload_over = math.inf if offload_over_bytes is None else offload_over_bytes
+        _check_range("offload_over_bytes", offload_over, 0, math.inf)
+        if offload_over_bytes is not None and large_items is None:
+            raise InvalidOptions(
+                f"offload_over_bytes={offload_over_bytes!r} has no place for what is larger; give "
+                "large_items=S3Store(...), too"
+            )
         if queue_url is not None and error_queue_url is None:
             error_queue_url = error_url_beside(queue_url)
         url = queue_url or error_queue_url
@@ -106,6 +115,7 @@ class SQSBackendFactory(BackendFactory):
             int(max_receive_count),
             maximum,
             compress_over,
+            offload_over,
             large_items,
             clock,
         )
