@@ -164,6 +164,20 @@ async def test_worker_that_polls_no_more_waits_for_what_is_under_way_and_gives_i
     assert (stats["available"], stats["in_flight"]) == (10, 20)
 
 
+async def test_worker_that_polls_no_more_does_not_wait_for_another_that_does(
+    backend: Backend, proxy: Proxy, long_polls: LongPolls
+) -> None:
+    await backend.queue.pop()
+    popping = asyncio.create_task(backend.queue.pop())
+    await wait_until(lambda: long_polls.held == 1, "it polls")
+
+    await asyncio.wait_for(backend.queue.end_pops(), 10)
+
+    assert not popping.done()
+    long_polls.is_open = True
+    assert await popping == (None, None)
+
+
 async def test_item_does_not_wait_for_the_burial_of_an_unreadable_neighbour(
     backend: Backend, proxy: Proxy, sqs_server: SQSServer, sqs_group: str
 ) -> None:

@@ -91,9 +91,12 @@ class Arrivals:
         return popped
 
     async def end(self) -> None:
-        """Return once nothing is under way any more; what came for no pop is given back."""
-        while under_way := {*self._receiving, *self._working}:
-            await asyncio.wait(under_way)
+        """Return once nothing is under way any more; what came for no pop is given back.
+
+        While somebody else pops, that one takes what comes, and this returns.
+        """
+        while not self._is_popping and (under_way := {*self._receiving, *self._working}):
+            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
         await self._give_back_rest()
 
     # Receiving.
