@@ -88,8 +88,8 @@ def moving(clock: MovingClock, seconds: float) -> Any:
 async def test_lease_of_what_came_after_a_long_wait_is_not_over_already(
     sqs_server: SQSServer, proxy: Proxy, sqs_group: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(sqs_server, proxy, sqs_group, wait_time=20, visibility_timeout=10)
     monkeypatch.setattr(_sqs_receiving, "_LOOK_SECONDS", 0.001)
+    place = Place(sqs_server, proxy, sqs_group, wait_time=20, visibility_timeout=10)
     await place.queue.stats()
     popping = asyncio.create_task(place.queue.pop())
     await wait_until(lambda: proxy.counts["ReceiveMessage"], "it waits")

@@ -26,10 +26,10 @@ def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 async def backend(sqs_server: SQSServer, sqs_group: str, proxy: Proxy) -> AsyncIterator[Backend]:
-    """A backend behind the proxy, whose queues are there already."""
+    """A backend behind the proxy, whose queues are there already, as its consumer knows."""
     factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=1)
     async with factory.create_backend_for_group(sqs_group) as backend:
-        await backend.queue.stats()
+        await backend.queue.pop()
         proxy.requests.clear()
         yield backend
 
