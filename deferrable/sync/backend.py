@@ -122,6 +122,7 @@ class SQSBackendFactory(BackendFactory):
         max_lease_seconds: float | None = None,
         compress_over_bytes: float | None = None,
         large_items: "S3Store | None" = None,
+        offload_over_bytes: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         from deferrable.aio.backend.sqs import SQSBackendFactory as AwaitingFactory
@@ -140,6 +141,7 @@ class SQSBackendFactory(BackendFactory):
                 max_lease_seconds=max_lease_seconds,
                 compress_over_bytes=compress_over_bytes,
                 large_items=large_items,
+                offload_over_bytes=offload_over_bytes,
                 clock=clock,
             )
         )
