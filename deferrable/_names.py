@@ -16,6 +16,9 @@ from types import ModuleType
 MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 """What the program's own module calls itself; the second in a child of multiprocessing's spawn."""
 
+CLASS_METHODS_BIND_JOBS = sys.version_info < (3, 13)
+"""Whether ``classmethod`` asks what it wraps to bind itself. Source: What's New In Python 3.13."""
+
 _UNKNOWN_MODULE = "<unknown>"
 
 
@@ -180,6 +183,8 @@ def why_unfindable(obj: object, expected: object = None) -> str | None:
         return f"module {module_name} holds nothing under the name {path}"
     wanted = [obj] if expected is None else [obj, expected]
     if any(layer is goal for layer in _layers(found) for goal in wanted):
+        if isinstance(found[1], classmethod) and not CLASS_METHODS_BIND_JOBS:
+            return "Python 3.13 no longer tells a decorated class method its class"
         return None
     return f"module {module_name} holds something else under the name {path}"
 

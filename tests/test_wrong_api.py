@@ -1,6 +1,7 @@
 """Each API used as if it were the other: what works warns, and what cannot work says what to do."""
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,12 +10,15 @@ import pytest
 from faces import Face, MakeFace
 
 import deferrable
-from deferrable import BlocksEventLoop, WrongApi
+import deferrable.aio
+from deferrable import BlocksEventLoop, UnserializableCall, WrongApi
 from deferrable.aio.backend import InMemoryBackendFactory
 
 pytestmark = pytest.mark.anyio
 
 HERE = __file__
+
+instance = deferrable.aio.Deferrable(InMemoryBackendFactory().create_backend_for_group("shelf"))
 
 
 @pytest.fixture
@@ -227,3 +231,59 @@ async def test_a_handler_that_returns_a_receipt_is_not_awaited(face: Face) -> No
 
     assert (await face.run()).status == "completed"
     assert await face.stats() == (0, 0, 1)
+
+
+@pytest.mark.parametrize("with_parentheses", [False, True])
+@pytest.mark.parametrize("wrap", [classmethod, staticmethod, property])
+def test_a_descriptor_below_the_decorator_is_refused_with_what_to_do(
+    face: Face, wrap: Callable[[Any], Any], with_parentheses: bool
+) -> None:
+    thing = wrap(lambda *_: None)
+    remedy = "decorate a plain one" if wrap is property else f"put @{wrap.__name__} above"
+    decorate = face.instance.deferrable() if with_parentheses else face.instance.deferrable
+
+    with pytest.raises(TypeError, match=remedy):
+        decorate(thing)
+
+
+class Shelf:
+    @classmethod
+    @instance.deferrable
+    def count(cls, books: int) -> str:
+        return f"{books} in {cls.__name__}"
+
+
+async def test_a_class_method_gets_its_class_or_is_refused() -> None:
+    deferring = Shelf.count.later_async(3)  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 13):
+        with pytest.raises(UnserializableCall, match="class method"):
+            await deferring
+        return
+
+    await deferring
+    outcome = await instance.run_once()
+
+    assert outcome is not None
+    assert outcome.result == "3 in Shelf"
+
+
+def test_a_bound_job_is_not_decorated_again(face: Face) -> None:
+    job = face.job(lambda _: None, name="job")
+
+    with pytest.raises(TypeError, match="is a job already"):
+        face.instance.deferrable(job.__get__(object()))
+
+
+def test_an_object_whose_call_is_a_generator_is_refused(face: Face) -> None:
+    class Numbers:
+        def __call__(self) -> Iterator[int]:
+            yield 1
+
+    with pytest.raises(TypeError, match="generator function"):
+        face.job(Numbers(), name="numbers")
+
+
+@pytest.mark.parametrize("package", [deferrable, deferrable.aio])
+def test_a_factory_in_the_place_of_a_backend_is_refused_with_what_to_write(package: Any) -> None:
+    with pytest.raises(TypeError, match="create_backend_for_group"):
+        package.Deferrable(package.backend.InMemoryBackendFactory())

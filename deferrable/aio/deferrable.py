@@ -9,6 +9,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
+from inspect import getattr_static
 from typing import Any, ParamSpec, TypeVar, overload
 
 from deferrable._ended import unwrap, value_of_async
@@ -25,7 +26,7 @@ from deferrable.aio.emitting import emit
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
 from deferrable.aio.instance import Instance, Lifespan
-from deferrable.aio.job import Job
+from deferrable.aio.job import BoundJob, Job
 from deferrable.aio.worker import Worker
 from deferrable.errors import InvalidOptions
 from deferrable.events import check_event_consumer
@@ -192,9 +193,13 @@ class Deferrable(Instance, Closing):
             InvalidOptions: an option is out of range, or two contradict each other.
             TypeError: an option is unknown, or what is decorated cannot be a job.
         """
-        function, classes = None, error_classes
-        if callable(error_classes) and not isinstance(error_classes, type):
+        function: Any = None
+        classes = error_classes
+        if isinstance(error_classes, _DESCRIPTORS) or (
+            callable(error_classes) and not isinstance(error_classes, type)
+        ):
             function, classes = error_classes, None
+            _check_function(function)
         options = JobOptions(
             error_classes=error_class_tuple("error_classes", classes),
             max_attempts=max_attempts,
@@ -354,17 +359,27 @@ def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:
     return store
 
 
+_DESCRIPTORS = (classmethod, staticmethod, property)
+
+
 def _check_function(function: object) -> None:
+    if isinstance(function, _DESCRIPTORS):
+        kind = type(function).__name__
+        remedy = (
+            "decorate a plain one" if kind == "property" else f"put @{kind} above this decorator"
+        )
+        raise TypeError(f"a job is a function, got {function!r:.200}; {remedy}")
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"a job is a function, got {function!r:.200}")
-    if isinstance(function, Job):
-        raise TypeError(f"{function!r} is a job already; decorate it once")
-    if isinstance(function, staticmethod):
-        raise TypeError(
-            f"{function!r:.200} would be bound as a method; put @staticmethod above this decorator"
-        )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if isinstance(function, Job | BoundJob):
+        raise TypeError(f"{function!r:.200} is a job already; decorate it once")
+    call = getattr_static(type(function), "__call__", None)
+    if _is_generator(function) or _is_generator(call):
         raise TypeError(
             f"{function!r:.200} is a generator function, and calling it would run nothing; "
             "return a value instead of yielding"
         )
+
+
+def _is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
