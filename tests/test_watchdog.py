@@ -65,7 +65,9 @@ async def test_a_loop_that_turns_is_not_reported(caplog: pytest.LogCaptureFixtur
 
 async def test_a_short_hold_is_reported_with_the_name_of_the_task() -> None:
     told: list[str] = []
-    watchdog = Watchdog(lambda task: (task.get_name(), partial(told.append, task.get_name())), 0.01)
+    watchdog = Watchdog(
+        lambda task: (task.get_name(), "advice", partial(told.append, task.get_name())), 0.01
+    )
     watchdog.start()
     asked = threading.Event()
 
@@ -77,3 +79,22 @@ async def test_a_short_hold_is_reported_with_the_name_of_the_task() -> None:
     watchdog.stop()
 
     assert told[0] == "the holder"
+
+
+async def test_the_advice_fits_the_body_of_the_loop_over_the_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    face = Face("awaiting")
+
+    async def done() -> None:
+        pass
+
+    await face.later(face.job(done, name="done"))
+
+    async with face.instance.worker() as worker:
+        async for _ in worker:
+            wait_here(lambda: "has been held" in caplog.text, "it was reported")
+            break
+
+    assert "it is no job" in caplog.text
+    assert "make the job a plain function" not in caplog.text

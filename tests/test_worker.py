@@ -613,16 +613,16 @@ async def test_items_that_wait_for_a_thread_go_back_to_the_front_in_their_order(
     gate = Gate()
     await push(face, gate.plain, 8)
 
-    async with face.instance.worker(concurrency=5, threads=1) as worker:
-        await wait_until(until_in_flight(face.broker.queue, 5), "five are taken")
+    async with face.instance.worker(concurrency=5, threads=1):
         await wait_until(lambda: gate.started, "one runs")
-        worker.stop()
-        await wait_until(until_in_flight(face.broker.queue, 1), "four were given back")
+        await wait_until(until_in_flight(face.broker.queue, 1), "the others were given back")
         gate.opened.set()
+        await wait_until(lambda: len(gate.started) > 1, "the next one runs")
 
-    assert gate.started == [0]
+    count = len(gate.started)
+    assert gate.started == list(range(count))
     numbers = [args_of(item) for item in await face.items()]
-    assert numbers == [(1,), (2,), (3,), (4,), (5,), (6,), (7,)]
+    assert numbers == [(number,) for number in range(count, 8)]
 
 
 async def test_items_that_wait_for_a_thread_go_back_to_the_front_of_a_redis_list(
@@ -636,10 +636,9 @@ async def test_items_that_wait_for_a_thread_go_back_to_the_front_of_a_redis_list
 
         async with instance.worker(concurrency=5, threads=1) as worker:
             queue = instance.backend.queue
-            await wait_until(until_in_flight(queue, 5), "five are taken")
             await wait_until(lambda: gate.started, "one runs")
+            await wait_until(until_in_flight(queue, 1), "the others were given back")
             worker.stop()
-            await wait_until(until_in_flight(queue, 1), "four were given back")
             gate.opened.set()
         popped = await instance.backend.queue.pop_batch(8)
         await instance.backend.queue.flush()
@@ -651,9 +650,12 @@ async def test_a_thread_that_becomes_free_during_the_stop_starts_nothing(face: F
     gate = Gate()
     await push(face, gate.plain, 5)
     face.faults.delay("release", 0.01, times=None)
+    # Of a queue that counts releases, items are held until a thread is free.
+    cast(Any, face.backend.queue).COUNTS_RELEASES = True
 
     async with face.instance.worker(concurrency=5, threads=1, grace_seconds=1000) as worker:
         await wait_until(lambda: gate.started, "one runs")
+        await wait_until(until_in_flight(face.broker.queue, 5), "five are taken")
         pending = face.clock.pending
         worker.stop()
         await wait_until(lambda: face.clock.pending >= pending + 2, "a release travels")
@@ -666,7 +668,8 @@ async def test_a_thread_that_becomes_free_during_the_stop_starts_nothing(face: F
         statuses = reading.result()
 
     assert gate.started == [0]
-    assert sorted(statuses) == ["completed", *["released"] * 4]
+    assert statuses == ["completed"]
+    assert await face.stats() == (4, 0, 0)
 
 
 async def drain(worker: Worker) -> list[str]:

@@ -50,10 +50,15 @@ class Completer(Generic[R]):
         """Whether everything was handed back."""
         return not self._pending and self._completing is None
 
-    def add(self, returned: R) -> None:
+    def add(self, returned: R, *, is_urgent: bool = False) -> None:
+        """Complete an item soon.
+
+        Args:
+            is_urgent: do not wait for others to travel along.
+        """
         self._pending.append(returned)
         if self._completing is None:
-            self._begin_soon()
+            self._begin_soon(is_urgent=is_urgent)
 
     def hurry(self) -> None:
         """Wait for nothing more to travel along."""
@@ -62,10 +67,10 @@ class Completer(Generic[R]):
             self._timer.cancel()
             self._begin()
 
-    def _begin_soon(self) -> None:
+    def _begin_soon(self, *, is_urgent: bool = False) -> None:
         seconds = self._queue.COMPLETE_GATHER_SECONDS
         is_full = len(self._pending) >= self._queue.MAX_COMPLETE_BATCH_SIZE
-        if not seconds or is_full or self._is_in_a_hurry:
+        if not seconds or is_full or is_urgent or self._is_in_a_hurry:
             if self._timer is not None:
                 self._timer.cancel()
             self._begin()

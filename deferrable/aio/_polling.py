@@ -91,6 +91,7 @@ class Poller:
         self._failures = 0
         self._is_quiet = False
         self._is_backlogged = False
+        self._limit: asyncio.Timeout | None = None
 
     async def run(self) -> None:
         try:
@@ -133,6 +134,7 @@ class Poller:
         try:
             # Ended like this, a poll still lands, and what it brings is given back.
             async with limit:
+                self._limit = limit
                 popped = await self._queue.pop_up_to(count)
                 if not popped and loop.time() - start < _IDLE_SECONDS:
                     await self._queue.wait_for_items(_IDLE_SECONDS)
@@ -141,6 +143,14 @@ class Poller:
             if limit.expired():
                 return []
             raise
+        finally:
+            self._limit = None
+
+    def hurry(self) -> None:
+        """End the poll under way where that costs nothing. What it brings goes back."""
+        limit = self._limit
+        if limit is not None and not limit.expired() and not self._queue.COUNTS_RELEASES:
+            limit.reschedule(asyncio.get_running_loop().time())
 
     def _note_failure(self, error: Exception) -> None:
         if not self._failures:

@@ -9,6 +9,7 @@ settlements and unread outcomes is the largest of `concurrency`, `prefetch` and 
 that pops ahead by itself is backlogged, outcomes may be two of its batches.
 """
 
+import sys
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ FEW_SETTLEMENTS = 20
 """So many may be unanswered whatever the concurrency is: at least two batches of the broker whose
 batches are smallest, or one job at a time would wait for each of its completes to be gathered."""
 
+
+_MOST_BLOCKED = 10
+"""For each slot, so many items may wait for others of their groups: a batch of SQS holds ten."""
 
 _MOST_AHEAD = 10
 _AHEAD_SECONDS = 1.0
@@ -38,17 +42,24 @@ class Slots:
         concurrency: how many jobs may run at once.
         pollers: how many queues are polled.
         running: jobs that run.
-        buffered: items that are popped and wait for a slot.
+        buffered: items that are popped and wait for a slot; plain ones are counted apart.
         asked: items that polls under way are expected to bring.
         polling: polls under way.
         settling: jobs that ended and whose settlement is not answered yet.
         unread: outcomes that nobody has read yet.
+        threads: how many plain jobs may run at once.
+        threaded: plain jobs that run.
+        thread_waiting: plain ones that are popped and wait for a slot and a thread.
+        blocked: items that wait until an earlier one of their group is settled. They take no slot.
+        is_paused: nothing is popped, as one item is to run alone.
+        is_careful: what is popped next may have to run alone, so one item is popped at a time.
         prefetch: how many items of a backlogged queue may be popped before there are slots for
             them, while jobs end quickly.
         pops_ahead: whether any queue lets items be popped so without being told to.
         has_stalled: items were given back because no slot came, and no job has ended since.
         end_times: when the last jobs ended, on the worker's monotonic clock, if anything is popped
             ahead.
+        thread_end_times: the same of plain jobs.
     """
 
     concurrency: int
@@ -59,19 +70,39 @@ class Slots:
     polling: int = 0
     settling: int = 0
     unread: int = 0
+    threads: int = sys.maxsize
+    threaded: int = 0
+    thread_waiting: int = 0
+    blocked: int = 0
+    is_paused: bool = False
+    is_careful: bool = False
     prefetch: int = 0
     pops_ahead: bool = True
     has_stalled: bool = False
     end_times: deque[float] = field(init=False)
+    thread_end_times: deque[float] = field(init=False)
 
     def __post_init__(self) -> None:
         most = min(self.concurrency + self.prefetch, _MOST_QUICK) if self.prefetch else 0
         self.end_times = deque(maxlen=max(most, _MOST_AHEAD))
+        most = min(self.threads + self.concurrency + self.prefetch, _MOST_QUICK)
+        self.thread_end_times = deque(maxlen=most)
 
     @property
     def is_free(self) -> bool:
         """Whether another job may start."""
         return self.running < self.concurrency
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the worker holds nothing, and no poll may bring anything."""
+        held = self.running + self.buffered + self.thread_waiting + self.blocked + self.settling
+        return not held and not self.polling
+
+    @property
+    def has_thread(self) -> bool:
+        """Whether another plain job may start, if there is a slot."""
+        return self.threaded < self.threads
 
     @property
     def notes_ends(self) -> bool:
@@ -102,7 +133,9 @@ class Slots:
                 what may be held.
             now: on the worker's monotonic clock.
         """
-        free = self.concurrency - self.running - self.buffered
+        if self.is_paused or self.blocked >= _MOST_BLOCKED * self.concurrency:
+            return 0
+        free = self.concurrency - self.running - self._waiting
         bound, beyond, least = max(self.concurrency, self.prefetch), 0, 0
         if is_backlogged and self.notes_ends:
             beyond = self._beyond(ahead, now)
@@ -113,8 +146,23 @@ class Slots:
         if spare <= 0 or (spare < least and free <= 0):
             return 0
         idle_pollers = max(1, self.pollers - self.polling)
-        count = max(1, (spare - self.asked) // idle_pollers)
+        count = 1 if self.is_careful else max(1, (spare - self.asked) // idle_pollers)
         return count if count < batch_size else count - count % batch_size
+
+    @property
+    def _waiting(self) -> int:
+        """Items that wait for a slot. What waits for a thread only keeps no async job waiting."""
+        return self.buffered + min(self.thread_waiting, max(0, self.threads - self.threaded))
+
+    def thread_room(self, now: float) -> int:
+        """How many plain items more could start within a second; it may be negative.
+
+        As many as there are free threads; and more only if more plain jobs ended in the last second
+        than there are threads, as these were shorter than that.
+        """
+        ends = self.thread_end_times
+        quick = len(ends) - bisect_right(ends, now - _AHEAD_SECONDS) - self.threads
+        return self.threads + max(0, quick) - self.threaded - self.thread_waiting
 
     def _beyond(self, ahead: int, now: float) -> int:
         """How many items may be held for which there is no slot."""

@@ -9,6 +9,7 @@ again while the lease lasts and the worker has time.
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from deferrable.aio.door import AwaitingDoor, Control, NotStarted, Run, as_timeo
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.keeper import Keeper
 from deferrable.aio.queue import Queue
+from deferrable.item import Item
 
 __all__ = ["Surroundings", "WorkerDoor"]
 
@@ -43,6 +45,7 @@ class Surroundings:
             everybody else in the process.
         is_open: whether jobs may still begin.
         patience: to try settlements again that the broker does not take.
+        on_plain: called when a job turns out to be plain that was not known to be.
     """
 
     def __init__(
@@ -54,6 +57,11 @@ class Surroundings:
         self.threads = anyio.CapacityLimiter(threads)
         self.is_open = True
         self.patience = Patience()
+        self.on_plain: Callable[[Queue, Item], None] = _note_nothing
+
+
+def _note_nothing(queue: Queue, item: Item) -> None:
+    """Nobody counts plain jobs."""
 
 
 class WorkerDoor(AwaitingDoor):
@@ -64,7 +72,8 @@ class WorkerDoor(AwaitingDoor):
         envelope: of the item.
         surroundings: of all attempts of the worker.
         context: in which the attempt's task runs.
-        on_job_end: called when the job has ended, before it is settled.
+        on_job_end: called when the job has ended, before it is settled, with whether it was plain.
+        is_plain: it is known to be a plain job, and counted as one.
 
     The task of the attempt is cancelled for its job's sake while that runs, and for nothing else,
     but by whoever ends the loop.
@@ -75,6 +84,7 @@ class WorkerDoor(AwaitingDoor):
         "_context",
         "_envelope",
         "_has_job_ended",
+        "_is_plain",
         "_on_job_end",
         "_queue",
         "_surroundings",
@@ -88,13 +98,15 @@ class WorkerDoor(AwaitingDoor):
         envelope: Envelope,
         surroundings: Surroundings,
         context: Context,
-        on_job_end: Callable[[], None],
+        on_job_end: Callable[[bool], None],
+        is_plain: bool,
     ) -> None:
         self._queue = queue
         self._envelope = envelope
         self._surroundings = surroundings
         self._context = context
         self._on_job_end = on_job_end
+        self._is_plain = is_plain
         self._has_job_ended = False
         self._consumers: Sequence[tuple[Callable[..., Any], object]] = ()
         self.limiter = surroundings.threads
@@ -143,6 +155,9 @@ class WorkerDoor(AwaitingDoor):
             if run.is_async:
                 return await self._run_inside(run)
             _current_task().set_name(run.job_name)
+            if not self._is_plain:
+                self._is_plain = True
+                self._surroundings.on_plain(self._queue, run.item)
             # A thread will be inside its context; the task's own is entered already.
             function = partial(_run_after, in_thread, run.function)
             return await super().run(replace(run, function=function, context=self._context.copy()))
@@ -154,7 +169,7 @@ class WorkerDoor(AwaitingDoor):
         """The job has ended, or will never begin; said twice, it counts once."""
         if not self._has_job_ended:
             self._has_job_ended = True
-            self._on_job_end()
+            self._on_job_end(self._is_plain)
 
     async def _run_inside(self, run: Run) -> Ended[Any]:
         """Run an async job in the attempt's own task."""
@@ -172,7 +187,7 @@ class WorkerDoor(AwaitingDoor):
         try:
             ended = Returned(await run())
         except BaseException as error:
-            if isinstance(error, GeneratorExit) and not _is_loop_running():
+            if issubclass(type(error), GeneratorExit) and not _is_loop_running():
                 raise  # the loop was given up, and nothing can be awaited any more
             ended = Raised(error)
         finally:
@@ -183,6 +198,10 @@ class WorkerDoor(AwaitingDoor):
         if task.cancelling():
             if self._surroundings.is_being_cancelled():
                 control.note_cancelled()
+            elif isinstance(ended, Returned):
+                with suppress(asyncio.CancelledError):
+                    # A job that cancels itself and returns has left that for the next await.
+                    await asyncio.sleep(0)
             # It was meant for the job, which has heeded it or not; not for the settlement.
             while task.uncancel():
                 pass

@@ -19,6 +19,7 @@ from typing import Any
 from deferrable import _names
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of_awaited
 from deferrable._fields import read_seconds
+from deferrable._tame import tame
 from deferrable.aio._failures import log_failure, log_lost, log_retry
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.door import Control, Door, NotStarted, Run, name_of_attempt
@@ -298,6 +299,7 @@ class Attempt:
 
     def _is_failure(self, error: BaseException) -> bool:
         """Whether a metadata consumer has failed, and was not just stopped."""
+        error = tame(error)
         return not isinstance(error, CancelledError) or is_its_own(self._door, error)
 
     def _metadata_of(self, namespace: str | None) -> Any:
@@ -335,6 +337,8 @@ class Attempt:
     # After the job.
 
     async def _settle(self, ended: Ended[Any]) -> Outcome:
+        if isinstance(ended, Raised):
+            ended = Raised(tame(ended.error))
         if self.control.reason == "lease lost":
             return await self._lost(ended.error if isinstance(ended, Raised) else None)
         try:
@@ -401,7 +405,12 @@ class Attempt:
         errors = self._instance.backend.error_queue
         item = shortened(verdict.item, errors.excess_bytes(verdict.item))
         await self._replace(item, errors)
-        log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)
+        try:
+            log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)
+        except (Exception, SystemExit) as second:
+            # The text of a cause may raise what no log handler catches.
+            kind = type(second).__name__
+            _logger.error("%s failed for good; logging its error raised %s", self.name, kind)
         await self._emit("error", item)
         await self._emit("complete")
         return self.outcome("errored", error)

@@ -382,7 +382,8 @@ def _cancel_once(job: asyncio.Task[Ended[Any]], control: Control) -> bool:
 
 
 def _is_cancellation(ended: Ended[Any]) -> bool:
-    return isinstance(ended, Raised) and isinstance(ended.error, asyncio.CancelledError)
+    # By its true class: a user's error may say another one, or raise when it is asked.
+    return isinstance(ended, Raised) and issubclass(type(ended.error), asyncio.CancelledError)
 
 
 def start_timer(run: Run, callback: Callable[[], None]) -> Timer | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextvars import Context
 
 from deferrable._ended import Ended, Raised, Returned, value_of
+from deferrable._tame import tame
 from deferrable.aio.door import Door
 from deferrable.events import handler_of
 from deferrable.item import Item, copy_item
@@ -61,6 +62,7 @@ def log_or_raise(door: Door, name: str, error: BaseException) -> None:
         BaseException: `error`, if it is not the callable's own: the caller is being cancelled, or
             the process is to end (KeyboardInterrupt, SystemExit).
     """
+    error = tame(error)
     if not is_its_own(door, error):
         raise error
     _logger.error("%s failed; it changes nothing", name, exc_info=error)

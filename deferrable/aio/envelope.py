@@ -20,6 +20,10 @@ class Envelope:
         handle: the adapter's own.
         pop_time: when the item was popped, on the queue's ``clock.monotonic()``.
         lease_end_time: until when the queue keeps the item for this consumer, on the same scale.
+        redeliveries: how many deliveries of the item ended without settlement, as far as the broker
+            knows. A worker runs an item that was redelivered more than once alone.
+        order_key: a worker runs items of one queue with the same key one at a time, in the order in
+            which they were popped; None: the item waits for no other.
     """
 
     __slots__ = (
@@ -27,15 +31,27 @@ class Envelope:
         "has_started",
         "lease_end_time",
         "number",
+        "order_key",
         "pop_time",
+        "redeliveries",
         "replacement",
         "settlement",
     )
 
-    def __init__(self, handle: object, pop_time: float, lease_end_time: float) -> None:
+    def __init__(
+        self,
+        handle: object,
+        pop_time: float,
+        lease_end_time: float,
+        *,
+        redeliveries: int = 0,
+        order_key: str | None = None,
+    ) -> None:
         self.handle = handle
         self.pop_time = pop_time
         self.lease_end_time = lease_end_time
+        self.redeliveries = redeliveries
+        self.order_key = order_key
         self.has_started = False
         self.settlement: Literal["open", "under way", "done"] = "open"
         self.replacement: object = None

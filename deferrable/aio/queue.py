@@ -118,6 +118,8 @@ class Queue(Closing):
     Args:
         lease_seconds: how long a popped item stays hidden from other consumers without a touch.
         max_lease_seconds: heartbeats stop so long after the pop; None: they never do.
+        max_redeliveries: an item of which more deliveries than that ended without settlement is
+            buried by the adapter or its broker.
         clock: what tells the time; None: the machine's own.
 
     Attributes:
@@ -162,10 +164,12 @@ class Queue(Closing):
         lease_seconds: float,
         *,
         max_lease_seconds: float | None = None,
+        max_redeliveries: float = math.inf,
         clock: Clock | None = None,
     ) -> None:
         self.lease_seconds = lease_seconds
         self.max_lease_seconds = max_lease_seconds
+        self.max_redeliveries = max_redeliveries
         self.clock: Clock = SystemClock() if clock is None else clock
         self.longest_poll_seconds = math.inf
         self._traffic = PerLoop(self._open_traffic)

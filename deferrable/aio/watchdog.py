@@ -13,17 +13,27 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["HELD_SECONDS", "Watchdog"]
+__all__ = ["HELD_SECONDS", "JOB_ADVICE", "OTHER_ADVICE", "Found", "Watchdog"]
 
 _logger = logging.getLogger("deferrable")
 
 HELD_SECONDS = 1.0
 """A loop that did not turn for so long is reported."""
 
-_NO_TASK: tuple[str, Callable[[], None]] = ("something that is no task", lambda: None)
-_ADVICE = "await something that does not block, or make the job a plain function"
+Found: TypeAlias = tuple[str, str, Callable[[], None]]
+"""What holds the loop is called, what to do about it, and what is to be called when it turns."""
+
+JOB_ADVICE = (
+    "await something that does not block, or make the job a plain function; event handlers have to "
+    "be short"
+)
+OTHER_ADVICE = (
+    "it is no job: in the body of an `async for` over the worker, and in whatever else runs on its "
+    "loop, await something that does not block, or await asyncio.to_thread(...)"
+)
+_NO_TASK: Found = ("a callback", OTHER_ADVICE, lambda: None)
 
 
 class Watchdog:
@@ -31,13 +41,13 @@ class Watchdog:
 
     Args:
         find: tells, in the watchdog's thread and while the task holds the loop, what it is called,
-            and what is to be called on that loop as soon as it turns again.
+            what to do about it, and what is to be called on that loop as soon as it turns again.
         held_seconds: how long the loop may stand still.
     """
 
     def __init__(
         self,
-        find: Callable[[asyncio.Task[Any]], tuple[str, Callable[[], None]]],
+        find: Callable[[asyncio.Task[Any]], Found],
         held_seconds: float = HELD_SECONDS,
     ) -> None:
         self._find = find
@@ -65,8 +75,8 @@ class Watchdog:
                 loop.call_soon_threadsafe(self._turned.set)
                 if not self._turned.wait(self._held_seconds):
                     task = asyncio.current_task(loop)
-                    name, on_turn = _NO_TASK if task is None else self._find(task)
-                    _report(name, thread_id, time.monotonic() - start)
+                    name, advice, on_turn = _NO_TASK if task is None else self._find(task)
+                    _report(name, advice, thread_id, time.monotonic() - start)
                     # At once, so that it comes before what the end of the job brings about.
                     loop.call_soon_threadsafe(on_turn)
                     self._wait_for_the_turn(loop)
@@ -82,12 +92,12 @@ class Watchdog:
             pass
 
 
-def _report(name: str, thread_id: int, seconds: float) -> None:
+def _report(name: str, advice: str, thread_id: int, seconds: float) -> None:
     frame = sys._current_frames().get(thread_id)
     where = "an unknown line"
     if frame is not None:
         line = traceback.extract_stack(frame)[-1]
         where = f'File "{line.filename}", line {line.lineno}, in {line.name}: {line.line}'
     _logger.warning(
-        "the event loop has been held for %.1f s by %s at %s; %s", seconds, name, where, _ADVICE
+        "the event loop has been held for %.1f s by %s at %s; %s", seconds, name, where, advice
     )

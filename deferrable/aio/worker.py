@@ -96,6 +96,7 @@ class Worker(AsyncFor):
         self._slots = Slots(
             concurrency,
             pollers=len(self._instances),
+            threads=thread_count,
             prefetch=prefetch,
             pops_ahead=any(each.backend.queue.POPS_AHEAD for each in self._instances),
         )
@@ -107,6 +108,7 @@ class Worker(AsyncFor):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._life: asyncio.Task[None] | None = None
         self._attempts: Attempts | None = None
+        self._pollers: list[Poller] = []
         self._clock = self._instances[0].backend.queue.clock
         self.health = Health([instance.backend.queue for instance in self._instances])
         self._keeper = Keeper(self.health.note_touch)
@@ -237,6 +239,7 @@ class Worker(AsyncFor):
                     self._room.ring,
                     self._outcomes.add,
                     self._clock,
+                    self._hurry_polls,
                 )
                 self._attempts = attempts
                 watchdog = Watchdog(attempts.find)
@@ -254,7 +257,8 @@ class Worker(AsyncFor):
         self, is_up: "asyncio.Future[None]", attempts: Attempts, surroundings: Surroundings
     ) -> None:
         loop = asyncio.get_running_loop()
-        pollers = [loop.create_task(self._poller(each, attempts).run()) for each in self._instances]
+        self._pollers = [self._poller(each, attempts) for each in self._instances]
+        pollers = [loop.create_task(each.run()) for each in self._pollers]
         if not is_up.done():
             is_up.set_result(None)
         await self._until(self._is_to_stop)
@@ -301,9 +305,13 @@ class Worker(AsyncFor):
 
     # Popping.
 
+    def _hurry_polls(self) -> None:
+        for poller in self._pollers:
+            poller.hurry()
+
     def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
         queue = instance.backend.queue
-        room = _Room(self._slots, self._room, queue, self._clock)
+        room = _Room(self._slots, self._room, queue, self._clock, attempts, instance)
         return Poller(
             queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
         )
@@ -312,7 +320,17 @@ class Worker(AsyncFor):
 class _Room:
     """One poller's view of the slots."""
 
-    def __init__(self, slots: Slots, bell: Bell, queue: Queue, clock: Clock) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        bell: Bell,
+        queue: Queue,
+        clock: Clock,
+        attempts: Attempts,
+        instance: Instance,
+    ) -> None:
+        self._kinds = attempts.kinds_of(instance)
+        self._on_poll_end = attempts.note_poll_end
         self._slots = slots
         self._bell = bell
         self._queue = queue
@@ -320,12 +338,21 @@ class _Room:
         self._expected = 0
 
     def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
+        now = self._clock.monotonic()
         count = self._slots.to_ask(
             self._queue.MAX_POP_BATCH_SIZE,
             ahead=self._queue.POPS_AHEAD,
             is_backlogged=is_backlogged,
-            now=self._clock.monotonic(),
+            now=now,
         )
+        if count and self._kinds.share:
+            count = self._kinds.to_ask(
+                count,
+                self._slots.thread_room(now),
+                now,
+                held=self._slots.thread_waiting,
+                takes_back=not self._queue.COUNTS_RELEASES,
+            )
         if count:
             self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)
         return count
@@ -335,6 +362,7 @@ class _Room:
 
     def give_up(self) -> None:
         self._slots.end_poll(self._expected)
+        self._on_poll_end()
 
 
 async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:

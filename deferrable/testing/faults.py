@@ -38,7 +38,10 @@ class FaultyQueue(Queue):
         self, queue: Queue, faults: Faults | None = None, *, has_atomic_replace: bool = True
     ) -> None:
         super().__init__(
-            queue.lease_seconds, max_lease_seconds=queue.max_lease_seconds, clock=queue.clock
+            queue.lease_seconds,
+            max_lease_seconds=queue.max_lease_seconds,
+            max_redeliveries=queue.max_redeliveries,
+            clock=queue.clock,
         )
         for name in _FLAGS:
             setattr(self, name, getattr(queue, name))

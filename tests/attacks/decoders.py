@@ -26,7 +26,7 @@ from deferrable._inert import load_class_names, load_reference, read_inert
 from deferrable._json import dump, load_item
 from deferrable.aio import Deferrable
 from deferrable.aio.backend._dockets_moves import as_redelivery, as_unreadable
-from deferrable.aio.backend._dockets_wire import Entry, error_item, item_in
+from deferrable.aio.backend._dockets_wire import Entry, delivery_in, error_item
 from deferrable.aio.backend._sqs_bodies import decode, encode
 from deferrable.aio.backend._sqs_reading import buried_by_sqs, unreadable
 from deferrable.aio.backend.memory import InMemoryBackendFactory
@@ -70,7 +70,7 @@ def _item(data: bytes) -> None:
 
 
 def _envelope(data: bytes) -> None:
-    dump(item_in(data))
+    dump(delivery_in(data)[0])
 
 
 def _entry(data: bytes) -> None:

@@ -39,7 +39,7 @@ class Move:
 def as_redelivery(
     raw: bytes,
     now: float,
-    max_redeliveries: int,
+    max_redeliveries: float,
     where: Where = "back",
     delay_seconds: float = 0.0,
 ) -> Move:

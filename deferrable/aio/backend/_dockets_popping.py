@@ -23,7 +23,7 @@ from deferrable.aio.backend._dockets_consumer import Consumer, Held, Pop
 from deferrable.aio.backend._dockets_moves import Move, as_missing_payload, as_unreadable
 from deferrable.aio.backend._dockets_upkeep import IDLE_UPKEEP_SECONDS, Upkeep
 from deferrable.aio.backend._dockets_wait import Wait
-from deferrable.aio.backend._dockets_wire import item_in
+from deferrable.aio.backend._dockets_wire import delivery_in
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import BackendError, UnreadableItem
@@ -252,11 +252,13 @@ class Taker:
         unreadable: list[tuple[Held, UnreadableItem]] = []
         for held in taken:
             try:
-                item = item_in(held.raw)
+                item, redeliveries = delivery_in(held.raw)
             except UnreadableItem as error:
                 unreadable.append((held, error))
             else:
-                popped.append((Envelope(held, pop_time, held.end_time), item))
+                end_time = held.end_time
+                envelope = Envelope(held, pop_time, end_time, redeliveries=redeliveries)
+                popped.append((envelope, item))
         if unreadable:
             await self._bury(pop, unreadable)
 

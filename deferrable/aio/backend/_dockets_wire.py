@@ -24,10 +24,10 @@ from deferrable.item import Item
 __all__ = [
     "Entry",
     "Keys",
+    "delivery_in",
     "envelope_around",
     "error_item",
     "error_record",
-    "item_in",
     "push_time_in",
 ]
 
@@ -64,8 +64,10 @@ def envelope_around(now: float) -> tuple[str, str]:
     )
 
 
-def item_in(raw: bytes) -> Item:
-    """The item in an envelope. Nothing else of the envelope needs to be there.
+def delivery_in(raw: bytes) -> tuple[Item, int]:
+    """The item in an envelope, and how many deliveries of it ended without settlement.
+
+    Nothing else of the envelope than the item needs to be there.
 
     Raises:
         UnreadableItem: there is none.
@@ -74,7 +76,8 @@ def item_in(raw: bytes) -> Item:
     item = envelope.get("item") if isinstance(envelope, dict) else None
     if not isinstance(item, dict):
         raise UnreadableItem(f"{len(raw)} bytes are JSON, but no object with an object `item`")
-    return item
+    attempts = envelope.get("attempts")
+    return item, attempts if isinstance(attempts, int) else 0
 
 
 def push_time_in(raw: bytes) -> float | None:

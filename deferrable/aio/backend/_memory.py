@@ -68,7 +68,7 @@ class Store:
         errors: "Store | None" = None,
     ) -> None:
         self._lease_seconds = lease_seconds
-        self._max_redeliveries = max_redeliveries
+        self.max_redeliveries = max_redeliveries
         self._errors = errors
         self._numbers = count()
         self._empty()
@@ -228,8 +228,8 @@ class Store:
     def _is_buried(self, entry: Entry, now: float) -> bool:
         """Count one more delivery that ended without settlement; bury what had too many."""
         entry.redeliveries += 1
-        if self._errors is None or entry.redeliveries <= self._max_redeliveries:
+        if self._errors is None or entry.redeliveries <= self.max_redeliveries:
             return False
-        error = lifecycle.TooManyDeliveries(entry.redeliveries, self._max_redeliveries)
+        error = lifecycle.TooManyDeliveries(entry.redeliveries, self.max_redeliveries)
         self.bury(entry, error, now)
         return True

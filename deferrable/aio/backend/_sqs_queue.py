@@ -102,6 +102,8 @@ class SQSQueue(Queue):
     POPS_AHEAD: ClassVar[int] = MAX_BATCH_SIZE
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.05
     MAX_ITEM_BYTES: ClassVar[float] = MAX_BATCH_BYTES
+    KEEPS_GROUPS_IN_ORDER: ClassVar[bool] = False
+    """The groups of a standard queue only share it fairly."""
     MAX_DELAY_SECONDS: ClassVar[float] = _MOST_DELAY_SECONDS
 
     def __init__(
@@ -115,6 +117,7 @@ class SQSQueue(Queue):
         super().__init__(
             settings.visibility_timeout,
             max_lease_seconds=settings.max_lease_seconds,
+            max_redeliveries=max(0, settings.max_receive_count - 1),
             clock=settings.clock,
         )
         self._place = place
@@ -273,7 +276,14 @@ class SQSQueue(Queue):
         self, message: Message, start_time: float
     ) -> Popped | Coroutine[Any, Any, Popped | None]:
         handle = Held(message["ReceiptHandle"])
-        envelope = Envelope(handle, start_time, start_time + self.lease_seconds)
+        attributes = message.get("Attributes", {})
+        envelope = Envelope(
+            handle,
+            start_time,
+            start_time + self.lease_seconds,
+            redeliveries=int(attributes.get("ApproximateReceiveCount", 1)) - 1,
+            order_key=attributes.get("MessageGroupId") if self.KEEPS_GROUPS_IN_ORDER else None,
+        )
         body = message.get("Body", "")
         if self._settings.large_items is not None and body.startswith(REFERENCE):
             return self._fetch(envelope, message, self._settings.large_items)
@@ -464,6 +474,7 @@ class SQSFifoQueue(SQSQueue):
     FIFO: ClassVar[bool] = True
     SUPPORTS_DELAY: ClassVar[bool] = False
     RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = False
+    KEEPS_GROUPS_IN_ORDER: ClassVar[bool] = True
     BATCHES_AT_ONCE: ClassVar[int] = 1
     MAX_DELAY_SECONDS: ClassVar[float] = MAX_LEASE_SECONDS
 

@@ -26,7 +26,8 @@ MAX_WAIT_SECONDS = 20
 
 _LOOK_SECONDS = 1.0
 _LOOKS_IN_A_LEASE = 10
-_ATTRIBUTES = ["ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn"]
+_ATTRIBUTES = ["ApproximateReceiveCount", "MessageGroupId"]
+_ERROR_ATTRIBUTES = ["ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn"]
 
 Message: TypeAlias = Mapping[str, Any]
 
@@ -64,7 +65,8 @@ class Receiver:
         wait_seconds: how long SQS waits for a first message; whole, up to `MAX_WAIT_SECONDS`.
         lease_seconds: how long what it hands over is hidden; parts of seconds are rounded up.
         errors: where what fails goes; nothing is received before it is known to be there. None:
-            `place` is an error queue, and messages are asked where they came from.
+            `place` is an error queue, and messages are asked where they came from. Else they are
+            asked how often they were received, and for their group.
     """
 
     def __init__(
@@ -82,8 +84,8 @@ class Receiver:
         self._look_seconds = min(_LOOK_SECONDS, lease_seconds / _LOOKS_IN_A_LEASE)
         self._parameters: dict[str, Any] = {"VisibilityTimeout": math.ceil(lease_seconds)}
         self._errors = errors
-        if errors is None:
-            self._parameters["MessageSystemAttributeNames"] = _ATTRIBUTES
+        names = _ERROR_ATTRIBUTES if errors is None else _ATTRIBUTES
+        self._parameters["MessageSystemAttributeNames"] = names
         self._under_way = PerLoop(_no_receives)
 
     async def receive(self, count: int, longest_seconds: float) -> tuple[Sequence[Message], float]:

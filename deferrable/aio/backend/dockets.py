@@ -53,7 +53,7 @@ class DocketsQueue(DocketsBase):
         clock: Clock | None,
     ) -> None:
         super().__init__(name, links, timeout, max_lease_seconds, clock)
-        self._max_redeliveries = max_redeliveries
+        self.max_redeliveries = max_redeliveries
         self._consumer = Consumer()
         self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
         self._taker = Taker(
@@ -150,7 +150,7 @@ class DocketsQueue(DocketsBase):
         if release.delay_seconds:
             where = "delayed"
         if release.is_counted:
-            return as_redelivery(raw, now, self._max_redeliveries, where, release.delay_seconds)
+            return as_redelivery(raw, now, self.max_redeliveries, where, release.delay_seconds)
         return Move(raw, where, raw, new_id(), release.delay_seconds)
 
     async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:

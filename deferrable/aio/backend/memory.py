@@ -109,7 +109,12 @@ class InMemoryQueue(Queue):
         max_lease_seconds: float | None,
         clock: Clock | None,
     ) -> None:
-        super().__init__(visibility_timeout, max_lease_seconds=max_lease_seconds, clock=clock)
+        super().__init__(
+            visibility_timeout,
+            max_lease_seconds=max_lease_seconds,
+            max_redeliveries=store.max_redeliveries,
+            clock=clock,
+        )
         self.store = store
         self._name = name
         self._group = group
@@ -274,7 +279,8 @@ class InMemoryQueue(Queue):
             # This process wrote it, but deep nesting can be read from a shallow stack only.
             self._bury_unreadable(lease, error, now)
             return None
-        return Envelope(lease, now.monotonic, lease.end_time), item
+        redeliveries = lease.entry.redeliveries
+        return Envelope(lease, now.monotonic, lease.end_time, redeliveries=redeliveries), item
 
     def _bury_unreadable(self, lease: Lease, error: UnreadableItem, now: Now) -> None:
         with self._group.lock:

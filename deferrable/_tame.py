@@ -1,0 +1,54 @@
+"""Errors of users' code that break whoever looks at them.
+
+An exception's class, text and attributes are the user's own code, and any of them may raise. What
+is kept, compared or logged of an error is therefore looked at here first.
+
+The one rule: an ordinary error stays the object that it is.
+"""
+
+from types import TracebackType
+from typing import Any
+
+__all__ = ["UnusableError", "tame"]
+
+
+class UnusableError(Exception):
+    """Stands for an error that raises another one when it is looked at."""
+
+
+class _Nobody(BaseException):
+    """Nothing is of this class, so that a check for it looks at all there is."""
+
+
+def tame(error: BaseException) -> BaseException:
+    """`error`, or an `UnusableError` with its traceback where it cannot be handled."""
+    try:
+        _look_at(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:
+        name = _plainly(type, "__name__", type(error))
+        instead = UnusableError(
+            f"the job raised a {name}, which raises {type(second).__name__} when it is looked at; "
+            "have its class keep to what exceptions do"
+        )
+        return instead.with_traceback(_plainly(BaseException, "__traceback__", error))
+    return error
+
+
+def _look_at(error: BaseException) -> None:
+    isinstance(error, _Nobody)
+    for cls in type(error).__mro__:
+        names = (cls.__name__, cls.__qualname__, cls.__module__)
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError
+    if not isinstance(error.__traceback__, TracebackType | None):
+        raise TypeError
+    for other in (error.__cause__, error.__context__):
+        if not isinstance(other, BaseException | None):
+            raise TypeError
+
+
+def _plainly(cls: type, name: str, of: object) -> Any:
+    """An attribute as `cls` itself keeps it, whatever `of` makes of it."""
+    return vars(cls)[name].__get__(of)

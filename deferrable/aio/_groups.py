@@ -1,0 +1,89 @@
+"""Which items wait for an earlier one of their group.
+
+An item of a group holds the group's key from its pop until it is settled, or back in its queue. The
+items of that key that are popped meanwhile wait here, in their order.
+
+The one rule: the next one starts only when the last one has ended for good. When the last one goes
+back to the queue, those behind it go back, too, or they would overtake it.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+
+__all__ = ["Groups", "key_of"]
+
+
+class Grouped(Protocol):
+    """An item that was popped."""
+
+    @property
+    def queue(self) -> Queue: ...
+
+    @property
+    def envelope(self) -> Envelope: ...
+
+
+G = TypeVar("G", bound=Grouped)
+
+
+def key_of(each: Grouped) -> Hashable | None:
+    """The group of an item; None: it has none."""
+    order_key = each.envelope.order_key
+    return None if order_key is None else (each.queue, order_key)
+
+
+class Groups(Generic[G]):
+    """The groups of which a worker holds an item."""
+
+    def __init__(self) -> None:
+        self._behind: dict[Hashable, deque[G]] = {}
+
+    def enter(self, each: G) -> bool:
+        """Whether the item may start; else it waits here."""
+        key = key_of(each)
+        if key is None:
+            return True
+        behind = self._behind.get(key)
+        if behind is None:
+            self._behind[key] = deque()
+            return True
+        behind.append(each)
+        return False
+
+    def leave(self, key: Hashable, *, goes_on: bool) -> tuple[G | None, list[G]]:
+        """The item that held the group is gone.
+
+        Args:
+            goes_on: it has ended for good; else it is run again before those behind it.
+
+        Returns:
+            the next one of the group, which may start now, and those that are to go back.
+        """
+        behind = self._behind.get(key)
+        if behind is None:
+            return None, []
+        if behind and goes_on:
+            return behind.popleft(), []
+        del self._behind[key]
+        return None, list(behind)
+
+    def has_more(self, key: Hashable) -> bool:
+        """Whether another item of the group waits."""
+        return bool(self._behind.get(key))
+
+    def remove(self, each: G) -> bool:
+        """Forget an item that waits. Whether there was one."""
+        behind = self._behind.get(key_of(each), deque())
+        if each not in behind:
+            return False
+        behind.remove(each)
+        return True
+
+    def waiting(self) -> Iterator[G]:
+        """All that wait."""
+        for behind in self._behind.values():
+            yield from behind

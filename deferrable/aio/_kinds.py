@@ -1,0 +1,134 @@
+"""Which items of a queue are plain jobs, and how many of that queue a worker may pop meanwhile.
+
+A plain job needs a thread beside its slot, and what an item is shows only after the pop. So the
+worker learns the kind of each job, and what share of a queue's items is plain. While there are
+threads, it pops as many items as are expected to fill them. While there are none, it probes: it
+pops a few, keeps the async ones, and gives the plain ones back.
+
+The one rule: the deepest probe is followed by a pause, so that a worker whose threads are busy for
+long asks the broker once in `_LONGEST_PAUSE_SECONDS`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from deferrable.item import Item
+
+__all__ = ["Kinds"]
+
+_WEIGHT = 1 / 16
+"""Of one item in the share of the plain ones, so that a few dozen items decide it."""
+_LEAST_SHARE = 0.01
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+
+_FORGET_SECONDS = 10.0
+"""After so long without one, the next probe is no deeper than the first."""
+
+_MOST_PROBED = 100
+"""How deep a probe looks at most for an async job behind plain ones, at fewer slots than that."""
+
+_MOST_HELD = 10
+"""Plain items of a queue that takes none back unharmed may wait for a thread; one batch of SQS."""
+
+
+class Kinds:
+    """What is known of one queue's items.
+
+    Args:
+        find: whether the job of this name is plain; None: it is not known, or not yet.
+        is_mixed: whether any of the jobs is plain. Else nothing is limited until an item is.
+        depth: how many items a probe takes at most, if that is more than a hundred.
+
+    Attributes:
+        share: what part of the items that came last were plain; 0: none.
+    """
+
+    def __init__(
+        self, find: Callable[[str], bool | None], *, is_mixed: bool, depth: int = _MOST_PROBED
+    ) -> None:
+        self.share = 1.0 if is_mixed else 0.0
+        self._find = find
+        self._known: dict[str, bool] = {}
+        self._most_probed: Final = max(depth, _MOST_PROBED)
+        self._is_returning = False
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._depth = 1
+        self._pause_seconds = 0.0
+        self._probe_time = -math.inf
+
+    def is_plain(self, item: Item) -> bool:
+        """Whether the item is known to be a plain job. It is noted."""
+        method = item.get("method")
+        if not isinstance(method, str):
+            return False
+        is_plain = self._known.get(method)
+        if is_plain is None:
+            is_plain = self._find(method)
+            if is_plain is None:
+                return False
+            self._known[method] = is_plain
+        if is_plain or self.share:
+            self.share += ((1.0 if is_plain else 0.0) - self.share) * _WEIGHT
+            if self.share < _LEAST_SHARE:
+                self.share = 0.0
+        return is_plain
+
+    def learn(self, item: Item) -> None:
+        """The item has turned out to be a plain job."""
+        method = item.get("method")
+        if isinstance(method, str):
+            self._known[method] = True
+
+    def to_ask(
+        self, count: int, thread_room: int, now: float, *, held: int, takes_back: bool
+    ) -> int:
+        """How many items may be popped where there are slots for `count`.
+
+        Args:
+            thread_room: how many plain jobs more could start within a second.
+            now: on the worker's monotonic clock.
+            held: plain items that wait for a thread.
+            takes_back: the queue takes back what cannot start.
+        """
+        if not self.share:
+            return count
+        if self._is_returning:
+            return 0  # or what is popped now would be in front of what goes back
+        if thread_room > 0:
+            return min(count, math.ceil(thread_room / self.share))
+        if not takes_back:
+            return min(count, max(0, _MOST_HELD - held))
+        if now > self._probe_time + _FORGET_SECONDS:
+            self._start_over()
+        return self._depth if now >= self._probe_time else 0
+
+    def begin_return(self, now: float, popped: int, returned: int) -> float:
+        """Plain items go back: after how many seconds, from now, a probe may be made again.
+
+        A probe that brought all that it asked for is followed by a deeper one at once, up to the
+        deepest. The pauses grow while probes bring nothing else.
+
+        Args:
+            popped: how many items came with them.
+            returned: how many of these go back.
+        """
+        self._is_returning = True
+        if popped >= self._depth < self._most_probed:
+            self._depth = min(2 * self._depth, self._most_probed)
+            self._pause_seconds = 0.0
+        else:
+            longer_seconds = 2 * self._pause_seconds if popped == returned else 0.0
+            self._pause_seconds = min(
+                max(_FIRST_PAUSE_SECONDS, longer_seconds), _LONGEST_PAUSE_SECONDS
+            )
+        self._probe_time = now + self._pause_seconds
+        return self._pause_seconds
+
+    def end_return(self) -> None:
+        """They are back in the queue."""
+        self._is_returning = False
