@@ -47,6 +47,29 @@ class TestSettings:
         )
 
     @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://h/notanumber", "'notanumber'"),
+            ("redis://h/3x", "'3x'"),
+            ("rediss://h:1/1/2", "'1/2'"),
+            ("redis://h/%33x?client_name=a", "'3x'"),
+            ("redis://h/-1", "'-1'"),
+            ("redis://h?db=-1", "-1"),
+            ("redis://:12/secret?x@h", "the path"),
+        ],
+    )
+    def test_a_database_that_is_no_number_is_refused(self, url: str, shown: str) -> None:
+        with pytest.raises(InvalidOptions, match="database") as caught:
+            RedisSettings.of(url)
+
+        assert shown in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("end", ["", "/", "/0", "/0/", "?db=0", "/%30"])
+    def test_database_0_may_be_left_out(self, end: str) -> None:
+        assert same_place(f"redis://h{end}", "redis://h:6379/0")
+
+    @pytest.mark.parametrize(
         "other",
         [
             "redis://far.example:6390/4",
@@ -708,6 +731,36 @@ LOW = "{low}"
 """A tag of slot 4,566, in the first node's half."""
 HIGH = "{high}"
 """A tag of slot 14,498, in the second node's half."""
+
+
+class TestClusterByUrl:
+    """A URL names one server; a cluster needs a client that knows its nodes."""
+
+    async def test_a_node_says_that_a_cluster_client_is_needed(self, cluster: Cluster) -> None:
+        links = RedisLinks(RedisSettings.of(cluster.url))
+        key = f"{HIGH}a"
+
+        with pytest.raises(BackendError, match=r"node of a Redis Cluster.*RedisCluster") as first:
+            await links.here().call(("SET", key, "1"))
+        with pytest.raises(BackendError, match="node of a Redis Cluster"):
+            await links.here().run(Script("return redis.call('GET', KEYS[1])"), [key])
+        await links.close()
+
+        assert not isinstance(first.value, BackendUnavailable)
+
+    async def test_another_database_than_the_first_says_so_too(self, cluster: Cluster) -> None:
+        links = RedisLinks(RedisSettings.of(cluster.url.replace("/0", "/1")))
+
+        with pytest.raises(BackendError, match="RedisCluster"):
+            await links.here().call(("PING",))
+        await links.close()
+
+    async def test_keys_of_several_slots_say_so_too(self, cluster: Cluster) -> None:
+        links = RedisLinks(RedisSettings.of(cluster.url))
+
+        with pytest.raises(BackendError, match=r"\{tag\}.*RedisCluster"):
+            await links.here().run(Script("return 1"), [f"{LOW}a", f"{HIGH}a"])
+        await links.close()
 
 
 class TestCluster:

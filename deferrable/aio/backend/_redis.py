@@ -259,7 +259,7 @@ class RedisLink:
             moved = []
             for index, answer in zip(left, answers, strict=True):
                 replies[index] = answer
-                redirection = Redirection.of(answer)
+                redirection = Redirection.of(answer) if self.settings.is_cluster else None
                 if redirection is None:
                     continue
                 target = redirection.node(node)

@@ -17,7 +17,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from deferrable.aio.backend._redis_errors import ReplyError, unavailable, without_arguments
+from deferrable.aio.backend._redis_errors import (
+    ReplyError,
+    advice_to_connect,
+    unavailable,
+    without_arguments,
+)
 from deferrable.aio.backend._redis_extra import hiredis, redis
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions
 
@@ -274,10 +279,11 @@ def _failure(where: str, error: BaseException | None) -> BackendError:
         error = type(error)(without_arguments(str(error)))
     if isinstance(error, redis.AuthenticationError):
         failure = BackendError(
-            f"Redis at {where} sent us away: {error}; check the username and the password"
+            f"Redis at {where} refused the connection: {error}; check the username and the password"
         )
     elif isinstance(error, redis.ResponseError | redis.DataError):
-        failure = BackendError(f"Redis at {where} sent us away: {error}; check the settings")
+        advice = advice_to_connect(str(error))
+        failure = BackendError(f"Redis at {where} refused the connection: {error}; {advice}")
     else:
         failure = BackendUnavailable(
             f"Redis at {where} cannot be reached: {error}; is it running, and is the address right?"

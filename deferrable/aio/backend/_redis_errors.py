@@ -20,6 +20,7 @@ __all__ = [
     "Redirection",
     "ReplyError",
     "ScriptUnknown",
+    "advice_to_connect",
     "code_of",
     "refused",
     "unavailable",
@@ -38,9 +39,16 @@ _WORTH_TRYING_AGAIN = {
     "UNBLOCKED": "the primary became a replica, or the keys moved, during the wait",
 }
 
+_IS_CLUSTER = (
+    "this is a node of a Redis Cluster; pass a redis.asyncio.RedisCluster or a redis.RedisCluster "
+    "in place of a URL or another client"
+)
+
 _ADVICE = {
+    "ASK": _IS_CLUSTER,
     "CROSSSLOT": "on a Redis Cluster all keys of one queue must share a hash slot; put a {tag} "
-    "into the group's name, as in group='{mail}'",
+    "into the group's name, as in group='{mail}', and pass a RedisCluster client",
+    "MOVED": _IS_CLUSTER,
     "MISCONF": "it cannot write its snapshots and refuses writes; see the log of the server",
     "NOAUTH": "give the client a password, or a username and a password",
     "NOPERM": "allow this user the command and the keys that the message names (ACL SETUSER)",
@@ -132,6 +140,11 @@ def refused(where: str, text: str) -> BackendError:
         error = kind(f"Redis at {where} refused: {text}" + (f"; {advice}" if advice else ""))
     error.__cause__ = redis.ResponseError(text)
     return error
+
+
+def advice_to_connect(text: str) -> str:
+    """What to do about an error reply to the commands that open a connection."""
+    return _IS_CLUSTER if "cluster mode" in text else "check the settings"
 
 
 def unavailable(

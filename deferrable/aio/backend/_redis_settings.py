@@ -12,6 +12,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 from deferrable.aio.backend._redis_extra import CredentialProvider, redis
 from deferrable.errors import InvalidOptions
@@ -183,7 +184,8 @@ class RedisSettings:
 def _of_url(url: str) -> RedisSettings:
     # Neither the URL nor a parser's message about it is shown: both may hold a password. One with
     # a "/" in it would end the host early, and the rest pass for the port and a database.
-    path = url.partition("://")[2].partition("?")[0].partition("/")[2]
+    location, _, query = url.partition("://")[2].partition("?")
+    path = location.partition("/")[2]
     try:
         options: dict[str, Any] = dict(redis.asyncio.connection.parse_url(url))
     except ValueError:
@@ -193,8 +195,23 @@ def _of_url(url: str) -> RedisSettings:
             "that is no URL of a Redis; write redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// "
             "likewise, or unix://PATH, with / # ? % and @ in a password percent-encoded"
         ) from None
+    if not url.startswith("unix:"):
+        # What stands before an "@" may be the rest of a password.
+        shown = "the path" if "@" in query else repr(unquote(path))
+        _check_database(unquote(path).strip("/"), options.get("db") or 0, shown)
     connection_class = options.get("connection_class", _Connection)
     return RedisSettings(connection_class, _kept(options, connection_class))
+
+
+def _check_database(number: str, database: int, shown: str) -> None:
+    """Refuse a path that redis-py takes for database 0, or for another one than is written."""
+    if number and not number.isdecimal():
+        raise InvalidOptions(
+            f"a URL of a Redis ends with the number of a database, and {shown} is none; write "
+            "redis://localhost:6379/0, or leave it out for database 0"
+        )
+    if database < 0:
+        raise InvalidOptions(f"the database of a Redis is 0 or more, got {database}")
 
 
 def _of_pool(pool: Any) -> RedisSettings:
