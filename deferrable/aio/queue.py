@@ -593,6 +593,35 @@ class Queue(Closing):
         """
         return await self._stats()
 
+    async def old_consumers(self) -> dict[str, int]:
+        """Consumers of the Python 2 library that hold items: how many, by consumer id.
+
+        It cannot be told whether they are alive. What a dead one holds never comes back by itself;
+        see `take_back`. A broker that the Python 2 library did not leave such items in has none.
+        """
+        return {}
+
+    async def take_back(self, consumer_id: str) -> int:
+        """Give back what a consumer of the Python 2 library holds, which you know to be dead.
+
+        Each item goes to the back of the queue and counts one more delivery. If the consumer is
+        alive after all, its items run twice.
+
+        Args:
+            consumer_id: as `old_consumers` tells it.
+
+        Returns:
+            how many items it was.
+
+        Raises:
+            InvalidOptions: it is no such consumer, or a heartbeat says that it is alive.
+            Unsupported: this broker has no such consumers.
+        """
+        raise Unsupported(
+            f"{self!r} has no consumers of the Python 2 library, so none can be dead; on Redis "
+            "old_consumers() tells them"
+        )
+
     async def close(self) -> None:
         """Close connections on every event loop. Items are left as they are; twice is harmless."""
         await self._traffic.close()

@@ -53,6 +53,8 @@ class Queue(ClosingFacade[AwaitingQueue]):
     replace = blocking(AwaitingQueue.replace)
     flush = blocking(AwaitingQueue.flush)
     stats = blocking(AwaitingQueue.stats)
+    old_consumers = blocking(AwaitingQueue.old_consumers)
+    take_back = blocking(AwaitingQueue.take_back)
 
     def __init__(self, core: AwaitingQueue) -> None:
         super().__init__(core)

@@ -7,11 +7,12 @@ who holds what, nor why something is done; and nothing is sent twice here, excep
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from deferrable.aio.backend._dockets_consumer import Pop
 from deferrable.aio.backend._dockets_moves import Move
@@ -43,8 +44,17 @@ _SHORTEST_WAIT_SECONDS = 0.01
 
 _REMOVED = ord("1")
 
+_KEYS_AT_ONCE = 1000
+
+Whose: TypeAlias = Literal["own", "dead", "outside"]
+"""Of which consumer a move may be: this one, a member without a heartbeat, or one that is neither a
+member nor has a heartbeat."""
+
 _REPEAT_AFTER_SECONDS = (0.02, 0.2)
 _NO_REPEAT_AFTER_SECONDS = 1.0
+
+
+_GLOB = re.compile(r"[\\*?\[\]^]")
 
 
 @cache
@@ -273,13 +283,13 @@ class Commands:
         return is_member == 1, removed
 
     async def move(
-        self, consumer_id: str, moves: Sequence[Move], *, of_the_dead: bool = False
+        self, consumer_id: str, moves: Sequence[Move], *, whose: Whose = "own"
     ) -> tuple[bool, list[bool]] | None:
         """Move entries out of a working list.
 
         Returns:
             whether the consumer is a member, and for each entry whether it was there; None if the
-            consumer should be dead and is not.
+            consumer is not what `whose` says.
         """
         keys = self.keys
         names = (
@@ -298,7 +308,6 @@ class Commands:
                 for move in chunk
                 for value in (move.raw, move.where, move.text, move.key, move.delay_seconds)
             ]
-            whose = "dead" if of_the_dead else "own"
             reply = await self.link.run(
                 script("dockets_move"), names, (self.now(), consumer_id, whose, *args)
             )
@@ -349,14 +358,32 @@ class Commands:
         (raws,) = await self.link.call(("LRANGE", working, -count, -1))
         return list(reversed(raws))
 
+    async def look_for_consumers(self, cursor: bytes) -> tuple[bytes, list[str]]:
+        """Look at some keys of the server: where to go on, ``0`` at the end, and ids found there.
+
+        They are ids of consumers with a working list, members or not.
+        """
+        before, after = f"{self.keys.queue}.", ".working"
+        pattern = _GLOB.sub(r"\\\g<0>", before) + "*" + after
+        arguments = ("MATCH", pattern, "COUNT", _KEYS_AT_ONCE, "TYPE", "list")
+        ((next_cursor, names),) = await self.link.call(
+            ("SCAN", cursor, *arguments), key=self.keys.queue
+        )
+        ids = [name.decode(errors="replace")[len(before) : -len(after)] for name in names]
+        # An id has no dot; a group whose name goes on with one has working lists of its own.
+        return next_cursor, [each for each in ids if "." not in each]
+
+    async def counts_in_flight(self, consumer_ids: Sequence[str]) -> dict[str, int]:
+        """How many entries each consumer's working list holds."""
+        counts: dict[str, int] = {}
+        for chunk in in_chunks(consumer_ids):
+            found = await self.link.call(*[("LLEN", self.keys.working(each)) for each in chunk])
+            counts.update(zip(chunk, found, strict=True))
+        return counts
+
     async def in_flight(self, consumer_ids: Sequence[str]) -> int:
         """How many entries the consumers' working lists hold."""
-        total = 0
-        for chunk in in_chunks(consumer_ids):
-            total += sum(
-                await self.link.call(*[("LLEN", self.keys.working(each)) for each in chunk])
-            )
-        return total
+        return sum((await self.counts_in_flight(consumer_ids)).values())
 
     async def leave(self, consumer_id: str) -> None:
         """Take a consumer that holds nothing off the workers."""

@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Sequence
 
-from deferrable.aio.backend._dockets_commands import Commands
+from deferrable.aio.backend._dockets_commands import Commands, Whose
 from deferrable.aio.backend._dockets_consumer import Consumer
 from deferrable.aio.backend._dockets_moves import Move, as_redelivery
 from deferrable.aio.clock import Clock, SystemClock
@@ -123,21 +123,27 @@ class Upkeep:
         others = [each for each in await self._commands.workers() if each != own_id]
         for consumer_id, seconds in (await self._commands.heartbeats(others)).items():
             if seconds <= 0:
-                await self._reclaim(consumer_id)
+                await self._reclaim(consumer_id, "dead")
             else:
                 # It may be dead already; then nobody will hear of it before this moment.
                 self._death_time = min(self._death_time, now + max(seconds, _SOONEST_SECONDS))
 
-    async def _reclaim(self, consumer_id: str) -> None:
+    async def reclaim_outside(self, consumer_id: str) -> int:
+        """Take back what a consumer holds that is not among the workers; how many items."""
+        return await self._reclaim(consumer_id, "outside")
+
+    async def _reclaim(self, consumer_id: str, whose: Whose) -> int:
+        total = 0
         while True:
             raws = await self._commands.oldest(consumer_id, _DEAD_ENTRIES)
             moves = self._redeliveries(raws)
-            outcome = await self._commands.move(consumer_id, moves, of_the_dead=True)
+            outcome = await self._commands.move(consumer_id, moves, whose=whose)
             moved = 0 if outcome is None else sum(outcome[1])
+            total += moved
             if moved:
                 _logger.warning("reclaimed %d items of dead consumer %s", moved, consumer_id)
             if not moved or len(raws) < _DEAD_ENTRIES:
-                return
+                return total
 
     async def _return_orphans(self) -> None:
         consumer_id = self._consumer.id

@@ -18,6 +18,7 @@ from deferrable.aio.backend._dockets_commands import in_chunks, repeating
 from deferrable.aio.backend._dockets_consumer import Consumer, Held
 from deferrable.aio.backend._dockets_errors import DocketsErrorQueue
 from deferrable.aio.backend._dockets_moves import Move, Where, as_redelivery
+from deferrable.aio.backend._dockets_outside import Outside
 from deferrable.aio.backend._dockets_popping import Taker
 from deferrable.aio.backend._dockets_upkeep import Upkeep
 from deferrable.aio.backend._dockets_wire import Keys, envelope_around, push_time_in
@@ -55,6 +56,7 @@ class DocketsQueue(DocketsBase):
         super().__init__(name, links, timeout, max_lease_seconds, clock)
         self.max_redeliveries = max_redeliveries
         self._consumer = Consumer()
+        self._outside = Outside(self._commands)
         self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
         self._taker = Taker(
             self._consumer,
@@ -230,15 +232,35 @@ class DocketsQueue(DocketsBase):
 
     async def _stats(self) -> Mapping[str, float]:
         waiting = await self._commands.waiting()
+        held_outside = await self._outside.count(waiting.consumer_ids)
         counts: dict[str, float] = {
             "available": waiting.available,
-            "in_flight": await self._commands.in_flight(waiting.consumer_ids),
+            "in_flight": await self._commands.in_flight(waiting.consumer_ids) + held_outside,
             "delayed": waiting.delayed,
         }
+        if held_outside:
+            counts["held_by_old_consumers"] = held_outside
         push_time = None if waiting.oldest is None else push_time_in(waiting.oldest)
         if push_time is not None:
             counts["oldest_age_seconds"] = max(self.clock.time() - push_time, 0.0)
         return counts
+
+    async def old_consumers(self) -> dict[str, int]:
+        return await self._outside.find(is_whole=True)
+
+    async def take_back(self, consumer_id: str) -> int:
+        if consumer_id in await self._commands.workers():
+            raise InvalidOptions(
+                f"consumer {consumer_id!r} is one of this library's; what it holds comes back when "
+                "its lease ends"
+            )
+        seconds = (await self._commands.heartbeats([consumer_id]))[consumer_id]
+        if seconds > 0:
+            raise InvalidOptions(
+                f"consumer {consumer_id!r} has a heartbeat that lasts for {seconds:.0f} s, so it "
+                "may be alive; try again when it has ended"
+            )
+        return await self._upkeep.reclaim_outside(consumer_id)
 
     async def _close(self) -> None:
         self._taker.interrupt_all()

@@ -3,7 +3,8 @@
 --
 -- KEYS: working list, workers, active key of its consumer, queue, delayed, payload, errors
 -- ARGV: now ('' for the server's), consumer id,
---       'own', or 'dead' to move nothing unless that consumer is a member without a heartbeat;
+--       'own', or 'dead' to move nothing unless that consumer is a member without a heartbeat, or
+--       'outside' to move nothing unless it is no member and has no heartbeat;
 --       then five for each entry: old text, where to ('front', 'back', 'delayed', 'errors'),
 --       new text, its id there, seconds of delay
 -- Returns {1 if the consumer is a member, 1 or 0 for each entry}, or {-1} for one that lives.
@@ -19,11 +20,11 @@ else
 end
 
 local is_member = redis.call('SISMEMBER', workers, id)
-if whose == 'dead' then
+if whose ~= 'own' then
   local heartbeat = redis.call('GET', active)
   -- Under an injected clock the value is the moment at which the heartbeat ends.
   local is_alive = heartbeat and (heartbeat == '1' or tonumber(heartbeat) > now)
-  if is_alive or is_member == 0 then
+  if is_alive or is_member ~= (whose == 'dead' and 1 or 0) then
     return {-1}
   end
 end
