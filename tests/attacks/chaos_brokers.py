@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from redis_proxy import Wire, wire_to
-from redis_server import RedisServer, start_redis
+from redis_server import RedisServer, find_kind, start_redis
 
 from attacks.chaos_causes import Fault
 from attacks.chaos_sqs import SQSBroker, server_at
@@ -43,6 +43,7 @@ class Broker(Protocol):
     Attributes:
         url: where it is, without a wire that can be cut.
         can_crash: it keeps what it acknowledged when it is killed.
+        can_be_full: it can be made to refuse what takes memory.
         spoils: what may go wrong with requests.
         spoilt: how often each did.
         faults: what of it may have a job run twice.
@@ -50,6 +51,7 @@ class Broker(Protocol):
 
     url: str
     can_crash: bool
+    can_be_full: bool
     spoils: Sequence[str]
     spoilt: Counter[str]
     faults: list[Fault]
@@ -83,6 +85,9 @@ class Broker(Protocol):
     async def crash(self, down_seconds: float) -> None:
         """Kill it, and return once it is back."""
 
+    async def be_full(self, seconds: float) -> None:
+        """Have it refuse what takes memory, and return when it does not any more."""
+
     async def ping(self) -> None:
         """Return once it has answered something that it had to keep."""
 
@@ -92,12 +97,18 @@ class Broker(Protocol):
 
 
 class RedisBroker:
-    """A Redis that has written down whatever it acknowledges."""
+    """A Redis that has written down whatever it acknowledges.
+
+    Args:
+        kind: of which kind the server is; None: the one that is found first.
+    """
 
     can_crash = True
+    can_be_full = True
     spoils: Sequence[str] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str | None = None) -> None:
+        self._kind = kind
         self.spoilt: Counter[str] = Counter()
         self.faults: list[Fault] = []
         self._stack = AsyncExitStack()
@@ -105,7 +116,10 @@ class RedisBroker:
 
     async def __aenter__(self) -> Self:
         config = {"appendonly": "yes", "appendfsync": "always"}
-        self._server: RedisServer = self._stack.enter_context(start_redis(config=config))
+        program = None if self._kind is None else find_kind(self._kind)
+        self._server: RedisServer = self._stack.enter_context(
+            start_redis(config=config, program=program)
+        )
         self.url = self._server.url
         return self
 
@@ -140,6 +154,15 @@ class RedisBroker:
         await asyncio.to_thread(self._server.kill)
         await asyncio.sleep(down_seconds)
         await asyncio.to_thread(self._server.start)
+
+    async def be_full(self, seconds: float) -> None:
+        await asyncio.to_thread(self._set_maxmemory, 1)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(self._set_maxmemory, 0)
+
+    def _set_maxmemory(self, number: int) -> None:
+        with self._server.client() as client:
+            client.config_set("maxmemory", number)
 
     async def ping(self) -> None:
         await asyncio.to_thread(self._ping)
@@ -183,5 +206,8 @@ class Kind:
 
 BROKERS: Mapping[str, Kind] = {
     "redis": Kind(RedisBroker, dockets, settles_at_once=True, most_waiting=2000),
+    "redis6": Kind(
+        lambda: RedisBroker("Redis 6"), dockets, settles_at_once=True, most_waiting=2000
+    ),
     "sqs": Kind(SQSBroker, sqs, settles_at_once=False, most_waiting=60),
 }

@@ -18,6 +18,7 @@ __all__ = ["Schedule"]
 
 STOPPED = "worker stopped for longer than its lease"
 PARTED = "worker parted from the broker for longer than its lease"
+BROKER_FULL = "broker full"
 WORKER_SPOILT = "worker's requests spoilt"
 PRODUCER_SPOILT = "producer's requests spoilt"
 
@@ -32,6 +33,7 @@ WEIGHTS = {
     "producer's connections cut": 3,
     "producer's answer lost": 3,
     BROKER_KILLED: 2,
+    BROKER_FULL: 2,
     WORKER_SPOILT: 8,
     PRODUCER_SPOILT: 4,
 }
@@ -73,11 +75,14 @@ class Schedule:
             "producer's connections cut": lambda: self._cut("producer"),
             "producer's answer lost": lambda: self._lose_reply("producer"),
             BROKER_KILLED: self._crash,
+            BROKER_FULL: self._be_full,
             WORKER_SPOILT: lambda: self._spoil("worker"),
             PRODUCER_SPOILT: lambda: self._spoil("producer"),
         }
         if not broker.can_crash:
             del self._deeds[BROKER_KILLED]
+        if not broker.can_be_full:
+            del self._deeds[BROKER_FULL]
         if not broker.spoils:
             del self._deeds[WORKER_SPOILT], self._deeds[PRODUCER_SPOILT]
         self._is_away = asyncio.Lock()
@@ -161,3 +166,11 @@ class Schedule:
             begin = time.monotonic()
             await self._broker.crash(down_seconds=self._draw.uniform(0.2, 1.5))
             self._note(BROKER_KILLED, "broker", begin)
+
+    async def _be_full(self) -> None:
+        # Not while it is killed, as it forgets then that it is full.
+        async with self._is_away:
+            begin = time.monotonic()
+            await self._broker.be_full(self._lease_seconds * self._draw.uniform(1.2, 1.6))
+            # It excuses nothing: consumers go on while it is full.
+            self._note(BROKER_FULL, "nobody", begin)

@@ -164,6 +164,7 @@ class SQSBroker:
     """A moto, which forgets everything when it is killed."""
 
     can_crash = False
+    can_be_full = False
     spoils: Sequence[str] = tuple(SPOILS)
 
     def __init__(self) -> None:

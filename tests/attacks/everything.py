@@ -41,6 +41,7 @@ ATTACKS = [
     Attack("attacks.model --place sqs --examples 100"),
     Attack("mutants.run --whole", takes_seed=False),
     Attack("attacks.chaos --jobs 100000"),
+    Attack("attacks.chaos --broker redis6 --jobs 20000"),
     Attack("attacks.chaos --broker sqs --jobs 3000 --lease-seconds 3"),
 ]
 

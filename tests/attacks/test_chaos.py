@@ -17,9 +17,12 @@ LEASE = 2.0
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("seed", [1])
-def test_nothing_is_lost_whatever_fails_around_the_workers(seed: int, tmp_path: Path) -> None:
-    options = parse(["--seed", str(seed), "--jobs", "400", "--lease-seconds", "1.5"])
+@pytest.mark.parametrize(("broker", "seed"), [("redis", 1), ("redis6", 2)])
+def test_nothing_is_lost_whatever_fails_around_the_workers(
+    broker: str, seed: int, tmp_path: Path
+) -> None:
+    arguments = ["--broker", broker, "--seed", str(seed), "--jobs", "400", "--lease-seconds", "1.5"]
+    options = parse(arguments)
     options.every_seconds, options.spread_seconds = 0.5, 6.0
 
     verdict = asyncio.run(run_chaos(options, tmp_path))
