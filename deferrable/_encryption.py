@@ -41,9 +41,13 @@ class EncryptedSerializer:
         return self._serializer.name
 
     def dump_call(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        function: Callable[..., Any] | None = None,
     ) -> dict[str, Any]:
-        fields = self._serializer.dump_call(name, args, kwargs)
+        fields = self._serializer.dump_call(name, args, kwargs, function)
         sealed = {field: self._seal(fields[field]) for field in ("args", "kwargs")}
         return {**fields, **sealed, "encrypted": True}
 

@@ -134,14 +134,11 @@ def name_of(obj: object) -> str:
     return f"{module}:{qualname_of(obj)}"
 
 
-def why_unnameable(obj: object) -> str | None:
-    """Say why no other process can find ``obj``, as far as its name alone tells.
-
-    This is the part that can be asked at decoration, when the module does not hold the function
-    yet.
+def why_ambiguous(obj: object) -> str | None:
+    """Say why ``obj`` has no name that is its alone, not even in this process.
 
     Returns:
-        A clause to put after "because"; None if the name is one that can be looked up.
+        A clause to put after "because"; None if it has one.
     """
     name = _own_name(obj)
     if name is None:
@@ -151,6 +148,21 @@ def why_unnameable(obj: object) -> str | None:
     if "<locals>" in name:
         outer = name.split(".<locals>")[0]
         return f"it is defined inside the function {outer}, where no other process can reach it"
+    return None
+
+
+def why_unnameable(obj: object) -> str | None:
+    """Say why no other process can find ``obj``, as far as its name alone tells.
+
+    This is the part that can be asked at decoration, when the module does not hold the function
+    yet.
+
+    Returns:
+        A clause to put after "because"; None if the name is one that can be looked up.
+    """
+    reason = why_ambiguous(obj)
+    if reason is not None:
+        return reason
     module = module_of(obj)
     if module == _UNKNOWN_MODULE:
         return "it does not say in which module it was defined"

@@ -2,7 +2,7 @@
 
 Owns that text in both directions, and what becomes of objects of ``__main__``. Knows nothing of
 calls, and of items only the field's name to say in a message. The one rule: nothing is written
-that another process would look for in *its* ``__main__``.
+that another process would look for in *its* ``__main__``, unless there is no other.
 """
 
 import binascii
@@ -28,13 +28,14 @@ _END_OF_MAIN = b"_main__"
 because it first tries whether it was given a number."""
 
 
-def to_base64(value: object) -> str:
-    return binascii.b2a_base64(_pickled(value), newline=False).decode("ascii")
+def to_base64(value: object, is_local: bool = False) -> str:
+    """The text of `value`; `is_local`: this process alone reads it."""
+    return binascii.b2a_base64(_pickled(value, is_local), newline=False).decode("ascii")
 
 
-def _pickled(value: object) -> bytes:
+def _pickled(value: object, is_local: bool) -> bytes:
     data = pickle.dumps(value, _PROTOCOL)
-    if data.find(_END_OF_MAIN) < 0:
+    if is_local or data.find(_END_OF_MAIN) < 0:
         return data
     # Perhaps only text that says so; this pickler, in Python and slow, looks at the objects.
     file = io.BytesIO()

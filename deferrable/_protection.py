@@ -13,7 +13,7 @@ from deferrable._serializer import Serializer
 from deferrable._signing import SigningKeys, is_signed, read_keys, sign
 from deferrable.errors import InvalidOptions, SerializationError, UnreadableItem
 from deferrable.item import Item, queue_name
-from deferrable.serialization import get_serializer, serializer_for
+from deferrable.serialization import get_serializer, local, serializer_for
 
 __all__ = ["Encryption", "Protection", "SigningKeys"]
 
@@ -33,6 +33,7 @@ class Protection:
 
     Attributes:
         serializer: what new items are written with, encrypting if it is to.
+        local_serializer: the same for a queue that only this process reads.
 
     Raises:
         InvalidOptions: a name is unknown, a key is none, or two options contradict each other.
@@ -49,6 +50,7 @@ class Protection:
         self._keys = read_keys(signing_keys)
         self._encryption = encryption
         self.serializer = get_serializer(serializer)
+        self.local_serializer = local(self.serializer)
         if encryption is not None:
             if serializer == "classic":
                 raise InvalidOptions(
@@ -56,6 +58,7 @@ class Protection:
                     "cannot decrypt; leave it out, or use another serializer"
                 )
             self.serializer = EncryptedSerializer(self.serializer, encryption)
+            self.local_serializer = EncryptedSerializer(self.local_serializer, encryption)
 
     @property
     def signs(self) -> bool:

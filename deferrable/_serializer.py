@@ -43,9 +43,17 @@ class Serializer(Protocol):
         ...
 
     def dump_call(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        function: Callable[..., Any] | None = None,
     ) -> dict[str, Any]:
         """Return the fields ``method``, ``args``, ``kwargs`` and, except classic, ``serializer``.
+
+        Args:
+            function: what is to be called. A serializer that decodes by its annotations checks the
+                arguments against them; None: nothing is checked.
 
         Raises:
             UnserializableCall: names the argument that cannot travel, why, and what to do.

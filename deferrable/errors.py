@@ -7,6 +7,7 @@ error travels as ``__cause__``, attached at the border where it was met.
     ├── InvalidOptions (also ValueError)
     ├── SerializationError
     │   ├── UnserializableCall
+    │   │   └── ArgumentMismatch (also TypeError)
     │   └── UnreadableItem
     ├── BackendError
     │   ├── BackendUnavailable
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidOptions",
     "SerializationError",
     "UnserializableCall",
+    "ArgumentMismatch",
     "UnreadableItem",
     "BackendError",
     "BackendUnavailable",
@@ -56,6 +58,10 @@ class SerializationError(DeferrableError):
 
 class UnserializableCall(SerializationError):
     """Raised by ``later`` for a call that no other process could run. Nothing was pushed."""
+
+
+class ArgumentMismatch(UnserializableCall, TypeError):
+    """Raised by ``later`` for arguments that the job's function rejects. Nothing was pushed."""
 
 
 class UnreadableItem(SerializationError):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from deferrable import _classic, _json_values, _names
+from deferrable._arguments import mismatch
 from deferrable._pickle import from_base64, to_base64
 from deferrable._refusals import (
     any_field,
@@ -32,6 +33,7 @@ __all__ = [
     "PickleSerializer",
     "Serializer",
     "get_serializer",
+    "local",
     "serializer_for",
     "short_repr",
 ]
@@ -47,6 +49,11 @@ def get_serializer(name: str) -> Serializer:
     if serializer is None:
         raise InvalidOptions(f"serializer is {short_repr(name)}; it must be one of {_known()}")
     return serializer
+
+
+def local(serializer: Serializer) -> Serializer:
+    """The form of a built-in serializer whose items only this process reads."""
+    return PickleSerializer(is_local=True) if serializer.name == "pickle" else serializer
 
 
 def serializer_for(item: Mapping[str, Any]) -> Serializer:
@@ -96,29 +103,44 @@ _NO_KWARGS = to_base64({})
 
 
 class PickleSerializer(_NamedFields):
-    """Any picklable argument, as base64 text of a pickle; the default."""
+    """Any picklable argument, as base64 text of a pickle; the default.
+
+    Args:
+        is_local: this process alone reads what is written, so objects of classes that only its own
+            ``__main__`` has can be written.
+    """
+
+    def __init__(self, *, is_local: bool = False) -> None:
+        self._is_local = is_local
 
     @property
     def name(self) -> str:
         return "pickle"
 
     def dump_call(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        function: Callable[..., Any] | None = None,
     ) -> dict[str, Any]:
         try:
             return {
                 "method": name,
-                "args": to_base64(tuple(args)),
-                "kwargs": to_base64(dict(kwargs)) if kwargs else _NO_KWARGS,
+                "args": to_base64(tuple(args), self._is_local),
+                "kwargs": to_base64(dict(kwargs), self._is_local) if kwargs else _NO_KWARGS,
                 "serializer": "pickle",
             }
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            refuse_call(name, args, kwargs, to_base64, error)
+            refuse_call(name, args, kwargs, self._dump, error)
 
     def dump_value(self, value: object) -> JSONValue:
-        return dump_or_refuse(value, to_base64)
+        return dump_or_refuse(value, self._dump)
+
+    def _dump(self, value: object) -> str:
+        return to_base64(value, self._is_local)
 
     def load_value(self, data: Any) -> Any:
         return None if data is None else from_base64("value", data)
@@ -156,10 +178,14 @@ class JSONSerializer(_NamedFields):
         return "json"
 
     def dump_call(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        function: Callable[..., Any] | None = None,
     ) -> dict[str, Any]:
         try:
-            return {
+            fields = {
                 "method": name,
                 "args": _json_values.dump(args),
                 "kwargs": _json_values.dump(kwargs),
@@ -169,6 +195,16 @@ class JSONSerializer(_NamedFields):
             raise
         except BaseException as error:
             refuse_call(name, args, kwargs, _json_values.dump, error)
+        if function is not None:
+            self._check_annotations(fields, function)
+        return fields
+
+    def _check_annotations(self, fields: dict[str, Any], function: Callable[..., Any]) -> None:
+        """Refuse arguments of which the consumer's function could not be given what it declares."""
+        try:
+            _json_values.load_arguments(fields["args"], fields["kwargs"], function)
+        except UnreadableItem as error:
+            raise mismatch(fields["method"], function, error) from error.__cause__
 
     def dump_value(self, value: object) -> JSONValue:
         return dump_or_refuse(value, _json_values.dump)
@@ -199,7 +235,11 @@ class ClassicSerializer:
         return "classic"
 
     def dump_call(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        function: Callable[..., Any] | None = None,
     ) -> dict[str, Any]:
         method = _classic.dump_reference(*_split(name))
         try:

@@ -318,6 +318,7 @@ def lonely() -> None:  # type: ignore[no-redef] # that is the point
 async def test_what_nobody_else_could_find_is_refused_by_later_with_what_to_do(
     face: Face, make: Callable[[], Any], reason: str
 ) -> None:
+    face.backend.queue.IS_LOCAL = False  # type: ignore[misc]
     job = face.job(make(), name=None)
 
     with pytest.raises(UnserializableCall, match=reason) as caught:
@@ -338,7 +339,10 @@ def test_what_nobody_else_could_find_can_still_be_called(face: Face) -> None:
     assert face.job(lambda: 5, name=None)() == 5
 
 
-async def test_a_call_with_wrong_arguments_fails_where_it_runs(face: Face) -> None:
+async def test_a_call_with_wrong_arguments_that_was_pushed_fails_where_it_runs(
+    make_face: MakeFace,
+) -> None:
+    face = make_face(check_arguments=False)
     await face.later(face.job(lambda a: a, name="one"), 1, 2)
 
     outcome = await face.run()

@@ -7,6 +7,7 @@ know how the item is pushed, or whether.
 from collections.abc import Mapping
 from typing import Any
 
+from deferrable._arguments import mismatch
 from deferrable.aio.instance import Instance
 from deferrable.aio.registry import RegisteredJob
 from deferrable.delay import set_delay
@@ -22,6 +23,8 @@ class Template:
 
     __slots__ = (
         "_attempts",
+        "_binder",
+        "_checked",
         "_classes",
         "_fields",
         "_group",
@@ -35,6 +38,9 @@ class Template:
         self._instance = instance
         self._job = job
         self._options = options
+        checks = instance.check_arguments
+        self._binder = job.binder if checks else None
+        self._checked = job.function if checks else None
         self._group = instance.backend.group
         self._classes = instance.default_error_classes
         self._attempts = instance.default_max_attempts
@@ -77,14 +83,20 @@ class Template:
         Raises:
             InvalidOptions: options that are callables came to something out of range.
             UnserializableCall: no other process could run the call.
+            ArgumentMismatch: the function would reject it.
         """
         resolved, job = self._resolved, self._job
+        if self._binder is not None:
+            try:
+                self._binder(*args, **kwargs)
+            except TypeError as error:
+                raise mismatch(job.name, job.function, error) from error
         if resolved is None:
             resolved = resolve(self._options, now)
-        job.check_findable()
+        job.check_findable(is_local=self._instance.backend.queue.IS_LOCAL)
         item = {
             "id": new_id(),
-            **self._instance.serializer.dump_call(job.name, args, kwargs),
+            **self._instance.serializer.dump_call(job.name, args, kwargs, self._checked),
             **self._fields,
             "first_push_time": now,
             "last_push_time": now,

@@ -77,6 +77,9 @@ class Deferrable(Instance, Closing):
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
+        check_arguments: ``later`` refuses arguments that the job's function does not take, and with
+            ``json`` those that do not fit its annotations. False: for a producer whose version of
+            the function is older or newer than the consumers'.
 
     Raises:
         InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
@@ -97,6 +100,7 @@ class Deferrable(Instance, Closing):
         debounce_store: DebounceStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
+        check_arguments: bool = True,
     ) -> None:
         if debounce_store is None and redis_client is not None:
             debounce_store = _redis_store(redis_client, clock)
@@ -110,6 +114,7 @@ class Deferrable(Instance, Closing):
             debounce_store=debounce_store,
             lifespan=lifespan,
             clock=clock,
+            check_arguments=check_arguments,
         )
 
     @property

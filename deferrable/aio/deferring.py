@@ -72,6 +72,7 @@ async def defer(
     Raises:
         InvalidOptions: options that are callables came to something out of range.
         UnserializableCall: no other process could run the call.
+        ArgumentMismatch: the function would reject the call.
         BackendError: the push failed; see `Queue.push`.
     """
     now = instance.clock.time()

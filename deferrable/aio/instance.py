@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeAlias
 
 from deferrable._protection import Protection
+from deferrable._serializer import Serializer
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
@@ -36,6 +37,7 @@ class Instance:
         debounce_store: DebounceStore | None,
         lifespan: Lifespan | None,
         clock: Clock | None,
+        check_arguments: bool = True,
     ) -> None:
         _check_backend(backend)
         self.backend = backend
@@ -43,12 +45,20 @@ class Instance:
         self.default_error_classes = default_error_classes
         self.default_max_attempts = default_max_attempts
         self.protection = protection
-        self.serializer = protection.serializer
         self._debounce_store = debounce_store
         self.lifespan = lifespan
+        self.check_arguments = check_arguments
         self.registry = Registry(protection, import_from)
         self.event_consumers: tuple[object, ...] = ()
         self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
+
+    @property
+    def serializer(self) -> Serializer:
+        """What new items are written with, for the backend that is set now."""
+        protection = self.protection
+        if self.backend.queue.IS_LOCAL:
+            return protection.local_serializer
+        return protection.serializer
 
     @property
     def clock(self) -> Clock:

@@ -14,6 +14,7 @@ from types import FunctionType, MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from deferrable import _names
+from deferrable._arguments import Binder, binder_for
 from deferrable._refusals import kind_of
 from deferrable.aio._new_items import Template
 from deferrable.aio.deferring import defer, defer_many
@@ -81,6 +82,15 @@ class Job(Generic[P, R_co]):
         self._registered: Job[P, R_co] = self
 
     @property
+    def binder(self) -> Binder | None:
+        """What refuses arguments that the function does not take; made once."""
+        return self._registered._own_binder
+
+    @functools.cached_property
+    def _own_binder(self) -> Binder | None:
+        return binder_for(self.function)
+
+    @property
     def settings(self) -> JobOptions:
         """The options that hold for the calls made on this object."""
         return self._options
@@ -95,6 +105,7 @@ class Job(Generic[P, R_co]):
         Raises:
             InvalidOptions: options that are callables came to something out of range.
             UnserializableCall: no other process could run this call; nothing was pushed.
+            ArgumentMismatch: the function does not take these arguments; nothing was pushed.
             ItemTooLarge: it is over the broker's limit; nothing was pushed.
             BackendUnavailable: the broker could not be reached; it may or may not have arrived.
             CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
@@ -170,15 +181,22 @@ class Job(Generic[P, R_co]):
                 if _is_free(attributes.get(name)):
                     attributes[name] = method
 
-    def check_findable(self) -> None:
+    def check_findable(self, *, is_local: bool = False) -> None:
         """Refuse a function that no other process could find.
+
+        Args:
+            is_local: no other process ever looks for it, so its name need not lead to it.
 
         Raises:
             UnserializableCall: it is a lambda, or nested, or its name leads elsewhere.
         """
         if self._has_given_name or self._registered._is_known_findable:
             return
-        reason = _names.why_unfindable(self.function, self._registered)
+        reason = _names.why_ambiguous(self.function)
+        if is_local and reason is None:
+            return
+        if reason is None:
+            reason = _names.why_unfindable(self.function, self._registered)
         if reason is not None:
             raise UnserializableCall(
                 f"cannot defer {self.name}: no other process could find it, because {reason}; "

@@ -137,6 +137,8 @@ class Queue(Closing):
     """An item whose lease ended goes behind those that wait, not before them."""
     SUPPORTS_PEEK: ClassVar[bool] = False
     """`peek` shows items without taking them, and `pop_keys` takes chosen ones."""
+    IS_LOCAL: ClassVar[bool] = False
+    """Only this process pops what is pushed, so a job needs no name that others can import."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_POP_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize

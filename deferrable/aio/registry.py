@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deferrable import _names
+from deferrable._arguments import Binder
 from deferrable._protection import Protection
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
@@ -41,6 +42,11 @@ class RegisteredJob(Protocol):
         ...
 
     @property
+    def binder(self) -> Binder | None:
+        """What refuses arguments that `function` does not take; None: they are not checked."""
+        ...
+
+    @property
     def settings(self) -> JobOptions:
         """The options that hold for its calls."""
         ...
@@ -48,8 +54,8 @@ class RegisteredJob(Protocol):
     template: "Template | None"
     """Kept for `deferrable.aio._new_items`, whose it is."""
 
-    def check_findable(self) -> None:
-        """Refuse a function that no other process could find."""
+    def check_findable(self, *, is_local: bool = False) -> None:
+        """Refuse a function that no other process could find, if there may be another."""
         ...
 
 

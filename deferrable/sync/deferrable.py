@@ -54,6 +54,9 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
         clock: what tells the time; None: the backend's clock.
+        check_arguments: ``later`` refuses arguments that the job's function does not take, and with
+            ``json`` those that do not fit its annotations. False: for a producer whose version of
+            the function is older or newer than the consumers'.
 
     Raises:
         InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
@@ -74,6 +77,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         debounce_store: DebounceStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
+        check_arguments: bool = True,
     ) -> None:
         super().__init__(
             awaiting.Deferrable(
@@ -89,6 +93,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
                 debounce_store=debounce_store,
                 lifespan=lifespan,
                 clock=clock,
+                check_arguments=check_arguments,
             )
         )
         self._backend = _blocking_backend(backend)

@@ -63,6 +63,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
         self.SUPPORTS_RELEASE_DELAY = core.SUPPORTS_RELEASE_DELAY
         self.RECLAIMS_TO_BACK_OF_QUEUE = core.RECLAIMS_TO_BACK_OF_QUEUE
         self.SUPPORTS_PEEK = core.SUPPORTS_PEEK
+        self.IS_LOCAL = core.IS_LOCAL
         self.MAX_PUSH_BATCH_SIZE = core.MAX_PUSH_BATCH_SIZE
         self.MAX_POP_BATCH_SIZE = core.MAX_POP_BATCH_SIZE
         self.MAX_TOUCH_BATCH_SIZE = core.MAX_TOUCH_BATCH_SIZE

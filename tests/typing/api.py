@@ -59,6 +59,7 @@ deferrable.Deferrable(
     signing_keys=(b"k" * 32, "k" * 32),
     encryption=Hidden(),
     import_from=("app.",),
+    check_arguments=False,
 )
 deferrable.Deferrable(backend, encryption=Hidden)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 deferrable.Deferrable(backend, signing_keys=(5,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -353,7 +354,7 @@ def handles_errors() -> Sequence[Receipt | None] | None:
         bare.later_many([(1,)])
     except deferrable.BackendError as error:
         return error.receipts
-    except (deferrable.InvalidOptions, deferrable.UnserializableCall):
+    except (deferrable.InvalidOptions, deferrable.ArgumentMismatch, deferrable.UnserializableCall):
         raise
     return None
 

@@ -98,6 +98,7 @@ class InMemoryQueue(Queue):
     """A consumer of items that live in this process. Made by `InMemoryBackendFactory`."""
 
     SUPPORTS_PEEK = True
+    IS_LOCAL = True
 
     def __init__(
         self,
