@@ -10,6 +10,7 @@ from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
 from deferrable._protection import Encryption, SigningKeys
+from deferrable._serializer import Serializer
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio.attempt import Attempt
 from deferrable.aio.backend import base
@@ -107,6 +108,11 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
     def backend(self, backend: Backend | base.Backend) -> None:
         self._backend = _blocking_backend(backend)
         self._core.backend = core_of(backend)
+
+    @property
+    def serializer(self) -> Serializer:
+        """What new items are written with, for the backend that is set now."""
+        return self._core.serializer
 
     @property
     def clock(self) -> Clock:
