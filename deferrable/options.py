@@ -4,14 +4,13 @@ Owns the checks, at decoration and at ``later``. It may not know queues or clock
 a callable is resolved exactly once for each ``later``, by whoever calls `resolve`.
 """
 
-import math
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypedDict, cast
 
+from deferrable._durations import Duration, moment_of, seconds_of
 from deferrable.errors import InvalidOptions
 
 __all__ = [
@@ -28,8 +27,8 @@ __all__ = [
     "resolve",
 ]
 
-Seconds: TypeAlias = float | Callable[[], float]
-"""A number of seconds, or a callable that gives one; it is called once for each ``later``."""
+Seconds: TypeAlias = Duration | Callable[[], Duration]
+"""Seconds as a number or a `timedelta`, or a callable that gives them, once for each ``later``."""
 ErrorClasses: TypeAlias = Iterable[type[BaseException]]
 
 
@@ -45,20 +44,20 @@ class OptionChanges(TypedDict, total=False):
     debounce_key: Callable[..., object] | None
     ttl_seconds: Seconds
     use_exponential_backoff: bool
-    timeout_seconds: float | None
+    timeout_seconds: Duration | None
     backoff_jitter: bool
     message_group_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """The options of a job, or of one call of it.
+    """The options of a job, or of one call of it. A `timedelta` is kept as its seconds.
 
     Attributes:
         error_classes: errors that are retried; None: the instance's default.
         max_attempts: how often it runs at most, from 1; None: the instance's default.
         delay_seconds: how long after ``later`` it may run.
-        run_at: when it may run, instead of a delay; a datetime without a zone is local time.
+        run_at: when it may run, instead of a delay: an aware datetime or epoch seconds.
         debounce_seconds: the window within which equal calls are one run.
         debounce_always_delay: the first call of a window waits for the window's end, too.
         debounce_key: makes of the arguments what calls are compared by.
@@ -83,12 +82,20 @@ class JobOptions:
     backoff_jitter: bool = False
     message_group_id: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in _DURATIONS:
+            value = getattr(self, name)
+            if isinstance(value, timedelta):
+                object.__setattr__(self, name, value.total_seconds())
+
 
 NO_DEBOUNCE_STORE = (
     "this backend has no place of its own to keep debounce windows; give the instance a "
     "redis_client= (or a debounce_store=), which SQS and backends without a store require"
 )
 
+
+_DURATIONS = ("delay_seconds", "debounce_seconds", "ttl_seconds", "timeout_seconds")
 _GROUP_ID = re.compile(r"[!-~]{1,128}")
 _NAMES = frozenset(JobOptions.__annotations__)
 
@@ -115,13 +122,13 @@ def check(options: JobOptions, *, can_debounce: bool) -> None:
     _check_seconds("debounce_seconds", options.debounce_seconds)
     _check_seconds("ttl_seconds", options.ttl_seconds)
     if options.run_at is not None:
-        _moment(options.run_at)
+        moment_of("run_at", options.run_at)
     if options.max_attempts is not None:
         check_max_attempts("max_attempts", options.max_attempts)
     if options.timeout_seconds is not None:
-        _check_number("timeout_seconds", options.timeout_seconds)
         if options.timeout_seconds == 0:
             raise InvalidOptions("timeout_seconds is 0, no job could run; None is without end")
+        seconds_of("timeout_seconds", options.timeout_seconds)
     if options.message_group_id is not None:
         _check_group_id(options.message_group_id)
     if options.debounce_seconds and not can_debounce:
@@ -213,7 +220,7 @@ def resolve(options: JobOptions, now: float) -> ResolvedOptions:
     debounce = _resolved("debounce_seconds", options.debounce_seconds)
     ttl = _resolved("ttl_seconds", options.ttl_seconds)
     if options.run_at is not None:
-        delay = max(0.0, _moment(options.run_at) - now)
+        delay = max(0.0, moment_of("run_at", options.run_at) - now)
     if ttl and max(delay, debounce) > ttl:
         raise InvalidOptions(
             f"delay_seconds={delay!r} or debounce_seconds={debounce!r} is longer than "
@@ -223,23 +230,14 @@ def resolve(options: JobOptions, now: float) -> ResolvedOptions:
 
 
 def _resolved(name: str, seconds: Seconds) -> float:
-    if not callable(seconds):
-        return seconds
-    value = seconds()
-    _check_number(f"what {name} returned", value)
-    return value
+    if callable(seconds):
+        return seconds_of(f"what {name} returned", seconds())
+    return cast("float", seconds)  # `JobOptions` keeps no timedelta
 
 
 def _check_seconds(name: str, value: Seconds) -> None:
     if not callable(value):
-        _check_number(name, value)
-
-
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidOptions(f"{name} is a number of seconds, got {value!r:.200}")
-    if not 0 <= value <= sys.float_info.max:
-        raise InvalidOptions(f"{name} is a number of seconds from 0 on, got {value!r}")
+        seconds_of(name, value)
 
 
 def _check_group_id(value: object) -> None:
@@ -249,11 +247,3 @@ def _check_group_id(value: object) -> None:
             "message_group_id is a text of 1 to 128 ASCII letters, digits and punctuation, got "
             f"{value!r:.200}"
         )
-
-
-def _moment(run_at: datetime | float) -> float:
-    if isinstance(run_at, datetime):
-        return run_at.timestamp()
-    if isinstance(run_at, bool) or not isinstance(run_at, int | float) or not math.isfinite(run_at):
-        raise InvalidOptions(f"run_at is a datetime or a moment in epoch seconds, got {run_at!r}")
-    return run_at

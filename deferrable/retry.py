@@ -4,6 +4,8 @@ Owns the one exception by which a job decides for itself that it is to be tried 
 ``error_classes`` say. It may not know how that is done.
 """
 
+from deferrable._durations import Duration, optional_seconds_of
+
 __all__ = ["Retry"]
 
 
@@ -14,15 +16,18 @@ class Retry(Exception):
     ``__cause__`` (``raise Retry() from error``), or this one if there is none.
 
     Args:
-        after_seconds: how long to wait first; None: the job's backoff.
+        after_seconds: how long to wait first, a number of seconds or a `timedelta`; None: the job's
+            backoff.
         count: whether this attempt counts. An attempt that does not may be repeated without end.
+
+    Raises:
+        InvalidOptions: `after_seconds` is something else, or negative.
     """
 
-    def __init__(self, after_seconds: float | None = None, count: bool = True) -> None:
-        if after_seconds is not None and not 0 <= after_seconds < float("inf"):
-            raise ValueError(f"after_seconds is a number from 0 on, got {after_seconds!r}")
-        super().__init__(after_seconds, count)
-        self.after_seconds = after_seconds
+    def __init__(self, after_seconds: Duration | None = None, count: bool = True) -> None:
+        seconds = optional_seconds_of("after_seconds", after_seconds)
+        super().__init__(seconds, count)
+        self.after_seconds = seconds
         self.count = count
 
     def __str__(self) -> str:

@@ -11,10 +11,15 @@ from faces import Face, MakeFace
 
 import deferrable
 from deferrable.aio import Deferrable, InMemoryDebounceStore
-from deferrable.aio.backend import InMemoryBackendFactory
+from deferrable.aio.backend import (
+    DocketsBackendFactory,
+    InMemoryBackendFactory,
+    SQSBackendFactory,
+)
 from deferrable.aio.backend.base import Backend
 from deferrable.errors import DeferrableError, InvalidOptions
 from deferrable.options import JobOptions, change, check, error_class_tuple, resolve
+from deferrable.retry import Retry
 
 pytestmark = pytest.mark.anyio
 
@@ -259,7 +264,6 @@ def test_each_callable_is_called_exactly_once() -> None:
         NOW + 60,
         datetime.fromtimestamp(NOW + 60, UTC),
         datetime.fromtimestamp(NOW + 60, timezone(timedelta(hours=-7))),
-        datetime.fromtimestamp(NOW + 60),  # no zone is local time
     ],
 )
 def test_a_moment_to_run_is_a_delay_until_then(run_at: Any) -> None:
@@ -350,3 +354,119 @@ def test_what_users_may_read_and_set_is_public(face: Face) -> None:
     assert face.instance.default_error_classes == (ValueError,)
     assert face.instance.default_max_attempts == 7
     assert face.instance.backend.group is None
+
+
+# Durations and moments.
+
+
+@pytest.mark.parametrize(
+    "option", ["delay_seconds", "debounce_seconds", "ttl_seconds", "timeout_seconds"]
+)
+def test_seconds_may_be_a_timedelta(option: str) -> None:
+    options = JobOptions(**{option: timedelta(minutes=1, milliseconds=500)})
+
+    check(options, can_debounce=True)
+
+    assert getattr(options, option) == 60.5
+    assert getattr(change(JobOptions(), {option: timedelta(1)}), option) == 86_400  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("option", ["delay_seconds", "debounce_seconds", "ttl_seconds"])
+def test_a_callable_may_return_a_timedelta(option: str) -> None:
+    options = JobOptions(**{option: lambda: timedelta(minutes=1)})
+
+    assert getattr(resolve(options, NOW), option) == 60
+
+
+@pytest.mark.parametrize(
+    "option", ["delay_seconds", "debounce_seconds", "ttl_seconds", "timeout_seconds"]
+)
+def test_a_timedelta_out_of_range_is_refused(option: str) -> None:
+    options = JobOptions(**{option: timedelta(seconds=-1)})
+
+    with pytest.raises(InvalidOptions, match=f"{option} is a number of seconds .* or a timedelta"):
+        check(options, can_debounce=True)
+
+
+async def test_a_timedelta_travels_as_seconds(face: Face) -> None:
+    job = face.job(
+        function, delay_seconds=timedelta(minutes=1), timeout_seconds=timedelta(minutes=2)
+    )
+    await face.later(job)
+    face.clock.advance(61)
+
+    item = await face.take()
+
+    assert item is not None
+    assert (item["original_delay_seconds"], item["timeout_seconds"]) == (60, 120)
+
+
+def test_a_retry_may_be_after_a_timedelta() -> None:
+    assert Retry(after_seconds=timedelta(minutes=1)).after_seconds == 60
+
+
+@pytest.mark.parametrize("value", [timedelta(-1), -1, math.nan, math.inf, "5", True])
+def test_a_retry_after_something_else_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidOptions, match="after_seconds"):
+        Retry(after_seconds=value)
+
+
+def test_the_seconds_of_factories_and_workers_may_be_timedeltas() -> None:
+    minute = timedelta(minutes=1)
+    memory = InMemoryBackendFactory(minute, minute, max_lease_seconds=minute)
+    redis = DocketsBackendFactory("redis://127.0.0.1:1/0", minute, minute, max_lease_seconds=minute)
+    sqs = SQSBackendFactory(None, minute, timedelta(seconds=1.5), max_lease_seconds=minute)
+
+    for factory in (memory, redis, sqs):
+        queue = factory.create_backend_for_group(None).queue
+        assert (queue.lease_seconds, queue.max_lease_seconds) == (60, 60)
+    Deferrable(memory.create_backend_for_group(None)).worker(grace_seconds=minute)
+
+
+@pytest.mark.parametrize("value", [timedelta(0), 0, -1, math.nan, "5", None, True])
+def test_a_lease_that_is_no_time_is_refused_by_every_factory(value: Any) -> None:
+    for make in (
+        lambda: InMemoryBackendFactory(None, value),
+        lambda: DocketsBackendFactory("redis://127.0.0.1:1/0", 3, value),
+        lambda: SQSBackendFactory(None, value),
+    ):
+        with pytest.raises(InvalidOptions, match="timeout is a number of seconds"):
+            make()
+
+
+async def test_an_item_is_kept_and_given_back_for_a_timedelta(face: Face) -> None:
+    queue = face.broker.queue
+    await queue.push({"n": 1})
+    envelope, _ = await queue.pop()
+    assert envelope is not None
+
+    await queue.touch(envelope, timedelta(minutes=1))
+    kept_until = envelope.lease_end_time
+    await queue.release(envelope, timedelta(minutes=1))
+
+    assert kept_until == face.clock.monotonic() + 60
+    assert (await face.stats())[2] == 1
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max, datetime(2026, 7, 1, 12)])
+def test_a_moment_without_a_time_zone_is_refused_with_what_to_write(moment: datetime) -> None:
+    with pytest.raises(InvalidOptions, match=r"no time zone.*datetime.now\(UTC\)"):
+        check(JobOptions(run_at=moment), can_debounce=False)
+
+
+@pytest.mark.parametrize("hours", [-14, 0, 14])
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])
+def test_the_first_and_the_last_moment_of_any_zone_are_moments(
+    moment: datetime, hours: int
+) -> None:
+    aware = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
+
+    delay = resolve(JobOptions(run_at=aware), NOW).delay_seconds
+
+    assert delay == max(0, (aware - datetime.fromtimestamp(0, UTC)).total_seconds() - NOW)
+
+
+@pytest.mark.parametrize("moment", [10**400, -(10**400), math.inf])
+def test_a_moment_beyond_all_numbers_is_refused(moment: float) -> None:
+    with pytest.raises(InvalidOptions, match="run_at"):
+        check(JobOptions(run_at=moment), can_debounce=False)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deferrable.aio.queue import Push, Queue, Release, Touch
     from deferrable.aio.worker import Worker
     from deferrable.errors import (
+        ArgumentMismatch,
         BackendError,
         BackendUnavailable,
         BlocksEventLoop,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from deferrable.retry import Retry
 
 __all__ = [
+    "ArgumentMismatch",
     "Backend",
     "BackendError",
     "BackendFactory",
@@ -77,6 +79,7 @@ _ERRORS = "deferrable.errors"
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "ArgumentMismatch": _ERRORS,
         "Backend": "deferrable.aio.backend.base",
         "BackendError": _ERRORS,
         "BackendFactory": "deferrable.aio.backend.base",

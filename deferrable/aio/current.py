@@ -7,6 +7,7 @@ anything: it shows the attempt, and touches its item when the job asks for it.
 from contextvars import ContextVar
 from typing import Any
 
+from deferrable._durations import Duration
 from deferrable.aio.clock import Clock
 from deferrable.aio.door import Control, StopReason, blocking_door
 from deferrable.aio.envelope import Envelope
@@ -86,7 +87,7 @@ class CurrentAttempt:
         has_ended = self._queue.clock.monotonic() >= self._envelope.lease_end_time
         return has_ended or self._control.reason == "lease lost"
 
-    async def touch(self, seconds: float) -> None:
+    async def touch(self, seconds: Duration) -> None:
         """Keep the item for at least `seconds` from now, from an async job.
 
         Raises:
@@ -94,7 +95,7 @@ class CurrentAttempt:
         """
         await self._queue.touch(self._envelope, seconds)
 
-    def touch_blocking(self, seconds: float) -> None:
+    def touch_blocking(self, seconds: Duration) -> None:
         """Keep the item for at least `seconds` from now, from a plain job.
 
         Raises:

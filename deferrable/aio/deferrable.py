@@ -12,6 +12,7 @@ from contextvars import copy_context
 from inspect import getattr_static
 from typing import Any, ParamSpec, TypeVar, overload
 
+from deferrable._durations import Duration, optional_seconds_of
 from deferrable._ended import unwrap, value_of_async
 from deferrable._protection import Encryption, Protection, SigningKeys
 from deferrable.aio import backend as backend_door
@@ -147,7 +148,7 @@ class Deferrable(Instance, Closing):
         use_exponential_backoff: bool = True,
         *,
         name: str | None = None,
-        timeout_seconds: float | None = None,
+        timeout_seconds: Duration | None = None,
         backoff_jitter: bool = False,
         debounce_key: Callable[..., object] | None = None,
         message_group_id: str | None = None,
@@ -164,7 +165,7 @@ class Deferrable(Instance, Closing):
         use_exponential_backoff: bool = True,
         *,
         name: str | None = None,
-        timeout_seconds: float | None = None,
+        timeout_seconds: Duration | None = None,
         backoff_jitter: bool = False,
         debounce_key: Callable[..., object] | None = None,
         message_group_id: str | None = None,
@@ -175,7 +176,7 @@ class Deferrable(Instance, Closing):
             error_classes: errors that are retried, an iterable of classes; None: the instance's
                 default.
             max_attempts: how often it runs at most; None: the instance's default; 1: no retry.
-            delay_seconds: how long after ``later`` it may run.
+            delay_seconds: how long after ``later`` it may run. All seconds may be a `timedelta`.
             debounce_seconds: the window within which equal calls are one run. For idempotent
                 functions only: calls are skipped.
             debounce_always_delay: the first call of a window waits for the window's end, too.
@@ -214,7 +215,7 @@ class Deferrable(Instance, Closing):
             debounce_key=debounce_key,
             ttl_seconds=ttl_seconds,
             use_exponential_backoff=use_exponential_backoff,
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=optional_seconds_of("timeout_seconds", timeout_seconds),
             backoff_jitter=backoff_jitter,
             message_group_id=message_group_id,
         )
@@ -294,7 +295,7 @@ class Deferrable(Instance, Closing):
         *,
         threads: int | None = None,
         prefetch: int = 0,
-        grace_seconds: float = 30.0,
+        grace_seconds: Duration = 30.0,
     ) -> Worker:
         """A worker over this instance's queue; see `Worker`.
 

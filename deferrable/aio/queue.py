@@ -27,6 +27,7 @@ from typing import ClassVar, TypeVar, TypeVarTuple
 
 import msgspec
 
+from deferrable._durations import Duration, seconds_of
 from deferrable._json import dump
 from deferrable.aio._batching import Batcher, check_outcomes
 from deferrable.aio._closing import Closing
@@ -421,12 +422,14 @@ class Queue(Closing):
         """
         return
 
-    async def touch(self, envelope: Envelope, seconds: float = 10) -> None:
+    async def touch(self, envelope: Envelope, seconds: Duration = 10) -> None:
         """Keep an item for at least `seconds` from now; the end of its lease never moves back.
 
         Raises:
             LeaseLost: it is no longer this consumer's.
+            InvalidOptions: `seconds` is no duration.
         """
+        seconds = seconds_of("seconds", seconds)
         self._check_held("touch", envelope)
         now = self.clock.monotonic()
         await self._traffic.get().touch(Touch(envelope, seconds))
@@ -498,7 +501,7 @@ class Queue(Closing):
         )
 
     async def release(
-        self, envelope: Envelope, delay_seconds: float = 0, *, is_counted: bool = False
+        self, envelope: Envelope, delay_seconds: Duration = 0, *, is_counted: bool = False
     ) -> None:
         """Give an item back unfinished.
 
@@ -513,8 +516,7 @@ class Queue(Closing):
             Unsupported: this queue cannot release with a delay.
             ValueError: the delay is negative or no number; nothing was released.
         """
-        if not 0 <= delay_seconds < math.inf:
-            raise ValueError(f"delay_seconds is a number from 0 on, got {delay_seconds!r}")
+        delay_seconds = seconds_of("delay_seconds", delay_seconds)
         if delay_seconds and not self.SUPPORTS_RELEASE_DELAY:
             raise Unsupported(
                 f"{self!r} cannot release with a delay, got {delay_seconds} seconds; release "

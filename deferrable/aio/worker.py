@@ -17,6 +17,7 @@ from typing import Self
 
 import anyio
 
+from deferrable._durations import Duration, seconds_of
 from deferrable._wrong_api import AsyncFor
 from deferrable.aio._attempts import Attempts
 from deferrable.aio._bell import Bell
@@ -80,19 +81,18 @@ class Worker(AsyncFor):
         concurrency: int = 100,
         threads: int | None = None,
         prefetch: int = 0,
-        grace_seconds: float = 30.0,
+        grace_seconds: Duration = 30.0,
     ) -> None:
         thread_count = DEFAULT_THREADS if threads is None else threads
         _check_count("concurrency", concurrency)
         _check_count("threads", thread_count)
         _check_count("prefetch", prefetch, least=0)
-        _check_seconds("grace_seconds", grace_seconds)
         if not instances:
             raise InvalidOptions("a worker serves one or more instances, got none")
         self._instances = list(dict.fromkeys(instances))
         _check_queues(self._instances)
         self._thread_count = thread_count
-        self._grace_seconds = grace_seconds
+        self._grace_seconds = seconds_of("grace_seconds", grace_seconds)
         self._slots = Slots(
             concurrency,
             pollers=len(self._instances),
@@ -389,8 +389,3 @@ def _check_queues(instances: Sequence[Instance]) -> None:
 def _check_count(name: str, value: int, *, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidOptions(f"{name} is a whole number from {least} on, got {value!r}")
-
-
-def _check_seconds(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise InvalidOptions(f"{name} is a number of seconds from 0 on, got {value!r}")

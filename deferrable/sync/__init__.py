@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from deferrable.aio.job import BoundJob, Call, Job
     from deferrable.aio.queue import Push, Release, Touch
     from deferrable.errors import (
+        ArgumentMismatch,
         BackendError,
         BackendUnavailable,
         BlocksEventLoop,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from deferrable.sync.worker import Worker
 
 __all__ = [
+    "ArgumentMismatch",
     "Backend",
     "BackendError",
     "BackendFactory",
@@ -78,6 +80,7 @@ _ERRORS = "deferrable.errors"
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "ArgumentMismatch": _ERRORS,
         "Backend": "deferrable.sync.backend",
         "BackendError": _ERRORS,
         "BackendFactory": "deferrable.sync.backend",

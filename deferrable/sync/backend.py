@@ -7,6 +7,7 @@ I/O, so they create what theirs creates and put a blocking face in front.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from deferrable._durations import Duration
 from deferrable.aio.backend import base
 from deferrable.aio.backend.memory import InMemoryBackendFactory as AwaitingMemoryFactory
 from deferrable.aio.clock import Clock
@@ -59,11 +60,11 @@ class InMemoryBackendFactory(BackendFactory):
 
     def __init__(
         self,
-        timeout: float | None = None,
-        visibility_timeout: float = 30,
+        timeout: Duration | None = None,
+        visibility_timeout: Duration = 30,
         *,
         max_redeliveries: int = 10,
-        max_lease_seconds: float | None = None,
+        max_lease_seconds: Duration | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
@@ -83,11 +84,11 @@ class DocketsBackendFactory(BackendFactory):
     def __init__(
         self,
         redis_client: Any,
-        wait_time: float = 3,
-        timeout: float = 300,
+        wait_time: Duration = 3,
+        timeout: Duration = 300,
         *,
         max_redeliveries: int = 10,
-        max_lease_seconds: float | None = None,
+        max_lease_seconds: Duration | None = None,
         clock: Clock | None = None,
     ) -> None:
         from deferrable.aio.backend.dockets import DocketsBackendFactory as AwaitingFactory
@@ -110,8 +111,8 @@ class SQSBackendFactory(BackendFactory):
     def __init__(
         self,
         sqs_connection: object = None,
-        visibility_timeout: float = 30,
-        wait_time: float = 20,
+        visibility_timeout: Duration = 30,
+        wait_time: Duration = 20,
         name_suffix: str | None = None,
         *,
         queue_url: str | None = None,
@@ -119,7 +120,7 @@ class SQSBackendFactory(BackendFactory):
         create: bool = True,
         tags: Mapping[str, str] | None = None,
         max_receive_count: int = 20,
-        max_lease_seconds: float | None = None,
+        max_lease_seconds: Duration | None = None,
         compress_over_bytes: float | None = None,
         large_items: "S3Store | None" = None,
         offload_over_bytes: float | None = None,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
+from deferrable._durations import Duration
 from deferrable._protection import Encryption, SigningKeys
 from deferrable._serializer import Serializer
 from deferrable.aio import deferrable as awaiting
@@ -170,7 +171,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         use_exponential_backoff: bool = True,
         *,
         name: str | None = None,
-        timeout_seconds: float | None = None,
+        timeout_seconds: Duration | None = None,
         backoff_jitter: bool = False,
         debounce_key: Callable[..., object] | None = None,
         message_group_id: str | None = None,
@@ -228,7 +229,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
         *,
         threads: int | None = None,
         prefetch: int = 0,
-        grace_seconds: float = 30.0,
+        grace_seconds: Duration = 30.0,
     ) -> Worker:
         """A worker over this instance's queue; see `deferrable.aio.Deferrable.worker`."""
         core = self._core.worker(

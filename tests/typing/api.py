@@ -9,7 +9,7 @@ each of them; an ignore that nothing needs is an error itself, in both.
 # ruff: noqa: B018
 
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 import deferrable
@@ -85,7 +85,7 @@ def with_parentheses(number: int, *, name: str) -> float:
     error_classes=[ValueError, OSError],
     max_attempts=3,
     delay_seconds=lambda: 1.5,
-    ttl_seconds=60,
+    ttl_seconds=timedelta(minutes=1),
     use_exponential_backoff=False,
     name="mail.send",
     timeout_seconds=10,
@@ -168,7 +168,7 @@ bare.later_many([with_options.call(1)])  # type: ignore[list-item]  # pyright: i
 # Options are a job of the same type; they never mix with arguments.
 
 as_annotation = with_options.options(delay_seconds=5)
-assert_type(with_options.options(run_at=datetime.now(), ttl_seconds=60).later(1), Receipt)
+assert_type(with_options.options(run_at=datetime.now(UTC), ttl_seconds=60).later(1), Receipt)
 assert_type(bare.options(error_classes=None, debounce_key=lambda number: number)(1), float)
 bare.options(delay_seconds=5).later("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 bare.options(delay=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -256,7 +256,7 @@ envelope, item = popped
 assert_type(instance.process(envelope, item), Outcome | None)
 if envelope is not None and item is not None:
     queue.touch(envelope, 10)
-    queue.release(envelope, delay_seconds=5)
+    queue.release(envelope, delay_seconds=timedelta(seconds=5))
     queue.replace(envelope, item, to=backend.error_queue._core)
     queue.complete(envelope)
     assert_type(queue.complete_batch([envelope]), list[tuple[Envelope, bool]])

@@ -12,6 +12,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
+from deferrable._durations import Duration, optional_seconds_of, seconds_of
 from deferrable.aio._popping import Popped
 from deferrable.aio.backend._dockets_base import DocketsBase, fail, lost
 from deferrable.aio.backend._dockets_commands import in_chunks, repeating
@@ -299,28 +300,22 @@ class DocketsBackendFactory(BackendFactory):
     def __init__(
         self,
         redis_client: object,
-        wait_time: float = 3,
-        timeout: float = 300,
+        wait_time: Duration = 3,
+        timeout: Duration = 300,
         *,
         max_redeliveries: int = 10,
-        max_lease_seconds: float | None = None,
+        max_lease_seconds: Duration | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if wait_time < 0:
-            raise InvalidOptions(f"wait_time is 0 seconds or more, got {wait_time!r}")
-        if timeout <= 0:
-            raise InvalidOptions(f"timeout is over 0 seconds, got {timeout!r}")
         if max_redeliveries < 0:
             raise InvalidOptions(f"max_redeliveries is 0 or more, got {max_redeliveries!r}")
-        if max_lease_seconds is not None and max_lease_seconds <= 0:
-            raise InvalidOptions(
-                f"max_lease_seconds is None or over 0 seconds, got {max_lease_seconds!r}"
-            )
         self._links = RedisLinks(RedisSettings.of(redis_client))
-        self._wait_time = wait_time
-        self._timeout = timeout
+        self._wait_time = seconds_of("wait_time", wait_time)
+        self._timeout = seconds_of("timeout", timeout, is_over=True)
         self._max_redeliveries = max_redeliveries
-        self._max_lease_seconds = max_lease_seconds
+        self._max_lease_seconds = optional_seconds_of(
+            "max_lease_seconds", max_lease_seconds, is_over=True
+        )
         self._clock = clock
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 
+from deferrable._durations import Duration, optional_seconds_of, seconds_of
 from deferrable._fork import on_fork, set_aside
 from deferrable._json import load_item
 from deferrable.aio._popping import Popped
@@ -311,25 +312,23 @@ class InMemoryBackendFactory(BackendFactory):
 
     def __init__(
         self,
-        timeout: float | None = None,
-        visibility_timeout: float = 30,
+        timeout: Duration | None = None,
+        visibility_timeout: Duration = 30,
         *,
         max_redeliveries: int = 10,
-        max_lease_seconds: float | None = None,
+        max_lease_seconds: Duration | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if timeout is not None and timeout < 0:
-            raise InvalidOptions(f"timeout is None, or 0 seconds or more: {timeout!r}")
-        if visibility_timeout <= 0:
-            raise InvalidOptions(
-                f"visibility_timeout is over 0 seconds, got {visibility_timeout!r}"
-            )
         if max_redeliveries < 0:
             raise InvalidOptions(f"max_redeliveries is 0 or more: {max_redeliveries!r}")
-        self._timeout = timeout
-        self._visibility_timeout = visibility_timeout
+        self._timeout = optional_seconds_of("timeout", timeout)
+        self._visibility_timeout = seconds_of(
+            "visibility_timeout", visibility_timeout, is_over=True
+        )
         self._max_redeliveries = max_redeliveries
-        self._max_lease_seconds = max_lease_seconds
+        self._max_lease_seconds = optional_seconds_of(
+            "max_lease_seconds", max_lease_seconds, is_over=True
+        )
         self._clock = clock
         self._groups: dict[str, _Group] = {}
         self._debounce_store = InMemoryDebounceStore(clock)

@@ -7,6 +7,7 @@ common. It may not know what the verbs do; `SQSQueue` does.
 import math
 from collections.abc import Mapping
 
+from deferrable._durations import Duration, seconds_of
 from deferrable.aio.backend._sqs_held import MAX_LEASE_SECONDS
 from deferrable.aio.backend._sqs_link import SQSLinks
 from deferrable.aio.backend._sqs_names import (
@@ -74,8 +75,8 @@ class SQSBackendFactory(BackendFactory):
     def __init__(
         self,
         sqs_connection: object = None,
-        visibility_timeout: float = 30,
-        wait_time: float = 20,
+        visibility_timeout: Duration = 30,
+        wait_time: Duration = 20,
         name_suffix: str | None = None,
         *,
         queue_url: str | None = None,
@@ -83,18 +84,20 @@ class SQSBackendFactory(BackendFactory):
         create: bool = True,
         tags: Mapping[str, str] | None = None,
         max_receive_count: int = 20,
-        max_lease_seconds: float | None = None,
+        max_lease_seconds: Duration | None = None,
         compress_over_bytes: float | None = None,
         large_items: S3Store | None = None,
         offload_over_bytes: float | None = None,
         clock: Clock | None = None,
     ) -> None:
-        maximum = MAX_LEASE_SECONDS if max_lease_seconds is None else max_lease_seconds
+        lease = seconds_of(
+            "visibility_timeout", visibility_timeout, least=1, most=MAX_LEASE_SECONDS
+        )
+        wait = seconds_of("wait_time", wait_time, most=MAX_WAIT_SECONDS)
+        given = MAX_LEASE_SECONDS if max_lease_seconds is None else max_lease_seconds
+        maximum = seconds_of("max_lease_seconds", given, least=1, most=MAX_LEASE_SECONDS)
         compress_over = math.inf if compress_over_bytes is None else compress_over_bytes
-        _check_range("visibility_timeout", visibility_timeout, 1, MAX_LEASE_SECONDS)
-        _check_range("wait_time", wait_time, 0, MAX_WAIT_SECONDS)
         _check_range("max_receive_count", max_receive_count, 1, _MOST_RECEIVES)
-        _check_range("max_lease_seconds", maximum, 1, MAX_LEASE_SECONDS)
         _check_range("compress_over_bytes", compress_over, 0, math.inf)
         offload_over = math.inf if offload_over_bytes is None else offload_over_bytes
         _check_range("offload_over_bytes", offload_over, 0, math.inf)
@@ -110,8 +113,8 @@ class SQSBackendFactory(BackendFactory):
         settings = AWSSettings("sqs", sqs_connection, region_in(url), endpoint_in(url))
         self._links = SQSLinks(settings)
         self._settings = QueueSettings(
-            visibility_timeout,
-            math.ceil(wait_time),
+            lease,
+            math.ceil(wait),
             int(max_receive_count),
             maximum,
             compress_over,

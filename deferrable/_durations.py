@@ -1,0 +1,84 @@
+"""Durations and moments that users give: a number, a `timedelta` or a `datetime`.
+
+Owns the one check of each. The rule: what is returned is a finite number, so nothing behind this
+room meets NaN, an infinity, or a `datetime` whose time zone is a guess.
+"""
+
+import math
+import sys
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from deferrable._refusals import short_repr
+from deferrable.errors import InvalidOptions
+
+__all__ = ["Duration", "moment_of", "optional_seconds_of", "seconds_of"]
+
+Duration: TypeAlias = float | timedelta
+"""A number of seconds, or a `timedelta`."""
+
+
+def seconds_of(
+    name: str, value: object, *, least: float = 0, most: float = math.inf, is_over: bool = False
+) -> float:
+    """`value` in seconds.
+
+    Args:
+        name: what it is called in a message.
+        least, most: the range, ends included.
+        is_over: `least` itself is too little.
+
+    Raises:
+        InvalidOptions: it is neither a number nor a timedelta, or out of range.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if (
+        isinstance(seconds, int | float)
+        and not isinstance(seconds, bool)
+        and least <= seconds <= min(most, sys.float_info.max)
+        and not (is_over and seconds == least)
+    ):
+        return seconds
+    span = f"over {least:g}" if is_over else f"from {least:g} on"
+    if most < math.inf:
+        span = f"from {least:g} to {most:g}"
+    raise InvalidOptions(
+        f"{name} is a number of seconds {span}, or a timedelta; got {short_repr(value)}"
+    )
+
+
+def optional_seconds_of(name: str, value: object, *, is_over: bool = False) -> float | None:
+    """`value` in seconds, or None for None; see `seconds_of`."""
+    return None if value is None else seconds_of(name, value, is_over=is_over)
+
+
+def moment_of(name: str, value: object) -> float:
+    """`value`, a moment, in epoch seconds.
+
+    Raises:
+        InvalidOptions: it is neither a number nor a datetime, or has no time zone.
+    """
+    if isinstance(value, datetime):
+        return _epoch_seconds(name, value)
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    ):
+        return value
+    raise InvalidOptions(
+        f"{name} is a datetime with a time zone, or a moment in epoch seconds; got "
+        f"{short_repr(value)}"
+    )
+
+
+def _epoch_seconds(name: str, moment: datetime) -> float:
+    try:
+        if moment.utcoffset() is not None:
+            return moment.timestamp()
+    except (OverflowError, ValueError, OSError) as error:
+        raise InvalidOptions(f"{name}={moment!r} is out of range: {error}") from error
+    raise InvalidOptions(
+        f"{name}={moment!r} has no time zone, so every machine would read it as local time; pass "
+        "an aware datetime, such as datetime.now(UTC) + timedelta(hours=1)"
+    )
