@@ -1,24 +1,28 @@
-"""What has to be made anew in a forked child.
+"""What has to be made again in a forked child.
 
-Owns the list of who wants to be told after a fork, and the place where a parent's event loops,
-threads and broker clients are set aside in the child. It may not know what any of them is.
+Owns the list of who is told after a fork, and the place where a parent's event loops, threads and
+broker clients are set aside in the child. Python tells of its own forks. Of others, as those of
+uWSGI without ``--py-call-uwsgi-fork-hooks``, nobody tells: `notice_fork` finds out.
 
 The one rule: what a child inherits is neither closed nor collected there. Closing an inherited
 client in the child disturbs the parent, because the two processes share the kernel's epoll set.
 """
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from itertools import count
 from types import MethodType
 from typing import cast
 
-__all__ = ["on_fork", "set_aside"]
+__all__ = ["notice_fork", "on_fork", "set_aside"]
 
 _numbers = count()
 _listeners: dict[int, tuple[weakref.ref[object], Callable[..., None]]] = {}
 _inherited: list[object] = []
+_process_id = os.getpid()
+_locks: dict[int, threading.Lock] = {}
 
 
 def on_fork(method: Callable[[], None]) -> None:
@@ -42,11 +46,27 @@ def set_aside(inherited: object) -> None:
     _inherited.append(inherited)
 
 
+def notice_fork() -> None:
+    """Tell everybody if this process was forked without a word, before they use what they hold.
+
+    It is called where this process begins to use what another may have made: where a call is
+    deferred, where the portal is taken, and where an event loop gets its first resource. It costs
+    one system call.
+    """
+    if os.getpid() != _process_id:
+        # A lock of this process's own: nobody of the parent's can hold it.
+        with _locks.setdefault(os.getpid(), threading.Lock()):
+            if os.getpid() != _process_id:
+                _tell_everybody()
+
+
 def _tell_everybody() -> None:
+    global _process_id
     for listener, function in list(_listeners.values()):
         instance = listener()
         if instance is not None:
             function(instance)
+    _process_id = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):

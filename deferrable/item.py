@@ -9,6 +9,8 @@ The one rule: an item is never changed once lent. Who needs another one makes a 
 import os
 from typing import Any, TypeAlias
 
+from deferrable._fork import on_fork
+
 __all__ = ["Item", "copy_item", "id_text", "new_id", "queue_name"]
 
 Item: TypeAlias = dict[str, Any]
@@ -21,8 +23,17 @@ _FORM = b"xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx "
 _RANDOM_COLUMNS = [column for column, mark in enumerate(_FORM) if mark in b"xv"]
 _VARIANT_COLUMN = _FORM.index(b"v")
 _VARIANTS = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
-_ids: list[str] = []
-os.register_at_fork(after_in_child=_ids.clear)  # or parent and child would give out the same
+
+
+class _Ids(list[str]):
+    """Those that were made ahead."""
+
+    def forget(self) -> None:
+        self.clear()
+
+
+_ids = _Ids()
+on_fork(_ids.forget)  # or parent and child would give out the same
 
 
 def new_id() -> str:

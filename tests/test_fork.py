@@ -10,6 +10,8 @@ import pytest
 from processes import run_program
 from redis_server import unique_group
 
+HOOKS = ["with hooks", "without hooks"]
+
 IN_MEMORY = "InMemoryBackendFactory({wait})"
 DOCKETS = "DocketsBackendFactory({url!r}, wait_time={wait} or 1)"
 
@@ -60,9 +62,15 @@ def fork(work):
     child = os.fork()
     if child == 0:
         work()
-        sys.exit(0)
+        # Python knows nothing of a fork without hooks, and would wait for threads of the parent.
+        (os._exit if "{hooks}" == "without hooks" else sys.exit)(0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0, status
+
+if "{hooks}" == "without hooks":
+    # As a server written in C forks (uWSGI): Python hears nothing of it.
+    import ctypes
+    os.fork = ctypes.PyDLL(None).fork
 """
 
 
@@ -87,14 +95,24 @@ class Prelude:
         """Whether parent and child see one queue."""
         return bool(self._url)
 
-    def run(self, source: str, *, package: str = "", wait: float | None = None) -> list[str]:
+    def run(
+        self,
+        source: str,
+        *,
+        package: str = "",
+        wait: float | None = None,
+        hooks: str = "with hooks",
+    ) -> list[str]:
         factory = self._factory.replace("{url!r}", repr(self._url)).replace("{wait}", repr(wait))
         prelude = PRELUDE.replace("{factory}", factory).replace("{package}", package)
-        prelude = prelude.replace("{group!r}", repr(self._group))
+        prelude = prelude.replace("{group!r}", repr(self._group)).replace("{hooks}", hooks)
         return run_program(prelude + textwrap.dedent(source))
 
 
-def test_child_and_parent_both_work_when_the_portal_ran_before_the_fork(prelude: Prelude) -> None:
+@pytest.mark.parametrize("hooks", HOOKS)
+def test_child_and_parent_both_work_when_the_portal_ran_before_the_fork(
+    prelude: Prelude, hooks: str
+) -> None:
     lines = prelude.run(
         """
         work("parent before")
@@ -102,7 +120,8 @@ def test_child_and_parent_both_work_when_the_portal_ran_before_the_fork(prelude:
         work("parent after")
         fork(lambda: work("second child"))
         work("parent at last")
-        """
+        """,
+        hooks=hooks,
     )
 
     assert lines == [
@@ -270,3 +289,67 @@ def test_fork_leaves_the_portal_unstarted_until_the_child_needs_it() -> None:
     )
 
     assert lines == ["parent 1 parent parent", "1"]
+
+
+def test_child_of_a_fork_without_hooks_awaits_as_its_parent_does(prelude: Prelude) -> None:
+    lines = prelude.run(
+        """
+        async def work(who):
+            await queue.flush()
+            await async_job.later_async(who)  # no thread: Python would not know that it is gone
+            counts = (await queue.stats())["available"]
+            outcome = await instance.run_once()
+            say(who, counts, outcome.result)
+
+        asyncio.run(work("parent before"))
+        fork(lambda: asyncio.run(work("child")))
+        asyncio.run(work("parent after"))
+        """,
+        package="aio.",
+        hooks="without hooks",
+    )
+
+    assert lines == [f"{who} 1 {who}" for who in ("parent before", "child", "parent after")]
+
+
+@pytest.mark.parametrize("hooks", HOOKS)
+def test_what_the_parent_holds_is_neither_settled_nor_lost_by_a_child_that_pops(
+    prelude: Prelude, hooks: str
+) -> None:
+    lines = prelude.run(
+        """
+        job.later("parent"), job.later("child")
+        envelope, item = queue.pop()
+
+        def take():
+            say(instance.run_once().result)
+
+        fork(take)
+        queue.complete(envelope)
+        say(queue.stats()["available"], queue.stats()["in_flight"])
+        """,
+        hooks=hooks,
+    )
+
+    assert lines[0] == "child"
+    assert lines[1] == ("0 0" if prelude.is_shared else "1 0")
+
+
+@pytest.mark.parametrize("hooks", HOOKS)
+def test_child_and_parent_give_out_no_id_twice(hooks: str) -> None:
+    lines = Prelude(IN_MEMORY).run(
+        """
+        job.later("before")
+        parent_ends, child_ends = os.pipe()
+
+        def defer():
+            os.write(child_ends, job.later("child").id.encode() + b" ")
+
+        fork(defer)
+        defer()
+        say(len(set(os.read(parent_ends, 1000).split())))
+        """,
+        hooks=hooks,
+    )
+
+    assert lines == ["2"]

@@ -455,6 +455,86 @@ def test_at_exit_handler_may_run_a_job() -> None:
     assert lines == ["completed"]
 
 
+OUTLIVING = """
+import asyncio, threading
+
+def outlive(work):
+    def wait():
+        threading.main_thread().join()
+        work()
+    threading.Thread(target=wait).start()
+"""
+
+
+def test_thread_that_outlives_the_main_one_may_make_the_first_blocking_call() -> None:
+    lines = run_program(
+        MEMORY
+        + OUTLIVING
+        + """
+@instance.deferrable(name="awaited")
+async def awaited():
+    await asyncio.sleep(0)
+
+@outlive
+def work():
+    print(job.later().status)
+    print(awaited.later().status)
+    print(asyncio.run(job.later_async()).status)
+    while (outcome := instance.run_once()) is not None:
+        print(outcome.status)
+    print(instance.backend.queue.stats())
+    instance.backend.queue.close()
+    print("closed")
+"""
+    )
+
+    nothing = {"available": 0, "in_flight": 0, "delayed": 0}
+    assert lines == [*["pushed"] * 3, *["completed"] * 3, str(nothing), "closed"]
+
+
+def test_thread_that_outlives_the_main_one_hears_of_what_cannot_be_served() -> None:
+    lines = run_program(
+        MEMORY
+        + OUTLIVING
+        + """
+async def block_the_loop():
+    try:
+        print(job.later().status)
+    except deferrable.CalledFromEventLoop as error:
+        print("pushed" if "no thread can be started" in str(error) else error)
+
+@outlive
+def work():
+    asyncio.run(block_the_loop())
+    try:
+        with instance.worker():
+            print("works")
+    except RuntimeError as error:
+        print("works" if "can't create new thread" in str(error) else error)
+"""
+    )
+
+    assert lines == ["pushed", "works"]
+
+
+def test_name_of_a_broker_is_resolved_after_the_end_of_the_main_thread() -> None:
+    lines = run_program(
+        OUTLIVING
+        + """
+from deferrable.sync.portal import portal
+
+async def resolve():
+    return await asyncio.get_running_loop().getaddrinfo("localhost", 6379)
+
+@outlive
+def work():
+    print(bool(portal().run(resolve())))
+"""
+    )
+
+    assert lines == ["True"]
+
+
 CONSUMER = """
 import atexit, sys, threading
 if "join" in sys.argv:

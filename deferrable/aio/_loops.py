@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Generic, TypeVar
 from weakref import WeakSet
 
-from deferrable._fork import on_fork, set_aside
+from deferrable._fork import notice_fork, on_fork, set_aside
 
 __all__ = ["PerLoop", "SharedPerLoop", "blocked_loop"]
 
@@ -76,6 +76,7 @@ class PerLoop(Generic[T]):
         return self._add(loop).value
 
     def _add(self, loop: asyncio.AbstractEventLoop) -> _Entry[T]:
+        notice_fork()
         generator = self._open()
         entry = _Entry(loop, generator, _first(generator))
         with self._lock:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deferrable._ended import Raised
+from deferrable._fork import notice_fork
 from deferrable.aio._new_items import set_first_delay, template_of
 from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
 from deferrable.aio.door import Door
@@ -75,6 +76,7 @@ async def defer(
         ArgumentMismatch: the function would reject the call.
         BackendError: the push failed; see `Queue.push`.
     """
+    notice_fork()
     now = instance.clock.time()
     resolved, item = template_of(instance, job, options).make_item(args, kwargs, now)
     if resolved.debounce_seconds or instance.metadata_producer_consumers:
@@ -101,6 +103,7 @@ async def defer_many(
     Raises:
         BackendError: some calls were not pushed; its ``receipts`` has None for those.
     """
+    notice_fork()
     now, queue = instance.clock.time(), instance.backend.queue
     receipts: list[Receipt | None] = []
     debounced: list[tuple[int, _Debounced, ResolvedOptions, Item]] = []

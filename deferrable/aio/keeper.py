@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from deferrable.aio._own_loop import run_on_own_loop
 from deferrable.aio._tasks import until_done
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
@@ -84,7 +85,9 @@ class Keeper:
         self._held = {queue: {} for queue in queues}
         is_ready: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(is_ready)), name="deferrable-keeper", daemon=True
+            target=lambda: run_on_own_loop(self._serve(is_ready)),
+            name="deferrable-keeper",
+            daemon=True,
         )
         self._thread.start()
         cancellation = await until_done(is_ready)
@@ -106,7 +109,12 @@ class Keeper:
             return
         self._end()
         loop = asyncio.get_running_loop()
-        await until_done(loop.run_in_executor(None, self._thread.join))
+        try:
+            joining = loop.run_in_executor(None, self._thread.join)
+        except RuntimeError:  # the main thread has ended, and with it every executor
+            self._thread.join()
+        else:
+            await until_done(joining)
 
     # In the keeper's thread.
 

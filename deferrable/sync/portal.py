@@ -1,8 +1,7 @@
 """The portal: one thread with one event loop, which serves every blocking call of the process.
 
-Owns the thread, its loop, and the hand-over of a coroutine to it. It may not know what it runs.
-It is started on first use, stopped when the process exits, and started anew in a forked child,
-where the parent's is set aside untouched.
+Owns the thread, its loop, and the hand-over of a coroutine to it. It is started on first use and
+stopped when the process exits. A forked child starts its own, and leaves the parent's untouched.
 
 The one rule: how a coroutine ended comes back as a value; an interrupt strikes only the caller,
 who has the coroutine cancelled and waits for its end.
@@ -18,8 +17,10 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of, value_of_awaited
-from deferrable._fork import on_fork, set_aside
+from deferrable._fork import notice_fork, on_fork, set_aside
+from deferrable.aio._own_loop import own_loop
 from deferrable.aio._tasks import start_task
+from deferrable.errors import CalledFromEventLoop
 
 __all__ = ["Portal", "is_portal_loop", "is_portal_thread", "portal", "stop"]
 
@@ -29,6 +30,10 @@ _STOP_SECONDS = 5.0
 """How long the exit of the process waits for coroutines that do not heed their cancellation."""
 
 _EXITING = "the process is exiting, and nothing serves blocking calls of other threads any more"
+_ON_LOOP = (
+    "the main thread has ended, and no thread can be started that serves blocking calls beside the "
+    "event loop of this one; await the method of deferrable.aio, or make a blocking call earlier"
+)
 
 
 class _Handover(Generic[T]):
@@ -97,13 +102,17 @@ class Portal:
     """A thread that runs an event loop."""
 
     def __init__(self, name: str = "deferrable-portal") -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = own_loop()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._handovers: set[_Handover[Any]] = set()
         self._steps: deque[Callable[[], object]] = deque()
         self._is_woken = False
         self._is_stopping = False
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # Python does not start threads any more
+            self._loop.close()
+            raise
         self.thread_id = self._thread.ident
 
     def run(
@@ -233,6 +242,10 @@ class Portal:
         self._give_up_all()
 
 
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _is_cancelled(ended: Ended[Any]) -> bool:
     return isinstance(ended, Raised) and isinstance(ended.error, asyncio.CancelledError)
 
@@ -253,19 +266,28 @@ def _finish(loop: asyncio.AbstractEventLoop, handovers: Iterable[_Handover[Any]]
 class _ExitPortal(Portal):
     """Serves what is called while the process exits, when no thread can be started any more.
 
-    Only the thread that runs the at-exit handlers is served, by a loop of its own for each call.
+    Each call has a loop of its own, in the thread that calls.
+
+    Args:
+        serves_threads: non-daemon threads work still, after the end of the main one. Once the
+            at-exit handlers run, only their thread is served.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, serves_threads: bool) -> None:
         self.thread_id = None
+        self._serves_threads = serves_threads
 
     def end_of(
         self, coroutine: Coroutine[Any, Any, T], *, is_cancelled_by_interrupt: bool = True
     ) -> tuple[Ended[T], BaseException | None]:
-        if threading.current_thread() is not threading.main_thread():
+        is_served = self._serves_threads or _is_main_thread()
+        if not is_served or asyncio._get_running_loop() is not None:
             coroutine.close()
-            return Raised(SystemExit(_EXITING)), None
-        return value_of(asyncio.run, coroutine), None
+            return Raised(
+                CalledFromEventLoop(_ON_LOOP) if is_served else SystemExit(_EXITING)
+            ), None
+        with asyncio.Runner(loop_factory=own_loop) as runner:
+            return value_of(runner.run, coroutine), None
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Nothing runs beside a call any more."""
@@ -275,17 +297,24 @@ class _OnePerProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._portal: Portal | None = None
+        self._is_stopped = False
         on_fork(self._start_anew)
 
     def get(self) -> Portal:
+        notice_fork()
         running = self._portal
         if running is not None:
             return running
-        if not threading.main_thread().is_alive():
-            return _ExitPortal()
+        if self._is_stopped or (_is_main_thread() and not threading.main_thread().is_alive()):
+            return _ExitPortal(serves_threads=False)
         with self._lock:
             if self._portal is None:
-                self._portal = Portal()
+                try:
+                    self._portal = Portal()
+                except RuntimeError:
+                    if threading.main_thread().is_alive():
+                        raise
+                    return _ExitPortal(serves_threads=True)
             return self._portal
 
     def is_here(self) -> bool:
@@ -297,6 +326,7 @@ class _OnePerProcess:
         return running is not None and running.has_loop(loop)
 
     def stop(self) -> None:
+        self._is_stopped = True
         running, self._portal = self._portal, None
         if running is not None:
             running.stop()
