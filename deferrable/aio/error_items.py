@@ -133,7 +133,7 @@ class ErrorItems(Closing, AsyncFor):
         queue = self._backend.error_queue
         entries: list[ErrorItem] = []
         while not entries:
-            popped = await queue.pop_batch(min(count, queue.MAX_POP_BATCH_SIZE))
+            popped = await queue.pop_at_once(min(count, queue.MAX_POP_BATCH_SIZE))
             if not popped:
                 break
             self._hold([envelope for envelope, _ in popped])

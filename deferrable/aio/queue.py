@@ -407,6 +407,13 @@ class Queue(Closing):
         self._check_peeks()
         return list(await self._pop_keys(keys)) if keys else []
 
+    async def pop_at_once(self, count: int) -> list[Popped]:
+        """Take up to `count` items that are there, for who reads a queue to its end.
+
+        An adapter whose pops wait overrides it, and does not wait.
+        """
+        return await self.pop_batch(count)
+
     async def wait_for_items(self, seconds: float) -> None:
         """Return when a pop may find something, after `seconds` at the latest.
 

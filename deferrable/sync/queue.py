@@ -40,6 +40,7 @@ class Queue(ClosingFacade[AwaitingQueue]):
     pop = blocking(AwaitingQueue.pop, undo=_put_back)
     pop_batch = blocking(AwaitingQueue.pop_batch, undo=_put_all_back)
     pop_up_to = blocking(AwaitingQueue.pop_up_to, undo=_put_all_back)
+    pop_at_once = blocking(AwaitingQueue.pop_at_once, undo=_put_all_back)
     peek = blocking(AwaitingQueue.peek)
     pop_keys = blocking(AwaitingQueue.pop_keys, undo=_put_taken_back)
     touch = blocking(AwaitingQueue.touch)

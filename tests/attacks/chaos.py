@@ -5,7 +5,8 @@ waits until everything is settled, and prints what became of every call. It ends
 acknowledged call was lost, a job ran twice without a cause, or anything is left in the broker.
 
 Owns the order of these steps. The worker at the first place has a clock that is 5 s ahead, the one
-at the second is 5 s behind.
+at the second is 5 s behind. With ``--stepping-clock`` the one at the last place has a clock that is
+set by an hour, forward and back, every few seconds.
 """
 
 import argparse
@@ -101,7 +102,12 @@ def _settings(options: argparse.Namespace, broker: Broker, folder: Path) -> list
     offsets = [*CLOCK_OFFSETS, *[0.0] * options.workers][: options.workers]
     return [
         *(
-            Settings(who=f"worker-{place}", clock_offset_seconds=offset, **common)
+            Settings(
+                who=f"worker-{place}",
+                clock_offset_seconds=offset,
+                has_stepping_clock=options.stepping_clock and place == options.workers - 1,
+                **common,
+            )
             for place, offset in enumerate(offsets)
         ),
         *(
@@ -166,6 +172,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--lease-seconds", type=float, default=5.0)
     parser.add_argument("--spread-seconds", type=float, default=0.0, help="of the calls")
     parser.add_argument("--every-seconds", type=float, default=1.0, help="between two faults")
+    parser.add_argument(
+        "--stepping-clock", action="store_true", help="the last worker's clock jumps by an hour"
+    )
     parser.add_argument("--keep", type=Path, help="a folder for the ledgers and the log")
     return parser.parse_args(arguments)
 

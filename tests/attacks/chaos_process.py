@@ -35,6 +35,9 @@ STALL_SECONDS = 0.5
 """A thread that wanted to run is told to have been held up if it had to wait for longer."""
 
 _TICK_SECONDS = 0.05
+
+STEP_SECONDS = 3600.0
+"""By how much a clock that steps is set, forward or back."""
 _CALLS_AT_ONCE = 40
 
 
@@ -47,6 +50,7 @@ class Settings:
         calls: how many calls of this place have to be acknowledged; 0: it is a worker.
         spread_seconds: over how long the calls are spread, at least.
         clock_offset_seconds: by how much its clock is ahead.
+        has_stepping_clock: its clock is set forward and back by an hour, again and again.
     """
 
     who: str
@@ -58,6 +62,7 @@ class Settings:
     calls: int = 0
     spread_seconds: float = 0.0
     clock_offset_seconds: float = 0.0
+    has_stepping_clock: bool = False
 
     @property
     def place(self) -> str:
@@ -232,8 +237,25 @@ def set_clock_off(seconds: float) -> None:
     time.time = lambda: true_time() + seconds
 
 
+def have_clock_step(seed: int) -> None:
+    """Have ``time.time()`` of this process jump by an hour, forward and back, every few seconds."""
+    true_time, draw = time.time, random.Random(seed)
+    step_seconds, next_step = 0.0, time.monotonic()
+
+    def stepping() -> float:
+        nonlocal step_seconds, next_step
+        if time.monotonic() >= next_step:
+            step_seconds = draw.choice((-STEP_SECONDS, 0.0, STEP_SECONDS))
+            next_step = time.monotonic() + draw.uniform(0.5, 3.0)
+        return true_time() + step_seconds
+
+    time.time = stepping
+
+
 def main() -> None:
     settings = Settings(**json.loads(sys.argv[1]))
+    if settings.has_stepping_clock:
+        have_clock_step(settings.seed)
     if settings.clock_offset_seconds:
         set_clock_off(settings.clock_offset_seconds)
     logging.basicConfig(format=f"%(asctime)s {settings.who} %(levelname)s %(message)s")

@@ -142,6 +142,12 @@ class InMemoryQueue(Queue):
             with self._group.lock:
                 self._group.waiters.discard(waiter)
 
+    async def pop_at_once(self, count: int) -> list[Popped]:
+        with self._group.lock:
+            now = self._catch_up()
+            leases = self.store.pop(count, now)
+        return [popped for lease in leases if (popped := self._read(lease, now)) is not None]
+
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         with self._group.lock:
             now = self._catch_up()
