@@ -166,7 +166,7 @@ THINGS: dict[str, Callable[[Any], Any]] = {
     "errors": lambda instance: instance.errors(),
     "worker": lambda instance: instance.worker(),
 }
-READ = {"errors", "worker"}
+READ = ("errors", "worker")
 
 
 @pytest.mark.parametrize("name", THINGS)
