@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 from redis_server import unique_group
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[1]
 AIRPORTS = 10_000
@@ -35,7 +35,7 @@ def report(redis_url: str) -> Report:
         },
         capture_output=True,
         text=True,
-        timeout=220,
+        timeout=580,
         check=False,
     )
     assert done.stderr == ""

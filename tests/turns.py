@@ -28,6 +28,7 @@ FIRST = (
     "tests/test_main_job.py",
     "tests/attacks/test_chaos.py",
     "tests/test_sqs.py",
+    "tests/test_sqs_faults.py",
     "tests/test_readme.py",
     "tests/test_examples.py",
     "tests/test_benchmarks.py",

@@ -16,7 +16,7 @@ from attacks.chaos_ledger import Ledger, Line, read_lines
 LEASE = 2.0
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("broker", "seed"), [("redis", 1), ("redis6", 2)])
 def test_nothing_is_lost_whatever_fails_around_the_workers(
     broker: str, seed: int, tmp_path: Path
@@ -31,7 +31,7 @@ def test_nothing_is_lost_whatever_fails_around_the_workers(
     assert verdict.pushed + verdict.skipped == 400
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_whatever_fails_around_the_workers_on_sqs(tmp_path: Path) -> None:
     options = parse(["--broker", "sqs", "--jobs", "80", "--workers", "2", "--lease-seconds", "2"])
     options.every_seconds, options.spread_seconds = 0.5, 1.0
