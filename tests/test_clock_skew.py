@@ -52,7 +52,7 @@ class Machine:
             outcomes.extend([] if outcome is None else [outcome.status])
             return bool(outcomes)
 
-        await wait_until(has_run, "an item comes", 20)
+        await wait_until(has_run, "an item comes")
         return outcomes[0]
 
 

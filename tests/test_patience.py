@@ -28,6 +28,7 @@ SLEEPS = {
     "sqs_server.py": "an SQS that is not ours has no clock to move",
     "test_cli_worker.py": "writes a job that polls for a file, and one that hangs",
     "test_dockets_protocol.py": "polls for what comes back after a second",
+    "test_redis_full.py": "its job outlasts its lease",
     "test_redis_link.py": "gives up at ever later moments",
     "test_sqs_leases.py": "polls between two moves of the clock",
     "test_sqs_receiving.py": "its jobs end one by one",
@@ -46,6 +47,7 @@ READINGS = {
     "mutants/run.py": "has deadlines come sooner",
     "redis_server.py": "its deadline",
     "redis_topologies.py": "its deadline",
+    "test_clock_skew.py": "looks that nothing runs too early; how late is not judged",
     "worker_processes.py": "its deadline, and when a program printed what",
 }
 """File or folder -> why it reads the monotonic clock."""
@@ -53,7 +55,9 @@ READINGS = {
 SHORT_DEADLINES = {
     "test_cancellation.py": "the time-out is what is tested",
     "test_redis_link.py": "the server is frozen: the deadline is what is tested",
+    "test_cli_streams.py": "polls for a file, beside a process that a timer ends",
     "test_sqs_loops.py": "waits a little for what must not happen",
+    "test_sqs_receiving.py": "half of a client's own limit, which must not be waited for",
     "test_watchdog.py": "waits a little for what must not happen",
 }
 """File -> why a deadline in it is short."""

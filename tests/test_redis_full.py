@@ -135,7 +135,7 @@ async def test_a_delayed_item_without_payload_goes_to_the_errors(place: Place) -
 
 
 async def test_a_wait_ends_with_what_comes_back_meanwhile(place: Place) -> None:
-    holder, waiter = place.queue(), place.queue(clock=None, wait_time=30)
+    holder, waiter = place.queue(), place.queue(clock=None, wait_time=300)
     await holder.push({"n": 1})
     held, _ = await holder.pop()
     assert held is not None
@@ -145,7 +145,7 @@ async def test_a_wait_ends_with_what_comes_back_meanwhile(place: Place) -> None:
     await wait_until(lambda: len(place.workers()) == 2, "the pop is under way")
     await holder.release(held)
 
-    _, item = await asyncio.wait_for(popping, 10)
+    _, item = await asyncio.wait_for(popping, 30)
     assert item == {"n": 1}
 
 
@@ -159,7 +159,7 @@ async def test_a_wait_that_finds_nothing_ends_without_an_error(place: Place) -> 
 async def test_a_consumer_waits_on_the_server_again_once_there_is_room(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = place.queue(clock=None, wait_time=30)
+    queue = place.queue(clock=None, wait_time=300)
     fill(place)
     popping = asyncio.create_task(queue.pop())
     await wait_until(lambda: "takes no new items" in caplog.text, "it has found Redis full")
@@ -169,7 +169,7 @@ async def test_a_consumer_waits_on_the_server_again_once_there_is_room(
     await wait_until(lambda: is_blocked(place), "it waits on the server")
     await place.queue().push({"n": 1})
 
-    _, item = await asyncio.wait_for(popping, 10)
+    _, item = await asyncio.wait_for(popping, 30)
     assert item == {"n": 1}
     assert caplog.text.count("takes no new items") == 1
     assert caplog.text.count("takes new items again") == 1
@@ -178,7 +178,7 @@ async def test_a_consumer_waits_on_the_server_again_once_there_is_room(
 async def test_a_consumer_that_is_taken_for_dead_while_it_waits_goes_on_under_a_new_id(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = place.queue(clock=None, wait_time=30)
+    queue = place.queue(clock=None, wait_time=300)
     fill(place)
     popping = asyncio.create_task(queue.pop())
     await wait_until(lambda: "takes no new items" in caplog.text, "it has found Redis full")
@@ -188,7 +188,7 @@ async def test_a_consumer_that_is_taken_for_dead_while_it_waits_goes_on_under_a_
     await wait_until(lambda: place.workers() - {name}, "it has a new id")
 
     queue._interrupt_pop()
-    assert await asyncio.wait_for(popping, 10) == (None, None)
+    assert await asyncio.wait_for(popping, 30) == (None, None)
 
 
 # The error queue.
@@ -300,7 +300,7 @@ async def reserve(
 
 
 async def test_jobs_run_once_each_and_are_retried_and_buried(place: Place) -> None:
-    instance = Deferrable(place.backend(clock=None, wait_time=1, timeout=3))
+    instance = Deferrable(place.backend(clock=None, wait_time=1, timeout=5))
     ran: list[str] = []
 
     @instance.deferrable(
@@ -311,7 +311,7 @@ async def test_jobs_run_once_each_and_are_retried_and_buried(place: Place) -> No
         if what == "fails":
             raise KeyError(what)
         if what == "is long":
-            await asyncio.sleep(5)
+            await asyncio.sleep(8)  # longer than the lease
 
     await job.later_many_async([("fails",), ("is long",), ("works",)])
     fill(place)

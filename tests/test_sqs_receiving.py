@@ -171,7 +171,7 @@ async def test_worker_that_polls_no_more_does_not_wait_for_another_that_does(
     popping = asyncio.create_task(backend.queue.pop())
     await wait_until(lambda: long_polls.held == 1, "it polls")
 
-    await asyncio.wait_for(backend.queue.end_pops(), 10)
+    await asyncio.wait_for(backend.queue.end_pops(), 30)
 
     assert not popping.done()
     long_polls.is_open = True
