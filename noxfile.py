@@ -42,8 +42,7 @@ OTHERS = find_other_pythons()
 LONG_TESTS = [
     "tests/attacks",
     "tests/test_benchmarks.py",
-    "tests/test_cli.py",
-    "tests/test_cli_worker.py",
+    "tests/test_cli*",
     "tests/test_dockets_python2.py",
     "tests/test_examples.py",
     "tests/test_main_job.py",

@@ -20,7 +20,6 @@ async def main() -> None:
         instance.register_event_consumer(jobs.tally)
         instance.register_metadata_producer_consumer(jobs.ProducersName())
         await asyncio.gather(*(consume(instance) for _ in range(AT_A_TIME)))
-    jobs.instance.close()
     print(json.dumps(jobs.tally.counts))
 
 
@@ -33,3 +32,4 @@ async def consume(instance: Deferrable) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main())
+    jobs.instance.close()
