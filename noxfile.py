@@ -68,7 +68,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """Run the tests that need neither SQS nor programs of their own: most of them, in a minute."""
+    """Run the tests that need neither SQS nor the command line: most of them, in half the time."""
     run_tests(session, *without_long_tests())
 
 
