@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from deferrable._fork import on_fork
 
-__all__ = ["Item", "copy_item", "id_text", "new_id", "queue_name"]
+__all__ = ["Item", "copy_item", "group_text", "id_text", "new_id", "queue_name"]
 
 Item: TypeAlias = dict[str, Any]
 """A plain dict of JSON values (str keys; str, int, float, bool, None, lists and dicts of them)."""
@@ -68,6 +68,11 @@ def id_text(item: Item) -> str:
 def queue_name(group: str | None) -> str:
     """The name of a group's queue: ``deferrable``, or ``deferrable_GROUP``."""
     return f"deferrable_{group}" if group else "deferrable"
+
+
+def group_text(group: str | None) -> str:
+    """What a repr says of a group."""
+    return f"group {group!r}" if group else "no group"
 
 
 def copy_item(item: Item) -> Item:

@@ -132,8 +132,66 @@ def test_unreachable_broker_is_one_line_that_says_what_to_do(command: list[str])
 
     assert done.returncode == 1
     (told,) = done.stderr.splitlines()
-    assert told.startswith("Error: cannot reach the broker of cli_app.unreachable:stats: ")
-    assert told.endswith("start it, or correct the address that the instance is given")
+    assert told.startswith("Error: cli_app.unreachable:stats: Redis at 127.0.0.1:")
+    assert told.endswith("is it running, and is the address right?")
+    assert told.count("cannot be reached") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "proposal"),
+    [
+        ("./app.py:q", "app:q"),
+        ("app.py:q", "app:q"),
+        ("shop/jobs.py:q", "shop.jobs:q"),
+        ("./shop/__init__.py:q", "shop:q"),
+        ("./shop/jobs.py", "shop.jobs:NAME"),
+        ("../app.py:q", "app:q in the directory that holds it"),
+    ],
+)
+@pytest.mark.parametrize("command", [["worker"], ["errors", "list"]])
+def test_path_of_a_file_is_answered_with_the_name_of_its_module(
+    command: list[str], path: str, proposal: str
+) -> None:
+    done = call_command(*command, path, variables={})
+
+    file = path.partition(":")[0]
+    assert done.returncode == 2
+    assert done.stderr == f"Error: {file!r} names a file; write {proposal}\n"
+
+
+def test_worker_of_an_instance_in_memory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "remembering.py").write_text(
+        "from deferrable import Deferrable\n"
+        "from deferrable.backend import InMemoryBackendFactory\n"
+        "instance = Deferrable(InMemoryBackendFactory().create_backend_for_group(None))\n"
+    )
+    done = call_command("worker", "remembering:instance", variables={}, folder=tmp_path)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: remembering:instance keeps its items in memory (")
+    assert "DocketsBackendFactory or SQSBackendFactory" in done.stderr
+
+
+@pytest.mark.parametrize(("threads", "is_warned"), [("11", True), ("10", False)])
+def test_more_threads_than_jobs_at_once_are_warned_of(threads: str, is_warned: bool) -> None:
+    options = ("--concurrency", "10", "--threads", threads)
+    done = call_command("worker", "no_such_app:stats", *options, variables={})
+
+    assert ("--threads 11 is more than --concurrency 10" in done.stderr) == is_warned
+
+
+def test_names_of_jobs_are_never_read_as_markup(tmp_path: Path) -> None:
+    (tmp_path / "marked.py").write_text(
+        "from deferrable import Deferrable\n"
+        "from deferrable.backend import InMemoryBackendFactory\n"
+        "instance = Deferrable(InMemoryBackendFactory().create_backend_for_group(None))\n"
+        "@instance.deferrable(name='[red]job\\x1b[/]')\n"
+        "def job(): ...\n"
+    )
+    done = call_command("jobs", "marked:instance", variables={}, folder=tmp_path)
+
+    assert r"[red]job\x1b[/]" in done.stdout
+    assert done.returncode == 0
 
 
 def test_debug_shows_the_traceback_before_the_line() -> None:

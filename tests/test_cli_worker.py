@@ -164,18 +164,18 @@ while True:
 SWALLOWING_IMPORT = """
 import pathlib, time
 from deferrable import Deferrable
-from deferrable.backend import InMemoryBackendFactory
+from deferrable.backend import DocketsBackendFactory
 pathlib.Path("begun").touch()
 try:
     time.sleep(600)
 except BaseException:
     pass
-instance = Deferrable(InMemoryBackendFactory().create_backend_for_group(None))
+instance = Deferrable(DocketsBackendFactory("redis://127.0.0.1:1/0").create_backend_for_group(None))
 """
 SLOW_LIFESPAN = """
 import asyncio, contextlib, pathlib
 from deferrable import Deferrable
-from deferrable.backend import InMemoryBackendFactory
+from deferrable.backend import DocketsBackendFactory
 
 @contextlib.asynccontextmanager
 async def lifespan():
@@ -186,7 +186,7 @@ async def lifespan():
     finally:
         print("left the lifespan", flush=True)
 
-backend = InMemoryBackendFactory().create_backend_for_group(None)
+backend = DocketsBackendFactory("redis://127.0.0.1:1/0").create_backend_for_group(None)
 instance = Deferrable(backend, lifespan=lifespan)
 """
 

@@ -1,8 +1,11 @@
 """The instance itself: what its constructor refuses, and what may be changed later."""
 
+from typing import Any
+
 import pytest
 
 import deferrable.aio
+import deferrable.aio.backend
 import deferrable.backend
 from deferrable import Deferrable
 from deferrable.aio import InMemoryDebounceStore
@@ -54,3 +57,16 @@ def test_the_debounce_store_can_be_set_later() -> None:
     second = job.later(1)
 
     assert (first.status, second.status) == ("pushed", "pushed")
+
+
+@pytest.mark.parametrize(("group", "told"), [("mails", "group 'mails'"), (None, "no group")])
+@pytest.mark.parametrize("package", [deferrable.aio, deferrable])
+def test_reprs_show_group_backend_and_job(package: Any, group: str | None, told: str) -> None:
+    queue = f"<InMemoryQueue deferrable{'_mails' if group else ''}>"
+    backend = package.backend.InMemoryBackendFactory().create_backend_for_group(group)
+    instance = package.Deferrable(backend)
+    job = instance.deferrable(name="send")(note)
+
+    assert f"<Deferrable, {told}: {queue}, 1 job>" in repr(instance)
+    assert f"<Backend, {told}: {queue}, " in repr(backend)
+    assert repr(job) == f"<Job send, {told}: {queue}>"

@@ -356,7 +356,7 @@ def test_the_command_line_shows_neither_password_nor_key(
 
     with Command("worker", "app:instance", variables={}, folder=tmp_path) as worker:
         worker.wait_for("completed")
-        worker.wait_for("errored")
+        worker.wait_for("failed for good")
         worker.send(signal.SIGTERM)
         worker.end()
         check_silent(worker.text)

@@ -14,6 +14,7 @@ from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.registry import Registry
+from deferrable.item import group_text
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import ErrorClasses, check_max_attempts, error_class_tuple
 
@@ -51,6 +52,12 @@ class Instance:
         self.registry = Registry(protection, import_from)
         self.event_consumers: tuple[object, ...] = ()
         self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
+
+    def __repr__(self) -> str:
+        count = len(self.registry)
+        jobs = "1 job" if count == 1 else f"{count} jobs"
+        backend = self.backend
+        return f"<{type(self).__name__}, {group_text(backend.group)}: {backend.queue!r}, {jobs}>"
 
     @property
     def serializer(self) -> Serializer:

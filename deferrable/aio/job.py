@@ -15,12 +15,13 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, 
 
 from deferrable import _names
 from deferrable._arguments import Binder, binder_for
-from deferrable._refusals import kind_of
+from deferrable._refusals import kind_of, short_repr
 from deferrable.aio._new_items import Template
 from deferrable.aio.deferring import defer, defer_many
 from deferrable.aio.door import AwaitingDoor, blocking_door
 from deferrable.aio.instance import Instance
 from deferrable.errors import UnserializableCall
+from deferrable.item import group_text
 from deferrable.options import JobOptions, OptionChanges, change, check
 from deferrable.outcome import Receipt
 
@@ -222,7 +223,8 @@ class Job(Generic[P, R_co]):
         return self.__qualname__
 
     def __repr__(self) -> str:
-        return f"<Job {self.name}>"
+        backend = self._instance.backend
+        return f"<Job {self.name}, {group_text(backend.group)}: {backend.queue!r}>"
 
 
 class BoundJob(Generic[P, R_co]):
@@ -274,7 +276,7 @@ class BoundJob(Generic[P, R_co]):
         return getattr, (self.__self__, self.__func__.__name__)
 
     def __repr__(self) -> str:
-        return f"<BoundJob {self.__func__.name} of {self.__self__!r}>"
+        return f"<BoundJob {self.__func__!r} of {short_repr(self.__self__)}>"
 
 
 def _wrap(wrapper: object, wrapped: object) -> None:

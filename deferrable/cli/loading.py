@@ -5,9 +5,11 @@ done with an instance. Either face will do: what is handed on is the core.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +20,15 @@ from deferrable.aio.deferrable import Deferrable
 from deferrable.cli.trouble import ERROR, USAGE, Trouble
 from deferrable.sync._facade import core_of
 
-__all__ = ["Named", "check_apart", "instance_argument", "instances_argument", "load", "load_all"]
+__all__ = [
+    "Named",
+    "check_apart",
+    "check_shared",
+    "instance_argument",
+    "instances_argument",
+    "load",
+    "load_all",
+]
 
 instances_argument = click.argument("paths", metavar="MODULE:NAME...", nargs=-1, required=True)
 instance_argument = click.argument("path", metavar="MODULE:NAME")
@@ -63,6 +73,24 @@ def check_apart(named: Sequence[Named]) -> None:
         )
 
 
+def check_shared(named: Sequence[Named]) -> None:
+    """Other processes can defer to them.
+
+    Raises:
+        Trouble: an instance has its items in the memory of one process.
+    """
+    for each in named:
+        queue = each.instance.backend.queue
+        if queue.IS_LOCAL:
+            raise Trouble(
+                f"{each.path} keeps its items in memory ({queue!r}), where no other process can "
+                "push any, so this worker would wait for ever; give it a backend that processes "
+                "share, DocketsBackendFactory or SQSBackendFactory, or run a worker inside the "
+                "program that defers: async with instance.worker()",
+                USAGE,
+            )
+
+
 def load(path: str) -> Named:
     """The instance at `path`.
 
@@ -72,6 +100,10 @@ def load(path: str) -> Named:
     module_name, colon, name = path.partition(":")
     if not module_name or (colon and not name):
         raise Trouble(f"{path!r} is no path to an instance; write MODULE:NAME", USAGE)
+    if module_name.endswith(".py") or os.sep in module_name:
+        raise Trouble(
+            f"{module_name!r} names a file; write {_module_path(module_name, name)}", USAGE
+        )
     module = _import(module_name, path)
     if not colon:
         raise Trouble(f"{path!r} names a module only; write {_proposal(module)}", USAGE)
@@ -90,6 +122,16 @@ def load(path: str) -> Named:
             f"{path} is no instance of Deferrable, but of {kind}; write {_proposal(module)}", USAGE
         )
     return Named(path, core)
+
+
+def _module_path(file: str, name: str) -> str:
+    """How the module in a file is named, seen from the current directory."""
+    relative = Path(os.path.relpath(file)).with_suffix("")
+    where = " in the directory that holds it" if os.pardir in relative.parts else ""
+    below = [part for part in relative.parts if part != os.pardir]
+    if below[-1:] == ["__init__"] and len(below) > 1:
+        del below[-1]
+    return f"{'.'.join(below)}:{name or 'NAME'}{where}"
 
 
 def _proposal(module: Any) -> str:

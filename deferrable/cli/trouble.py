@@ -12,7 +12,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from deferrable.cli.printing import escaped
-from deferrable.errors import BackendUnavailable, DeferrableError
+from deferrable.errors import DeferrableError
 
 __all__ = ["ERROR", "FORCED", "USAGE", "Trouble", "debug_option", "telling"]
 
@@ -61,10 +61,5 @@ def telling(path: str) -> Iterator[None]:
     """Turn what the library raises about the instance at `path` into one line."""
     try:
         yield
-    except BackendUnavailable as error:
-        raise Trouble(
-            f"cannot reach the broker of {path}: {error}; start it, or correct the address that "
-            "the instance is given"
-        ) from error
     except DeferrableError as error:
         raise Trouble(f"{path}: {error}") from error

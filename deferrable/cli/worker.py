@@ -11,7 +11,7 @@ import click
 
 from deferrable.cli.early import set_exit_code
 from deferrable.cli.health import listen
-from deferrable.cli.loading import check_apart, instances_argument, load_all
+from deferrable.cli.loading import check_apart, check_shared, instances_argument, load_all
 from deferrable.cli.logs import LEVELS, configure, enable_loggers
 from deferrable.cli.reloading import begin_anew, wait_for_change_below
 from deferrable.cli.serving import RELOAD, Serving, serve
@@ -24,6 +24,10 @@ __all__ = ["worker"]
 _logger = logging.getLogger("deferrable.cli")
 
 DEFAULT_GRACE_SECONDS = 30.0
+_TOO_MANY_THREADS = (
+    "--threads %d is more than --concurrency %d, and no more jobs than that run at once; raise "
+    "--concurrency, or leave out --threads"
+)
 
 
 @click.command()
@@ -86,6 +90,8 @@ def worker(
     is_supervisor = processes is not None and index is None
     name = "supervisor" if is_supervisor else "" if index is None else str(index + 1)
     configure(log_format, log_level, name)
+    if index is None and threads is not None and threads > concurrency:
+        _logger.warning(_TOO_MANY_THREADS, threads, concurrency)
     if processes is not None and index is None:
         _leave(context, supervise(processes, grace_seconds))
     if index is not None:
@@ -97,6 +103,7 @@ def worker(
                 named = load_all(paths)
                 enable_loggers()
                 check_apart(named)
+                check_shared(named)
                 listener = None if health_port is None else listen(health_host, health_port)
             serving = Serving(concurrency, threads, prefetch, grace_seconds, listener, is_reloading)
             code = serve(named, serving, signals)

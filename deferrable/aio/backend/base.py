@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from deferrable.aio._closing import Closing
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.queue import Queue
-from deferrable.item import queue_name
+from deferrable.item import group_text, queue_name
 
 __all__ = ["Backend", "BackendFactory"]
 
@@ -37,6 +37,9 @@ class Backend(Closing):
         self.queue = queue
         self.error_queue = error_queue
         self.debounce_store = debounce_store
+
+    def __repr__(self) -> str:
+        return f"<Backend, {group_text(self.group)}: {self.queue!r}, {self.error_queue!r}>"
 
     async def close(self) -> None:
         """Close both queues and the debounce store. Twice is harmless."""
