@@ -24,10 +24,10 @@ WITH_WARNINGS = ("-W", "always")
 class Program:
     """A running program; it is killed at the end of the ``with`` block if it still runs."""
 
-    def __init__(self, source: str, *options: str) -> None:
+    def __init__(self, source: str, *options: str, has_input: bool = False) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *options, "-c", textwrap.dedent(source)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -42,6 +42,12 @@ class Program:
         if read != line:
             _, errors = self._process.communicate(timeout=DEADLINE_SECONDS)
             raise AssertionError(f"expected {line!r}, got {read!r}\n{errors}")
+
+    def say(self, line: str = "") -> None:
+        """Write a line to a program that has an input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
 
     def interrupt(self) -> None:
         """What Ctrl-C in its terminal would do."""

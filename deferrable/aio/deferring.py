@@ -104,7 +104,7 @@ async def defer_many(
         BackendError: some calls were not pushed; its ``receipts`` has None for those.
     """
     notice_fork()
-    now, queue = instance.clock.time(), instance.backend.queue
+    now, queue = instance.clock.time(), door.here(instance.backend.queue)
     receipts: list[Receipt | None] = []
     debounced: list[tuple[int, _Debounced, ResolvedOptions, Item]] = []
     # Little is kept for each: what lives on is what the garbage collector looks at.
@@ -132,7 +132,7 @@ async def defer_many(
             receipts[index] = await _debounce(instance, door, call, resolved, item)
         except DeferrableError as error:
             failures.append(error)
-    outcomes = await door.wait(queue.push_each(entries))
+    outcomes = await door.wait(queue.push_each(entries), needs_loop=queue.needs_loop)
     for index, entry, outcome in zip(indexes, entries, outcomes, strict=True):
         if outcome is None:
             item = entry.item if isinstance(entry, Push) else entry
@@ -170,12 +170,14 @@ async def _debounce(
     key, token = _debounce_key(instance, call, item), item["id"]
     always_delay = call.options.debounce_always_delay
     # The one step alters the item in the store, where nobody can sign it.
-    joined = None if instance.protection.signs else store.joined_with(instance.backend.queue)
+    queue = door.here(instance.backend.queue)
+    joined = None if instance.protection.signs else store.joined_with(queue)
     if joined is not None:
         await _add_metadata(instance, door, item)
         try:
             reservation = await door.wait(
-                joined(item, key, resolved.debounce_seconds, always_delay, token)
+                joined(item, key, resolved.debounce_seconds, always_delay, token),
+                needs_loop=queue.needs_loop,
             )
         except BackendUnavailable:
             raise  # It may have been pushed, and its window kept, as after any push.
@@ -274,8 +276,9 @@ def _debounce_key(instance: Instance, call: _Debounced, item: Item) -> DebounceK
 async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
     if instance.metadata_producer_consumers:
         await _add_metadata(instance, door, item)
-    queue, item = instance.backend.queue, _signed(instance, item)
-    await door.wait(queue.push(queue.prepare(item, is_plain=True)))
+    queue, item = door.here(instance.backend.queue), _signed(instance, item)
+    push = queue.prepare(item, is_plain=True)
+    await door.wait(queue.push(push), needs_loop=queue.needs_loop)
     await _emit(instance, door, "push", item)
     return _receipt(item, now)
 

@@ -173,8 +173,18 @@ class Door(Protocol):
 
     exits_are_failures: bool
 
-    def wait(self, waiting: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-        """Wait for I/O. A cancellation of the caller reaches it."""
+    def here(self, queue: Queue) -> Queue:
+        """The queue as this door pushes onto it."""
+        ...
+
+    def wait(
+        self, waiting: Coroutine[Any, Any, T], *, needs_loop: bool = True
+    ) -> Coroutine[Any, Any, T]:
+        """Wait for I/O. A cancellation of the caller reaches it.
+
+        Args:
+            needs_loop: False: it never suspends; see `deferrable.aio.queue.without_loop`.
+        """
         ...
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -227,7 +237,12 @@ class AwaitingDoor:
     exits_are_failures = False
     limiter: anyio.CapacityLimiter | None = None
 
-    def wait(self, waiting: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    def here(self, queue: Queue) -> Queue:
+        return queue
+
+    def wait(
+        self, waiting: Coroutine[Any, Any, T], *, needs_loop: bool = True
+    ) -> Coroutine[Any, Any, T]:
         return waiting
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:

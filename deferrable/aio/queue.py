@@ -22,8 +22,9 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from copy import copy
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar, TypeVarTuple
+from typing import ClassVar, Self, TypeVar, TypeVarTuple, cast
 
 import msgspec
 
@@ -39,7 +40,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.errors import DeferrableError, ItemTooLarge, LeaseLost, Unsupported
 from deferrable.item import Item
 
-__all__ = ["Envelope", "Item", "Peeked", "Push", "Queue", "Release", "Touch"]
+__all__ = ["Envelope", "Item", "Peeked", "Push", "Queue", "Release", "Touch", "without_loop"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -107,6 +108,21 @@ class _Traffic:
         )
 
 
+class _OneByOne:
+    """The calls of a queue that has no loop: each goes out by itself."""
+
+    def __init__(self, queue: "Queue") -> None:
+        self._queue = queue
+
+    def get(self) -> Self:
+        return self
+
+    async def push(self, push: Push) -> None:
+        (outcome,) = check_outcomes([push], await self._queue._push_batch([push]))
+        if outcome is not None:
+            raise outcome
+
+
 class Queue(Closing):
     """An ordered store of items that are delivered at least once.
 
@@ -126,6 +142,7 @@ class Queue(Closing):
     Attributes:
         longest_poll_seconds: no pop waits longer for a first item, whatever it is set to. For who
             cannot let a wait land that no `_interrupt_pop` ends.
+        needs_loop: False for what `without_loop` gives.
     """
 
     FIFO: ClassVar[bool] = True
@@ -175,6 +192,7 @@ class Queue(Closing):
         self.max_redeliveries = max_redeliveries
         self.clock: Clock = SystemClock() if clock is None else clock
         self.longest_poll_seconds = math.inf
+        self.needs_loop = True
         self._traffic = PerLoop(self._open_traffic)
 
     @property
@@ -184,6 +202,21 @@ class Queue(Closing):
         A worker refuses to poll one queue by two objects of it. An adapter answers without I/O.
         """
         return None
+
+    def _without_loop(self) -> "Queue | None":
+        """This queue for callers that cannot await; None: its pushes need an event loop.
+
+        Pushes onto what is returned never suspend, so that any thread can drive them. It takes
+        pushes only. An adapter makes it of `_copy_without_loop`.
+        """
+        return None
+
+    def _copy_without_loop(self) -> Self:
+        """What an adapter returns from `_without_loop`, once it has made the hooks fit for it."""
+        view = copy(self)
+        view.needs_loop = False
+        view._traffic = cast("PerLoop[_Traffic]", _OneByOne(view))
+        return view
 
     async def _open_traffic(self) -> AsyncGenerator[_Traffic, None]:
         yield _Traffic(self)
@@ -776,6 +809,11 @@ class Queue(Closing):
         releasing.result()
         if cancellation is not None:
             raise cancellation
+
+
+def without_loop(queue: Queue) -> Queue:
+    """`queue` as a caller that cannot await pushes onto it: itself where its pushes need a loop."""
+    return queue._without_loop() or queue
 
 
 def _log_failures(

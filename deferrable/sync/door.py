@@ -18,7 +18,7 @@ from deferrable.aio.clock import Timer
 from deferrable.aio.door import AwaitingDoor, Door, Run, in_context
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import Heartbeat
-from deferrable.aio.queue import Queue
+from deferrable.aio.queue import Queue, without_loop
 from deferrable.errors import CalledFromEventLoop
 from deferrable.sync._on_loop import warn_of_blocking
 from deferrable.sync.portal import is_portal_loop, is_portal_thread, portal
@@ -71,8 +71,11 @@ class _Caller:
     def __init__(self) -> None:
         self.interrupt: BaseException | None = None
 
-    async def wait(self, waiting: Coroutine[Any, Any, T]) -> T:
-        return portal().run(waiting)
+    def here(self, queue: Queue) -> Queue:
+        return without_loop(queue)
+
+    async def wait(self, waiting: Coroutine[Any, Any, T], *, needs_loop: bool = True) -> T:
+        return portal().run(waiting) if needs_loop else await waiting
 
     async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         ended, interrupt = portal().end_of(start(), is_cancelled_by_interrupt=False)

@@ -42,6 +42,7 @@ class DocketsBase(Queue):
         self._name = name
         self._injected_clock = clock
         self._commands = Commands(links, Keys(name), clock)
+        self._view: DocketsBase | None = None
         links.join(self)
 
     def __repr__(self) -> str:
@@ -51,6 +52,12 @@ class DocketsBase(Queue):
     def identity(self) -> Hashable:
         commands = self._commands
         return commands.links.settings.address, commands.keys.queue, self.IS_FOR_ERRORS
+
+    def _without_loop(self) -> Queue | None:
+        if self._view is None and self._commands.links.threads is not None:
+            view = self._view = self._copy_without_loop()
+            view._commands = self._commands.of_threads()
+        return self._view
 
     def _shares_redis_with(self, other: Queue) -> bool:
         """Whether one script can act on both: same Redis, same name."""

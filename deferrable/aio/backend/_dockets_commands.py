@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from deferrable.aio.backend._dockets_consumer import Pop
 from deferrable.aio.backend._dockets_moves import Move
@@ -153,6 +153,10 @@ class Commands:
     @property
     def link(self) -> RedisLink:
         return self.links.here()
+
+    def of_threads(self) -> "Commands":
+        """The same commands, for callers that cannot await."""
+        return _ThreadCommands(self.links, self.keys, self._clock)
 
     def now(self) -> str:
         """The moment for scripts; empty: the server's own."""
@@ -404,3 +408,10 @@ class Commands:
         keys = self.keys
         working = map(keys.working, await self.workers())
         await self.link.call(("UNLINK", keys.queue, keys.delayed, keys.payload, *working))
+
+
+class _ThreadCommands(Commands):
+    @property
+    def link(self) -> RedisLink:
+        # It has what pushes use of a link, and nothing else is done without a loop.
+        return cast(RedisLink, self.links.threads)

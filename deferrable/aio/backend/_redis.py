@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
+from deferrable._fork import on_fork, set_aside
 from deferrable.aio._loops import SharedPerLoop
 from deferrable.aio.backend._redis_connection import (
     ANSWER_SECONDS,
@@ -33,6 +34,7 @@ from deferrable.aio.backend._redis_errors import (
 from deferrable.aio.backend._redis_extra import key_slot
 from deferrable.aio.backend._redis_nodes import nodes_of
 from deferrable.aio.backend._redis_settings import Node, RedisSettings
+from deferrable.aio.backend._redis_thread import ThreadLine
 from deferrable.errors import BackendUnavailable
 
 __all__ = [
@@ -304,12 +306,54 @@ class RedisLink:
         return replies
 
 
+class ThreadLink:
+    """What `RedisLink` is to a loop, for callers that cannot await: `call` never suspends."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._line = ThreadLine(settings)
+
+    async def call(
+        self, *commands: Command, key: Any = None, deadline_seconds: float = ANSWER_SECONDS
+    ) -> list[Any]:
+        """See `RedisLink.call`."""
+        replies = self._line.exchange(commands)
+        for reply in replies:
+            if reply.__class__ is ReplyError:
+                if code_of(str(reply)) in _SAYS_ANOTHER_SERVER:
+                    self._line.disconnect()
+                raise refused(self._settings.where(), str(reply))
+        return replies
+
+    run = RedisLink.run
+
+    def close(self) -> None:
+        """Close the socket. Twice is harmless; the next call connects again."""
+        self._line.close()
+
+
 class RedisLinks(SharedPerLoop[RedisLink]):
-    """A `RedisLink` for each running event loop, made from one description of a Redis."""
+    """A `RedisLink` for each running event loop, made from one description of a Redis.
+
+    Attributes:
+        threads: the link of callers that cannot await; None: they use the portal's loop.
+    """
 
     def __init__(self, settings: RedisSettings) -> None:
         super().__init__(self._open, RedisLink.abandon)
         self.settings = settings
+        self.threads = ThreadLink(settings) if settings.can_block else None
+        on_fork(self._forget_threads)
+
+    async def close(self) -> None:
+        await super().close()
+        if self.threads is not None:
+            self.threads.close()
+
+    def _forget_threads(self) -> None:
+        if self.threads is not None:
+            set_aside(self.threads)
+            self.threads = ThreadLink(self.settings)
 
     async def _open(self) -> AsyncGenerator[RedisLink, None]:
         link = RedisLink(self.settings)

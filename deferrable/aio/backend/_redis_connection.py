@@ -26,7 +26,14 @@ from deferrable.aio.backend._redis_errors import (
 from deferrable.aio.backend._redis_extra import hiredis, redis
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions
 
-__all__ = ["ANSWER_SECONDS", "CONNECT_SECONDS", "Command", "RedisConnection", "open_connection"]
+__all__ = [
+    "ANSWER_SECONDS",
+    "CONNECT_SECONDS",
+    "Command",
+    "RedisConnection",
+    "connect_failure",
+    "open_connection",
+]
 
 Command = Sequence[Any]
 
@@ -261,7 +268,7 @@ async def open_connection(make: Callable[[], Any], where: str) -> RedisConnectio
         silence = redis.TimeoutError(f"no connection within {CONNECT_SECONDS} seconds")
         raise unavailable(where, "cannot be reached", silence)
     await _give_up(connecting, connection)
-    raise _failure(where, connecting.exception())
+    raise connect_failure(where, connecting.exception())
 
 
 async def _give_up(connecting: "asyncio.Task[Any]", connection: Any) -> None:
@@ -273,7 +280,7 @@ async def _give_up(connecting: "asyncio.Task[Any]", connection: Any) -> None:
         await connection.disconnect(nowait=True)
 
 
-def _failure(where: str, error: BaseException | None) -> BackendError:
+def connect_failure(where: str, error: BaseException | None) -> BackendError:
     """What a failed attempt to connect means."""
     if isinstance(error, redis.ResponseError):
         error = type(error)(without_arguments(str(error)))

@@ -36,6 +36,12 @@ _ASYNC_CLASSES: Mapping[type[Any], type[Any]] = {
     redis.asyncio.SentinelManagedSSLConnection: _SSLConnection,
 }
 
+_BLOCKING_CLASSES: Mapping[type[Any], type[Any]] = {
+    _Connection: redis.Connection,
+    _SSLConnection: redis.SSLConnection,
+    _UnixConnection: redis.UnixDomainSocketConnection,
+}
+
 _STAYS_THE_CLIENTS_OWN = frozenset(
     {
         # How long, how often, how many.
@@ -148,6 +154,28 @@ class RedisSettings:
         if node is not None:
             options["host"], options["port"] = node
         return self._connection_class(**options)
+
+    @property
+    def can_block(self) -> bool:
+        """Whether `blocking_connection` makes one: a server that is named, and no class or
+        credentials of the user's that only asyncio can use."""
+        connection_class = _BLOCKING_CLASSES.get(self._connection_class)
+        if connection_class is None or self.is_cluster or self.service_name is not None:
+            return False
+        if self._options.get("redis_connect_func") is not None:
+            return False  # it is async, or would have been refused
+        provider = self._options.get("credential_provider")
+        is_known = self._options.keys() <= _accepted_by(connection_class)
+        return is_known and (provider is None or isinstance(provider, _CredentialsFromThread))
+
+    def blocking_connection(self, timeout_seconds: float) -> Any:
+        """A redis-py connection that blocks, not yet connected; see `can_block`."""
+        options = {**self._options, **_OUR_OWN}
+        options["socket_connect_timeout"] = options["socket_timeout"] = timeout_seconds
+        provider = options.get("credential_provider")
+        if isinstance(provider, _CredentialsFromThread):
+            options["credential_provider"] = provider.blocking
+        return _BLOCKING_CLASSES[self._connection_class](**options)
 
     def where(self, node: Node | None = None) -> str:
         """The address for messages, without credentials."""
@@ -322,10 +350,10 @@ class _CredentialsFromThread(CredentialProvider):
     """Credentials of a provider that blocks, fetched without blocking the loop."""
 
     def __init__(self, provider: Any) -> None:
-        self._provider = provider
+        self.blocking = provider
 
     def get_credentials(self) -> Any:
-        return self._provider.get_credentials()
+        return self.blocking.get_credentials()
 
     async def get_credentials_async(self) -> Any:
-        return await asyncio.to_thread(self._provider.get_credentials)
+        return await asyncio.to_thread(self.blocking.get_credentials)

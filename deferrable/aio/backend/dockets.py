@@ -73,6 +73,8 @@ class DocketsQueue(DocketsBase):
     # Push.
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        if len(pushes) == 1:
+            return [await self._push_one(pushes)]
         outcomes: list[Exception | None] = [None] * len(pushes)
         at_once = [index for index, push in enumerate(pushes) if not push.delay_seconds]
         delayed = [index for index, push in enumerate(pushes) if push.delay_seconds]
@@ -83,6 +85,16 @@ class DocketsQueue(DocketsBase):
                 except BackendError as error:
                     fail(outcomes, chunk, error)
         return outcomes
+
+    async def _push_one(self, pushes: Sequence[Push]) -> BackendError | None:
+        try:
+            if pushes[0].delay_seconds:
+                await self._push_delayed(pushes)
+            else:
+                await self._push_now(pushes)
+        except BackendError as error:
+            return error
+        return None
 
     async def _push_now(self, pushes: Sequence[Push]) -> None:
         before, after = envelope_around(self.clock.time())
