@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from faces import LEASE_SECONDS, Face, FaceName, Kind, MakeFace, wait_here
 
+from deferrable.aio.backend._memory import Now
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.heartbeat import TOUCHES_PER_LEASE, Heartbeat
@@ -88,7 +89,7 @@ async def test_nobody_else_gets_the_item_meanwhile(face: Face, kind: Kind) -> No
 
     def look() -> None:
         store = face.broker.queue.store  # type: ignore[attr-defined] # in memory
-        store.catch_up(face.clock.time())
+        store.catch_up(Now(face.clock.time(), face.clock.monotonic()))
         in_flight.append(store.stats(0)["in_flight"])
 
     await face.later(face.job(job_of(kind, face, beats, 9, look), name="long"))

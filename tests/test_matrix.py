@@ -414,6 +414,8 @@ class TestSockets:
             f"""
             import asyncio
             import deferrable, deferrable.backend
+            import warnings
+            warnings.simplefilter("ignore", deferrable.BlocksEventLoop)
 
             factory = deferrable.backend.DocketsBackendFactory({redis_url!r})
             instance = deferrable.Deferrable(factory.create_backend_for_group({unique_group()!r}))

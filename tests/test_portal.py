@@ -497,6 +497,9 @@ def test_thread_that_outlives_the_main_one_hears_of_what_cannot_be_served() -> N
         MEMORY
         + OUTLIVING
         + """
+import warnings
+warnings.simplefilter("ignore", deferrable.BlocksEventLoop)
+
 async def block_the_loop():
     try:
         print(job.later().status)

@@ -104,7 +104,8 @@ async def test_no_argument_shows_in_logs_errors_or_outcomes(
     make_face: MakeFace, serializer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    face = make_face(serializer=serializer)
+    # `paint` is deferred with what is no colour, as by a producer that is older than its consumer.
+    face = make_face(serializer=serializer, check_arguments=False)
     face.instance.register_metadata_producer_consumer(Tracer())
     face.instance.register_event_consumer(BrokenConsumer())
     options: dict[str, Any] = {"name": None}  # a classic item has no other name than its function's
