@@ -74,8 +74,14 @@ class Folder:
         self.redis_url = redis_url
         for block in blocks_of(page):
             if block.language == "python":
-                (path / block.file_name).write_text(block.text)
+                (path / block.file_name).write_text(self._elsewhere(block.text))
         (path / "sqlite_queue.py").write_text((ROOT / "tests/third_party_backend.py").read_text())
+
+    def _elsewhere(self, text: str) -> str:
+        """The same on the Redis of the tests, in a group of its own."""
+        if self.redis_url is None or REDIS_URL not in text:
+            return text
+        return text.replace(REDIS_URL, self.redis_url).replace('"mail"', f'"{unique_group()}"')
 
     def change(self, diff: Block) -> None:
         """Apply a diff of one file, whose lines each occur once."""
@@ -132,7 +138,9 @@ def test_what_a_page_shows_is_what_its_files_print(
 ) -> None:
     before = [each for each in BLOCKS[: BLOCKS.index(block)] if each.page == block.page]
     diffs = [each for each in before if each.language == "diff"]
-    redis_url = request.getfixturevalue("redis_url") if diffs else None
+    files = [each.text for each in BLOCKS if each.page == block.page and each.language == "python"]
+    needs_redis = diffs or any(REDIS_URL in text for text in files)
+    redis_url = request.getfixturevalue("redis_url") if needs_redis else None
     folder = Folder(tmp_path, block.page, redis_url)
     for diff in diffs:
         folder.change(diff)
