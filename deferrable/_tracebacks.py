@@ -8,7 +8,18 @@ import os
 import traceback
 from types import TracebackType
 
-__all__ = ["traceback_from_job", "traceback_text"]
+__all__ = [
+    "MOST_ERROR_TEXT",
+    "MOST_TRACEBACK",
+    "limited_text",
+    "traceback_from_job",
+    "traceback_text",
+]
+
+MOST_ERROR_TEXT = 10_000
+"""Characters of an error's text that an error record keeps: its start."""
+MOST_TRACEBACK = 20_000
+"""Characters of a traceback that an error record and the log keep: its end, which has the error."""
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _CALLERS = frozenset(
@@ -28,7 +39,10 @@ def traceback_from_job(trace: TracebackType | None) -> TracebackType | None:
 
 
 def traceback_text(error: BaseException) -> str:
-    """What Python prints for `error` and its causes, without the frames that called the job."""
+    """What Python prints for `error` and its causes, without the frames that called the job.
+
+    Only the end of a long text is kept, after a line that says how much was cut.
+    """
     told = traceback.TracebackException.from_exception(error)
     to_cut: list[tuple[traceback.TracebackException, BaseException]] = [(told, error)]
     while to_cut:
@@ -40,7 +54,15 @@ def traceback_text(error: BaseException) -> str:
         if isinstance(one, BaseExceptionGroup):
             pairs += zip(told_one.exceptions or (), one.exceptions, strict=False)
         to_cut += [(each, its) for each, its in pairs if each is not None and its is not None]
-    return "".join(told.format())
+    text = "".join(told.format())
+    cut = len(text) - MOST_TRACEBACK
+    return text if cut <= 0 else f"... ({cut} characters cut)\n{text[cut:]}"
+
+
+def limited_text(text: str) -> str:
+    """An error's text: whole, or its start and how much was cut."""
+    cut = len(text) - MOST_ERROR_TEXT
+    return text if cut <= 0 else f"{text[:MOST_ERROR_TEXT]} ... ({cut} characters cut)"
 
 
 def _own_count(trace: TracebackType | None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from deferrable._fields import read_count
-from deferrable._tracebacks import traceback_text
+from deferrable._tracebacks import limited_text, traceback_text
 from deferrable.backoff import backoff_seconds
 from deferrable.delay import seconds_until_due, set_delay
 from deferrable.item import Item, copy_item, new_id
@@ -253,7 +253,7 @@ def _cause_of(error: BaseException) -> BaseException:
 
 def _text_of(error: BaseException) -> str:
     try:
-        return str(error)
+        return limited_text(str(error))
     except KeyboardInterrupt:
         raise
     except BaseException as second:

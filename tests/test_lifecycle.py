@@ -291,6 +291,19 @@ def test_an_error_record_tells_what_the_old_library_told() -> None:
     assert (record["hostname"], record["ts"]) == ("here", NOW)
 
 
+def test_a_record_of_a_huge_error_keeps_the_start_of_its_text_and_the_end_of_its_traceback() -> (
+    None
+):
+    record = error_record(ValueError("first" + "x" * 1_000_000 + "last"), NOW, "here")
+
+    assert record["error_text"].startswith("first")
+    assert record["error_text"].endswith("... (990009 characters cut)")
+    assert record["traceback"].startswith("... (9")
+    assert record["traceback"].endswith("last\n")
+    assert len(record["error_text"]) < 10_100
+    assert len(record["traceback"]) < 20_100
+
+
 def reason_of(verdict: Verdict) -> str:
     assert isinstance(verdict, Bury)
     assert verdict.item["error"]["reason"] == verdict.reason
