@@ -79,8 +79,10 @@ class Settings:
 async def work(jobs: Jobs, settings: Settings) -> None:
     """Run jobs until SIGTERM."""
     grace_seconds = settings.lease_seconds / 2
-    async with jobs.instance, jobs.instance.worker(grace_seconds=grace_seconds) as worker:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    worker = jobs.instance.worker(grace_seconds=grace_seconds)
+    # Before it can hold anything.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    async with jobs.instance, worker:
         settings.tell_up()
         async for _ in worker:
             pass

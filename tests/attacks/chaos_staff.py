@@ -71,6 +71,8 @@ class Member:
         code = self._process.poll()
         if not code or (self._was_killed and code == -signal.SIGKILL):
             return None
+        if code == -signal.SIGTERM and not self.is_up:
+            return None  # The signal came before the process could handle one: it held nothing.
         return f"{self.who} ended with {code}"
 
     def end(self) -> None:
