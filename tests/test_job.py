@@ -171,7 +171,7 @@ def apply(function: Callable[[int], int], value: int) -> int:
 
 
 def test_a_job_says_which_it_is() -> None:
-    assert repr(add) == f"<Job {__name__}:add>"
+    assert repr(add) == f"<Job {__name__}:add, no group: <InMemoryQueue deferrable>>"
     assert "greet" in repr(Account("me").greet)
 
 
