@@ -1,13 +1,16 @@
 """Nothing that a job raises or returns ends a worker, or keeps its item from being settled."""
 
 import asyncio
-from collections.abc import Callable
+import io
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
 from faces import Face, Kind, as_kind
 from test_worker import read
 
+from deferrable.item import Item
 from deferrable.outcome import Outcome
 
 pytestmark = pytest.mark.anyio
@@ -201,6 +204,59 @@ async def test_whatever_a_job_raises_is_retried_where_its_classes_say_so(
 
     statuses = [None if outcome is None else outcome.status for outcome in outcomes]
     assert statuses == ["retried", "errored", None]
+
+
+@pytest.fixture
+def standard_log() -> Iterator[io.StringIO]:
+    """What a handler with the standard formatter writes."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logger = logging.getLogger("deferrable")
+    logger.addHandler(handler)
+    yield stream
+    logger.removeHandler(handler)
+
+
+class Failing:
+    def on_pop(self, item: Item) -> NoReturn:
+        raise ValueError("first" + "x" * 1_000_000 + "last")
+
+
+async def test_the_standard_log_of_a_huge_error_is_cut_and_its_record_holds_the_error(
+    face: Face, kind: Kind, standard_log: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> NoReturn:
+        raise ValueError("first" + "x" * 1_000_000 + "last")
+
+    await face.later(face.job(as_kind(kind, fail), name="job"))
+    face.instance.register_event_consumer(Failing())
+
+    await face.run()
+
+    of_handler, of_job = caplog.records
+    assert all("characters cut)" in each.exc_text for each in (of_handler, of_job))  # type: ignore[operator]
+    assert all(each.exc_info and type(each.exc_info[1]) is ValueError for each in caplog.records)
+    assert (of_handler.funcName, of_job.funcName) == ("log_or_raise", "log_failure")
+    assert standard_log.getvalue().count("xlast\n") == 2
+    assert len(standard_log.getvalue()) < 50_000
+
+
+async def test_a_formatter_of_ones_own_formats_a_traceback_that_is_short_enough(
+    face: Face, kind: Kind, standard_log: io.StringIO
+) -> None:
+    class Brief(logging.Formatter):
+        def formatException(self, ei: Any) -> str:  # noqa: N802
+            return f"brief {ei[1]}"
+
+    def fail() -> NoReturn:
+        raise ValueError("no")
+
+    logging.getLogger("deferrable").handlers[-1].setFormatter(Brief())
+    await face.later(face.job(as_kind(kind, fail), name="job"))
+
+    await face.run()
+
+    assert standard_log.getvalue().endswith("\nbrief no\n")
 
 
 async def test_whatever_a_job_returns_is_its_result(each_face: Face, kind: Kind) -> None:

@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from deferrable._ended import Raised
+from deferrable._error_log import log_error
+from deferrable._refusals import told
 from deferrable.aio._alone import Alone, is_suspect
 from deferrable.aio._buffer import Buffer, Buffered
 from deferrable.aio._completing import Completer
@@ -389,8 +391,9 @@ class Attempts:
         self._besides.discard(task)
         if self._slots.is_paused:
             self._alone.note_change()
-        if not task.cancelled() and task.exception() is not None:
-            _logger.error("%r failed", task, exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Without the task's repr, which holds the whole text of the error.
+            log_error(_logger, error, "a task of the worker failed: %s", told(error))
         self._note_idle()
 
     def _note_idle(self) -> None:

@@ -8,9 +8,9 @@ their own ``__str__`` may raise.
 import logging
 from typing import Any
 
+from deferrable._error_log import log_error
 from deferrable._reading import attempt_number, job_name
 from deferrable._refusals import told
-from deferrable._tracebacks import traceback_from_job
 from deferrable.outcome import Outcome
 
 __all__ = ["log_failure", "log_lost", "log_retry"]
@@ -42,13 +42,14 @@ def log_failure(name: str, job: str, outcome: Outcome, reason: str) -> None:
     """Log that the item is in the error queue, and why it is not retried; see `log_retry`."""
     error = outcome.error
     assert error is not None
-    _logger.error(
+    log_error(
+        _logger,
+        error,
         "%s failed for good and is in the error queue (%s): %s%s",
         name,
         _numbers(outcome),
         told(error),
         f"; not retried: {reason}" if reason else "",
-        exc_info=(type(error), error, traceback_from_job(error.__traceback__)),
         extra=_fields(job, outcome, reason=reason),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextvars import Context
 
 from deferrable._ended import Ended, Raised, Returned, value_of
+from deferrable._error_log import log_error
 from deferrable._tame import tame
 from deferrable.aio.door import Door
 from deferrable.events import handler_of
@@ -65,7 +66,7 @@ def log_or_raise(door: Door, name: str, error: BaseException) -> None:
     error = tame(error)
     if not is_its_own(door, error):
         raise error
-    _logger.error("%s failed; it changes nothing", name, exc_info=error)
+    log_error(_logger, error, "%s failed; it changes nothing", name)
 
 
 def is_its_own(door: Door, error: BaseException) -> bool:
