@@ -73,11 +73,16 @@ def _dump_exactly(item: Item) -> str:
 
 
 _EXACT = {str, int, bool, type(None)}
+_CONTAINERS = {dict, list, tuple}
 _MANY = 50
 
 
-def _is_plain(container: Any) -> bool:
-    """Whether a dict or list holds what both encoders write alike; told by types, for speed."""
+def _is_plain(container: Any, *, has_tuples: bool = False) -> bool:
+    """Whether a dict or list holds what both encoders write alike; told by types, for speed.
+
+    Args:
+        has_tuples: tuples are allowed, which are written as lists.
+    """
     members = container
     if container.__class__ is dict:
         members = container.values()
@@ -94,8 +99,8 @@ def _is_plain(container: Any) -> bool:
         if kind is float:
             if not math.isfinite(each):
                 return False
-        elif kind is dict or kind is list:
-            if each and not _is_plain(each):
+        elif kind is dict or kind is list or (has_tuples and kind is tuple):
+            if each and not _is_plain(each, has_tuples=has_tuples):
                 return False
         else:
             return False
@@ -129,6 +134,11 @@ def as_read_back(value: object) -> Any:
     Raises:
         TypeError, ValueError, RecursionError: JSON cannot hold it.
     """
+    try:
+        if value.__class__ in _CONTAINERS and _is_plain(value, has_tuples=True):
+            return _fast_decoder.decode(_fast_encoder.encode(value))
+    except (TypeError, ValueError, RecursionError):
+        pass  # The standard library decides, as in `dump`.
     return _decoder.decode(dump_value(value))
 
 

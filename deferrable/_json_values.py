@@ -10,6 +10,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType, UnionType
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -59,31 +60,66 @@ def load_arguments(
     if function is None:
         return tuple(args), dict(kwargs)
     known = _parameters_of(function)
-    return (
-        tuple(_converted(value, *known.at(index), function) for index, value in enumerate(args)),
-        {key: _converted(value, key, known.called(key), function) for key, value in kwargs.items()},
-    )
+    positional = [_converted(value, *known.at(index), function) for index, value in enumerate(args)]
+    return tuple(positional), {
+        key: _converted(value, key, known.called(key), function) for key, value in kwargs.items()
+    }
+
+
+_KEPT = (str, int, float, bool, NoneType)
+"""JSON's plain types. A value of exactly such a type fits the annotation of that type as it is."""
+
+
+class _Declared:
+    """The annotation of a parameter, and what makes a conversion fast.
+
+    Attributes:
+        kept: the types of values that fit as they are.
+    """
+
+    __slots__ = ("_box", "annotation", "kept")
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        is_union = typing.get_origin(annotation) in (typing.Union, UnionType)
+        choices = typing.get_args(annotation) if is_union else (annotation,)
+        # By identity, as an annotation may be anything.
+        are_kept = all(any(choice is each for each in _KEPT) for choice in choices)
+        self.kept: frozenset[type] = frozenset(choices if are_kept else ())
+        self._box: Any = None
+
+    def convert(self, value: Any) -> Any:
+        # msgspec reads an annotation each time that it is given one, but a type of its own once.
+        if self._box is None:
+            fields = [("value", self.annotation)]
+            self._box = msgspec.defstruct("_Box", fields, array_like=True, gc=False)
+        try:
+            return msgspec.convert([value], self._box, str_keys=True).value
+        except Exception:
+            # Without the box, for a message that names the place within the argument.
+            return msgspec.convert(value, self.annotation, str_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Parameters:
     """What a function declares: names with annotations, by place and by keyword."""
 
-    positional: tuple[tuple[str, Any], ...]
-    rest: tuple[str, Any] | None
-    keywords: Mapping[str, Any]
-    other_keywords: Any
+    positional: tuple[tuple[str, _Declared], ...]
+    rest: tuple[str, _Declared] | None
+    keywords: Mapping[str, _Declared]
+    other_keywords: _Declared
 
-    def at(self, index: int) -> tuple[str, Any]:
+    def at(self, index: int) -> tuple[str, _Declared]:
         if index < len(self.positional):
             return self.positional[index]
         # One too many: the call itself says so, as it would have said to the producer.
-        return self.rest or (f"args[{index}]", Any)
+        return self.rest or (f"args[{index}]", _ANYTHING)
 
-    def called(self, keyword: str) -> Any:
+    def called(self, keyword: str) -> _Declared:
         return self.keywords.get(keyword, self.other_keywords)
 
 
+_ANYTHING = _Declared(Any)
 _known: WeakKeyDictionary[Callable[..., Any], _Parameters] = WeakKeyDictionary()
 
 
@@ -106,9 +142,9 @@ def _read_parameters(function: Callable[..., Any]) -> _Parameters:
             f"the annotations of {_names.name_of(function)} cannot be read: {told(error)}; import "
             "what they name where it is there at run time"
         ) from error
-    positional, rest, keywords, others = [], None, {}, Any
+    positional, rest, keywords, others = [], None, {}, _ANYTHING
     for parameter in parameters:
-        entry = (parameter.name, hints.get(parameter.name, Any))
+        entry = (parameter.name, _Declared(hints.get(parameter.name, Any)))
         if parameter.kind in (_PARAMETER.POSITIONAL_ONLY, _PARAMETER.POSITIONAL_OR_KEYWORD):
             positional.append(entry)
         if parameter.kind in (_PARAMETER.POSITIONAL_OR_KEYWORD, _PARAMETER.KEYWORD_ONLY):
@@ -117,9 +153,10 @@ def _read_parameters(function: Callable[..., Any]) -> _Parameters:
             rest = entry
         if parameter.kind is _PARAMETER.VAR_KEYWORD:
             others = entry[1]
-    if typing.get_origin(others) is typing.Unpack:
-        keywords |= typing.get_type_hints(typing.get_args(others)[0])
-        others = Any
+    if typing.get_origin(others.annotation) is typing.Unpack:
+        of_keys = typing.get_type_hints(typing.get_args(others.annotation)[0])
+        keywords |= {key: _Declared(annotation) for key, annotation in of_keys.items()}
+        others = _ANYTHING
     return _Parameters(tuple(positional), rest, keywords, others)
 
 
@@ -131,17 +168,19 @@ def _annotated(function: Any) -> Any:
     return function if inspect.isroutine(function) else type(function).__call__
 
 
-def _converted(value: Any, parameter: str, annotation: Any, function: Callable[..., Any]) -> Any:
-    if annotation is Any:
+def _converted(
+    value: Any, parameter: str, declared: _Declared, function: Callable[..., Any]
+) -> Any:
+    if value.__class__ in declared.kept or declared.annotation is Any:
         return value
     try:
-        return msgspec.convert(value, annotation, str_keys=True)
+        return declared.convert(value)
     except KeyboardInterrupt:
         raise
     except msgspec.ValidationError as error:
-        _refuse(parameter, annotation, function, _without_value(error))
+        _refuse(parameter, declared.annotation, function, _without_value(error))
     except BaseException as error:  # a type that msgspec does not know, or one that raises
-        _refuse(parameter, annotation, function, error)
+        _refuse(parameter, declared.annotation, function, error)
 
 
 def _refuse(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferrable._json import dump, load
+from deferrable._json import as_read_back, dump, load
 from deferrable.errors import SerializationError, UnreadableItem
 
 texts = st.text(st.characters(codec=None))  # lone surrogates, too
@@ -65,6 +65,17 @@ def test_what_the_standard_library_wrote_is_read(value: Any, indent: int | None)
     text = json.dumps(value, indent=indent)
 
     assert repr(load(text)) == repr(value)
+
+
+@given(st.recursive(values, lambda inner: st.lists(inner, max_size=3).map(tuple)))
+def test_a_value_is_what_the_standard_library_reads_of_what_it_wrote(value: Any) -> None:
+    assert repr(as_read_back(value)) == repr(json.loads(json.dumps(value)))
+
+
+@pytest.mark.parametrize("value", [(math.nan,), [1, (math.inf,)], {"a": [-math.inf]}])
+def test_a_number_that_json_does_not_have_is_not_read_back_as_something_else(value: Any) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        as_read_back(value)
 
 
 @pytest.mark.parametrize(

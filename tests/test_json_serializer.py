@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntFlag, StrEnum
-from typing import Annotated, Any, Literal, NamedTuple, NewType, NoReturn, TypedDict, Unpack
+from typing import Annotated, Any, Literal, NamedTuple, NewType, NoReturn, TypedDict, Union, Unpack
 from uuid import UUID
 
 import msgspec
@@ -120,6 +120,47 @@ def test_an_argument_arrives_as_what_its_annotation_says(annotation: Any, value:
 
     assert by_place == by_name == value
     assert type(by_place) is (float if annotation is float else type(value))
+
+
+PLAIN = {
+    int: 2**200,
+    float: 1.5,
+    bool: True,
+    str: "ü",
+    type(None): None,
+}
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [*PLAIN, int | None, str | None, float | None, int | str, int | float, Union[str, None, bool]],  # noqa: UP007
+)
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_plain_value_is_taken_where_msgspec_takes_it(annotation: Any, kind: type) -> None:
+    value = PLAIN[kind]
+    try:
+        expected = msgspec.convert(value, annotation)
+    except msgspec.ValidationError:
+        with pytest.raises(UnreadableItem, match="'value'"):
+            travelled(takes(annotation), value)
+        return
+
+    (taken,) = travelled(takes(annotation), value).args
+
+    assert (type(taken), taken) == (type(expected), expected)
+
+
+def test_an_annotation_that_cannot_be_hashed_is_converted_to() -> None:
+    small = Annotated[list[int], msgspec.Meta(max_length=2), []]
+
+    assert travelled(takes(small), (1, 2)).args == ([1, 2],)
+    with pytest.raises(UnreadableItem, match="length <= 2"):
+        travelled(takes(small), [1, 2, 3])
+
+
+def test_a_mismatch_within_an_argument_names_its_place() -> None:
+    with pytest.raises(UnreadableItem, match=r"`\$\[1\]`"):
+        travelled(takes(list[int]), [1, "two"])
 
 
 def test_what_is_not_annotated_arrives_as_plain_json() -> None:
