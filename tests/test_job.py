@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from faces import Face, MakeFace
+from faces import Face, Kind, MakeFace, as_kind
 
 import deferrable
 from deferrable.aio import BoundJob, Deferrable, InMemoryDebounceStore, Job
@@ -366,6 +366,32 @@ async def async_generator() -> AsyncIterator[int]:
 def test_a_generator_function_is_refused(face: Face, function: Any) -> None:
     with pytest.raises(TypeError, match=r"generator function.*return a value instead"):
         face.instance.deferrable()(function)
+
+
+async def coroutine() -> None: ...
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize(
+    ("how", "make", "what"),
+    [
+        ("plain", generator, "a generator"),
+        ("async", generator, "a generator"),
+        ("plain", async_generator, "an async generator"),
+        ("async", async_generator, "an async generator"),
+        ("async", coroutine, "a coroutine"),
+    ],
+)
+async def test_a_job_that_returns_what_has_not_run_has_failed(
+    face: Face, how: Kind, make: Callable[[], Any], what: str
+) -> None:
+    await face.later(face.job(as_kind(how, lambda: make()), name="job"))
+
+    outcome = await face.run()
+
+    assert outcome.status == "errored"
+    assert isinstance(outcome.error, TypeError)
+    assert f"the job returned {what}, whose code has not run" in str(outcome.error)
 
 
 def test_a_job_is_not_decorated_twice(face: Face) -> None:

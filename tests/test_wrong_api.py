@@ -284,6 +284,14 @@ def test_an_object_whose_call_is_a_generator_is_refused(face: Face) -> None:
 
 
 @pytest.mark.parametrize("package", [deferrable, deferrable.aio])
+def test_the_decorator_of_the_class_says_that_it_needs_an_instance(package: Any) -> None:
+    with pytest.raises(TypeError, match=r"on the class.* write `@d\.deferrable`"):
+
+        @package.Deferrable.deferrable
+        def job() -> None: ...
+
+
+@pytest.mark.parametrize("package", [deferrable, deferrable.aio])
 def test_a_factory_in_the_place_of_a_backend_is_refused_with_what_to_write(package: Any) -> None:
     with pytest.raises(TypeError, match="create_backend_for_group"):
         package.Deferrable(package.backend.InMemoryBackendFactory())

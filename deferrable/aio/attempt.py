@@ -14,6 +14,7 @@ import random
 import socket
 from asyncio import CancelledError
 from contextvars import Context
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from deferrable import _names
@@ -53,8 +54,23 @@ _logger = logging.getLogger("deferrable")
 _UNREADABLE = "an item that cannot be read is never retried"
 
 
+_NOT_RUN = {
+    AsyncGeneratorType: "an async generator",
+    CoroutineType: "a coroutine",
+    GeneratorType: "a generator",
+}
+"""Types of what a call returns when its body has not begun to run."""
+
+
 class _Expired(Exception):
     """The item's ttl had passed before the job could start."""
+
+
+def _not_run(value: object) -> TypeError:
+    return TypeError(
+        f"the job returned {_NOT_RUN[type(value)]}, whose code has not run; await it or iterate "
+        "over it inside the job, and return what comes of it"
+    )
 
 
 def _keep_nothing() -> None:
@@ -174,6 +190,8 @@ class Attempt:
                 failure = await self._consume_metadata()
             ready = self._make_ready() if failure is None else failure
             ended = ready if isinstance(ready, Raised) else await self._door.run(ready)
+            if isinstance(ended, Returned) and type(ended.value) in _NOT_RUN:
+                ended = Raised(_not_run(ended.value))
             if completes or isinstance(ended, Raised) or self.control.reason == "lease lost":
                 return await self._settle(ended)
             self._returned = ended

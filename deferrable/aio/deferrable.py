@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from deferrable._durations import Duration, optional_seconds_of
 from deferrable._ended import unwrap, value_of_async
 from deferrable._protection import Encryption, Protection, SigningKeys
+from deferrable._refusals import short_repr
 from deferrable.aio import backend as backend_door
 from deferrable.aio._closing import Closing
 from deferrable.aio._tasks import until_done
@@ -42,7 +43,7 @@ from deferrable.options import (
 )
 from deferrable.outcome import Outcome
 
-__all__ = ["Deferrable"]
+__all__ = ["Deferrable", "check_is_instance"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -199,6 +200,7 @@ class Deferrable(Instance, Closing):
             InvalidOptions: an option is out of range, or two contradict each other.
             TypeError: an option is unknown, or what is decorated cannot be a job.
         """
+        check_is_instance(self, Deferrable)
         function: Any = None
         classes = error_classes
         if isinstance(error_classes, _DESCRIPTORS) or (
@@ -363,6 +365,15 @@ def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:
     # Asked of the door of the adapters: the engine imports none of them.
     store: DebounceStore = backend_door.RedisDebounceStore(redis_client, clock=clock)
     return store
+
+
+def check_is_instance(given: object, cls: type) -> None:
+    """Raise a TypeError if a method was looked up on the class, so that `given` is no instance."""
+    if not isinstance(given, cls):
+        raise TypeError(
+            f"{cls.__name__}.deferrable was called on the class, with {short_repr(given)}; make an "
+            f"instance, `d = {cls.__name__}(backend)`, and write `@d.deferrable`"
+        )
 
 
 _DESCRIPTORS = (classmethod, staticmethod, property)

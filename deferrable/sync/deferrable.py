@@ -179,6 +179,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
 
     @functools.wraps(awaiting.Deferrable.deferrable)
     def deferrable(self, *args: Any, **kwargs: Any) -> Any:
+        awaiting.check_is_instance(self, Deferrable)
         return self._core.deferrable(*args, **kwargs)
 
     def run_once(self) -> Outcome | None:
