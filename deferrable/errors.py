@@ -101,7 +101,7 @@ class Unsupported(BackendError):
 
 
 class ItemTooLarge(BackendError):
-    """The item is over the broker's size limit. Nothing was sent."""
+    """The item is over the size limit of the queue, or of its broker. It was not stored."""
 
 
 class CalledFromEventLoop(DeferrableError, RuntimeError):

@@ -171,8 +171,8 @@ class Queue(Closing):
     """How many items a worker may pop before it has slots for them, so that batches are full."""
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
     """In a worker, a complete may wait so long for others to travel along."""
-    MAX_ITEM_BYTES: ClassVar[float] = math.inf
-    """The most bytes of one item's JSON text."""
+    MAX_ITEM_BYTES: float = math.inf
+    """The most bytes of one item's JSON text. An object may have a limit of its own."""
     MAX_DELAY_SECONDS: ClassVar[float] = math.inf
     """The longest delay that the broker itself takes; longer ones hop."""
     KEEPS_DELAYS: ClassVar[bool] = False

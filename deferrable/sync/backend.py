@@ -89,6 +89,7 @@ class DocketsBackendFactory(BackendFactory):
         *,
         max_redeliveries: int = 10,
         max_lease_seconds: Duration | None = None,
+        max_item_bytes: int = 100_000_000,
         clock: Clock | None = None,
     ) -> None:
         from deferrable.aio.backend.dockets import DocketsBackendFactory as AwaitingFactory
@@ -100,6 +101,7 @@ class DocketsBackendFactory(BackendFactory):
                 timeout,
                 max_redeliveries=max_redeliveries,
                 max_lease_seconds=max_lease_seconds,
+                max_item_bytes=max_item_bytes,
                 clock=clock,
             )
         )

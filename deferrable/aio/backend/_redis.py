@@ -3,7 +3,7 @@
 Owns the connections of one event loop and the way of a command: to the right server, in one write,
 answered or refused in our words. It may not know what the commands are for, and it does not send
 anything a second time unless the server said that it did nothing the first time (MOVED, ASK,
-NOSCRIPT); whoever knows that a command may be repeated, repeats it.
+NOSCRIPT, or a protocol error before it); whoever knows that a command may be repeated, repeats it.
 
 `call` and `run` share one connection, as replies come in the order of the commands. What waits on
 the server (BLMOVE) has one of its own: see `RedisLink.blocking`.
@@ -27,6 +27,7 @@ from deferrable.aio.backend._redis_errors import (
     Redirection,
     ReplyError,
     ScriptUnknown,
+    Unread,
     code_of,
     refused,
     unavailable,
@@ -137,8 +138,12 @@ class RedisLink:
         line = self._lines.get(None)
         if line is not None and line.is_usable():
             # The short way of the usual case: one server, connected.
-            replies = await self._exchange(line, commands, deadline_seconds)
-            return self._checked(None, line, replies)
+            try:
+                replies = await self._exchange(line, commands, deadline_seconds)
+            except Unread:
+                pass  # because of somebody else's command
+            else:
+                return self._checked(None, line, replies)
         return await self._call_somewhere(commands, key, deadline_seconds)
 
     async def run(
@@ -257,7 +262,11 @@ class RedisLink:
         for _ in range(_MOST_REDIRECTIONS):
             node, line = await self._reach(slot, self._line)
             sent = [commands[index] for index in left]
-            answers = await self._exchange(line, sent, deadline_seconds)
+            try:
+                answers = await self._exchange(line, sent, deadline_seconds)
+            except Unread as error:
+                reason: BackendUnavailable = error
+                continue
             moved = []
             for index, answer in zip(left, answers, strict=True):
                 replies[index] = answer
@@ -273,7 +282,8 @@ class RedisLink:
             if not moved:
                 return self._checked(node, line, replies)
             left = moved
-        raise unavailable(self.settings.where(), "keeps moving the slot", advice="try again")
+            reason = unavailable(self.settings.where(), "keeps moving the slot", advice="try again")
+        raise reason
 
     async def _ask_there(self, node: Node, command: Command) -> Any:
         """The reply of a node that is just taking over the slot of `command`."""
@@ -317,7 +327,7 @@ class ThreadLink:
         self, *commands: Command, key: Any = None, deadline_seconds: float = ANSWER_SECONDS
     ) -> list[Any]:
         """See `RedisLink.call`."""
-        replies = self._line.exchange(commands)
+        replies = self._exchange(commands)
         for reply in replies:
             if reply.__class__ is ReplyError:
                 if code_of(str(reply)) in _SAYS_ANOTHER_SERVER:
@@ -326,6 +336,14 @@ class ThreadLink:
         return replies
 
     run = RedisLink.run
+
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        for _ in range(_MOST_REDIRECTIONS):
+            try:
+                return self._line.exchange(commands)
+            except Unread:
+                pass  # because of another thread's command
+        return self._line.exchange(commands)
 
     def close(self) -> None:
         """Close the socket. Twice is harmless; the next call connects again."""

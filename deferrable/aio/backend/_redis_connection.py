@@ -19,7 +19,9 @@ from typing import Any
 
 from deferrable.aio.backend._redis_errors import (
     ReplyError,
+    Unread,
     advice_to_connect,
+    ends_connection,
     unavailable,
     without_arguments,
 )
@@ -205,7 +207,7 @@ class RedisConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not _NOTHING:
+            while self._reason is None and (reply := self._reader.gets()) is not _NOTHING:
                 self._take(reply)
         except (hiredis.HiredisError, IndexError) as error:
             self._break(unavailable(self._where, "sent something unexpected", error))
@@ -215,10 +217,16 @@ class RedisConnection(asyncio.Protocol):
         exchange.replies.append(reply)
         if exchange.on_first is not None and len(exchange.replies) == 1:
             exchange.on_first(reply)
+        is_last = ends_connection(reply)
+        if is_last:
+            # It stands for those that the server did not read, too.
+            exchange.replies += [reply] * (exchange.count - len(exchange.replies))
         if len(exchange.replies) == exchange.count:
             self._pending.popleft()
             if not exchange.future.done():
                 exchange.future.set_result(exchange.replies)
+        if is_last:
+            self._break(Unread(f"Redis at {self._where} closed the connection: {reply}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         cause = redis.ConnectionError(str(exc or "the server closed the connection"))

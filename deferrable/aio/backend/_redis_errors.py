@@ -13,15 +13,17 @@ import re
 from dataclasses import dataclass
 
 from deferrable.aio.backend._redis_extra import redis
-from deferrable.errors import BackendError, BackendUnavailable
+from deferrable.errors import BackendError, BackendUnavailable, ItemTooLarge
 
 __all__ = [
     "OutOfMemory",
     "Redirection",
     "ReplyError",
     "ScriptUnknown",
+    "Unread",
     "advice_to_connect",
     "code_of",
+    "ends_connection",
     "refused",
     "unavailable",
     "without_arguments",
@@ -59,6 +61,12 @@ _ADVICE = {
 }
 
 
+_PROTOCOL_ERROR = "ERR Protocol error"
+"""Source: ``setProtocolError`` of Redis; the client is closed once it has this reply."""
+
+_TOO_LARGE = f"{_PROTOCOL_ERROR}: invalid bulk length"
+"""A value is over ``proto-max-bulk-len``, and the server did not read it."""
+
 _OF_A_SCRIPT = re.compile(r"ERR Error running script \(call to \w+\): (?:@\w+: ?\d+: )*-?")
 """What Redis 6.2 puts before the error of a command in a script; later ones put nothing there."""
 
@@ -70,6 +78,10 @@ _DENIED_IN_A_SCRIPT = re.compile(
 
 class ReplyError(Exception):
     """An error reply, as it came."""
+
+
+class Unread(BackendUnavailable):
+    """The server closed the connection before it read these commands, so they had no effect."""
 
 
 class OutOfMemory(BackendError):
@@ -115,6 +127,11 @@ def code_of(text: str) -> str:
     return "NOPERM" if _DENIED_IN_A_SCRIPT.match(text) else text.partition(" ")[0]
 
 
+def ends_connection(reply: object) -> bool:
+    """Whether the server closes the connection after this reply, and reads nothing more of it."""
+    return reply.__class__ is ReplyError and str(reply).startswith(_PROTOCOL_ERROR)
+
+
 def without_arguments(text: str) -> str:
     """An error reply without the arguments that it repeats, which may be an item, or a password.
 
@@ -127,10 +144,17 @@ def refused(where: str, text: str) -> BackendError:
     """The error that an error reply stands for."""
     text = without_arguments(text)
     code = code_of(text)
+    if text.startswith(_TOO_LARGE):
+        error: BackendError = ItemTooLarge(
+            f"Redis at {where} takes no value so large: {text}; pass a reference to the data "
+            "instead of the data, or raise its proto-max-bulk-len"
+        )
+        error.__cause__ = redis.ResponseError(text)
+        return error
     if code == "NOSCRIPT":
         return ScriptUnknown(f"Redis at {where} does not know the script: {text}")
     if code in _WORTH_TRYING_AGAIN:
-        error: BackendError = BackendUnavailable(
+        error = BackendUnavailable(
             f"Redis at {where} cannot serve this now, {_WORTH_TRYING_AGAIN[code]}: {text}; "
             "try again"
         )

@@ -27,7 +27,12 @@ from deferrable.aio.backend._redis_connection import (
     Command,
     connect_failure,
 )
-from deferrable.aio.backend._redis_errors import ReplyError, unavailable
+from deferrable.aio.backend._redis_errors import (
+    ReplyError,
+    Unread,
+    ends_connection,
+    unavailable,
+)
 from deferrable.aio.backend._redis_extra import hiredis, redis
 from deferrable.aio.backend._redis_settings import RedisSettings
 from deferrable.errors import BackendError
@@ -251,6 +256,8 @@ class _Socket:
                 self._socket.sendall(batch[0].packed)
             else:
                 self._socket.sendall(b"".join([turn.packed for turn in batch]))
+        except ConnectionError:
+            pass  # `answer` reads what the server said before it closed, or that it did.
         except OSError as error:
             raise self._broken(error) from error
 
@@ -262,7 +269,7 @@ class _Socket:
             while True:
                 # First: an interrupt may have struck after something was received.
                 replies.extend(iter(reader.gets, _NOTHING))
-                if len(replies) >= end:
+                if len(replies) >= end or (replies and ends_connection(replies[-1])):
                     break
                 next(self._feeding)
         except StopIteration:
@@ -273,13 +280,25 @@ class _Socket:
             self.close()
             raise unavailable(self._where, "sent something unexpected", error) from error
         self._last_time = time.monotonic()
-        if len(batch) == 1:
+        if ends_connection(replies[-1]):
+            self._end(batch)
+        elif len(batch) == 1:
             batch[0].replies = replies
-            return
-        start = 0
+        else:
+            _share(replies, batch)
+
+    def _end(self, batch: Sequence[_Turn]) -> None:
+        """Close it after a protocol error, which answers whoever caused it. The rest is unread."""
+        self.close()
+        last = self._replies[-1]
+        reason = Unread(f"Redis at {self._where} closed the connection: {last}")
+        count = len(self._replies)
         for turn in batch:
-            turn.replies = replies[start : start + turn.count]
-            start += turn.count
+            if count <= 0:
+                turn.fail(reason)
+            count -= turn.count
+        answered = [turn for turn in batch if not turn.has_ended]
+        _share(self._replies + [last] * -min(count, 0), answered)
 
     def close(self) -> None:
         self._free()
@@ -291,6 +310,14 @@ class _Socket:
             advice = "is it stopped, overloaded, or cut off?"
             return unavailable(self._where, "did not answer in time", cause, advice=advice)
         return unavailable(self._where, "went away", redis.ConnectionError(str(error)))
+
+
+def _share(replies: list[Any], batch: Sequence[_Turn]) -> None:
+    """Give each turn its part of `replies`."""
+    start = 0
+    for turn in batch:
+        turn.replies = replies[start : start + turn.count]
+        start += turn.count
 
 
 def _socket_of(connection: Any, where: str) -> Any:

@@ -101,7 +101,7 @@ class SQSQueue(Queue):
     COUNTS_RELEASES: ClassVar[bool] = True
     POPS_AHEAD: ClassVar[int] = MAX_BATCH_SIZE
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.05
-    MAX_ITEM_BYTES: ClassVar[float] = MAX_BATCH_BYTES
+    MAX_ITEM_BYTES: float = MAX_BATCH_BYTES
     KEEPS_GROUPS_IN_ORDER: ClassVar[bool] = False
     """The groups of a standard queue only share it fairly."""
     MAX_DELAY_SECONDS: ClassVar[float] = _MOST_DELAY_SECONDS

@@ -24,15 +24,18 @@ from deferrable.aio.backend._dockets_popping import Taker
 from deferrable.aio.backend._dockets_upkeep import Upkeep
 from deferrable.aio.backend._dockets_wire import Keys, envelope_around, push_time_in
 from deferrable.aio.backend._redis import RedisLinks, RedisSettings, share_slot
-from deferrable.aio.backend.base import Backend, BackendFactory
+from deferrable.aio.backend.base import Backend, BackendFactory, check_range
 from deferrable.aio.backend.redis_debounce import RedisDebounceStore
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
-from deferrable.errors import BackendError, InvalidOptions
+from deferrable.errors import BackendError, InvalidOptions, ItemTooLarge
 from deferrable.item import new_id
 
 __all__ = ["DocketsBackendFactory", "DocketsErrorQueue", "DocketsQueue"]
+
+_MOST_ITEM_BYTES = 536_870_912
+"""Redis's ``proto-max-bulk-len``, unless it is configured otherwise."""
 
 
 class DocketsQueue(DocketsBase):
@@ -52,10 +55,12 @@ class DocketsQueue(DocketsBase):
         timeout: float,
         max_redeliveries: int,
         max_lease_seconds: float | None,
+        max_item_bytes: int,
         clock: Clock | None,
     ) -> None:
         super().__init__(name, links, timeout, max_lease_seconds, clock)
         self.max_redeliveries = max_redeliveries
+        self.MAX_ITEM_BYTES = max_item_bytes
         self._consumer = Consumer()
         self._outside = Outside(self._commands)
         self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
@@ -72,29 +77,60 @@ class DocketsQueue(DocketsBase):
 
     # Push.
 
+    def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
+        return len(text) if is_new else 0  # The limit is for new items.
+
+    def _too_large(self, size: int) -> ItemTooLarge:
+        return ItemTooLarge(
+            f"the item is {size} bytes, {self!r} takes at most {self._most_item_bytes()}; pass a "
+            "reference to the data instead of the data, or raise max_item_bytes"
+        )
+
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         if len(pushes) == 1:
             return [await self._push_one(pushes)]
         outcomes: list[Exception | None] = [None] * len(pushes)
         at_once = [index for index, push in enumerate(pushes) if not push.delay_seconds]
         delayed = [index for index, push in enumerate(pushes) if push.delay_seconds]
-        for indexes, store in ((at_once, self._push_now), (delayed, self._push_delayed)):
+        for indexes in (at_once, delayed):
             for chunk in in_chunks(indexes):
-                try:
-                    await store([pushes[index] for index in chunk])
-                except BackendError as error:
-                    fail(outcomes, chunk, error)
+                await self._push_chunk(pushes, chunk, outcomes)
         return outcomes
+
+    async def _push_chunk(
+        self, pushes: Sequence[Push], chunk: Sequence[int], outcomes: list[Exception | None]
+    ) -> None:
+        """Push those at the indexes of `chunk`, all at once or all delayed.
+
+        Redis has read nothing of a command with an item that is too large for it. Halves are pushed
+        then, in their order, until that item is alone.
+        """
+        try:
+            await self._store([pushes[index] for index in chunk])
+        except ItemTooLarge as error:
+            if len(chunk) == 1:
+                outcomes[chunk[0]] = _too_large_for_redis(pushes[chunk[0]], error)
+                return
+            middle = len(chunk) // 2
+            await self._push_chunk(pushes, chunk[:middle], outcomes)
+            await self._push_chunk(pushes, chunk[middle:], outcomes)
+        except BackendError as error:
+            fail(outcomes, chunk, error)
 
     async def _push_one(self, pushes: Sequence[Push]) -> BackendError | None:
         try:
-            if pushes[0].delay_seconds:
-                await self._push_delayed(pushes)
-            else:
-                await self._push_now(pushes)
+            await self._store(pushes)
+        except ItemTooLarge as error:
+            return _too_large_for_redis(pushes[0], error)
         except BackendError as error:
             return error
         return None
+
+    async def _store(self, pushes: Sequence[Push]) -> None:
+        if pushes[0].delay_seconds:
+            await self._push_delayed(pushes)
+        else:
+            await self._push_now(pushes)
 
     async def _push_now(self, pushes: Sequence[Push]) -> None:
         before, after = envelope_around(self.clock.time())
@@ -285,6 +321,12 @@ class DocketsQueue(DocketsBase):
         await super()._close()
 
 
+def _too_large_for_redis(push: Push, error: ItemTooLarge) -> ItemTooLarge:
+    told = ItemTooLarge(f"the item is {len(push.text)} bytes: {error}")
+    told.__cause__ = error.__cause__
+    return told
+
+
 class DocketsBackendFactory(BackendFactory):
     """Creates backends in a Redis, in the layout of Dockets 0.4.2.
 
@@ -302,6 +344,8 @@ class DocketsBackendFactory(BackendFactory):
         max_redeliveries: an item of which more deliveries than that ended without settlement goes
             to the error queue.
         max_lease_seconds: an item held for so long is taken back, touched or not; None: never.
+        max_item_bytes: the most bytes of a new item's JSON, from 1 to 536,870,912, which is what
+            Redis itself takes unless it is configured otherwise. `later` refuses a larger one.
         clock: what tells the time; None: the machine's own, and where consumers must agree, the
             server's.
 
@@ -317,14 +361,17 @@ class DocketsBackendFactory(BackendFactory):
         *,
         max_redeliveries: int = 10,
         max_lease_seconds: Duration | None = None,
+        max_item_bytes: int = 100_000_000,
         clock: Clock | None = None,
     ) -> None:
+        check_range("max_item_bytes", max_item_bytes, 1, _MOST_ITEM_BYTES, is_whole=True)
         if max_redeliveries < 0:
             raise InvalidOptions(f"max_redeliveries is 0 or more, got {max_redeliveries!r}")
         self._links = RedisLinks(RedisSettings.of(redis_client))
         self._wait_time = seconds_of("wait_time", wait_time)
         self._timeout = seconds_of("timeout", timeout, is_over=True)
         self._max_redeliveries = max_redeliveries
+        self._max_item_bytes = max_item_bytes
         self._max_lease_seconds = optional_seconds_of(
             "max_lease_seconds", max_lease_seconds, is_over=True
         )
@@ -347,6 +394,7 @@ class DocketsBackendFactory(BackendFactory):
             self._timeout,
             self._max_redeliveries,
             self._max_lease_seconds,
+            self._max_item_bytes,
             self._clock,
         )
         error_queue = DocketsErrorQueue(

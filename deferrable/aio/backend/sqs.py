@@ -23,7 +23,7 @@ from deferrable.aio.backend._sqs_place import Place
 from deferrable.aio.backend._sqs_queue import QueueSettings, SQSFifoQueue, SQSQueue
 from deferrable.aio.backend._sqs_receiving import MAX_WAIT_SECONDS
 from deferrable.aio.backend._sqs_settings import AWSSettings
-from deferrable.aio.backend.base import Backend, BackendFactory
+from deferrable.aio.backend.base import Backend, BackendFactory, check_range
 from deferrable.aio.backend.s3_store import S3Store
 from deferrable.aio.clock import Clock
 from deferrable.errors import InvalidOptions
@@ -97,10 +97,10 @@ class SQSBackendFactory(BackendFactory):
         given = MAX_LEASE_SECONDS if max_lease_seconds is None else max_lease_seconds
         maximum = seconds_of("max_lease_seconds", given, least=1, most=MAX_LEASE_SECONDS)
         compress_over = math.inf if compress_over_bytes is None else compress_over_bytes
-        _check_range("max_receive_count", max_receive_count, 1, _MOST_RECEIVES)
-        _check_range("compress_over_bytes", compress_over, 0, math.inf)
+        check_range("max_receive_count", max_receive_count, 1, _MOST_RECEIVES)
+        check_range("compress_over_bytes", compress_over, 0, math.inf)
         offload_over = math.inf if offload_over_bytes is None else offload_over_bytes
-        _check_range("offload_over_bytes", offload_over, 0, math.inf)
+        check_range("offload_over_bytes", offload_over, 0, math.inf)
         if offload_over_bytes is not None and large_items is None:
             raise InvalidOptions(
                 f"offload_over_bytes={offload_over_bytes!r} has no place for what is larger; give "
@@ -167,8 +167,3 @@ def _check_regions(queue_url: str | None, error_queue_url: str | None) -> None:
             f"queue_url is in {region}, error_queue_url in {error_region}; SQS takes both to be in "
             "one region"
         )
-
-
-def _check_range(name: str, value: float, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InvalidOptions(f"{name} is a number from {least} to {most}, got {value!r}")
