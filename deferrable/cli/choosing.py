@@ -105,6 +105,8 @@ async def each_chunk(
 ) -> AsyncIterator[tuple[int, list[ErrorItem]]]:
     """Go through the errors, some at a time: how many were looked at, and which of them are meant.
 
+    Those of one step come oldest first: the queue may show them in any order.
+
     Nothing is leased, where the queue can show errors without that. Else those that are not meant
     stay leased while `items` lasts, or they would come again.
 
@@ -116,7 +118,7 @@ async def each_chunk(
     while left and (entries := await items.peek_items(int(min(left, CHUNK)))):
         if types is not None:
             types.update(str(entry.error.get("error_type")) for entry in entries)
-        included = [entry for entry in entries if choice.includes(entry)]
+        included = sorted(filter(choice.includes, entries), key=_moment)
         if len(included) > left:
             del included[int(left) :]
         left -= len(included)
