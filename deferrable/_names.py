@@ -195,10 +195,24 @@ def why_unfindable(obj: object, expected: object = None) -> str | None:
         return f"module {module_name} holds nothing under the name {path}"
     wanted = [obj] if expected is None else [obj, expected]
     if any(layer is goal for layer in _layers(found) for goal in wanted):
-        if isinstance(found[1], classmethod) and not CLASS_METHODS_BIND_JOBS:
-            return "Python 3.13 no longer tells a decorated class method its class"
         return None
     return f"module {module_name} holds something else under the name {path}"
+
+
+def why_classless(obj: object) -> str | None:
+    """Say why a job of ``obj`` would run without its class, if its name leads to a class method.
+
+    Returns:
+        A clause to put after "because"; None if there is nothing to say.
+    """
+    if CLASS_METHODS_BIND_JOBS:
+        return None
+    module_name = module_of(obj)
+    module = sys.modules.get("__main__" if module_name in MAIN_NAMES else module_name)
+    found = [] if module is None else _look_up(module, qualname_of(obj))
+    if found and isinstance(found[1], classmethod):
+        return "Python 3.13 no longer tells a decorated class method its class"
+    return None
 
 
 def why_not_imported(name: str, prefixes: Iterable[str] | None) -> str | None:

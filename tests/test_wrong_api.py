@@ -252,9 +252,15 @@ class Shelf:
     def count(cls, books: int) -> str:
         return f"{books} in {cls.__name__}"
 
+    @classmethod
+    @instance.deferrable(name="count shelves")
+    def count_named(cls, books: int) -> str:
+        return f"{books} in {cls.__name__}"
 
-async def test_a_class_method_gets_its_class_or_is_refused() -> None:
-    deferring = Shelf.count.later_async(3)  # type: ignore[attr-defined]
+
+@pytest.mark.parametrize("job", [Shelf.count, Shelf.count_named])
+async def test_a_class_method_gets_its_class_or_is_refused(job: Any) -> None:
+    deferring = job.later_async(3)
     if sys.version_info >= (3, 13):
         with pytest.raises(UnserializableCall, match="class method"):
             await deferring

@@ -86,6 +86,7 @@ class Template:
             ArgumentMismatch: the function would reject it.
         """
         resolved, job = self._resolved, self._job
+        job.check_findable(is_local=self._instance.backend.queue.IS_LOCAL)
         if self._binder is not None:
             try:
                 self._binder(*args, **kwargs)
@@ -93,7 +94,6 @@ class Template:
                 raise mismatch(job.name, job.function, error) from error
         if resolved is None:
             resolved = resolve(self._options, now)
-        job.check_findable(is_local=self._instance.backend.queue.IS_LOCAL)
         item = {
             "id": new_id(),
             **self._instance.serializer.dump_call(job.name, args, kwargs, self._checked),

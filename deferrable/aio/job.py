@@ -189,24 +189,34 @@ class Job(Generic[P, R_co]):
             is_local: no other process ever looks for it, so its name need not lead to it.
 
         Raises:
-            UnserializableCall: it is a lambda, or nested, or its name leads elsewhere.
+            UnserializableCall: it is a lambda, or nested, or its name leads elsewhere; or it is a
+                class method that would run without its class.
         """
-        if self._has_given_name or self._registered._is_known_findable:
+        job = self._registered
+        if job._is_known_findable or (is_local and job._is_known_usable):
             return
-        reason = _names.why_ambiguous(self.function)
-        if is_local and reason is None:
-            return
-        if reason is None:
-            reason = _names.why_unfindable(self.function, self._registered)
-        if reason is not None:
-            raise UnserializableCall(
-                f"cannot defer {self.name}: no other process could find it, because {reason}; "
-                "define it at the top level of a module, or give the decorator a name= that the "
-                "consumer registers too"
-            )
-        self._registered._is_known_findable = True
+        if not job._is_known_usable:
+            reason = _names.why_classless(self.function)
+            if reason is not None:
+                raise UnserializableCall(
+                    f"cannot defer {self.name}: {reason}; make it a static method, or a function "
+                    "beside the class"
+                )
+        if not self._has_given_name:
+            reason = _names.why_ambiguous(self.function)
+            if reason is None and not is_local:
+                reason = _names.why_unfindable(self.function, job)
+            if reason is not None:
+                raise UnserializableCall(
+                    f"cannot defer {self.name}: no other process could find it, because {reason}; "
+                    "define it at the top level of a module, or give the decorator a name= that "
+                    "the consumer registers too"
+                )
+        job._is_known_usable = True
+        job._is_known_findable = self._has_given_name or not is_local
 
     _is_known_findable = False
+    _is_known_usable = False
 
     @overload
     def __get__(self, bound: None, owner: type | None = None) -> "Job[P, R_co]": ...
