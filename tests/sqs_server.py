@@ -11,6 +11,7 @@ who sets it sets ``AWS_ACCESS_KEY_ID`` and the like, too, if that one looks at t
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
@@ -184,6 +185,7 @@ def moto() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         _speed_up(patch, Path(folder))
+        _receive_one_after_another(patch)
         server.start()
         try:
             host, port = server.get_host_and_port()
@@ -204,6 +206,27 @@ def _speed_up(patch: pytest.MonkeyPatch, folder: Path) -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs each request
     modules = list(backends.list_of_moto_modules())  # a look at a hundred folders
     patch.setattr(backends, "list_of_moto_modules", lambda: modules)
+
+
+def _receive_one_after_another(patch: pytest.MonkeyPatch) -> None:
+    """Give no message to two receives: moto serves each in a thread and locks nothing."""
+    from moto.sqs.models import SQSBackend
+
+    receive_now, receiving = SQSBackend.receive_message, threading.Lock()
+
+    def receive(
+        self: SQSBackend, queue_name: str, count: int, wait_seconds_timeout: int, *options: Any
+    ) -> list[Any]:
+        end_time = time.monotonic() + wait_seconds_timeout
+        while True:
+            with receiving:
+                messages: list[Any] = receive_now(self, queue_name, count, 0, *options)
+            rest_seconds = end_time - time.monotonic()
+            if messages or rest_seconds <= 0:
+                return messages
+            self.get_queue(queue_name).wait_for_messages(min(rest_seconds, 1))
+
+    patch.setattr(SQSBackend, "receive_message", receive)
 
 
 @pytest.fixture
