@@ -55,10 +55,11 @@ class Site:
         return int((await self.queue.stats())["in_flight"])
 
     async def until_prefetched(self) -> None:
-        """Until the long job runs, and at least half of what may be held is."""
+        """Until the long job runs, and more than half of what may be held behind it is."""
 
         async def is_so() -> bool:
-            return self.started[-1:] == [LONG] and await self.in_flight() > PREFETCH // 2
+            held = await self.in_flight() - 1
+            return self.started[-1:] == [LONG] and held > PREFETCH // 2
 
         await wait_until(is_so, "items wait behind the long job")
 

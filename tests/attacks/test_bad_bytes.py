@@ -59,7 +59,7 @@ def test_decoder_refuses_bad_bytes_and_runs_nothing(name: str) -> None:
 def test_decoders_refuse_thousands_of_spoilt_examples() -> None:
     feeding = Feeding()
 
-    for name, data, told in spoilt(seed=1, count=3000):
+    for name, data, told in spoilt(seed=2, count=3000):
         feeding(name, data, told)
 
     assert feeding.failures == 0
