@@ -129,7 +129,7 @@ __getattr__, __dir__ = lazy_names(
 
 
 def _load_blocking_door() -> object:
-    from deferrable.sync.door import BlockingDoor
+    from deferrable.sync._door import BlockingDoor
 
     return BlockingDoor()
 
@@ -141,6 +141,6 @@ _blocking.register(_load_blocking_door)
 # of the program's own handlers still find the portal running.
 @atexit.register
 def _stop_portal() -> None:
-    portal = sys.modules.get("deferrable.sync.portal")
+    portal = sys.modules.get("deferrable.sync._portal")
     if portal is not None:
         portal.stop()

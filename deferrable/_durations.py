@@ -9,7 +9,7 @@ import sys
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from deferrable._refusals import short_repr
+from deferrable._codec.refusals import short_repr
 from deferrable.errors import InvalidOptions
 
 __all__ = ["Duration", "moment_of", "optional_seconds_of", "seconds_of"]

@@ -9,9 +9,9 @@ import binascii
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from deferrable import _json
-from deferrable._refusals import any_field, reject, told
-from deferrable._serializer import DecodedCall, JSONValue, Serializer
+from deferrable._codec import json as _json
+from deferrable._codec.contract import DecodedCall, JSONValue, Serializer
+from deferrable._codec.refusals import any_field, reject, told
 from deferrable.errors import UnreadableItem, UnserializableCall
 
 __all__ = ["EncryptedSerializer", "Encryption"]

@@ -6,7 +6,7 @@ know what the field is for. Anything else is an `UnreadableItem` that names the 
 
 import sys
 
-from deferrable._refusals import short_repr
+from deferrable._codec.refusals import short_repr
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 

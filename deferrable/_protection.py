@@ -7,13 +7,13 @@ field of an item is decoded or acted upon.
 
 from collections.abc import Iterable
 
+from deferrable._codec.contract import Serializer
+from deferrable._codec.refusals import told
+from deferrable._codec.serializers import get_serializer, local, serializer_for
 from deferrable._encryption import EncryptedSerializer, Encryption
-from deferrable._refusals import told
-from deferrable._serializer import Serializer
 from deferrable._signing import SigningKeys, is_signed, read_keys, sign
 from deferrable.errors import InvalidOptions, SerializationError, UnreadableItem
 from deferrable.item import Item, queue_name
-from deferrable.serialization import get_serializer, local, serializer_for
 
 __all__ = ["Encryption", "Protection", "SigningKeys"]
 

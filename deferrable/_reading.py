@@ -4,9 +4,9 @@ Owns the names and numbers of items in logs and tables. Anybody may have written
 here raises because of one, and nothing runs what it holds.
 """
 
+from deferrable._codec.serializers import serializer_for
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
-from deferrable.serialization import serializer_for
 
 __all__ = ["attempt_number", "job_name"]
 

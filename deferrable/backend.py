@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from deferrable.aio.backend.redis_debounce import RedisDebounceStore
-    from deferrable.aio.backend.s3_store import S3Store
+    from deferrable.aio.backend._redis.debounce import RedisDebounceStore
+    from deferrable.aio.backend.sqs._s3_store import S3Store
     from deferrable.sync.backend import (
         Backend,
         BackendFactory,
@@ -34,8 +34,8 @@ __getattr__, __dir__ = lazy_names(
         "BackendFactory": _HOME,
         "DocketsBackendFactory": _HOME,
         "InMemoryBackendFactory": _HOME,
-        "RedisDebounceStore": "deferrable.aio.backend.redis_debounce",
-        "S3Store": "deferrable.aio.backend.s3_store",
+        "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
+        "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQSBackendFactory": _HOME,
     },
 )

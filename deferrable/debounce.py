@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from deferrable._canonical import digest
+from deferrable._codec.canonical import digest
 from deferrable.item import Item
 
 __all__ = [

@@ -9,7 +9,7 @@ in its list of items in flight for ever.
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from deferrable._refusals import kind_of
+from deferrable._codec.refusals import kind_of
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 

@@ -12,10 +12,11 @@ from importlib import import_module
 from inspect import getattr_static
 from typing import Any
 
-from deferrable import _classic, _names
-from deferrable._inert import read_inert, show
+from deferrable._codec import names as _names
+from deferrable._codec.inert import read_inert, show
+from deferrable._codec.python2 import classic as _classic
+from deferrable._codec.serializers import get_serializer, serializer_for, short_repr
 from deferrable.errors import UnreadableItem, UnserializableCall
-from deferrable.serialization import get_serializer, serializer_for, short_repr
 
 __all__ = ["build_later_item", "dumps", "loads", "pretty_unpickle", "unpickle_method_call"]
 

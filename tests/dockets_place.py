@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from redis_server import RedisServer, unique_group
 
-from deferrable.aio.backend._dockets_wire import Keys
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.dockets import DocketsBackendFactory, DocketsQueue
+from deferrable.aio.backend.dockets._wire import Keys
 from deferrable.testing import MovingClock
 
 __all__ = [

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from deferrable.aio._batching import Batcher
-from deferrable.aio._popping import Popped, Popper
+from deferrable.aio._contract.batching import Batcher
+from deferrable.aio._contract.popping import Popped, Popper
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import BackendError, BackendUnavailable
 from deferrable.testing import wait_until

@@ -15,7 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from python2 import requires_python2, run_python2
 
-from deferrable import _classic, _names, _python2_errors, _python2_order
+from deferrable._codec import names as _names
+from deferrable._codec.python2 import classic as _classic
+from deferrable._codec.python2 import errors as _python2_errors
+from deferrable._codec.python2 import order as _python2_order
 from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
 
 # --- Escaping ---------------------------------------------------------------------------------

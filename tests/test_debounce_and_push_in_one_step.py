@@ -11,7 +11,7 @@ from redis_server import unique_group
 from deferrable import MetadataProducerConsumer
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory
-from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.debounce import identity_of_key
 from deferrable.testing import MovingClock

@@ -19,7 +19,7 @@ import redis.asyncio
 from processes import DEADLINE_SECONDS
 from redis_server import free_port, start_redis
 
-from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.debounce import DebounceKey
 from deferrable.debounce import PushDelayed, PushNow, Skip, classic_keys
 from deferrable.errors import BackendUnavailable, InvalidOptions
@@ -123,7 +123,7 @@ async def test_of_fifty_producers_with_connections_of_their_own_one_pushes_now(
 def test_of_eight_processes_one_pushes_now(redis_url: str, key: DebounceKey) -> None:
     source = """
 import asyncio, sys
-from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.debounce import DebounceKey
 async def produce(url, text, producer):
     async with RedisDebounceStore(url) as store:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.debounce import DebounceKey, DebounceStore, InMemoryDebounceStore, Reservation
 from deferrable.debounce import (
     RESERVATION_SECONDS,

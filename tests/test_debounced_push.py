@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis_server import unique_group
 
+from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.backend.dockets import DocketsBackendFactory
 from deferrable.aio.backend.memory import InMemoryBackendFactory
-from deferrable.aio.backend.redis_debounce import RedisDebounceStore
 from deferrable.aio.debounce import DebounceKey, InMemoryDebounceStore, JoinedPush, Reservation
 from deferrable.aio.queue import Queue
 from deferrable.debounce import PushDelayed, PushNow, Skip, Window, classic_keys, confirm, reserve

@@ -9,8 +9,8 @@ from redis_server import RedisServer, start_redis
 
 import deferrable.backend
 from deferrable.aio.backend import InMemoryBackendFactory
-from deferrable.aio.backend._dockets_wire import Keys
 from deferrable.aio.backend.dockets import DocketsBackendFactory
+from deferrable.aio.backend.dockets._wire import Keys
 from deferrable.errors import InvalidOptions, Unsupported
 
 pytestmark = pytest.mark.anyio

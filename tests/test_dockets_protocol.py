@@ -23,10 +23,10 @@ from redis_server import RedisServer, start_redis, unique_group
 from redis_topologies import start_cluster
 
 from deferrable.aio.backend import dockets
-from deferrable.aio.backend._dockets_consumer import Consumer
-from deferrable.aio.backend._dockets_wire import Entry
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.dockets import DocketsBackendFactory
+from deferrable.aio.backend.dockets._consumer import Consumer
+from deferrable.aio.backend.dockets._wire import Entry
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions, LeaseLost
 from deferrable.testing import MovingClock, wait_until
@@ -1162,7 +1162,7 @@ class TestPointEightCluster:
                 factory.create_backend_for_group(group)
 
     def test_no_script_makes_the_name_of_a_key(self) -> None:
-        scripts = list((Path(dockets.__file__).parent / "lua").glob("dockets_*.lua"))
+        scripts = list((Path(dockets.__file__).parents[1] / "_redis" / "lua").glob("dockets_*.lua"))
 
         for script in scripts:
             assert ".." not in script.read_text().replace("...", "")

@@ -18,7 +18,7 @@ import pytest
 from faces import Face, Kind, MakeFace, as_kind, wait_here
 
 from deferrable import MetadataProducerConsumer
-from deferrable.sync.portal import is_portal_thread
+from deferrable.sync._portal import is_portal_thread
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 from faces import LEASE_SECONDS, Face
 
-from deferrable.aio.heartbeat import TOUCHES_PER_LEASE
+from deferrable.aio._engine.heartbeat import TOUCHES_PER_LEASE
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
 from deferrable.testing import wait_until
 

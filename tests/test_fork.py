@@ -134,7 +134,7 @@ def test_child_that_closes_its_queues_leaves_those_of_the_parent_open(prelude: P
     lines = prelude.run(
         """
         # Whoever waits for a loop of the parent's waits for ever.
-        from deferrable.aio import _loops
+        from deferrable.aio._contract import loops as _loops
         _loops._PATIENCE_SECONDS = 60
 
         work("parent before")

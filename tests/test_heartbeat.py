@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from faces import LEASE_SECONDS, Face, FaceName, Kind, MakeFace, wait_here
 
-from deferrable.aio.backend._memory import Now
+from deferrable.aio._engine.heartbeat import TOUCHES_PER_LEASE, Heartbeat
+from deferrable.aio.backend.memory._store import Now
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.heartbeat import TOUCHES_PER_LEASE, Heartbeat
 from deferrable.aio.queue import Touch
 from deferrable.errors import BackendError, LeaseLost
 from deferrable.testing import wait_until

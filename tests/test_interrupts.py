@@ -344,7 +344,7 @@ def test_second_interrupt_leaves_a_call_that_does_not_heed_the_first() -> None:
                     except asyncio.CancelledError:
                         pass
 
-        from deferrable.sync import portal
+        from deferrable.sync import _portal as portal
         portal._STOP_SECONDS = 0.1
 
         @instance.deferrable(name="job")
@@ -399,7 +399,7 @@ def test_interrupt_in_the_moment_in_which_the_heartbeat_starts_releases_the_item
     lines = run_program(
         """
         import deferrable, deferrable.backend
-        from deferrable.sync.portal import portal
+        from deferrable.sync._portal import portal
 
         factory = deferrable.backend.InMemoryBackendFactory()
         instance = deferrable.Deferrable(factory.create_backend_for_group(None))

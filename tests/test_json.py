@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferrable._json import as_read_back, dump, load
+from deferrable._codec.json import as_read_back, dump, load
 from deferrable.errors import SerializationError, UnreadableItem
 
 texts = st.text(st.characters(codec=None))  # lone surrogates, too

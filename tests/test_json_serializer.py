@@ -16,9 +16,9 @@ from faces import Face
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deferrable._codec.serializers import DecodedCall, get_serializer
 from deferrable.errors import UnreadableItem, UnserializableCall
 from deferrable.pickling import pretty_unpickle, unpickle_method_call
-from deferrable.serialization import DecodedCall, get_serializer
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ from redis_server import unique_group
 
 from deferrable import current_attempt
 from deferrable.aio import Deferrable, Worker
+from deferrable.aio._engine.keeper import plan_round
 from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.keeper import plan_round
 from deferrable.aio.queue import Touch
 from deferrable.outcome import Outcome
 from deferrable.testing import MovingClock, wait_until

@@ -1,6 +1,6 @@
 """Plain items: how many a worker takes that has no thread for them."""
 
-from deferrable.aio._kinds import Kinds
+from deferrable.aio.worker._kinds import Kinds
 
 PLAIN = {"plain": True, "async": False}
 

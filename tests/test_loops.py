@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Iterator
 import pytest
 from processes import DEADLINE_SECONDS
 
-from deferrable.aio import _loops
-from deferrable.aio._loops import PerLoop
+from deferrable.aio._contract import loops as _loops
+from deferrable.aio._contract.loops import PerLoop
 
 pytestmark = pytest.mark.anyio
 
@@ -212,7 +212,7 @@ async def test_a_resource_that_is_not_opened_lazily_is_refused() -> None:
 def test_a_forked_child_neither_uses_nor_closes_what_it_inherits() -> None:
     script = """
         import asyncio, gc, os
-        from deferrable.aio._loops import PerLoop
+        from deferrable.aio._contract.loops import PerLoop
 
         closed = []
 

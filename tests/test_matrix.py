@@ -393,7 +393,7 @@ class TestSockets:
         self, dockets: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What a notebook does: its loop's thread waits for the close, and cannot take part."""
-        monkeypatch.setattr("deferrable.aio._loops._PATIENCE_SECONDS", 60)
+        monkeypatch.setattr("deferrable.aio._contract.loops._PATIENCE_SECONDS", 60)
         instance = deferrable.Deferrable(dockets)
         job = instance.deferrable(name="job")(lambda: "ran")
         before = sockets()

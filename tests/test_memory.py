@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from processes import DEADLINE_SECONDS
 
 from deferrable.aio.backend import memory
-from deferrable.aio.backend._memory import Entry, Now
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.memory import InMemoryBackendFactory, InMemoryQueue
+from deferrable.aio.backend.memory._store import Entry, Now
 from deferrable.aio.queue import Item, Queue
 from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
 from deferrable.testing import (
@@ -187,8 +187,8 @@ async def test_an_item_that_cannot_be_read_goes_to_the_error_queue_and_stops_nob
         loaded: Item = json.loads(text)
         return loaded
 
-    for room in ("memory", "_memory"):
-        monkeypatch.setattr(f"deferrable.aio.backend.{room}.load_item", load_item)
+    for room in ("_queue", "_store"):
+        monkeypatch.setattr(f"deferrable.aio.backend.memory.{room}.load_item", load_item)
     await backend.queue.push_batch([item(1), item(2)])
 
     popped = await backend.queue.pop_batch(2)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NoReturn
 import pytest
 from faces import Face, Kind, MakeFace, as_kind
 
+from deferrable._codec.serializers import get_serializer
 from deferrable.metadata import MetadataProducerConsumer
-from deferrable.serialization import get_serializer
 
 pytestmark = pytest.mark.anyio
 

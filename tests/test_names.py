@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from deferrable import _names
+from deferrable._codec import names as _names
 
 
 def module_level() -> None:
@@ -128,7 +128,7 @@ def test_directory_or_zip_that_is_run_has_no_name(main: ModuleType) -> None:
 def test_script_run_by_python_is_named_as_other_processes_import_it(tmp_path: Path) -> None:
     script = tmp_path / "shop_jobs.py"
     script.write_text(
-        "from deferrable import _names\n"
+        "from deferrable._codec import names as _names\n"
         "def send(): ...\n"
         "if __name__ == '__main__': print(_names.name_of(send), _names.why_unfindable(send))\n"
     )
@@ -137,7 +137,7 @@ def test_script_run_by_python_is_named_as_other_processes_import_it(tmp_path: Pa
         [sys.executable, str(script)],
         capture_output=True,
         encoding="utf-8",
-        env={"PYTHONPATH": str(Path(_names.__file__).parents[1])},
+        env={"PYTHONPATH": str(Path(_names.__file__).parents[2])},
         check=True,
     )
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferrable._classic import escape
-from deferrable._inert import load_class_names, read_inert, show
-from deferrable._pickle_claims import check_claims
+from deferrable._codec.claims import check_claims
+from deferrable._codec.inert import load_class_names, read_inert, show
+from deferrable._codec.python2.classic import escape
+from deferrable._codec.serializers import get_serializer
 from deferrable.errors import UnreadableItem
 from deferrable.pickling import loads, pretty_unpickle
-from deferrable.serialization import get_serializer
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),

@@ -12,8 +12,8 @@ import pytest
 from python2 import requires_python2, run_python2
 
 from deferrable import pickling
+from deferrable._codec.serializers import get_serializer
 from deferrable.errors import UnreadableItem, UnserializableCall
-from deferrable.serialization import get_serializer
 
 
 def send(*args: Any, **kwargs: Any) -> tuple[Any, ...]:

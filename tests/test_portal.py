@@ -17,7 +17,7 @@ import deferrable
 import deferrable.backend
 from deferrable import CalledFromEventLoop
 from deferrable._ended import Raised
-from deferrable.sync.portal import Portal, _Handover, is_portal_thread, portal
+from deferrable.sync._portal import Portal, _Handover, is_portal_thread, portal
 from deferrable.testing import wait_until
 
 instance = deferrable.Deferrable(
@@ -120,7 +120,7 @@ def test_all_threads_share_one_portal_that_was_not_started_yet() -> None:
     lines = run_program(
         """
         import threading
-        from deferrable.sync.portal import portal
+        from deferrable.sync._portal import portal
 
         barrier = threading.Barrier(20)
         portals = []
@@ -416,7 +416,7 @@ def test_process_that_never_deferred_starts_no_portal_at_exit() -> None:
     lines = run_program(
         """
         import atexit, sys
-        atexit.register(lambda: print("deferrable.sync.portal" in sys.modules))
+        atexit.register(lambda: print("deferrable.sync._portal" in sys.modules))
         import deferrable
         """
     )
@@ -524,7 +524,7 @@ def test_name_of_a_broker_is_resolved_after_the_end_of_the_main_thread() -> None
     lines = run_program(
         OUTLIVING
         + """
-from deferrable.sync.portal import portal
+from deferrable.sync._portal import portal
 
 async def resolve():
     return await asyncio.get_running_loop().getaddrinfo("localhost", 6379)
@@ -594,7 +594,7 @@ def test_job_that_does_not_heed_its_cancellation_does_not_keep_the_process() -> 
     lines = run_program(
         CONSUMER
         + """
-from deferrable.sync import portal
+from deferrable.sync import _portal as portal
 portal._STOP_SECONDS = 0.1
 
 @instance.deferrable(name="stubborn")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from redis_server import RedisServer, unique_group
 
 from deferrable import MetadataProducerConsumer
-from deferrable._json import dump, load_item
+from deferrable._codec.json import dump, load_item
+from deferrable._codec.serializers import get_serializer
 from deferrable._protection import Protection
 from deferrable._signing import is_signed, sign
 from deferrable.aio import Deferrable
@@ -26,7 +27,6 @@ from deferrable.cli.logs import log_outcome
 from deferrable.errors import InvalidOptions, SerializationError, UnreadableItem
 from deferrable.item import Item
 from deferrable.pickling import dumps
-from deferrable.serialization import get_serializer
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from dockets_place import LEASE, Place, check_kept, envelope, is_blocked
 from redis_server import RedisServer
 
 from deferrable.aio import Deferrable
-from deferrable.aio.backend.redis_debounce import RedisDebounceStore
+from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.debounce import DebounceKey, PushDelayed, PushNow, Skip
 from deferrable.errors import BackendError
 from deferrable.testing import wait_until

@@ -16,13 +16,9 @@ from redis.credentials import CredentialProvider
 from redis_server import RedisServer, start_redis
 from redis_topologies import Cluster, start_cluster, start_sentinel, start_tls
 
-from deferrable.aio.backend import _redis, _redis_connection
-from deferrable.aio.backend._redis import (
-    RedisLink,
-    RedisLinks,
-    RedisSettings,
-    Script,
-)
+from deferrable.aio.backend._redis import connection as _redis_connection
+from deferrable.aio.backend._redis import link as _redis
+from deferrable.aio.backend._redis.link import RedisLink, RedisLinks, RedisSettings, Script
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions
 from deferrable.testing import wait_until
 

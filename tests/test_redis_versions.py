@@ -9,8 +9,8 @@ from dockets_place import Place
 from redis_proxy import Wire, wire_to
 from redis_server import KINDS, RedisServer, find_kind, other_kinds, start_redis, unique_group
 
-from deferrable.aio.backend._redis import RedisLink, RedisLinks, RedisSettings, Script
-from deferrable.aio.backend._redis_errors import code_of
+from deferrable.aio.backend._redis.errors import code_of
+from deferrable.aio.backend._redis.link import RedisLink, RedisLinks, RedisSettings, Script
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.dockets import DocketsBackendFactory
 from deferrable.errors import BackendError, BackendUnavailable

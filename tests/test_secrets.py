@@ -18,9 +18,10 @@ from faces import LEASE_SECONDS, Face, MakeFace
 from redis_server import RedisServer, free_port, start_redis
 
 from deferrable import MetadataProducerConsumer
+from deferrable._codec.serializers import get_serializer
 from deferrable.aio import Deferrable, Queue
 from deferrable.aio.backend import DocketsBackendFactory, RedisDebounceStore
-from deferrable.aio.backend._redis_errors import refused
+from deferrable.aio.backend._redis.errors import refused
 from deferrable.backend import DocketsBackendFactory as BlockingFactory
 from deferrable.errors import (
     BackendError,
@@ -29,7 +30,6 @@ from deferrable.errors import (
     UnserializableCall,
 )
 from deferrable.outcome import Outcome
-from deferrable.serialization import get_serializer
 
 pytestmark = pytest.mark.anyio
 

@@ -19,14 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
-from deferrable.serialization import (
+from deferrable._codec.serializers import (
     DecodedCall,
     Serializer,
     get_serializer,
     serializer_for,
     short_repr,
 )
+from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
 
 BOTH = ("pickle", "classic")
 
@@ -345,7 +345,7 @@ def test_script_sends_its_own_class_to_a_process_that_imports_it_and_back(
         "import json, sys\n"
         "class Point: ...\n"
         "if __name__ == '__main__':\n"
-        "    from deferrable.serialization import get_serializer\n"
+        "    from deferrable._codec.serializers import get_serializer\n"
         "    serializer = get_serializer(sys.argv[1])\n"
         "    fields = serializer.dump_call('shop_script:run', (Point(),), {})\n"
         "    (read,) = serializer.load_call(fields).args\n"
@@ -354,7 +354,7 @@ def test_script_sends_its_own_class_to_a_process_that_imports_it_and_back(
     )
     reader = (
         "import json, sys\n"
-        "from deferrable.serialization import get_serializer\n"
+        "from deferrable._codec.serializers import get_serializer\n"
         "(read,) = get_serializer(sys.argv[1]).load_call(json.load(sys.stdin)).args\n"
         "print(type(read).__module__)\n"
     )

@@ -5,7 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferrable.aio._slots import Slots
+from deferrable.aio.worker._slots import Slots
 
 
 def test_a_free_worker_asks_for_all_its_slots() -> None:

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deferrable._classic import dumps, escape
-from deferrable._json import dump
-from deferrable.aio.backend import _sqs_bodies
-from deferrable.aio.backend._sqs_bodies import decode, encode
+from deferrable._codec.json import dump
+from deferrable._codec.python2.classic import dumps, escape
+from deferrable.aio.backend.sqs import _bodies as _sqs_bodies
+from deferrable.aio.backend.sqs._bodies import decode, encode
 from deferrable.errors import UnreadableItem
 
 NEVER = math.inf

@@ -100,7 +100,7 @@ def patience_for(fault: Fault, request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has clients wait for an answer for a short time only, before they are made."""
-    link = "deferrable.aio.backend._sqs_link"
+    link = "deferrable.aio.backend.sqs._link"
     monkeypatch.setattr(f"{link}.MARGIN_SECONDS", HANG_SECONDS)
     monkeypatch.setattr(f"{link}._LONGEST_WAIT_SECONDS", 0)
 
@@ -215,7 +215,7 @@ async def test_pop_survives_a_fault(backend: Backend, proxy: Proxy, fault: Fault
 async def test_call_that_is_never_answered_ends_as_unavailable(
     queue: Queue, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deferrable.aio.backend._sqs_link._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("deferrable.aio.backend.sqs._link._PATIENCE_SECONDS", 0.5)
     await queue.push({"id": "0"})
     proxy.script(SEND, answer(503, "ServiceUnavailable"), times=1000)
 

@@ -12,8 +12,8 @@ from sqs_server import REGION, SQSServer
 
 from deferrable.aio import Deferrable
 from deferrable.aio.backend.base import Backend
-from deferrable.aio.backend.s3_store import S3Store
 from deferrable.aio.backend.sqs import SQSBackendFactory
+from deferrable.aio.backend.sqs._s3_store import S3Store
 from deferrable.errors import BackendError, InvalidOptions, ItemTooLarge, UnreadableItem
 from deferrable.outcome import Outcome
 from deferrable.testing import wait_until
@@ -148,7 +148,7 @@ async def test_body_that_is_no_text_is_unreadable(
 async def test_object_over_the_limit_is_not_read(
     s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch, make_store: MakeStore
 ) -> None:
-    monkeypatch.setattr("deferrable.aio.backend.s3_store.MAX_TEXT_BYTES", 3)
+    monkeypatch.setattr("deferrable.aio.backend.sqs._s3_store.MAX_TEXT_BYTES", 3)
     store = make_store(bucket)
     reference = await store.put("body")
 
@@ -416,7 +416,7 @@ async def test_item_that_fits_once_compressed_needs_no_store(
 async def test_item_that_nobody_would_read_is_refused_however_it_would_travel(
     bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deferrable.aio.backend._sqs_queue.MAX_TEXT_BYTES", 1_100_000)
+    monkeypatch.setattr("deferrable.aio.backend.sqs._queue.MAX_TEXT_BYTES", 1_100_000)
     factory = SQSBackendFactory(compress_over_bytes=1000, large_items=S3Store(bucket))
     instance = instance_on(factory.create_backend_for_group(None))
     job = instance.deferrable(name="job")(len)

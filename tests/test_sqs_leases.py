@@ -10,8 +10,9 @@ from sqs_proxy import Answer, Exchange, Proxy, fail_entries
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
-from deferrable.aio.backend import SQSBackendFactory, _sqs_receiving
+from deferrable.aio.backend import SQSBackendFactory
 from deferrable.aio.backend.base import Backend
+from deferrable.aio.backend.sqs import _receiving as _sqs_receiving
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.errors import LeaseLost, Unsupported

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deferrable.aio.backend._sqs_names import (
+from deferrable.aio.backend.sqs._names import (
     Names,
     endpoint_in,
     error_url_beside,

@@ -12,8 +12,9 @@ from sqs_proxy import Proxy, answer
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
-from deferrable.aio.backend import SQSBackendFactory, _sqs_settings
+from deferrable.aio.backend import SQSBackendFactory
 from deferrable.aio.backend.base import Backend
+from deferrable.aio.backend.sqs import _settings as _sqs_settings
 from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio

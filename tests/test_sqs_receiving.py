@@ -8,8 +8,10 @@ from sqs_proxy import Answer, Exchange, Proxy, answer, forward, hang
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
-from deferrable.aio.backend import SQSBackendFactory, _sqs_arrivals, _sqs_receiving
+from deferrable.aio.backend import SQSBackendFactory
 from deferrable.aio.backend.base import Backend
+from deferrable.aio.backend.sqs import _arrivals as _sqs_arrivals
+from deferrable.aio.backend.sqs import _receiving as _sqs_receiving
 from deferrable.errors import BackendUnavailable
 from deferrable.testing import wait_until
 

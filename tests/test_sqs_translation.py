@@ -9,7 +9,7 @@ import pytest
 from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
-from deferrable.aio.backend._sqs_errors import Refused, is_in, is_throttling, translated
+from deferrable.aio.backend.sqs._errors import Refused, is_in, is_throttling, translated
 from deferrable.errors import BackendError, BackendUnavailable
 
 URL = "https://sqs.eu-west-1.amazonaws.com/"

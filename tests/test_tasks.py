@@ -6,7 +6,7 @@ from contextvars import ContextVar, copy_context
 
 import pytest
 
-from deferrable.aio._tasks import start_task, until_done
+from deferrable.aio._contract.tasks import start_task, until_done
 
 pytestmark = pytest.mark.anyio
 

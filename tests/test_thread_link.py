@@ -18,8 +18,8 @@ from redis_server import RedisServer, start_redis, unique_group
 from redis_topologies import start_cluster, start_sentinel, start_tls
 
 import deferrable
-from deferrable.aio.backend import _redis_thread
-from deferrable.aio.backend._redis import RedisLinks, RedisSettings
+from deferrable.aio.backend._redis import thread as _redis_thread
+from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings
 from deferrable.backend import DocketsBackendFactory
 from deferrable.errors import BackendError, BackendUnavailable
 
@@ -27,7 +27,7 @@ PRELUDE = """
 import os, signal, sys, threading, time
 import deferrable
 from deferrable.backend import DocketsBackendFactory
-from deferrable.sync import portal as portals
+from deferrable.sync import _portal as portals
 
 instance = deferrable.Deferrable(DocketsBackendFactory({url!r}).create_backend_for_group({group!r}))
 
@@ -90,7 +90,7 @@ def test_a_debounced_later_needs_no_other_thread(redis_url: str) -> None:
         f"""
 import threading, deferrable
 from deferrable.backend import DocketsBackendFactory
-from deferrable.sync import portal as portals
+from deferrable.sync import _portal as portals
 backend = DocketsBackendFactory({redis_url!r}).create_backend_for_group({unique_group()!r})
 with deferrable.Deferrable(backend, redis_client={redis_url!r}) as instance:
     job = instance.deferrable(name="job", debounce_seconds=60)(lambda number: number)
@@ -147,7 +147,7 @@ def test_an_interrupt_strikes_its_own_caller_alone(
 ) -> None:
     source = PRELUDE.format(url=server.url, group="a") + textwrap.dedent(
         f"""
-        from deferrable.aio.backend import _redis_thread
+        from deferrable.aio.backend._redis import thread as _redis_thread
 
         _redis_thread.ANSWER_SECONDS = 60  # a busy machine may take long to get there
         job.later(0)

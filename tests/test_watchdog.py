@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from faces import Face, wait_here
 
-from deferrable.aio.watchdog import Watchdog
+from deferrable.aio.worker._watchdog import Watchdog
 from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio

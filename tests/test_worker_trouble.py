@@ -13,10 +13,10 @@ from redis_server import start_redis, unique_group
 
 from deferrable import current_attempt
 from deferrable.aio import Deferrable, Worker
-from deferrable.aio._polling import reconnect_seconds
 from deferrable.aio.backend import DocketsBackendFactory
 from deferrable.aio.current import CurrentAttempt
-from deferrable.aio.health import SILENCE_SECONDS, Health
+from deferrable.aio.worker._health import SILENCE_SECONDS, Health
+from deferrable.aio.worker._polling import reconnect_seconds
 from deferrable.testing import wait_until
 
 LEASE_SECONDS = 20.0

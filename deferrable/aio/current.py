@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from deferrable._durations import Duration
+from deferrable.aio._engine.running import Control, StopReason, blocking_door
 from deferrable.aio.clock import Clock
-from deferrable.aio.door import Control, StopReason, blocking_door
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.item import Item, id_text

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deferrable._fork import on_fork
-from deferrable.aio._closing import Closing
+from deferrable.aio._contract.closing import Closing
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.queue import Queue
 from deferrable.debounce import (

@@ -12,24 +12,24 @@ from contextvars import copy_context
 from inspect import getattr_static
 from typing import Any, ParamSpec, TypeVar, overload
 
+from deferrable._codec.refusals import short_repr
 from deferrable._durations import Duration, optional_seconds_of
 from deferrable._ended import unwrap, value_of_async
 from deferrable._protection import Encryption, Protection, SigningKeys
-from deferrable._refusals import short_repr
 from deferrable.aio import backend as backend_door
-from deferrable.aio._closing import Closing
-from deferrable.aio._tasks import until_done
-from deferrable.aio.attempt import Attempt
+from deferrable.aio._contract.closing import Closing
+from deferrable.aio._contract.tasks import until_done
+from deferrable.aio._engine.attempt import Attempt
+from deferrable.aio._engine.emitting import emit
+from deferrable.aio._engine.instance import Instance, Lifespan
+from deferrable.aio._engine.running import AwaitingDoor, Door
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
-from deferrable.aio.door import AwaitingDoor, Door
-from deferrable.aio.emitting import emit
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
-from deferrable.aio.instance import Instance, Lifespan
 from deferrable.aio.job import BoundJob, Job
-from deferrable.aio.worker import Worker
+from deferrable.aio.worker._life import Worker
 from deferrable.errors import InvalidOptions
 from deferrable.events import check_event_consumer
 from deferrable.item import Item

@@ -10,17 +10,17 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+from deferrable._codec.serializers import DecodedCall
 from deferrable._wrong_api import AsyncFor
-from deferrable.aio._closing import Closing
+from deferrable.aio._contract.closing import Closing
+from deferrable.aio._engine.heartbeat import TOUCHES_PER_LEASE
+from deferrable.aio._engine.instance import Instance
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.heartbeat import TOUCHES_PER_LEASE
-from deferrable.aio.instance import Instance
 from deferrable.errors import LeaseLost
 from deferrable.item import Item
 from deferrable.lifecycle import requeued
-from deferrable.serialization import DecodedCall
 
 __all__ = ["ErrorItem", "ErrorItems"]
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from deferrable import _names
 from deferrable._arguments import Binder, binder_for
-from deferrable._refusals import kind_of, short_repr
-from deferrable.aio._new_items import Template
-from deferrable.aio.deferring import defer, defer_many
-from deferrable.aio.door import AwaitingDoor, blocking_door
-from deferrable.aio.instance import Instance
+from deferrable._codec import names as _names
+from deferrable._codec.refusals import kind_of, short_repr
+from deferrable.aio._engine.deferring import defer, defer_many
+from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.new_items import Template
+from deferrable.aio._engine.running import AwaitingDoor, blocking_door
 from deferrable.errors import UnserializableCall
 from deferrable.item import group_text
 from deferrable.options import JobOptions, OptionChanges, change, check

@@ -28,13 +28,13 @@ from typing import ClassVar, Self, TypeVar, TypeVarTuple, cast
 
 import msgspec
 
+from deferrable._codec.json import dump
 from deferrable._durations import Duration, seconds_of
-from deferrable._json import dump
-from deferrable.aio._batching import Batcher, check_outcomes
-from deferrable.aio._closing import Closing
-from deferrable.aio._loops import PerLoop
-from deferrable.aio._popping import Popped, Popper
-from deferrable.aio._tasks import until_done
+from deferrable.aio._contract.batching import Batcher, check_outcomes
+from deferrable.aio._contract.closing import Closing
+from deferrable.aio._contract.loops import PerLoop
+from deferrable.aio._contract.popping import Popped, Popper
+from deferrable.aio._contract.tasks import until_done
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import DeferrableError, ItemTooLarge, LeaseLost, Unsupported

@@ -11,8 +11,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from deferrable._codec.refusals import short_repr, told
 from deferrable._reading import attempt_number, job_name
-from deferrable._refusals import short_repr, told
 from deferrable.aio.error_items import ErrorItem
 from deferrable.cli.choosing import key_of
 from deferrable.cli.printing import age_text, table, untrusted

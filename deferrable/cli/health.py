@@ -13,7 +13,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
-from deferrable.aio.health import Health
+from deferrable.aio.worker import Health
 from deferrable.cli.trouble import Trouble
 
 __all__ = ["HealthServer", "listen"]

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from deferrable._refusals import told
-from deferrable.aio._polling import same_queue
+from deferrable._codec.refusals import told
 from deferrable.aio.deferrable import Deferrable
+from deferrable.aio.worker._polling import same_queue
 from deferrable.cli.trouble import ERROR, USAGE, Trouble
 from deferrable.sync._facade import core_of
 

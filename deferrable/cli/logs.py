@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 
 import click
 
+from deferrable._codec.refusals import short_repr, told
 from deferrable._reading import attempt_number, job_name
-from deferrable._refusals import short_repr, told
 from deferrable._tracebacks import traceback_text
 from deferrable.cli.printing import escaped, json_text, seconds_text
 from deferrable.item import id_text

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deferrable._refusals import short_repr
+from deferrable._codec.refusals import short_repr
 
 __all__ = [
     "age_text",

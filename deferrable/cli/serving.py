@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
-from deferrable._refusals import told
+from deferrable._codec.refusals import told
 from deferrable.aio.worker import Worker
 from deferrable.cli.banner import log_banner
 from deferrable.cli.health import HealthServer

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 from deferrable._wrong_api import PlainWith
-from deferrable.aio._loops import blocked_loop
-from deferrable.sync.door import refuse_portal_thread
-from deferrable.sync.portal import portal
+from deferrable.aio._contract.loops import blocked_loop
+from deferrable.sync._door import refuse_portal_thread
+from deferrable.sync._portal import portal
 
 __all__ = ["ClosingFacade", "Facade", "blocking", "core_of"]
 

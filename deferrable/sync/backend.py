@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from deferrable._durations import Duration
 from deferrable.aio.backend import base
-from deferrable.aio.backend.memory import InMemoryBackendFactory as AwaitingMemoryFactory
+from deferrable.aio.backend.memory._queue import InMemoryBackendFactory as AwaitingMemoryFactory
 from deferrable.aio.clock import Clock
 from deferrable.sync._facade import ClosingFacade
 from deferrable.sync.queue import Queue
 
 if TYPE_CHECKING:
-    from deferrable.aio.backend.s3_store import S3Store
+    from deferrable.aio.backend.sqs._s3_store import S3Store
 
 __all__ = [
     "Backend",
@@ -92,7 +92,7 @@ class DocketsBackendFactory(BackendFactory):
         max_item_bytes: int = 100_000_000,
         clock: Clock | None = None,
     ) -> None:
-        from deferrable.aio.backend.dockets import DocketsBackendFactory as AwaitingFactory
+        from deferrable.aio.backend.dockets._queue import DocketsBackendFactory as AwaitingFactory
 
         super().__init__(
             AwaitingFactory(
@@ -128,7 +128,7 @@ class SQSBackendFactory(BackendFactory):
         offload_over_bytes: float | None = None,
         clock: Clock | None = None,
     ) -> None:
-        from deferrable.aio.backend.sqs import SQSBackendFactory as AwaitingFactory
+        from deferrable.aio.backend.sqs._factory import SQSBackendFactory as AwaitingFactory
 
         super().__init__(
             AwaitingFactory(

@@ -9,25 +9,25 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar, overload
 
+from deferrable._codec.contract import Serializer
 from deferrable._durations import Duration
 from deferrable._protection import Encryption, SigningKeys
-from deferrable._serializer import Serializer
 from deferrable.aio import deferrable as awaiting
-from deferrable.aio.attempt import Attempt
+from deferrable.aio._engine.attempt import Attempt
+from deferrable.aio._engine.instance import Lifespan
+from deferrable.aio._engine.running import Door, blocking_door
 from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
-from deferrable.aio.door import Door, blocking_door
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.instance import Lifespan
 from deferrable.aio.job import Job
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import ErrorClasses, Seconds
 from deferrable.outcome import Outcome
+from deferrable.sync._door import refuse_portal_thread
 from deferrable.sync._facade import ClosingFacade, core_of
 from deferrable.sync.backend import Backend
-from deferrable.sync.door import refuse_portal_thread
 from deferrable.sync.error_items import ErrorItems
 from deferrable.sync.worker import Worker
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deferrable._codec.serializers import DecodedCall
 from deferrable._wrong_api import PlainFor
 from deferrable.aio import error_items as awaiting
-from deferrable.serialization import DecodedCall
 from deferrable.sync._facade import ClosingFacade, Facade, blocking
 
 __all__ = ["ErrorItem", "ErrorItems"]

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from deferrable._json import dump
-from deferrable.aio._popping import Popped
+from deferrable._codec.json import dump
+from deferrable.aio._contract.popping import Popped
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Item, Peeked, Push, Queue, Release, Touch

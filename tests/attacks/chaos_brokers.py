@@ -18,9 +18,9 @@ from redis_server import RedisServer, find_kind, start_redis
 
 from attacks.chaos_causes import Fault
 from attacks.chaos_sqs import SQSBroker, server_at
+from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.dockets import DocketsBackendFactory
-from deferrable.aio.backend.redis_debounce import RedisDebounceStore
 from deferrable.aio.backend.sqs import SQSBackendFactory
 from deferrable.aio.debounce import DebounceStore
 

@@ -21,20 +21,21 @@ from attacks.trust import (
     signed_item,
     typed_call,
 )
-from deferrable import _classic, lifecycle, pickling
-from deferrable._inert import load_class_names, load_reference, read_inert
-from deferrable._json import dump, load_item
+from deferrable import lifecycle, pickling
+from deferrable._codec.inert import load_class_names, load_reference, read_inert
+from deferrable._codec.json import dump, load_item
+from deferrable._codec.python2 import classic as _classic
+from deferrable._codec.serializers import ClassicSerializer, PickleSerializer, serializer_for
 from deferrable.aio import Deferrable
-from deferrable.aio.backend._dockets_moves import as_redelivery, as_unreadable
-from deferrable.aio.backend._dockets_wire import Entry, delivery_in, error_item
-from deferrable.aio.backend._sqs_bodies import decode, encode
-from deferrable.aio.backend._sqs_reading import buried_by_sqs, unreadable
+from deferrable.aio.backend.dockets._moves import as_redelivery, as_unreadable
+from deferrable.aio.backend.dockets._wire import Entry, delivery_in, error_item
 from deferrable.aio.backend.memory import InMemoryBackendFactory
+from deferrable.aio.backend.sqs._bodies import decode, encode
+from deferrable.aio.backend.sqs._reading import buried_by_sqs, unreadable
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItem
 from deferrable.errors import UnreadableItem
 from deferrable.item import copy_item
-from deferrable.serialization import ClassicSerializer, PickleSerializer, serializer_for
 from deferrable.testing import MovingClock
 from deferrable.ttl import is_expired
 

@@ -9,10 +9,10 @@ import pickle
 from typing import Any
 
 from attacks.trust import JSON_CALL
-from deferrable import _classic
-from deferrable._json import dump, load_item
-from deferrable.aio.backend._sqs_bodies import encode
-from deferrable.serialization import PickleSerializer
+from deferrable._codec.json import dump, load_item
+from deferrable._codec.python2 import classic as _classic
+from deferrable._codec.serializers import PickleSerializer
+from deferrable.aio.backend.sqs._bodies import encode
 
 __all__ = ["CLASSICS", "ENVELOPES", "ITEMS", "METHOD", "PICKLES", "SQS_BODIES"]
 

@@ -17,12 +17,12 @@ from uuid import UUID
 
 from cryptography.fernet import Fernet
 
+from deferrable._codec.json import dump, load_item
+from deferrable._codec.serializers import JSONSerializer, PickleSerializer
 from deferrable._encryption import EncryptedSerializer, Encryption
-from deferrable._json import dump, load_item
 from deferrable._protection import Protection
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
-from deferrable.serialization import JSONSerializer, PickleSerializer
 
 __all__ = [
     "JSON_CALL",

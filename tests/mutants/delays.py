@@ -4,8 +4,8 @@ import heapq
 import math
 from collections.abc import Sequence
 
-from deferrable.aio.backend._memory import Entry, Now, Store
 from deferrable.aio.backend.memory import InMemoryQueue
+from deferrable.aio.backend.memory._store import Entry, Now, Store
 from deferrable.aio.queue import Push
 from mutants.planting import mutant
 

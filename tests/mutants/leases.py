@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Entry, Lease, Now, Store
+from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
+from deferrable.aio.backend.memory._store import Entry, Lease, Now, Store
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Release
 from mutants.planting import mutant

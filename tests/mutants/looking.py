@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Lease
+from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
+from deferrable.aio.backend.memory._store import Lease
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked
 from deferrable.item import Item

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from deferrable.aio.backend._memory import Store
 from deferrable.aio.backend.base import Backend
-from deferrable.aio.backend.memory import InMemoryBackendFactory, InMemoryQueue, _Group
+from deferrable.aio.backend.memory import InMemoryBackendFactory, InMemoryQueue
+from deferrable.aio.backend.memory._queue import _Group
+from deferrable.aio.backend.memory._store import Store
 from deferrable.testing import MovingClock
 
 __all__ = ["MUTANTS", "Mutant", "PlantedFactory", "is_used", "mutant", "sentences"]

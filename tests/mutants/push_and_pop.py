@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from deferrable._json import dump
-from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Entry, Lease, Now, Store
+from deferrable._codec.json import dump
+from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
+from deferrable.aio.backend.memory._store import Entry, Lease, Now, Store
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Item, Push
 from deferrable.errors import SerializationError

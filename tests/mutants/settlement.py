@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Lease, Now, Store
+from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
+from deferrable.aio.backend.memory._store import Lease, Now, Store
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Item, Push, Queue, Release
 from deferrable.errors import LeaseLost, SerializationError

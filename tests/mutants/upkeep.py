@@ -5,9 +5,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Store
+from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
+from deferrable.aio.backend.memory._store import Store
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Item, Push, Release, Touch
 from mutants.planting import is_used, mutant

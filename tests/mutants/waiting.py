@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from deferrable.aio._popping import Popped
-from deferrable.aio.backend._memory import Now
-from deferrable.aio.backend.memory import InMemoryQueue, _Group, _Waiter
+from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend.memory import InMemoryQueue
+from deferrable.aio.backend.memory._queue import _Group, _Waiter
+from deferrable.aio.backend.memory._store import Now
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Release
 from mutants.planting import mutant

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from deferrable.aio.backend._redis.debounce import RedisDebounceStore
     from deferrable.aio.backend.base import Backend, BackendFactory
     from deferrable.aio.backend.dockets import DocketsBackendFactory
     from deferrable.aio.backend.memory import InMemoryBackendFactory
-    from deferrable.aio.backend.redis_debounce import RedisDebounceStore
-    from deferrable.aio.backend.s3_store import S3Store
     from deferrable.aio.backend.sqs import SQSBackendFactory
+    from deferrable.aio.backend.sqs._s3_store import S3Store
 
 __all__ = [
     "Backend",
@@ -29,8 +29,8 @@ __getattr__, __dir__ = lazy_names(
         "BackendFactory": "deferrable.aio.backend.base",
         "DocketsBackendFactory": "deferrable.aio.backend.dockets",
         "InMemoryBackendFactory": "deferrable.aio.backend.memory",
-        "RedisDebounceStore": "deferrable.aio.backend.redis_debounce",
-        "S3Store": "deferrable.aio.backend.s3_store",
+        "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
+        "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQSBackendFactory": "deferrable.aio.backend.sqs",
     },
 )

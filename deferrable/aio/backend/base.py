@@ -6,7 +6,7 @@ the backends that it creates share: where the broker is, and the settings.
 
 from abc import ABC, abstractmethod
 
-from deferrable.aio._closing import Closing
+from deferrable.aio._contract.closing import Closing
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.queue import Queue
 from deferrable.errors import InvalidOptions

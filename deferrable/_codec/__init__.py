@@ -1,0 +1,1 @@
+"""How a call becomes the fields of an item, and how the fields become a call again."""

@@ -1,0 +1,205 @@
+"""The values of the ``json`` serializer: JSON one way, and back by a function's annotations.
+
+Owns what an argument becomes in JSON and what an annotation makes of it again; msgspec does the
+work. Knows nothing of items. The one rule: what arrives
+is made of the types that the consumer's own function names, never of any that the sender named.
+"""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from deferrable._codec import json as _json
+from deferrable._codec import names as _names
+from deferrable._codec.contract import JSONValue
+from deferrable._codec.refusals import told
+from deferrable.errors import UnreadableItem
+
+__all__ = ["dump", "load_arguments"]
+
+_PARAMETER = inspect.Parameter
+
+
+def dump(value: object) -> JSONValue:
+    """Return ``value`` as it is read back from JSON: lists for tuples, text for dates.
+
+    Raises:
+        Exception: it cannot be written, as msgspec or the JSON encoder says it.
+    """
+    built_in = msgspec.to_builtins(value, str_keys=True, enc_hook=_without_subclass)
+    plain: JSONValue = _json.as_read_back(built_in)
+    return plain
+
+
+def _without_subclass(value: object) -> object:
+    # Text that a template engine marks as safe, say; JSON keeps what it is, not what it is called.
+    for plain in (str, int, float):
+        if isinstance(value, plain):
+            return plain(value)
+    raise TypeError(f"JSON cannot hold a {type(value).__qualname__}")
+
+
+def load_arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any], function: Callable[..., Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return arguments as ``function`` declares them; as plain JSON where it declares nothing.
+
+    Args:
+        function: None: nobody knows it here, and all of them stay plain.
+
+    Raises:
+        UnreadableItem: names the argument that is something else than declared, but shows no
+            value of it.
+    """
+    if function is None:
+        return tuple(args), dict(kwargs)
+    known = _parameters_of(function)
+    positional = [_converted(value, *known.at(index), function) for index, value in enumerate(args)]
+    return tuple(positional), {
+        key: _converted(value, key, known.called(key), function) for key, value in kwargs.items()
+    }
+
+
+_KEPT = (str, int, float, bool, NoneType)
+"""JSON's plain types. A value of exactly such a type fits the annotation of that type as it is."""
+
+
+class _Declared:
+    """The annotation of a parameter, and what makes a conversion fast.
+
+    Attributes:
+        kept: the types of values that fit as they are.
+    """
+
+    __slots__ = ("_box", "annotation", "kept")
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        is_union = typing.get_origin(annotation) in (typing.Union, UnionType)
+        choices = typing.get_args(annotation) if is_union else (annotation,)
+        # By identity, as an annotation may be anything.
+        are_kept = all(any(choice is each for each in _KEPT) for choice in choices)
+        self.kept: frozenset[type] = frozenset(choices if are_kept else ())
+        self._box: Any = None
+
+    def convert(self, value: Any) -> Any:
+        # msgspec reads an annotation each time that it is given one, but a type of its own once.
+        if self._box is None:
+            fields = [("value", self.annotation)]
+            self._box = msgspec.defstruct("_Box", fields, array_like=True, gc=False)
+        try:
+            return msgspec.convert([value], self._box, str_keys=True).value
+        except Exception:
+            # Without the box, for a message that names the place within the argument.
+            return msgspec.convert(value, self.annotation, str_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """What a function declares: names with annotations, by place and by keyword."""
+
+    positional: tuple[tuple[str, _Declared], ...]
+    rest: tuple[str, _Declared] | None
+    keywords: Mapping[str, _Declared]
+    other_keywords: _Declared
+
+    def at(self, index: int) -> tuple[str, _Declared]:
+        if index < len(self.positional):
+            return self.positional[index]
+        # One too many: the call itself says so, as it would have said to the producer.
+        return self.rest or (f"args[{index}]", _ANYTHING)
+
+    def called(self, keyword: str) -> _Declared:
+        return self.keywords.get(keyword, self.other_keywords)
+
+
+_ANYTHING = _Declared(Any)
+_known: WeakKeyDictionary[Callable[..., Any], _Parameters] = WeakKeyDictionary()
+
+
+def _parameters_of(function: Callable[..., Any]) -> _Parameters:
+    try:
+        known = _known.get(function)
+    except TypeError:  # a callable object without a hash, or that nothing can refer to weakly
+        return _read_parameters(function)
+    if known is None:
+        known = _known[function] = _read_parameters(function)
+    return known
+
+
+def _read_parameters(function: Callable[..., Any]) -> _Parameters:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+        hints = typing.get_type_hints(_annotated(function), include_extras=True)
+    except Exception as error:
+        raise UnreadableItem(
+            f"the annotations of {_names.name_of(function)} cannot be read: {told(error)}; import "
+            "what they name where it is there at run time"
+        ) from error
+    positional, rest, keywords, others = [], None, {}, _ANYTHING
+    for parameter in parameters:
+        entry = (parameter.name, _Declared(hints.get(parameter.name, Any)))
+        if parameter.kind in (_PARAMETER.POSITIONAL_ONLY, _PARAMETER.POSITIONAL_OR_KEYWORD):
+            positional.append(entry)
+        if parameter.kind in (_PARAMETER.POSITIONAL_OR_KEYWORD, _PARAMETER.KEYWORD_ONLY):
+            keywords[parameter.name] = entry[1]
+        if parameter.kind is _PARAMETER.VAR_POSITIONAL:
+            rest = entry
+        if parameter.kind is _PARAMETER.VAR_KEYWORD:
+            others = entry[1]
+    if typing.get_origin(others.annotation) is typing.Unpack:
+        of_keys = typing.get_type_hints(typing.get_args(others.annotation)[0])
+        keywords |= {key: _Declared(annotation) for key, annotation in of_keys.items()}
+        others = _ANYTHING
+    return _Parameters(tuple(positional), rest, keywords, others)
+
+
+def _annotated(function: Any) -> Any:
+    """Where the annotations are of what may be wrapped, a partial, or an object that is called."""
+    function = inspect.unwrap(function)
+    while isinstance(function, functools.partial):
+        function = inspect.unwrap(function.func)
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _converted(
+    value: Any, parameter: str, declared: _Declared, function: Callable[..., Any]
+) -> Any:
+    if value.__class__ in declared.kept or declared.annotation is Any:
+        return value
+    try:
+        return declared.convert(value)
+    except KeyboardInterrupt:
+        raise
+    except msgspec.ValidationError as error:
+        _refuse(parameter, declared.annotation, function, _without_value(error))
+    except BaseException as error:  # a type that msgspec does not know, or one that raises
+        _refuse(parameter, declared.annotation, function, error)
+
+
+def _refuse(
+    parameter: str, annotation: Any, function: Callable[..., Any], error: BaseException
+) -> NoReturn:
+    declared = getattr(annotation, "__qualname__", None) or repr(annotation)
+    raise UnreadableItem(
+        f"the argument {parameter!r} of {_names.name_of(function)} does not fit its annotation "
+        f"{declared:.200}: {told(error)}"
+    ) from error
+
+
+def _without_value(error: Exception) -> Exception:
+    """``error`` without what the argument held, which is nothing for logs."""
+    text = str(error)
+    if not text.startswith("Invalid enum value"):
+        return error
+    place = text.rfind(" - at `$")
+    return msgspec.ValidationError(
+        "none of the values that are allowed" + (text[place:] if place >= 0 else "")
+    )

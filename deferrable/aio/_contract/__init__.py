@@ -1,0 +1,1 @@
+"""What every queue shares: batching, popping, closing, and one client for each event loop."""

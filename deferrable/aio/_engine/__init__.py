@@ -1,0 +1,1 @@
+"""The engine: defers calls, makes attempts at items, and keeps their leases."""

@@ -1,0 +1,483 @@
+"""One run of one item, from the pop to its settlement.
+
+Owns the order of an attempt: is it due, consume its metadata, has it expired, run it under a
+heartbeat, settle it by how it ended, and tell who listens. It may not know brokers, threads or
+loops: a door waits and calls for it. What becomes of an item is decided in `deferrable.lifecycle`;
+here it is done.
+
+The one rule: whatever happens, an item is settled at most once, or its lease is left to end.
+"""
+
+import logging
+import math
+import random
+import socket
+from asyncio import CancelledError
+from contextvars import Context
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from deferrable._codec import names as _names
+from deferrable._codec.serializers import Serializer
+from deferrable._ended import Ended, Raised, Returned, unwrap, value_of_awaited
+from deferrable._fields import read_seconds
+from deferrable._tame import tame
+from deferrable.aio._engine.emitting import emit, is_its_own
+from deferrable.aio._engine.failures import log_failure, log_lost, log_retry
+from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.running import Control, Door, NotStarted, Run, name_of_attempt
+from deferrable.aio.current import CurrentAttempt, set_current_attempt
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+from deferrable.errors import BackendError, LeaseLost, UnreadableItem
+from deferrable.item import Item, id_text
+from deferrable.lifecycle import (
+    Bury,
+    Hop,
+    Retry,
+    Verdict,
+    after_error,
+    before_run,
+    bury,
+    shortened,
+    with_error,
+)
+from deferrable.metadata import encoded_metadata
+from deferrable.outcome import Outcome, OutcomeStatus
+from deferrable.ttl import is_expired
+
+__all__ = ["Attempt"]
+
+_logger = logging.getLogger("deferrable")
+
+
+_UNREADABLE = "an item that cannot be read is never retried"
+
+
+_NOT_RUN = {
+    AsyncGeneratorType: "an async generator",
+    CoroutineType: "a coroutine",
+    GeneratorType: "a generator",
+}
+"""Types of what a call returns when its body has not begun to run."""
+
+
+class _Expired(Exception):
+    """The item's ttl had passed before the job could start."""
+
+
+def _not_run(value: object) -> TypeError:
+    return TypeError(
+        f"the job returned {_NOT_RUN[type(value)]}, whose code has not run; await it or iterate "
+        "over it inside the job, and return what comes of it"
+    )
+
+
+def _keep_nothing() -> None:
+    """What stops a heartbeat that was not started."""
+
+
+class Attempt:
+    """One attempt at an item of an instance, behind a door.
+
+    Args:
+        instance: whose jobs, consumers and backend it is about.
+        door: what waits and calls.
+        envelope: of the item.
+        item: as it was popped; never changed.
+        context: what the job and whoever is told of it see; it is this attempt's own.
+        state: what the instance's lifespan gave, for the job to ask for.
+
+    Attributes:
+        control: how others stop it.
+        queue: where the item was popped.
+        envelope: of the item.
+        context: as given.
+        error_to_raise: what the caller of ``run_once`` has to see raised, once it is settled.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_door",
+        "_instance",
+        "_item",
+        "_job_name",
+        "_refusal",
+        "_returned",
+        "_start_time",
+        "_stop_heartbeat",
+        "context",
+        "control",
+        "envelope",
+        "error_to_raise",
+        "queue",
+    )
+
+    def __init__(
+        self,
+        instance: Instance,
+        door: Door,
+        envelope: Envelope,
+        item: Item,
+        context: Context,
+        state: object = None,
+    ) -> None:
+        self._instance = instance
+        self.queue = instance.backend.queue
+        self._door = door
+        self.envelope = envelope
+        self._item = item
+        self.context = context
+        self._clock = instance.clock
+        self._start_time = self._clock.monotonic()
+        self._refusal: UnreadableItem | None = None
+        self._job_name = "a job"
+        self.control = Control()
+        self.error_to_raise: BaseException | None = None
+        self._returned: Returned[Any] | None = None
+        self._stop_heartbeat = _keep_nothing
+        # It does not refer to this attempt, which holds the context: that would make a cycle.
+        context.run(
+            set_current_attempt,
+            CurrentAttempt(self.queue, envelope, item, self._clock, self.control, state),
+        )
+
+    async def run(self) -> Outcome:
+        """Make the attempt.
+
+        Raises:
+            BackendError: the broker did not take the settlement; the item comes back after its
+                lease.
+            KeyboardInterrupt, SystemExit: it struck in this thread, or an event handler raised
+                it; if the item was not settled by then, it was released.
+        """
+        outcome = await self.run_job(completes=True)
+        assert outcome is not None
+        try:
+            return unwrap(outcome) if isinstance(outcome, Raised) else outcome
+        finally:
+            del outcome  # an error's traceback holds this frame
+
+    async def run_job(self, *, completes: bool = False) -> Outcome | Raised | None:
+        """Make the attempt, but for the completion of an item whose job has returned.
+
+        Returns:
+            None: the job has returned, and its lease is kept still. The caller completes the item,
+            then calls `tell_completed`; or has `complete` do both. As a value what `run` raises: an
+            interrupt that leaves a task ends the loop with it.
+        """
+        failure = ready = ended = None
+        try:
+            # In here, because an interrupt may strike already. A heartbeat that it left unstopped
+            # ends by itself, as the item is released.
+            self._stop_heartbeat = self._door.start_heartbeat(self.queue, self.envelope, self.lose)
+            try:
+                self._check_trusted()
+                hop = before_run(
+                    self._item,
+                    self._clock.time(),
+                    self.queue.MAX_DELAY_SECONDS,
+                    is_due=self.queue.KEEPS_DELAYS,
+                )
+            except UnreadableItem as error:
+                await self._emit("pop")
+                return await self._settle(Raised(error))
+            if hop is not None:
+                return await self._send_on(hop)
+            if self._instance.event_consumers:
+                await self._emit("pop")
+            if self._instance.metadata_producer_consumers:
+                failure = await self._consume_metadata()
+            ready = self._make_ready() if failure is None else failure
+            ended = ready if isinstance(ready, Raised) else await self._door.run(ready)
+            if isinstance(ended, Returned) and type(ended.value) in _NOT_RUN:
+                ended = Raised(_not_run(ended.value))
+            if completes or isinstance(ended, Raised) or self.control.reason == "lease lost":
+                return await self._settle(ended)
+            self._returned = ended
+            return None
+        except BaseException as error:
+            return await self._interrupted(error)
+        finally:
+            # An error's traceback holds this frame, which must not hold the error in turn.
+            failure = ready = ended = None
+            if self._returned is None:
+                self._stop_heartbeat()
+
+    async def complete(self) -> Outcome | Raised:
+        """Complete the item of a job that has returned; what `run` raises is returned, too."""
+        assert self._returned is not None
+        try:
+            return await self._settle(self._returned)
+        except BaseException as error:
+            return await self._interrupted(error)
+        finally:
+            self._stop_heartbeat()
+
+    async def tell_completed(self) -> Outcome | Raised:
+        """Tell that the item of a job that has returned was completed."""
+        try:
+            await self._emit("complete")
+        except BaseException as error:
+            self._stop_heartbeat()
+            return Raised(error)
+        return self.note_completed()
+
+    def note_completed(self) -> Outcome:
+        """Its outcome, once the item of a job that has returned was completed."""
+        assert self._returned is not None
+        self._stop_heartbeat()
+        return self.outcome("completed", result=self._returned.value)
+
+    def raise_error(self) -> None:
+        """Raise what the caller of ``run_once`` has to see, if there is something."""
+        error, self.error_to_raise = self.error_to_raise, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame
+
+    @property
+    def name(self) -> str:
+        """The job's, once it is known, and the item's id, for logs."""
+        return name_of_attempt(self._job_name, self._item)
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody wants to be told."""
+        return bool(self._instance.event_consumers)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the job itself has begun to run."""
+        return self.envelope.has_started
+
+    def lose(self) -> None:
+        """Its lease was found lost: the job is to stop, and nothing is settled."""
+        self.control.stop("lease lost")
+        # Nor by whoever is about to, and has not looked at the reason.
+        self.envelope.lease_end_time = -math.inf
+
+    # Before the job.
+
+    def _check_trusted(self) -> None:
+        try:
+            self._instance.protection.check(self._item, self._instance.backend.group)
+        except UnreadableItem as error:
+            self._refusal = error  # Nothing that it says counts, not even when it is due.
+            raise
+
+    async def _send_on(self, hop: Hop) -> Outcome:
+        queue, envelope = self.queue, self.envelope
+        item = self._signed(hop.item)
+        try:
+            if self.queue.SUPPORTS_DELAY:
+                await self._door.finish(lambda: queue.replace(envelope, item))
+            else:
+                await self._door.finish(lambda: queue.release(envelope, hop.item["delay"]))
+        except LeaseLost as error:
+            return await self._lost(error)
+        await self._emit("hop")
+        return self.outcome("hopped")
+
+    async def _interrupted(self, error: BaseException) -> Raised:
+        if isinstance(error, Exception):
+            # The broker did not take the settlement: the lease ends, the item comes back.
+            return Raised(error)
+        returned = await value_of_awaited(self.give_back())
+        return returned if isinstance(returned, Raised) else Raised(error)
+
+    def _make_ready(self) -> Run | Raised:
+        """The job as it is run now, or why it is not."""
+        try:
+            if is_expired(self._item, self._clock.time()):
+                return Raised(_Expired())
+            run = self._make_run()
+        except Exception as error:
+            return Raised(error)
+        if self.control.reason is not None:
+            return Raised(NotStarted())
+        self.envelope.has_started = True
+        return run
+
+    async def _consume_metadata(self) -> Raised | None:
+        for consumer in self._instance.metadata_producer_consumers:
+            try:
+                value = self._metadata_of(consumer.NAMESPACE)
+            except UnreadableItem as error:
+                return Raised(error)
+            ended = await self._door.consume(self.context, consumer.consume_metadata, value)
+            try:
+                if isinstance(ended, Raised):
+                    return ended if self._is_failure(ended.error) else Raised(NotStarted())
+            finally:
+                del ended  # an error's traceback holds this frame
+        return None
+
+    def _is_failure(self, error: BaseException) -> bool:
+        """Whether a metadata consumer has failed, and was not just stopped."""
+        error = tame(error)
+        return not isinstance(error, CancelledError) or is_its_own(self._door, error)
+
+    def _metadata_of(self, namespace: str | None) -> Any:
+        data = encoded_metadata(self._item).get(namespace)
+        return None if data is None else self._serializer().load_value(data)
+
+    def _serializer(self) -> Serializer:
+        return self._instance.protection.serializer_for(self._item)
+
+    def _make_run(self) -> Run:
+        call = self._instance.registry.find(self._item)
+        self._job_name = call.job.name
+        timeout_seconds = read_seconds(self._item, "timeout_seconds")
+        return Run(
+            call.function,
+            call.job.is_async,
+            call.args,
+            call.kwargs,
+            self.context,
+            call.job.settings.timeout_seconds if timeout_seconds is None else timeout_seconds,
+            self.tell_overrun,
+            self.control,
+            self._clock,
+            call.job.name,
+            self._item,
+        )
+
+    async def tell_overrun(self) -> None:
+        """Emit the event that the job runs, or holds its loop, for too long."""
+        try:
+            await self._emit("overrun")
+        except BaseException as error:
+            self.error_to_raise = error  # The job still runs, and is settled first.
+
+    # After the job.
+
+    async def _settle(self, ended: Ended[Any]) -> Outcome:
+        if isinstance(ended, Raised):
+            ended = Raised(tame(ended.error))
+        if self.control.reason == "lease lost":
+            return await self._lost(ended.error if isinstance(ended, Raised) else None)
+        try:
+            if isinstance(ended, Returned):
+                await self._complete()
+                return self.outcome("completed", result=ended.value)
+            return await self._settle_error(ended.error)
+        except LeaseLost as error:
+            return await self._lost(error)
+
+    async def _settle_error(self, error: BaseException) -> Outcome:
+        if isinstance(error, _Expired):
+            await self._complete("expire")
+            return self.outcome("expired")
+        if isinstance(error, KeyboardInterrupt | SystemExit) and not self._door.exits_are_failures:
+            self.error_to_raise = error
+            # An interrupt is the operator's doing; an exit is the job's, and may be so every time.
+            return await self._release(error, is_counted=isinstance(error, SystemExit))
+        if isinstance(error, NotStarted) or self.control.has_cancelled("cancelled"):
+            return await self._release(error)
+        verdict = self._judge(error)
+        if isinstance(verdict, Retry):
+            return await self._retry(verdict, error)
+        return await self._bury(verdict, error)
+
+    def _judge(self, error: BaseException) -> Verdict:
+        now, hostname = self._clock.time(), socket.gethostname()
+        if error is self._refusal:
+            return Bury(with_error(self._item, error, now, hostname, _UNREADABLE), _UNREADABLE)
+        try:
+            retry_names = self._serializer().load_retry_names(self._item)
+            return after_error(
+                self._item,
+                error,
+                is_retriable=not retry_names.isdisjoint(_names.class_names(error)),
+                now=now,
+                draw=random.random,
+                max_delay_seconds=(
+                    self.queue.MAX_DELAY_SECONDS if self.queue.SUPPORTS_DELAY else 0.0
+                ),
+                hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
+                hostname=hostname,
+                retry_names=retry_names,
+            )
+        except UnreadableItem as unreadable:
+            if isinstance(error, UnreadableItem):
+                return bury(self._item, error, now, hostname, _UNREADABLE)
+            unreadable.__cause__ = error  # so that its traceback tells of both
+            return bury(self._item, unreadable, now, hostname, _UNREADABLE)
+
+    async def _complete(self, *events: str) -> None:
+        await self._door.finish(lambda: self.queue.complete(self.envelope))
+        for event in (*events, "complete"):
+            await self._emit(event)
+
+    async def _retry(self, verdict: Retry, error: BaseException) -> Outcome:
+        await self._replace(verdict.item, self.queue)
+        log_retry(self.name, self._job_name, self.outcome("retried", error), verdict.seconds)
+        await self._emit("retry", verdict.item)
+        await self._emit("complete")
+        return self.outcome("retried", error)
+
+    async def _bury(self, verdict: Bury, error: BaseException) -> Outcome:
+        errors = self._instance.backend.error_queue
+        item = shortened(verdict.item, errors.excess_bytes(verdict.item))
+        await self._replace(item, errors)
+        try:
+            log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)
+        except (Exception, SystemExit) as second:
+            # The text of a cause may raise what no log handler catches.
+            kind = type(second).__name__
+            _logger.error("%s failed for good; logging its error raised %s", self.name, kind)
+        await self._emit("error", item)
+        await self._emit("complete")
+        return self.outcome("errored", error)
+
+    async def _replace(self, item: Item, to: Queue) -> None:
+        is_read = self._refusal is None
+        # What must not be read is kept as it was: another consumer may have the key.
+        kept = self._signed(item) if is_read else item
+        await self._door.finish(
+            lambda: self.queue.replace(self.envelope, kept, to, is_delayed=is_read)
+        )
+
+    def _signed(self, item: Item) -> Item:
+        return self._instance.protection.signed(item, self._instance.backend.group)
+
+    async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
+        await self._door.finish(lambda: self.queue.release(self.envelope, is_counted=is_counted))
+        await self._emit("release")
+        return self.outcome("released", error)
+
+    async def _lost(self, error: BaseException | None) -> Outcome:
+        log_lost(self.name, self._job_name, self.outcome("lost", error))
+        await self._emit("lease_lost")
+        return self.outcome("lost", error)
+
+    async def give_back(self) -> None:
+        """Release what an interruption left unsettled, if that is still possible."""
+        if self.envelope.settlement != "open":
+            return
+        try:
+            await self._door.finish(lambda: self.queue.release(self.envelope))
+        except BackendError as error:
+            _logger.warning(
+                "item %s could not be released and comes back after its lease: %s",
+                id_text(self._item),
+                error,
+            )
+            return
+        await self._emit("release")
+
+    async def _emit(self, event: str, item: Item | None = None) -> None:
+        consumers = self._instance.event_consumers
+        if consumers:
+            lent = self._item if item is None else item
+            await emit(self._door, consumers, event, lent, self.context)
+
+    def outcome(
+        self, status: OutcomeStatus, error: BaseException | None = None, result: Any = None
+    ) -> Outcome:
+        """An outcome of this attempt, as of now."""
+        duration_seconds = self._clock.monotonic() - self._start_time
+        return Outcome(self._item, status, error, result, duration_seconds)

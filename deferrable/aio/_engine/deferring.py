@@ -1,0 +1,318 @@
+"""Deferring a call: from ``later`` to the queue.
+
+Owns the order of a ``later``: what can fail without I/O comes first, then the debounce decision,
+which reserves its window, then metadata and the push, then the window's confirmation. It may not
+know brokers, threads or loops: a door waits and calls for it.
+
+Where windows and queue are in one place, decision and push are one step, and metadata comes first.
+
+The one rule: when anything fails after a window was reserved, the window is put back, even if the
+push may have arrived. A duplicate is allowed; a lost update is not.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from deferrable._ended import Raised
+from deferrable._fork import notice_fork
+from deferrable.aio._engine.emitting import emit, log_or_raise
+from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.new_items import set_first_delay, template_of
+from deferrable.aio._engine.registry import RegisteredJob
+from deferrable.aio._engine.running import Door
+from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
+from deferrable.aio.queue import Push
+from deferrable.debounce import PushDelayed, Skip, classic_keys, identity, identity_of_key
+from deferrable.errors import (
+    BackendError,
+    BackendUnavailable,
+    DeferrableError,
+    InvalidOptions,
+    UnserializableCall,
+)
+from deferrable.item import Item
+from deferrable.metadata import metadata_field
+from deferrable.options import NO_DEBOUNCE_STORE, JobOptions, ResolvedOptions
+from deferrable.outcome import Receipt
+
+__all__ = ["defer", "defer_many"]
+
+_logger = logging.getLogger("deferrable")
+
+
+class _Debounced:
+    """A call that is to be debounced, with the options that hold for it."""
+
+    # No dataclass: a field that is a job would be a method to type checkers.
+    __slots__ = ("args", "job", "kwargs", "options")
+
+    def __init__(
+        self,
+        job: RegisteredJob,
+        options: JobOptions,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.job = job
+        self.options = options
+        self.args = args
+        self.kwargs = kwargs
+
+
+async def defer(
+    instance: Instance,
+    door: Door,
+    job: RegisteredJob,
+    options: JobOptions,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Receipt:
+    """Push one call, or skip it if it is debounced and an equal one is pending.
+
+    Raises:
+        InvalidOptions: options that are callables came to something out of range.
+        UnserializableCall: no other process could run the call.
+        ArgumentMismatch: the function would reject the call.
+        BackendError: the push failed; see `Queue.push`.
+    """
+    notice_fork()
+    now = instance.clock.time()
+    resolved, item = template_of(instance, job, options).make_item(args, kwargs, now)
+    if resolved.debounce_seconds or instance.metadata_producer_consumers:
+        # Before a window is reserved or metadata is produced; else the push checks it as soon.
+        instance.backend.queue.check(item)
+    if not resolved.debounce_seconds:
+        return await _push(instance, door, item, now)
+    call = _Debounced(job, options, args, kwargs)
+    return await _debounce(instance, door, call, resolved, item)
+
+
+async def defer_many(
+    instance: Instance,
+    door: Door,
+    job: RegisteredJob,
+    options: JobOptions,
+    calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
+) -> list[Receipt]:
+    """Push many calls in native batches; each is resolved and serialized before any is pushed.
+
+    Args:
+        calls: the positional and the keyword arguments of each.
+
+    Raises:
+        BackendError: some calls were not pushed; its ``receipts`` has None for those.
+    """
+    notice_fork()
+    now, queue = instance.clock.time(), door.here(instance.backend.queue)
+    receipts: list[Receipt | None] = []
+    debounced: list[tuple[int, _Debounced, ResolvedOptions, Item]] = []
+    # Little is kept for each: what lives on is what the garbage collector looks at.
+    indexes: list[int] = []
+    pushes: list[Push] = []
+    template = template_of(instance, job, options)
+    for index, (args, kwargs) in enumerate(calls):
+        resolved, item = template.make_item(args, kwargs, now)
+        push = queue.prepare(item, is_plain=True)
+        receipts.append(None)
+        if resolved.debounce_seconds:
+            call = _Debounced(job, options, args, kwargs)
+            debounced.append((index, call, resolved, item))
+        else:
+            indexes.append(index)
+            pushes.append(push)
+    entries: Sequence[Item | Push] = pushes
+    if instance.metadata_producer_consumers or instance.protection.signs:
+        for push in pushes:
+            await _add_metadata(instance, door, push.item)
+        entries = [_signed(instance, push.item) for push in pushes]
+    failures: list[Exception] = []
+    for index, call, resolved, item in debounced:
+        try:
+            receipts[index] = await _debounce(instance, door, call, resolved, item)
+        except DeferrableError as error:
+            failures.append(error)
+    outcomes = await door.wait(queue.push_each(entries), needs_loop=queue.needs_loop)
+    for index, entry, outcome in zip(indexes, entries, outcomes, strict=True):
+        if outcome is None:
+            item = entry.item if isinstance(entry, Push) else entry
+            if instance.event_consumers:
+                await _emit(instance, door, "push", item)
+            receipts[index] = _receipt(item, now)
+        else:
+            failures.append(outcome)
+    return _all_or_raise(receipts, failures)
+
+
+def _all_or_raise(receipts: list[Receipt | None], failures: list[Exception]) -> list[Receipt]:
+    pushed = [receipt for receipt in receipts if receipt is not None]
+    if len(pushed) == len(receipts):
+        return pushed
+    missing = [index for index, receipt in enumerate(receipts) if receipt is None]
+    error = BackendError(
+        f"{len(missing)} of {len(receipts)} calls were not pushed, the first at index "
+        f"{missing[0]}: {failures[0]}; see this error's receipts, which has None for each of them"
+    )
+    error.receipts = receipts
+    raise error from failures[0]
+
+
+async def _debounce(
+    instance: Instance,
+    door: Door,
+    call: _Debounced,
+    resolved: ResolvedOptions,
+    item: Item,
+) -> Receipt:
+    store = instance.debounce_store
+    if store is None:  # the instance was given another backend after the options were checked
+        raise InvalidOptions(NO_DEBOUNCE_STORE)
+    key, token = _debounce_key(instance, call, item), item["id"]
+    always_delay = call.options.debounce_always_delay
+    # The one step alters the item in the store, where nobody can sign it.
+    queue = door.here(instance.backend.queue)
+    joined = None if instance.protection.signs else store.joined_with(queue)
+    if joined is not None:
+        await _add_metadata(instance, door, item)
+        try:
+            reservation = await door.wait(
+                joined(item, key, resolved.debounce_seconds, always_delay, token),
+                needs_loop=queue.needs_loop,
+            )
+        except BackendUnavailable:
+            raise  # It may have been pushed, and its window kept, as after any push.
+        except BackendError as error:
+            return await _push_anyway(instance, door, call, item, error)
+        return await _tell_joined(instance, door, item, reservation)
+    try:
+        reservation = await door.wait(
+            store.reserve(key, resolved.debounce_seconds, always_delay, token)
+        )
+    except BaseException as error:
+        # It may have been reserved all the same.
+        await _put_back(door, store, key, token)
+        if not isinstance(error, Exception):
+            raise
+        return await _push_anyway(instance, door, call, item, error)
+    if isinstance(reservation.decision, Skip):
+        return await _tell_skipped(instance, door, item, reservation)
+    try:
+        receipt = await _push_reserved(instance, door, item, reservation)
+    except BaseException:
+        await _put_back(door, store, key, token)
+        raise
+    await _confirm(door, store, key, token)
+    return receipt
+
+
+async def _push_anyway(
+    instance: Instance, door: Door, call: _Debounced, item: Item, error: Exception
+) -> Receipt:
+    """A broken store never stops work."""
+    _logger.error("cannot debounce %s, it is pushed at once: %s", call.job.name, error)
+    await _emit(instance, door, "debounce_error", item)
+    return await _push(instance, door, item, instance.clock.time())
+
+
+async def _tell_skipped(
+    instance: Instance, door: Door, item: Item, reservation: Reservation
+) -> Receipt:
+    await _emit(instance, door, "debounce_hit", item)
+    return Receipt(None, "skipped", reservation.available_time)
+
+
+async def _tell_joined(
+    instance: Instance, door: Door, item: Item, reservation: Reservation
+) -> Receipt:
+    """Tell what one step has decided and done."""
+    if isinstance(reservation.decision, Skip):
+        return await _tell_skipped(instance, door, item, reservation)
+    _set_decided_delay(instance, item, reservation)
+    for event in ("debounce_miss", "push"):
+        await _emit(instance, door, event, item)
+    return _receipt(item, reservation.available_time)
+
+
+async def _push_reserved(
+    instance: Instance, door: Door, item: Item, reservation: Reservation
+) -> Receipt:
+    now = _set_decided_delay(instance, item, reservation)
+    await _emit(instance, door, "debounce_miss", item)
+    return await _push(instance, door, item, now)
+
+
+def _set_decided_delay(instance: Instance, item: Item, reservation: Reservation) -> float:
+    """Have the item wait as decided, until a moment of the store's clock; returns now."""
+    now, decision = instance.clock.time(), reservation.decision
+    if isinstance(decision, PushDelayed):
+        set_first_delay(instance, item, decision.delay_seconds, now)
+        if decision.delay_seconds > 0:
+            item["due_time"] = reservation.available_time
+    return now
+
+
+async def _put_back(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:
+    try:
+        await door.finish(lambda: store.restore(key, token))
+    except Exception as error:
+        _logger.warning("a debounce window is put back only when its reservation ends: %s", error)
+
+
+async def _confirm(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:
+    try:
+        await door.finish(lambda: store.confirm(key, token))
+    except Exception as error:
+        _logger.warning("a debounce window ends with its reservation: %s", error)
+
+
+def _debounce_key(instance: Instance, call: _Debounced, item: Item) -> DebounceKey:
+    make, group, name = call.options.debounce_key, instance.backend.group, call.job.name
+    if make is not None:
+        return DebounceKey(identity_of_key(group, name, make(*call.args, **call.kwargs)))
+    classic = classic_keys(item) if instance.serializer.name == "classic" else None
+    return DebounceKey(identity(group, name, call.args, call.kwargs), classic)
+
+
+async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
+    if instance.metadata_producer_consumers:
+        await _add_metadata(instance, door, item)
+    queue, item = door.here(instance.backend.queue), _signed(instance, item)
+    push = queue.prepare(item, is_plain=True)
+    await door.wait(queue.push(push), needs_loop=queue.needs_loop)
+    await _emit(instance, door, "push", item)
+    return _receipt(item, now)
+
+
+def _signed(instance: Instance, item: Item) -> Item:
+    return instance.protection.signed(item, instance.backend.group)
+
+
+async def _add_metadata(instance: Instance, door: Door, item: Item) -> None:
+    field = metadata_field(item)
+    if field in item:
+        return  # It was asked for before a step that was then replaced by another.
+    for producer in instance.metadata_producer_consumers:
+        ended = await door.call(None, producer.produce_metadata)
+        if isinstance(ended, Raised):
+            log_or_raise(door, f"{type(producer).__qualname__}.produce_metadata", ended.error)
+            continue
+        try:
+            encoded = instance.serializer.dump_value(ended.value)
+        except UnserializableCall as error:
+            raise UnserializableCall(
+                f"what {type(producer).__qualname__}.produce_metadata returned cannot be sent: "
+                f"{error}"
+            ) from error
+        item.setdefault(field, {})[producer.NAMESPACE] = encoded
+
+
+async def _emit(instance: Instance, door: Door, event: str, item: Item) -> None:
+    if instance.event_consumers:
+        await emit(door, instance.event_consumers, event, item, None)
+
+
+def _receipt(item: Item, now: float) -> Receipt:
+    due_time = item.get("due_time")
+    if due_time is None:
+        return Receipt(item["id"], "pushed", now)
+    return Receipt(item["id"], "delayed", due_time)

@@ -1,0 +1,117 @@
+"""What an instance is made of: where its jobs travel, and who wants to know.
+
+Owns the settings that attempts, deferrals and jobs read. It may not know any of them, nor any
+broker. What users call stands above it, in `deferrable.aio.Deferrable`.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, TypeAlias
+
+from deferrable._codec.contract import Serializer
+from deferrable._protection import Protection
+from deferrable.aio._engine.registry import Registry
+from deferrable.aio.backend.base import Backend
+from deferrable.aio.clock import Clock
+from deferrable.aio.debounce import DebounceStore
+from deferrable.item import group_text
+from deferrable.metadata import MetadataProducerConsumer
+from deferrable.options import ErrorClasses, check_max_attempts, error_class_tuple
+
+__all__ = ["Instance", "Lifespan"]
+
+Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]]
+"""What is open for as long as a worker works: a pool, a client."""
+
+
+class Instance:
+    """The state of a `deferrable.aio.Deferrable`; see there."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        default_error_classes: ErrorClasses | None,
+        default_max_attempts: int,
+        *,
+        protection: Protection,
+        import_from: Iterable[str] | None,
+        debounce_store: DebounceStore | None,
+        lifespan: Lifespan | None,
+        clock: Clock | None,
+        check_arguments: bool = True,
+    ) -> None:
+        _check_backend(backend)
+        self.backend = backend
+        self._clock = clock
+        self.default_error_classes = default_error_classes
+        self.default_max_attempts = default_max_attempts
+        self.protection = protection
+        self._debounce_store = debounce_store
+        self.lifespan = lifespan
+        self.check_arguments = check_arguments
+        self.registry = Registry(protection, import_from)
+        self.event_consumers: tuple[object, ...] = ()
+        self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
+
+    def __repr__(self) -> str:
+        count = len(self.registry)
+        jobs = "1 job" if count == 1 else f"{count} jobs"
+        backend = self.backend
+        return f"<{type(self).__name__}, {group_text(backend.group)}: {backend.queue!r}, {jobs}>"
+
+    @property
+    def serializer(self) -> Serializer:
+        """What new items are written with, for the backend that is set now."""
+        protection = self.protection
+        if self.backend.queue.IS_LOCAL:
+            return protection.local_serializer
+        return protection.serializer
+
+    @property
+    def clock(self) -> Clock:
+        """What tells the time: the one given, or the clock of the backend that is set now."""
+        return self.backend.queue.clock if self._clock is None else self._clock
+
+    @property
+    def debounce_store(self) -> DebounceStore | None:
+        """Where debounce windows are kept: the store given, or that of the backend that is set now.
+
+        None: the backend has no place for them, and none was given.
+        """
+        return self.backend.debounce_store if self._debounce_store is None else self._debounce_store
+
+    @debounce_store.setter
+    def debounce_store(self, store: DebounceStore | None) -> None:
+        self._debounce_store = store
+
+    @property
+    def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
+        """Errors that are retried for jobs that do not say; read at each ``later``."""
+        return self._default_error_classes
+
+    @default_error_classes.setter
+    def default_error_classes(self, classes: ErrorClasses | None) -> None:
+        self._default_error_classes = error_class_tuple("default_error_classes", classes)
+
+    @property
+    def default_max_attempts(self) -> int:
+        """How often a job runs at most that does not say; read at each ``later``."""
+        return self._default_max_attempts
+
+    @default_max_attempts.setter
+    def default_max_attempts(self, attempts: int) -> None:
+        check_max_attempts("default_max_attempts", attempts)
+        self._default_max_attempts = attempts
+
+
+def _check_backend(backend: object) -> None:
+    if hasattr(backend, "create_backend_for_group"):
+        raise TypeError(
+            f"{type(backend).__name__} is a factory, no backend; write "
+            'Deferrable(factory.create_backend_for_group("name"))'
+        )
+    if not isinstance(backend, Backend):
+        raise TypeError(
+            f"a backend is what a factory of deferrable.aio.backend creates, got {backend!r:.200}; "
+            "those of deferrable.backend are for the Deferrable that blocks"
+        )

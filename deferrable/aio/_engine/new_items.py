@@ -1,0 +1,128 @@
+"""The item that a new call becomes.
+
+Owns its fields and what of them is the same for every call of a job, which is made once. It may not
+know how the item is pushed, or whether.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deferrable._arguments import mismatch
+from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.registry import RegisteredJob
+from deferrable.delay import set_delay
+from deferrable.item import Item, new_id
+from deferrable.options import JobOptions, ResolvedOptions, are_constant, resolve
+from deferrable.ttl import add_ttl
+
+__all__ = ["Template", "set_first_delay", "template_of"]
+
+
+class Template:
+    """What the items of one job's calls share, for as long as what it was made of stays."""
+
+    __slots__ = (
+        "_attempts",
+        "_binder",
+        "_checked",
+        "_classes",
+        "_fields",
+        "_group",
+        "_instance",
+        "_job",
+        "_options",
+        "_resolved",
+    )
+
+    def __init__(self, instance: Instance, job: RegisteredJob, options: JobOptions) -> None:
+        self._instance = instance
+        self._job = job
+        self._options = options
+        checks = instance.check_arguments
+        self._binder = job.binder if checks else None
+        self._checked = job.function if checks else None
+        self._group = instance.backend.group
+        self._classes = instance.default_error_classes
+        self._attempts = instance.default_max_attempts
+        classes = options.error_classes
+        if classes is None:
+            classes = self._classes
+        attempts = options.max_attempts
+        self._fields: Item = {
+            **instance.serializer.dump_error_classes(classes),
+            "group": self._group,
+            "attempts": 0,
+            "max_attempts": self._attempts if attempts is None else attempts,
+            "original_debounce_always_delay": options.debounce_always_delay,
+            "original_delay": 0,
+            "delay": 0,
+            "use_exponential_backoff": options.use_exponential_backoff,
+        }
+        if options.backoff_jitter:
+            self._fields["backoff_jitter"] = True
+        if options.message_group_id is not None:
+            self._fields["message_group_id"] = options.message_group_id
+        if options.timeout_seconds is not None:
+            self._fields["timeout_seconds"] = options.timeout_seconds
+        self._resolved = resolve(options, 0) if are_constant(options) else None
+
+    def is_of(self, instance: Instance, options: JobOptions) -> bool:
+        """Whether it was made of these, and of what the instance holds now."""
+        return (
+            self._options is options
+            and self._group == instance.backend.group
+            and self._classes is instance.default_error_classes
+            and self._attempts == instance.default_max_attempts
+        )
+
+    def make_item(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: float
+    ) -> tuple[ResolvedOptions, Item]:
+        """The seconds that hold for a call of the job, and a new item for it.
+
+        Raises:
+            InvalidOptions: options that are callables came to something out of range.
+            UnserializableCall: no other process could run the call.
+            ArgumentMismatch: the function would reject it.
+        """
+        resolved, job = self._resolved, self._job
+        job.check_findable(is_local=self._instance.backend.queue.IS_LOCAL)
+        if self._binder is not None:
+            try:
+                self._binder(*args, **kwargs)
+            except TypeError as error:
+                raise mismatch(job.name, job.function, error) from error
+        if resolved is None:
+            resolved = resolve(self._options, now)
+        item = {
+            "id": new_id(),
+            **self._instance.serializer.dump_call(job.name, args, kwargs, self._checked),
+            **self._fields,
+            "first_push_time": now,
+            "last_push_time": now,
+            "original_delay_seconds": resolved.delay_seconds,
+            "original_debounce_seconds": resolved.debounce_seconds,
+        }
+        if resolved.ttl_seconds:
+            add_ttl(item, resolved.ttl_seconds, now)
+        if resolved.delay_seconds:
+            set_first_delay(self._instance, item, resolved.delay_seconds, now)
+        return resolved, item
+
+
+def template_of(instance: Instance, job: RegisteredJob, options: JobOptions) -> Template:
+    """What the items of the job's calls share now; kept with the job.
+
+    Raises:
+        InvalidOptions: error classes that the serializer cannot name.
+    """
+    template = job.template
+    if template is None or not template.is_of(instance, options):
+        job.template = template = Template(instance, job, options)
+    return template
+
+
+def set_first_delay(instance: Instance, item: Item, seconds: float, now: float) -> None:
+    """Have a new item become due `seconds` from `now`."""
+    set_delay(item, seconds, now, instance.backend.queue.MAX_DELAY_SECONDS)
+    item["original_delay"] = seconds

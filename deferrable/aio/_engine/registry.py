@@ -1,0 +1,203 @@
+"""Which jobs an instance knows, and how an item's call is found among them.
+
+Owns the names. It may not know queues or doors. Whatever an item says, what runs is a job that was
+registered on this instance; its module is imported only if the name is not known yet, is public,
+and lies where imports are allowed.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from deferrable._arguments import Binder
+from deferrable._codec import names as _names
+from deferrable._codec.serializers import DecodedCall, short_repr
+from deferrable._protection import Protection
+from deferrable.errors import InvalidOptions, UnreadableItem
+from deferrable.item import Item
+from deferrable.options import JobOptions
+
+if TYPE_CHECKING:
+    from deferrable.aio._engine.new_items import Template
+
+__all__ = ["FoundCall", "RegisteredJob", "Registry"]
+
+
+class RegisteredJob(Protocol):
+    """What the engine knows of a job."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in items."""
+        ...
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What is called when it is run."""
+        ...
+
+    @property
+    def is_async(self) -> bool:
+        """Whether `function` is a coroutine function."""
+        ...
+
+    @property
+    def binder(self) -> Binder | None:
+        """What refuses arguments that `function` does not take; None: they are not checked."""
+        ...
+
+    @property
+    def settings(self) -> JobOptions:
+        """The options that hold for its calls."""
+        ...
+
+    template: "Template | None"
+    """Kept for `deferrable.aio._engine.new_items`, whose it is."""
+
+    def check_findable(self, *, is_local: bool = False) -> None:
+        """Refuse a function that no other process could find, if there may be another."""
+        ...
+
+
+class FoundCall:
+    """A call that can be made."""
+
+    # No dataclass: a field that is a job would be a method to type checkers.
+    __slots__ = ("args", "function", "job", "kwargs")
+
+    def __init__(
+        self,
+        job: RegisteredJob,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.job = job
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+
+
+class Registry(Mapping[str, RegisteredJob]):
+    """The jobs of one instance by their names.
+
+    Args:
+        protection: what says how an item is read.
+        import_from: what may be imported for an item: packages and modules; None: anything that
+            is not private, or nothing if `protection` reads no pickles.
+
+    Raises:
+        InvalidOptions: `import_from` holds something else.
+    """
+
+    def __init__(self, protection: Protection, import_from: Iterable[str] | None = None) -> None:
+        self._protection = protection
+        if import_from is None and not protection.reads_pickles:
+            # Who may write such items may not run code here. Importing a module runs it.
+            import_from = ()
+        self._import_prefixes = None if import_from is None else _read_prefixes(import_from)
+        self._jobs: dict[str, RegisteredJob] = {}
+
+    def __getitem__(self, name: str) -> RegisteredJob:
+        return self._jobs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._jobs)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: RegisteredJob) -> None:
+        """Register a job. A function that is defined again takes its own place.
+
+        Raises:
+            InvalidOptions: another function has the name.
+        """
+        known = self._jobs.get(job.name)
+        if known is not None and _names.name_of(known.function) != _names.name_of(job.function):
+            raise InvalidOptions(
+                f"the name {job.name!r} is taken by {_names.name_of(known.function)}; give "
+                f"{_names.name_of(job.function)} another name="
+            )
+        self._jobs[job.name] = job
+
+    def find(self, item: Item) -> FoundCall:
+        """The call that `item` holds.
+
+        Raises:
+            UnreadableItem: it names no job of this instance, or does not decode; nothing of it
+                was run.
+        """
+        serializer = self._protection.serializer_for(item)
+        if "object" in item:
+            return self._find_method(item)
+        job = self._job_called(serializer.load_name(item))
+        call = serializer.load_call(item, job.function)
+        return FoundCall(job, job.function, call.args, call.kwargs)
+
+    def decode(self, item: Item) -> DecodedCall:
+        """The call that `item` holds, for show. Whether it could be made is not asked.
+
+        Raises:
+            UnreadableItem: it does not decode.
+        """
+        serializer = self._protection.serializer_for(item)
+        job = None if "object" in item else self._jobs.get(serializer.load_name(item))
+        return serializer.load_call(item, None if job is None else job.function)
+
+    def _find_method(self, item: Item) -> FoundCall:
+        call = self._protection.serializer_for(item).load_call(item)
+        method = getattr(type(call.target), call.name, None)
+        for job in self._jobs.values():
+            if job is method:
+                return FoundCall(job, job.function, (call.target, *call.args), call.kwargs)
+        raise UnreadableItem(
+            f"the item names the method {call.name!r} of a {type(call.target).__qualname__}, "
+            "which is no job of this instance; decorate it"
+        )
+
+    def _job_called(self, name: str) -> RegisteredJob:
+        job = self._jobs.get(name)
+        if job is not None:
+            return job
+        reason = _names.why_not_imported(name, self._import_prefixes)
+        module = name.partition(":")[0]
+        if reason is None and module != _names.canonical_main():
+            _import(module, name)
+            job = self._jobs.get(name)
+        if job is None:
+            why = "" if reason is None else f" (nothing was imported for it, because {reason})"
+            raise UnreadableItem(
+                f"the item names {name!r:.200}, which is no job of this instance{why}; import "
+                "the module that defines it in the consumer, decorated with this very instance, or "
+                "name its package in import_from="
+            )
+        return job
+
+
+def _read_prefixes(import_from: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(import_from, str):
+        raise InvalidOptions(
+            f"import_from is a sequence of packages, got the text {import_from!r:.80}; "
+            f"write ({import_from!r:.80},)"
+        )
+    prefixes = tuple(import_from)
+    for prefix in prefixes:
+        if not isinstance(prefix, str) or not prefix.strip("."):
+            raise InvalidOptions(
+                f"import_from holds {prefix!r:.80}; it holds names of packages or modules, such as "
+                "'app.'"
+            )
+    return tuple(f"{prefix.rstrip('.')}." for prefix in prefixes)
+
+
+def _import(module: str, name: str) -> None:
+    try:
+        importlib.import_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UnreadableItem(
+            f"the item names {name!r:.200}, and importing {module} raised "
+            f"{type(error).__name__}: {short_repr(error)}"
+        ) from error

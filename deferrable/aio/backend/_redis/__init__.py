@@ -1,0 +1,1 @@
+"""Connections to Redis, and the debounce windows that are kept there."""

@@ -1,0 +1,137 @@
+"""What the debounce scripts are given, and what they answer.
+
+Owns the keys of a window, how long it is kept, how scripts are put together from their files, and
+how an answer is read. It may not know who asks, nor what is pushed.
+
+The one rule: the scripts may be sent twice. A token names a call, and the same token is the same
+call; so a command whose answer was lost is sent once more.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+from deferrable.aio.backend._redis.link import RedisLink, Script
+from deferrable.aio.clock import Clock
+from deferrable.aio.debounce import (
+    DebounceKey,
+    Decision,
+    PushDelayed,
+    PushNow,
+    Reservation,
+    Skip,
+)
+from deferrable.debounce import RESERVATION_SECONDS, life_seconds
+from deferrable.errors import BackendUnavailable
+
+__all__ = [
+    "CLASSIC_LIFE_IN_WINDOWS",
+    "Call",
+    "now_text",
+    "read_reservation",
+    "run_repeatable",
+    "script",
+    "window_keys",
+]
+
+CLASSIC_LIFE_IN_WINDOWS: Final = 2
+"""The old library keeps the time of the last push so long (its ``px=int(2*debounce_seconds*1000)``,
+and the same in its script)."""
+
+_PREFIX: Final = "deferrable.debounce."
+
+_LEAST_LIFE_SECONDS: Final = 3600.0
+"""Keys expire by the server's clock, so a window decided on by a clock that a test moves, or lets
+stand still, is kept for so long at least."""
+
+_NO_REPEAT_AFTER_SECONDS: Final = 1.0
+"""A server that stays silent is not asked twice: ``later`` is on users' request paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call to be decided on.
+
+    Attributes:
+        is_classic: its window is shared with the old library.
+        clock: what tells the time if it was injected; None: the server.
+    """
+
+    token: str
+    window_seconds: float
+    always_delay: bool
+    is_classic: bool
+    clock: Clock | None
+
+    def args(self) -> tuple[str, ...]:
+        """The arguments with which every script that decides begins."""
+        return (
+            self.token,
+            repr(self.window_seconds),
+            "1" if self.always_delay else "",
+            repr(RESERVATION_SECONDS),
+            repr(self._life_seconds()),
+            now_text(self.clock),
+        )
+
+    def _life_seconds(self) -> float:
+        if self.is_classic:
+            return CLASSIC_LIFE_IN_WINDOWS * self.window_seconds
+        least = 0.0 if self.clock is None else _LEAST_LIFE_SECONDS
+        return max(life_seconds(self.window_seconds), least)
+
+
+def window_keys(key: DebounceKey, *, is_classic: bool) -> Sequence[str]:
+    """The Redis keys of a window: ours, or the old library's two and that of the reservation."""
+    if not is_classic or key.classic is None:
+        return (_PREFIX + key.text,)
+    mark, last_push = key.classic
+    # Without the group, as those two are: they are what is reserved.
+    return mark, last_push, _PREFIX + last_push
+
+
+def now_text(clock: Clock | None) -> str:
+    """The moment for scripts; empty: the server's own."""
+    return "" if clock is None else repr(clock.time())
+
+
+def script(*names: str) -> Script:
+    """The script made of these files, one after another."""
+    folder = files("deferrable.aio.backend._redis").joinpath("lua")
+    return Script("\n".join(folder.joinpath(f"{name}.lua").read_text() for name in names))
+
+
+async def run_repeatable(
+    link: RedisLink, script: Script, keys: Sequence[str], args: Sequence[str]
+) -> Any:
+    """The answer of a script that may be sent twice.
+
+    Raises:
+        BackendError: see `RedisLink.call`.
+    """
+    start_time = time.monotonic()
+    try:
+        return await link.run(script, keys, args)
+    except BackendUnavailable:
+        if time.monotonic() - start_time > _NO_REPEAT_AFTER_SECONDS:
+            raise
+    return await link.run(script, keys, args)
+
+
+def read_reservation(answer: Sequence[bytes]) -> Reservation:
+    """What a script that decides answered: the decision, the delay, and when it is available."""
+    name, delay, available = answer
+    available_time = float(available)
+    return Reservation(_decision(name, float(delay), available_time), available_time)
+
+
+def _decision(name: bytes, delay_seconds: float, available_time: float) -> Decision:
+    match name:
+        case b"skip":
+            return Skip(available_time)
+        case b"now":
+            return PushNow()
+        case _:
+            return PushDelayed(delay_seconds)

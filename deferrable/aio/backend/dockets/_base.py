@@ -1,0 +1,92 @@
+"""What the main queue and the error queue of one name share.
+
+Owns their place: the keys, the link, and whether another queue lies in the same Redis under the
+same name, so that one script can act on both. It may not know what either does with it.
+"""
+
+from abc import abstractmethod
+from collections.abc import Hashable, MutableSequence, Sequence
+from typing import ClassVar
+
+from deferrable.aio.backend._redis.link import RedisLinks
+from deferrable.aio.backend.dockets._commands import Commands
+from deferrable.aio.backend.dockets._wire import Keys
+from deferrable.aio.clock import Clock
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Push, Queue
+from deferrable.errors import LeaseLost
+
+__all__ = ["DocketsBase", "fail", "lost"]
+
+
+class DocketsBase(Queue):
+    """A queue that lives under the keys of one name.
+
+    Args:
+        name: as in ``queue.NAME``.
+        links: to the Redis; shared, and closed when the last queue that uses them is.
+        clock: what tells the time; None: the server tells it where it matters to others.
+    """
+
+    IS_FOR_ERRORS: ClassVar[bool]
+
+    def __init__(
+        self,
+        name: str,
+        links: RedisLinks,
+        lease_seconds: float,
+        max_lease_seconds: float | None,
+        clock: Clock | None,
+    ) -> None:
+        super().__init__(lease_seconds, max_lease_seconds=max_lease_seconds, clock=clock)
+        self._name = name
+        self._injected_clock = clock
+        self._commands = Commands(links, Keys(name), clock)
+        self._view: DocketsBase | None = None
+        links.join(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name}>"
+
+    @property
+    def identity(self) -> Hashable:
+        commands = self._commands
+        return commands.links.settings.address, commands.keys.queue, self.IS_FOR_ERRORS
+
+    def _without_loop(self) -> Queue | None:
+        if self._view is None and self._commands.links.threads is not None:
+            view = self._view = self._copy_without_loop()
+            view._commands = self._commands.of_threads()
+        return self._view
+
+    def _shares_redis_with(self, other: Queue) -> bool:
+        """Whether one script can act on both: same Redis, same name."""
+        if not isinstance(other, DocketsBase):
+            return False
+        here, there = self._commands, other._commands
+        return (
+            here.keys.queue == there.keys.queue
+            and here.links.settings.address == there.links.settings.address
+        )
+
+    @abstractmethod
+    def _entry(self, push: Push, now: float) -> tuple[str, str]:
+        """An id for what is pushed here, and its text as it is stored here."""
+
+    async def _close(self) -> None:
+        await self._commands.links.leave(self)
+
+
+def fail(
+    outcomes: MutableSequence[Exception | None], indexes: Sequence[int], error: Exception
+) -> None:
+    """Note that the entries at `indexes` failed with `error`."""
+    for index in indexes:
+        outcomes[index] = error
+
+
+def lost(envelope: Envelope) -> LeaseLost:
+    return LeaseLost(
+        f"{envelope!r} is no longer this consumer's: it was settled or flushed, or its lease ended "
+        "and it was taken back; touch it in time, or use a longer timeout"
+    )

@@ -1,0 +1,87 @@
+"""A debounced push onto a Dockets queue whose Redis keeps the debounce windows, too.
+
+Owns the joining of the two: when one script can decide, push and keep the window, and what that
+script is given. It may not know who asks, nor decide anything itself.
+
+The one rule: decision and push are one step. There is no reservation, so nobody dies in between,
+and a push that failed has left no window behind.
+"""
+
+from dataclasses import dataclass
+
+from deferrable._codec.json import dump
+from deferrable.aio.backend._redis.link import RedisSettings
+from deferrable.aio.backend._redis.windows import (
+    Call,
+    read_reservation,
+    run_repeatable,
+    script,
+    window_keys,
+)
+from deferrable.aio.backend.dockets._base import DocketsBase
+from deferrable.aio.backend.dockets._wire import envelope_around
+from deferrable.aio.clock import Clock
+from deferrable.aio.debounce import DebounceKey, Reservation
+from deferrable.aio.queue import Queue
+from deferrable.item import Item, new_id
+
+__all__ = ["join"]
+
+_PUSH = script("debounce_decide", "debounce_window", "debounced_window", "debounced_push")
+_CLASSIC_PUSH = script(
+    "debounce_decide", "debounce_classic_window", "debounced_classic_window", "debounced_push"
+)
+
+_DECIDED_FIELDS = frozenset({"delay", "original_delay", "due_time"})
+"""What the script writes into the item, because it depends on the decision."""
+
+
+def join(settings: RedisSettings, clock: Clock | None, queue: Queue) -> "_JoinedPush | None":
+    """The push that decides and pushes at once, or None if that takes two steps.
+
+    Args:
+        settings: of the Redis that keeps the windows.
+        clock: what tells the windows' time; None: the server.
+    """
+    if not isinstance(queue, DocketsBase) or queue.IS_FOR_ERRORS or settings.is_cluster:
+        return None
+    if queue._commands.links.settings.address != settings.address:
+        return None
+    # The delayed items' time must be the windows' time.
+    return _JoinedPush(queue) if queue._injected_clock is clock else None
+
+
+@dataclass(frozen=True, slots=True)
+class _JoinedPush:
+    """A `JoinedPush` onto `queue`."""
+
+    queue: DocketsBase
+
+    async def __call__(
+        self,
+        item: Item,
+        key: DebounceKey,
+        window_seconds: float,
+        always_delay: bool,
+        token: str,
+    ) -> Reservation:
+        queue, is_classic = self.queue, key.classic is not None
+        call = Call(token, window_seconds, always_delay, is_classic, queue._injected_clock)
+        commands = queue._commands
+        keys = (
+            *window_keys(key, is_classic=is_classic),
+            commands.keys.queue,
+            commands.keys.delayed,
+            commands.keys.payload,
+        )
+        before, after = _envelope_around(item, queue.clock.time())
+        args = (*call.args(), new_id(), before, after)
+        push = _CLASSIC_PUSH if is_classic else _PUSH
+        return read_reservation(await run_repeatable(commands.link, push, keys, args))
+
+
+def _envelope_around(item: Item, now: float) -> tuple[str, str]:
+    """The texts before and after what the script writes: the item's last fields and their brace."""
+    kept = {name: value for name, value in item.items() if name not in _DECIDED_FIELDS}
+    before, after = envelope_around(now)
+    return before + dump(kept).removesuffix("}"), after

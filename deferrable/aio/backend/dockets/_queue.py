@@ -1,0 +1,404 @@
+"""The Redis backend, which speaks the protocol of Dockets.
+
+Owns what each verb of the contract means for the queue of jobs: Redis lists, a sorted set and a
+hash, shared with Dockets 0.4.2 of Python 2. It may not know the engine, nor redis-py, which the
+link hides; the errors hash is a queue of its own, see `DocketsErrorQueue`.
+
+The one rule: an entry is found again by its bytes, in this consumer's own working list. What is not
+there any more was settled by somebody else, and nothing is settled here.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+
+from deferrable._durations import Duration, optional_seconds_of, seconds_of
+from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend._redis.debounce import RedisDebounceStore
+from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, share_slot
+from deferrable.aio.backend.base import Backend, BackendFactory, check_range
+from deferrable.aio.backend.dockets._base import DocketsBase, fail, lost
+from deferrable.aio.backend.dockets._commands import in_chunks, repeating
+from deferrable.aio.backend.dockets._consumer import Consumer, Held
+from deferrable.aio.backend.dockets._errors import DocketsErrorQueue
+from deferrable.aio.backend.dockets._moves import Move, Where, as_redelivery
+from deferrable.aio.backend.dockets._outside import Outside
+from deferrable.aio.backend.dockets._popping import Taker
+from deferrable.aio.backend.dockets._upkeep import Upkeep
+from deferrable.aio.backend.dockets._wire import Keys, envelope_around, push_time_in
+from deferrable.aio.clock import Clock, SystemClock
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Push, Queue, Release, Touch
+from deferrable.errors import BackendError, InvalidOptions, ItemTooLarge
+from deferrable.item import new_id
+
+__all__ = ["DocketsBackendFactory", "DocketsErrorQueue", "DocketsQueue"]
+
+_MOST_ITEM_BYTES = 536_870_912
+"""Redis's ``proto-max-bulk-len``, unless it is configured otherwise."""
+
+
+class DocketsQueue(DocketsBase):
+    """A producer and consumer of one queue in Redis. Made by `DocketsBackendFactory`.
+
+    One such object in one process is one consumer, whatever threads and event loops use it.
+    """
+
+    IS_FOR_ERRORS = False
+    KEEPS_DELAYS = True
+
+    def __init__(
+        self,
+        name: str,
+        links: RedisLinks,
+        wait_time: float,
+        timeout: float,
+        max_redeliveries: int,
+        max_lease_seconds: float | None,
+        max_item_bytes: int,
+        clock: Clock | None,
+    ) -> None:
+        super().__init__(name, links, timeout, max_lease_seconds, clock)
+        self.max_redeliveries = max_redeliveries
+        self.MAX_ITEM_BYTES = max_item_bytes
+        self._consumer = Consumer()
+        self._outside = Outside(self._commands)
+        self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
+        self._taker = Taker(
+            self._consumer,
+            self._commands,
+            self._upkeep,
+            wait_seconds=wait_time,
+            lease_seconds=timeout,
+            max_lease_seconds=math.inf if max_lease_seconds is None else max_lease_seconds,
+            clock=self.clock,
+            injected_clock=clock,
+        )
+
+    # Push.
+
+    def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
+        return len(text) if is_new else 0  # The limit is for new items.
+
+    def _too_large(self, size: int) -> ItemTooLarge:
+        return ItemTooLarge(
+            f"the item is {size} bytes, {self!r} takes at most {self._most_item_bytes()}; pass a "
+            "reference to the data instead of the data, or raise max_item_bytes"
+        )
+
+    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        if len(pushes) == 1:
+            return [await self._push_one(pushes)]
+        outcomes: list[Exception | None] = [None] * len(pushes)
+        at_once = [index for index, push in enumerate(pushes) if not push.delay_seconds]
+        delayed = [index for index, push in enumerate(pushes) if push.delay_seconds]
+        for indexes in (at_once, delayed):
+            for chunk in in_chunks(indexes):
+                await self._push_chunk(pushes, chunk, outcomes)
+        return outcomes
+
+    async def _push_chunk(
+        self, pushes: Sequence[Push], chunk: Sequence[int], outcomes: list[Exception | None]
+    ) -> None:
+        """Push those at the indexes of `chunk`, all at once or all delayed.
+
+        Redis has read nothing of a command with an item that is too large for it. Halves are pushed
+        then, in their order, until that item is alone.
+        """
+        try:
+            await self._store([pushes[index] for index in chunk])
+        except ItemTooLarge as error:
+            if len(chunk) == 1:
+                outcomes[chunk[0]] = _too_large_for_redis(pushes[chunk[0]], error)
+                return
+            middle = len(chunk) // 2
+            await self._push_chunk(pushes, chunk[:middle], outcomes)
+            await self._push_chunk(pushes, chunk[middle:], outcomes)
+        except BackendError as error:
+            fail(outcomes, chunk, error)
+
+    async def _push_one(self, pushes: Sequence[Push]) -> BackendError | None:
+        try:
+            await self._store(pushes)
+        except ItemTooLarge as error:
+            return _too_large_for_redis(pushes[0], error)
+        except BackendError as error:
+            return error
+        return None
+
+    async def _store(self, pushes: Sequence[Push]) -> None:
+        if pushes[0].delay_seconds:
+            await self._push_delayed(pushes)
+        else:
+            await self._push_now(pushes)
+
+    async def _push_now(self, pushes: Sequence[Push]) -> None:
+        before, after = envelope_around(self.clock.time())
+        await self._commands.push([f"{before}{push.text}{after}" for push in pushes])
+
+    async def _push_delayed(self, pushes: Sequence[Push]) -> None:
+        before, after = envelope_around(self.clock.time())
+        await self._commands.push_delayed(
+            [(new_id(), push.delay_seconds, f"{before}{push.text}{after}") for push in pushes]
+        )
+
+    # Pop and touch.
+
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        return await self._taker.pop(count)
+
+    def _interrupt_pop(self) -> None:
+        self._taker.interrupt()
+
+    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        now = self.clock.monotonic()
+        kept: set[Envelope] = set()
+        for touch in touches:
+            held = self._held(touch.envelope)
+            if held is not None and now < held.last_time:
+                self._consumer.prolong(held, now + touch.seconds)
+                kept.add(touch.envelope)
+        consumer_id = self._consumer.id
+        if kept and consumer_id is not None and not await self._renew(consumer_id):
+            self._consumer.lose(consumer_id)
+            kept.clear()
+        await self._upkeep.run_in_passing()
+        return [None if each.envelope in kept else lost(each.envelope) for each in touches]
+
+    async def _renew(self, consumer_id: str) -> bool:
+        seconds = self._taker.heartbeat_seconds()
+        return await repeating(lambda _: self._commands.touch(consumer_id, seconds))
+
+    # Settlement.
+
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        async def remove(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
+            raws = [held.raw for held in claimed]
+            return await self._commands.remove(claimed[0].consumer_id, raws)
+
+        return await self._settle(envelopes, remove)
+
+    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
+        now = self.clock.time()
+        moves = {
+            held: self._move(release, held.raw, now)
+            for release in releases
+            if (held := self._held(release.envelope)) is not None
+        }
+        to_front = [each.envelope for each in releases if not each.envelope.has_started]
+        to_back = [each.envelope for each in releases if each.envelope.has_started]
+
+        async def move(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
+            return await self._move_own([moves[held] for held in claimed], claimed)
+
+        # The last one first: whoever is put to the front later is popped earlier.
+        ordered = [*to_back, *reversed(to_front)]
+        outcomes = dict(zip(ordered, await self._settle(ordered, move), strict=True))
+        return [outcomes[release.envelope] for release in releases]
+
+    def _move(self, release: Release, raw: bytes, now: float) -> Move:
+        where: Where = "back" if release.envelope.has_started else "front"
+        if release.delay_seconds:
+            where = "delayed"
+        if release.is_counted:
+            return as_redelivery(raw, now, self.max_redeliveries, where, release.delay_seconds)
+        return Move(raw, where, raw, new_id(), release.delay_seconds)
+
+    async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
+        if not (isinstance(to, DocketsBase) and self._shares_redis_with(to)):
+            await super()._replace(envelope, push, to)
+            return
+        key, text = to._entry(push, self.clock.time())
+        where: Where = "delayed" if push.delay_seconds else "back"
+        if to.IS_FOR_ERRORS:
+            where = "errors"
+
+        async def move(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
+            moves = [Move(held.raw, where, text, key, push.delay_seconds) for held in claimed]
+            return await self._move_own(moves, claimed)
+
+        (outcome,) = await self._settle([envelope], move)
+        if outcome is not None:
+            raise outcome
+
+    def _entry(self, push: Push, now: float) -> tuple[str, str]:
+        before, after = envelope_around(now)
+        return new_id(), f"{before}{push.text}{after}"
+
+    async def _move_own(
+        self, moves: Sequence[Move], claimed: Sequence[Held]
+    ) -> tuple[bool, list[bool]]:
+        outcome = await self._commands.move(claimed[0].consumer_id, moves)
+        return (False, [False] * len(moves)) if outcome is None else outcome
+
+    async def _settle(
+        self,
+        envelopes: Sequence[Envelope],
+        perform: Callable[[Sequence[Held]], Awaitable[tuple[bool, list[bool]]]],
+    ) -> list[Exception | None]:
+        """Settle what is held of `envelopes`, in their order: for each None, or why not.
+
+        What is missing was settled by somebody else, unless an earlier try of ours may have done
+        it and this consumer is still one of the workers: nobody else touches a worker's list.
+
+        Args:
+            perform: takes what is settled; returns whether this consumer is one of the workers, and
+                for each entry whether it was still in the working list.
+        """
+        claimed = self._consumer.claim([envelope.handle for envelope in envelopes])
+        entries = [held for held in claimed if held is not None]
+        if not entries:
+            return [lost(envelope) for envelope in envelopes]
+
+        async def attempt(is_repeat: bool) -> tuple[bool, bool, list[bool]]:
+            return is_repeat, *await perform(entries)
+
+        try:
+            is_repeat, is_member, was_there = await repeating(attempt)
+        except BaseException:
+            self._consumer.unclaim(entries, may_be_settled=True)
+            raise
+        self._consumer.drop(entries)
+        settled = {
+            held
+            for held, is_settled_now in zip(entries, was_there, strict=True)
+            if is_settled_now or (is_member and (is_repeat or held.may_be_settled))
+        }
+        return [
+            None if held in settled else lost(envelope)
+            for envelope, held in zip(envelopes, claimed, strict=True)
+        ]
+
+    def _held(self, envelope: Envelope) -> Held | None:
+        held = envelope.handle
+        return held if isinstance(held, Held) and self._consumer.holds(held) else None
+
+    # The rest.
+
+    async def _flush(self) -> None:
+        await self._commands.empty()
+        self._consumer.drop_all()
+
+    async def _stats(self) -> Mapping[str, float]:
+        waiting = await self._commands.waiting()
+        held_outside = await self._outside.count(waiting.consumer_ids)
+        counts: dict[str, float] = {
+            "available": waiting.available,
+            "in_flight": await self._commands.in_flight(waiting.consumer_ids) + held_outside,
+            "delayed": waiting.delayed,
+        }
+        if held_outside:
+            counts["held_by_old_consumers"] = held_outside
+        push_time = None if waiting.oldest is None else push_time_in(waiting.oldest)
+        if push_time is not None:
+            counts["oldest_age_seconds"] = max(self.clock.time() - push_time, 0.0)
+        return counts
+
+    async def old_consumers(self) -> dict[str, int]:
+        return await self._outside.find(is_whole=True)
+
+    async def take_back(self, consumer_id: str) -> int:
+        if consumer_id in await self._commands.workers():
+            raise InvalidOptions(
+                f"consumer {consumer_id!r} is one of this library's; what it holds comes back when "
+                "its lease ends"
+            )
+        seconds = (await self._commands.heartbeats([consumer_id]))[consumer_id]
+        if seconds > 0:
+            raise InvalidOptions(
+                f"consumer {consumer_id!r} has a heartbeat that lasts for {seconds:.0f} s, so it "
+                "may be alive; try again when it has ended"
+            )
+        return await self._upkeep.reclaim_outside(consumer_id)
+
+    async def _close(self) -> None:
+        self._taker.interrupt_all()
+        if self._commands.link.is_connected:
+            consumer_id = self._consumer.resign(SystemClock.monotonic())
+            if consumer_id is not None:
+                with suppress(BackendError):
+                    await self._commands.leave(consumer_id)
+        await super()._close()
+
+
+def _too_large_for_redis(push: Push, error: ItemTooLarge) -> ItemTooLarge:
+    told = ItemTooLarge(f"the item is {len(push.text)} bytes: {error}")
+    told.__cause__ = error.__cause__
+    return told
+
+
+class DocketsBackendFactory(BackendFactory):
+    """Creates backends in a Redis, in the layout of Dockets 0.4.2.
+
+    No I/O is done before a queue is used. The client lends its settings only: where the Redis is,
+    database, TLS, credentials, Sentinel, cluster; never its time-outs, retries, decoding or pool
+    size. It is neither used nor closed. On a Redis Cluster the group needs a ``{tag}``, so that all
+    keys of a queue lie on one node.
+
+    Args:
+        redis_client: a ``redis.asyncio.Redis``, a ``redis.Redis``, a ``RedisCluster`` of either
+            kind, or a URL. Redis 6.2 or later, or Valkey.
+        wait_time: how many seconds a pop waits for an item; 0: not at all.
+        timeout: how many seconds a popped item stays hidden without a touch; a consumer that is
+            silent for so long loses what it holds.
+        max_redeliveries: an item of which more deliveries than that ended without settlement goes
+            to the error queue.
+        max_lease_seconds: an item held for so long is taken back, touched or not; None: never.
+        max_item_bytes: the most bytes of a new item's JSON, from 1 to 536,870,912, which is what
+            Redis itself takes unless it is configured otherwise. `later` refuses a larger one.
+        clock: what tells the time; None: the machine's own, and where consumers must agree, the
+            server's.
+
+    Raises:
+        InvalidOptions: a number is out of range, or `redis_client` cannot be used.
+    """
+
+    def __init__(
+        self,
+        redis_client: object,
+        wait_time: Duration = 3,
+        timeout: Duration = 300,
+        *,
+        max_redeliveries: int = 10,
+        max_lease_seconds: Duration | None = None,
+        max_item_bytes: int = 100_000_000,
+        clock: Clock | None = None,
+    ) -> None:
+        check_range("max_item_bytes", max_item_bytes, 1, _MOST_ITEM_BYTES, is_whole=True)
+        if max_redeliveries < 0:
+            raise InvalidOptions(f"max_redeliveries is 0 or more, got {max_redeliveries!r}")
+        self._links = RedisLinks(RedisSettings.of(redis_client))
+        self._wait_time = seconds_of("wait_time", wait_time)
+        self._timeout = seconds_of("timeout", timeout, is_over=True)
+        self._max_redeliveries = max_redeliveries
+        self._max_item_bytes = max_item_bytes
+        self._max_lease_seconds = optional_seconds_of(
+            "max_lease_seconds", max_lease_seconds, is_over=True
+        )
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<DocketsBackendFactory {self._links.settings.where()}>"
+
+    def _create_backend(self, group: str | None, name: str) -> Backend:
+        keys = Keys(name)
+        if self._links.settings.is_cluster and not share_slot(keys.queue, keys.delayed):
+            raise InvalidOptions(
+                f"the keys of group {group!r} lie in several hash slots of the Redis Cluster; put "
+                f"a {{tag}} into the group's name, as in {'{' + (group or 'deferrable') + '}'!r}"
+            )
+        queue = DocketsQueue(
+            name,
+            self._links,
+            self._wait_time,
+            self._timeout,
+            self._max_redeliveries,
+            self._max_lease_seconds,
+            self._max_item_bytes,
+            self._clock,
+        )
+        error_queue = DocketsErrorQueue(
+            name, self._links, self._timeout, self._max_lease_seconds, self._clock
+        )
+        store = RedisDebounceStore(self._links, clock=self._clock)
+        return Backend(group, queue, error_queue, debounce_store=store)

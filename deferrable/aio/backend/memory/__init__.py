@@ -1,0 +1,21 @@
+"""The backend in this process's memory. This door hands on its names and defines nothing."""
+
+from typing import TYPE_CHECKING
+
+from deferrable._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from deferrable.aio.backend.memory._queue import InMemoryBackendFactory, InMemoryQueue
+
+__all__ = [
+    "InMemoryBackendFactory",
+    "InMemoryQueue",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "InMemoryBackendFactory": "deferrable.aio.backend.memory._queue",
+        "InMemoryQueue": "deferrable.aio.backend.memory._queue",
+    },
+)

@@ -1,0 +1,372 @@
+"""The in-memory backend: the reference for what a queue promises, and the one for tests.
+
+Owns the lock around the items of one group, and who waits for them on which event loop. It may not
+know what an item means. Items are kept as JSON text and read at pop, so that what is popped is what
+a broker would have given, and shares nothing with what was pushed.
+
+The one rule: the lock is never held across an await, and never while another's code runs.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+
+from deferrable._codec.json import load_item
+from deferrable._durations import Duration, optional_seconds_of, seconds_of
+from deferrable._fork import on_fork, set_aside
+from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend.base import Backend, BackendFactory
+from deferrable.aio.backend.memory._store import Entry, Lease, Now, Store
+from deferrable.aio.clock import Clock, SystemClock, timer_time
+from deferrable.aio.debounce import InMemoryDebounceStore
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
+from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
+from deferrable.item import Item
+from deferrable.lifecycle import with_error
+
+__all__ = ["InMemoryBackendFactory", "InMemoryQueue"]
+
+
+class _Waiter:
+    """A pop that waits on its loop for something to be available, until `wake_time` (monotonic)."""
+
+    def __init__(self, consumer: "InMemoryQueue", now: Now, seconds: float) -> None:
+        self.consumer = consumer
+        self.wake_time = now.monotonic + seconds
+        self.loop = asyncio.get_running_loop()
+        self.is_interrupted = False
+        self._is_woken = False
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Let it look again. Any thread may call this."""
+        if self._is_woken:
+            return
+        self._is_woken = True
+        try:
+            self.loop.call_soon_threadsafe(self._woken.set)
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
+
+    async def wait(self, clock: Clock, end_time: float) -> None:
+        timer = clock.call_later(end_time - clock.monotonic(), self._woken.set)
+        if clock.monotonic() >= end_time:
+            # It was moved in another thread just now, and the timer counts from there.
+            self._woken.set()
+        try:
+            await self._woken.wait()
+        finally:
+            timer.cancel()
+
+
+class _Group:
+    """A queue's and its error queue's items, under one lock, so that one step can change both."""
+
+    def __init__(self, lease_seconds: float, max_redeliveries: float) -> None:
+        self.errors = Store(lease_seconds)
+        self.main = Store(lease_seconds, max_redeliveries, self.errors)
+        self.lock = threading.Lock()
+        self.waiters: set[_Waiter] = set()
+        on_fork(self._start_anew)
+
+    def catch_up(self, now: Now) -> None:
+        self.main.catch_up(now)
+        self.errors.catch_up(now)
+
+    def rest_seconds(self, now: Now) -> float:
+        return min(self.main.rest_seconds(now), self.errors.rest_seconds(now))
+
+    def wake(self, now: Now) -> None:
+        """Wake whoever waits for what there is now, or for a moment that is too late now."""
+        if not self.waiters:
+            return
+        moment = now.monotonic + self.rest_seconds(now)
+        for waiter in self.waiters:
+            if waiter.consumer.store.is_available or moment < waiter.wake_time:
+                waiter.wake()
+
+    def _start_anew(self) -> None:
+        # The items are a copy of the parent's; those who wait for them are the parent's own.
+        set_aside(self.waiters)
+        self.waiters = set()
+        self.lock = threading.Lock()
+
+
+class InMemoryQueue(Queue):
+    """A consumer of items that live in this process. Made by `InMemoryBackendFactory`."""
+
+    SUPPORTS_PEEK = True
+    IS_LOCAL = True
+
+    def __init__(
+        self,
+        name: str,
+        group: _Group,
+        store: Store,
+        timeout: float | None,
+        visibility_timeout: float,
+        max_lease_seconds: float | None,
+        clock: Clock | None,
+    ) -> None:
+        super().__init__(
+            visibility_timeout,
+            max_lease_seconds=max_lease_seconds,
+            max_redeliveries=store.max_redeliveries,
+            clock=clock,
+        )
+        self.store = store
+        self._name = name
+        self._group = group
+        self._wait_seconds = 0 if timeout is None else timeout
+
+    def __repr__(self) -> str:
+        return f"<InMemoryQueue {self._name}>"
+
+    @property
+    def identity(self) -> Hashable:
+        return self.store
+
+    async def wait_for_items(self, seconds: float) -> None:
+        with self._group.lock:
+            now = self._catch_up()
+            if self.store.is_available:
+                return
+            waiter = _Waiter(self, now, self._group.rest_seconds(now))
+            self._group.waiters.add(waiter)
+        try:
+            await waiter.wait(SystemClock(), SystemClock.monotonic() + seconds)
+        finally:
+            with self._group.lock:
+                self._group.waiters.discard(waiter)
+
+    async def pop_at_once(self, count: int) -> list[Popped]:
+        with self._group.lock:
+            now = self._catch_up()
+            leases = self.store.pop(count, now)
+        return [popped for lease in leases if (popped := self._read(lease, now)) is not None]
+
+    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        with self._group.lock:
+            now = self._catch_up()
+            for push in pushes:
+                self.store.push(Entry(push.text, now.time), now, push.delay_seconds)
+            self._group.wake(now)
+        return [None] * len(pushes)
+
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        end_time = timer_time(self.clock) + self._wait_seconds
+        is_interrupted = False
+        while True:
+            with self._group.lock:
+                now = self._catch_up()
+                leases = self.store.pop(count, now)
+                rest_seconds = end_time - timer_time(self.clock)
+                if leases or is_interrupted or rest_seconds <= 0:
+                    break
+                waiter = _Waiter(self, now, min(rest_seconds, self._group.rest_seconds(now)))
+                self._group.waiters.add(waiter)
+            try:
+                await waiter.wait(self.clock, waiter.wake_time)
+            finally:
+                with self._group.lock:
+                    self._group.waiters.discard(waiter)
+            is_interrupted = waiter.is_interrupted
+        return [popped for lease in leases if (popped := self._read(lease, now)) is not None]
+
+    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        outcomes: list[Exception | None] = []
+        with self._group.lock:
+            now = self._catch_up()
+            for touch in touches:
+                lease = self._held(touch.envelope)
+                if lease is not None:
+                    self.store.touch(lease, touch.seconds, now)
+                outcomes.append(_outcome(lease, touch.envelope))
+        return outcomes
+
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        outcomes: list[Exception | None] = []
+        with self._group.lock:
+            self._catch_up()
+            for envelope in envelopes:
+                lease = self._held(envelope)
+                if lease is not None:
+                    self.store.remove(lease)
+                outcomes.append(_outcome(lease, envelope))
+        return outcomes
+
+    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
+        outcomes: list[Exception | None] = []
+        with self._group.lock:
+            now = self._catch_up()
+            for release in releases:
+                lease = self._held(release.envelope)
+                if lease is not None:
+                    self.store.release(
+                        lease,
+                        now,
+                        release.delay_seconds,
+                        to_front=not release.envelope.has_started,
+                        is_counted=release.is_counted,
+                    )
+                outcomes.append(_outcome(lease, release.envelope))
+            self._group.wake(now)
+        return outcomes
+
+    async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
+        if not (isinstance(to, InMemoryQueue) and to._group is self._group):
+            await super()._replace(envelope, push, to)
+            return
+        with self._group.lock:
+            now = self._catch_up()
+            lease = self._held(envelope)
+            if lease is not None:
+                to.store.push(Entry(push.text, now.time), now, push.delay_seconds)
+                self.store.remove(lease)
+                self._group.wake(now)
+        error = _outcome(lease, envelope)
+        if error is not None:
+            raise error
+
+    async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
+        with self._group.lock:
+            now = self._catch_up()
+            entries = self.store.entries_from(int(cursor or 0))
+        page = [Peeked(str(each.place), self._item_of(each, now)) for each in entries[:count]]
+        return page, str(entries[count].place) if len(entries) > count else ""
+
+    def _item_of(self, entry: Entry, now: Now) -> Item:
+        try:
+            return load_item(entry.text)
+        except UnreadableItem as error:
+            return with_error({"raw": entry.text}, error, now.time, socket.gethostname())
+
+    async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
+        with self._group.lock:
+            now = self._catch_up()
+            leases = self.store.pop_places([int(key) for key in keys], now)
+        return [None if lease is None else self._read(lease, now) for lease in leases]
+
+    async def _flush(self) -> None:
+        with self._group.lock:
+            self.store.flush()
+
+    async def _stats(self) -> Mapping[str, float]:
+        with self._group.lock:
+            return self.store.stats(self._catch_up().time)
+
+    async def _close(self) -> None:
+        self._interrupt(None)
+
+    def _interrupt_pop(self) -> None:
+        self._interrupt(asyncio.get_running_loop())
+
+    def _interrupt(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        with self._group.lock:
+            for waiter in self._group.waiters:
+                if waiter.consumer is self and loop in (None, waiter.loop):
+                    waiter.is_interrupted = True
+                    waiter.wake()
+
+    def _catch_up(self) -> Now:
+        now = Now(self.clock.time(), self.clock.monotonic())
+        self._group.catch_up(now)
+        return now
+
+    def _held(self, envelope: Envelope) -> Lease | None:
+        lease = envelope.handle
+        return lease if isinstance(lease, Lease) and self.store.holds(lease) else None
+
+    def _read(self, lease: Lease, now: Now) -> Popped | None:
+        try:
+            item = load_item(lease.entry.text)
+        except UnreadableItem as error:
+            # This process wrote it, but deep nesting can be read from a shallow stack only.
+            self._bury_unreadable(lease, error, now)
+            return None
+        redeliveries = lease.entry.redeliveries
+        return Envelope(lease, now.monotonic, lease.end_time, redeliveries=redeliveries), item
+
+    def _bury_unreadable(self, lease: Lease, error: UnreadableItem, now: Now) -> None:
+        with self._group.lock:
+            if self.store.holds(lease):
+                self.store.bury(lease.entry, error, now.time)
+                self.store.remove(lease)
+                self._group.wake(now)
+
+
+class InMemoryBackendFactory(BackendFactory):
+    """Creates backends whose items live in this process, and end with it.
+
+    Backends that one factory creates for one group are consumers of the same items. A forked child
+    has a copy of its own.
+
+    Args:
+        timeout: how many seconds a pop waits for an item; None: not at all.
+        visibility_timeout: how many seconds a popped item stays hidden without a touch.
+        max_redeliveries: an item of which more deliveries than that ended without settlement goes
+            to the error queue.
+        max_lease_seconds: heartbeats stop so long after the pop; None: they never do.
+        clock: what tells the time; None: the machine's own.
+
+    Raises:
+        InvalidOptions: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        timeout: Duration | None = None,
+        visibility_timeout: Duration = 30,
+        *,
+        max_redeliveries: int = 10,
+        max_lease_seconds: Duration | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if max_redeliveries < 0:
+            raise InvalidOptions(f"max_redeliveries is 0 or more: {max_redeliveries!r}")
+        self._timeout = optional_seconds_of("timeout", timeout)
+        self._visibility_timeout = seconds_of(
+            "visibility_timeout", visibility_timeout, is_over=True
+        )
+        self._max_redeliveries = max_redeliveries
+        self._max_lease_seconds = optional_seconds_of(
+            "max_lease_seconds", max_lease_seconds, is_over=True
+        )
+        self._clock = clock
+        self._groups: dict[str, _Group] = {}
+        self._debounce_store = InMemoryDebounceStore(clock)
+
+    def _create_backend(self, group: str | None, name: str) -> Backend:
+        # setdefault is one step, so that two threads agree on one group.
+        items = self._groups.setdefault(
+            name, _Group(self._visibility_timeout, self._max_redeliveries)
+        )
+        return Backend(
+            group,
+            self._create_queue(name, items, items.main),
+            self._create_queue(f"{name}_error", items, items.errors),
+            debounce_store=self._debounce_store,
+        )
+
+    def _create_queue(self, name: str, items: _Group, store: Store) -> InMemoryQueue:
+        return InMemoryQueue(
+            name,
+            items,
+            store,
+            self._timeout,
+            self._visibility_timeout,
+            self._max_lease_seconds,
+            self._clock,
+        )
+
+
+def _outcome(lease: Lease | None, envelope: Envelope) -> Exception | None:
+    if lease is not None:
+        return None
+    return LeaseLost(
+        f"{envelope!r} is no longer this consumer's: it was settled or flushed, or its lease "
+        "ended; touch it in time, or use a longer visibility timeout"
+    )

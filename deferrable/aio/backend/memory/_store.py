@@ -1,0 +1,235 @@
+"""What the in-memory queue holds.
+
+Owns the order of items, who holds which, until when, and when an item has been delivered too often.
+It may not know threads, event loops or clocks: whoever calls holds the lock and says what time it
+is. Nothing that jobs need takes longer than O(log n).
+
+The one rule: `catch_up` comes first; after it, what is held is held, and what is due is available.
+"""
+
+import heapq
+import math
+import socket
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
+from typing import NamedTuple
+
+from deferrable import lifecycle
+from deferrable._codec.json import dump, load_item
+from deferrable.errors import SerializationError
+
+__all__ = ["Entry", "Lease", "Now", "Store"]
+
+
+class Now(NamedTuple):
+    """The moment, as a clock shows it: delays end by `time`, leases by `monotonic`."""
+
+    time: float
+    monotonic: float
+
+
+class Entry:
+    """An item as text, its place among those available, and how often a delivery of it failed."""
+
+    __slots__ = ("place", "push_time", "redeliveries", "text")
+
+    def __init__(self, text: str, push_time: float) -> None:
+        self.text = text
+        self.push_time = push_time
+        self.place = 0
+        self.redeliveries = 0
+
+
+class Lease:
+    """One delivery of one entry; it is good as long as the store `holds` it."""
+
+    __slots__ = ("end_time", "entry", "number")
+
+    def __init__(self, entry: Entry, number: int, end_time: float) -> None:
+        self.entry = entry
+        self.number = number
+        self.end_time = end_time
+
+
+class Store:
+    """The entries of one queue.
+
+    Args:
+        lease_seconds: how long a popped entry is held without a touch.
+        max_redeliveries: more failed deliveries than that bury an entry.
+        errors: where it is buried; None: it comes back for ever.
+    """
+
+    def __init__(
+        self,
+        lease_seconds: float,
+        max_redeliveries: float = math.inf,
+        errors: "Store | None" = None,
+    ) -> None:
+        self._lease_seconds = lease_seconds
+        self.max_redeliveries = max_redeliveries
+        self._errors = errors
+        self._numbers = count()
+        self._empty()
+
+    def _empty(self) -> None:
+        # Given back to the front: by place, so that the old order does not depend on the order
+        # of the releases. All of them are before all that wait.
+        self._returned: list[tuple[int, Entry]] = []
+        self._waiting: deque[Entry] = deque()
+        self._delayed: list[tuple[float, int, Entry]] = []
+        self._held: set[Lease] = set()
+        # By end of lease as it was when the lease was put here: the leases settled or prolonged
+        # since are found out when their turn comes.
+        self._lease_ends: list[tuple[float, int, Lease]] = []
+
+    @property
+    def is_available(self) -> bool:
+        """Whether there is something to pop."""
+        return bool(self._waiting or self._returned)
+
+    def rest_seconds(self, now: Now) -> float:
+        """In how many seconds `catch_up` has something to do; infinity: nothing is delayed or held.
+
+        Args:
+            now: see `catch_up`.
+        """
+        due_time = self._delayed[0][0] if self._delayed else math.inf
+        return min(due_time - now.time, self._next_lease_end() - now.monotonic)
+
+    def catch_up(self, now: Now) -> None:
+        """Make available what is due, and take back what was held for too long, in that order."""
+        while self.rest_seconds(now) <= 0:
+            due_time = self._delayed[0][0] if self._delayed else math.inf
+            if due_time - now.time <= self._next_lease_end() - now.monotonic:
+                self._append(heapq.heappop(self._delayed)[2])
+            else:
+                _, _, lease = heapq.heappop(self._lease_ends)
+                self._held.remove(lease)
+                if not self._is_buried(lease.entry, now.time):
+                    self._append(lease.entry)
+
+    def push(self, entry: Entry, now: Now, delay_seconds: float) -> None:
+        """Put `entry` at the back, or among the delayed ones."""
+        if delay_seconds > 0:
+            entry.place = next(self._numbers)
+            heapq.heappush(self._delayed, (now.time + delay_seconds, entry.place, entry))
+        else:
+            self._append(entry)
+
+    def pop(self, maximum: int, now: Now) -> list[Lease]:
+        """Take up to `maximum` entries from the front."""
+        leases: list[Lease] = []
+        while len(leases) < maximum and self.is_available:
+            entry = heapq.heappop(self._returned)[1] if self._returned else self._waiting.popleft()
+            leases.append(self._lend(entry, now.monotonic))
+        return leases
+
+    def entries_from(self, place: int) -> list[Entry]:
+        """Every entry from a place on, held or not, in order. It takes O(n log n)."""
+        held = (lease.entry for lease in self._held)
+        delayed = (entry for _, _, entry in self._delayed)
+        returned = (entry for _, entry in self._returned)
+        each = chain(returned, self._waiting, delayed, held)
+        return sorted((e for e in each if e.place >= place), key=lambda entry: entry.place)
+
+    def pop_places(self, places: Sequence[int], now: Now) -> list[Lease | None]:
+        """Take the available entries at these places; None for each other. It takes O(n)."""
+        wanted = set(places)
+        available = {entry.place: entry for entry in self._waiting if entry.place in wanted}
+        available |= {place: entry for place, entry in self._returned if place in wanted}
+        self._waiting = deque(each for each in self._waiting if each.place not in available)
+        self._returned = [each for each in self._returned if each[0] not in available]
+        heapq.heapify(self._returned)
+        found = (available.pop(place, None) for place in places)
+        return [None if entry is None else self._lend(entry, now.monotonic) for entry in found]
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether `lease` has neither ended nor been settled."""
+        return lease in self._held
+
+    def touch(self, lease: Lease, seconds: float, now: Now) -> None:
+        """Move the end of a lease that is held, never back."""
+        lease.end_time = max(lease.end_time, now.monotonic + seconds)
+
+    def remove(self, lease: Lease) -> None:
+        """Forget an entry that is held."""
+        self._held.remove(lease)
+        if len(self._lease_ends) > 2 * len(self._held) + 1000:
+            self._lease_ends = [(each.end_time, each.number, each) for each in self._held]
+            heapq.heapify(self._lease_ends)
+
+    def release(
+        self, lease: Lease, now: Now, delay_seconds: float, *, to_front: bool, is_counted: bool
+    ) -> None:
+        """Give back an entry that is held."""
+        self.remove(lease)
+        entry = lease.entry
+        if is_counted and self._is_buried(entry, now.time):
+            return
+        if to_front and not delay_seconds:
+            heapq.heappush(self._returned, (entry.place, entry))
+        else:
+            self.push(entry, now, delay_seconds)
+
+    def bury(self, entry: Entry, error: Exception, now: float) -> None:
+        """Push the item of `entry` with a record of `error` onto the error queue, if there is one.
+
+        What is nested too deeply to be read or written from here is kept as text.
+        """
+        if self._errors is None:
+            return
+        hostname = socket.gethostname()
+        try:
+            text = dump(lifecycle.with_error(load_item(entry.text), error, now, hostname))
+        except SerializationError:
+            text = dump(lifecycle.with_error({"raw": entry.text}, error, now, hostname))
+        self._errors._append(Entry(text, now))
+
+    def flush(self) -> None:
+        """Forget everything; what was held is held no more."""
+        self._empty()
+
+    def stats(self, now: float) -> Mapping[str, float]:
+        """How many entries are where, and how old the one is that is popped next."""
+        counts: dict[str, float] = {
+            "available": len(self._waiting) + len(self._returned),
+            "in_flight": len(self._held),
+            "delayed": len(self._delayed),
+        }
+        if self.is_available:
+            entry = self._returned[0][1] if self._returned else self._waiting[0]
+            counts["oldest_age_seconds"] = max(now - entry.push_time, 0.0)
+        return counts
+
+    def _append(self, entry: Entry) -> None:
+        entry.place = next(self._numbers)
+        self._waiting.append(entry)
+
+    def _lend(self, entry: Entry, now: float) -> Lease:
+        lease = Lease(entry, next(self._numbers), now + self._lease_seconds)
+        self._held.add(lease)
+        heapq.heappush(self._lease_ends, (lease.end_time, lease.number, lease))
+        return lease
+
+    def _next_lease_end(self) -> float:
+        ends = self._lease_ends
+        while ends:
+            end_time, number, lease = ends[0]
+            if lease not in self._held:
+                heapq.heappop(ends)
+            elif lease.end_time > end_time:
+                heapq.heapreplace(ends, (lease.end_time, number, lease))
+            else:
+                return end_time
+        return math.inf
+
+    def _is_buried(self, entry: Entry, now: float) -> bool:
+        """Count one more delivery that ended without settlement; bury what had too many."""
+        entry.redeliveries += 1
+        if self._errors is None or entry.redeliveries <= self.max_redeliveries:
+            return False
+        error = lifecycle.TooManyDeliveries(entry.redeliveries, self.max_redeliveries)
+        self.bury(entry, error, now)
+        return True

@@ -1,0 +1,169 @@
+"""The SQS backend: how its queues are made.
+
+Owns the factory: the settings that its queues share, their names, and the link that they have in
+common. It may not know what the verbs do; `SQSQueue` does.
+"""
+
+import math
+from collections.abc import Mapping
+
+from deferrable._durations import Duration, seconds_of
+from deferrable.aio.backend.base import Backend, BackendFactory, check_range
+from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS
+from deferrable.aio.backend.sqs._link import SQSLinks
+from deferrable.aio.backend.sqs._names import (
+    Names,
+    endpoint_in,
+    error_url_beside,
+    name_in,
+    names_beside,
+    names_for,
+    region_in,
+)
+from deferrable.aio.backend.sqs._place import Place
+from deferrable.aio.backend.sqs._queue import QueueSettings, SQSFifoQueue, SQSQueue
+from deferrable.aio.backend.sqs._receiving import MAX_WAIT_SECONDS
+from deferrable.aio.backend.sqs._s3_store import S3Store
+from deferrable.aio.backend.sqs._settings import AWSSettings
+from deferrable.aio.clock import Clock
+from deferrable.errors import InvalidOptions
+
+__all__ = ["S3Store", "SQSBackendFactory", "SQSFifoQueue", "SQSQueue"]
+
+_MOST_RECEIVES = 1000
+"""Source: SQS API reference, SetQueueAttributes, RedrivePolicy, maxReceiveCount."""
+
+
+class SQSBackendFactory(BackendFactory):
+    """Creates backends in SQS.
+
+    Nothing is asked for before a queue is first used; one that is missing is created then. Its name
+    is ``deferrable``, ``deferrable_GROUP`` or ``deferrable_GROUP_SUFFIX``, that of its error queue
+    ends in ``_error``; ``.fifo`` at the end of a group makes both FIFO queues.
+
+    Args:
+        sqs_connection: where SQS is and who we are there: nothing, for the environment's
+            configuration (``AWS_ENDPOINT_URL_SQS``, ``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``,
+            ``AWS_REGION``); a client of aiobotocore or boto3 for SQS; a callable that returns one,
+            or an async context manager of one. It lends its endpoint, region, credentials,
+            verification and proxies, and is neither used nor closed.
+        visibility_timeout: how many seconds a popped item stays hidden without a touch, from 1 to
+            43,200; parts of seconds are rounded up.
+        wait_time: how many seconds a pop waits for an item, from 0 to 20. An error queue's pops
+            wait for 1 at most.
+        name_suffix: a part of each queue's name, such as the environment.
+        queue_url: where the queue is; it is neither looked up nor created. Such a factory serves
+            one group. A region that the URL names counts, whatever `sqs_connection` or the
+            environment say; its host is the endpoint, unless those name one.
+        error_queue_url: the same of its error queue. None, beside a `queue_url`: the queue of the
+            same account and host whose name has ``_error`` at its end. A consumer takes nothing
+            before its error queue is known to be there.
+        create: whether a missing queue is created; else its first use fails.
+        tags: of queues that are created.
+        max_receive_count: SQS moves an item that was received more often to the error queue, if it
+            was created here. Releases count, too: SQS cannot tell them from crashes.
+        max_lease_seconds: heartbeats stop so long after the pop; None: at SQS's own maximum.
+        compress_over_bytes: the bodies of longer items are compressed; None: never.
+        large_items: where items go that are too large for a message; None: they are refused.
+        offload_over_bytes: larger items go there, too; None: only those that are too large.
+        clock: what tells the time; None: the machine's own.
+
+    Raises:
+        InvalidOptions: a value is out of range, or `sqs_connection` cannot be used.
+    """
+
+    def __init__(
+        self,
+        sqs_connection: object = None,
+        visibility_timeout: Duration = 30,
+        wait_time: Duration = 20,
+        name_suffix: str | None = None,
+        *,
+        queue_url: str | None = None,
+        error_queue_url: str | None = None,
+        create: bool = True,
+        tags: Mapping[str, str] | None = None,
+        max_receive_count: int = 20,
+        max_lease_seconds: Duration | None = None,
+        compress_over_bytes: float | None = None,
+        large_items: S3Store | None = None,
+        offload_over_bytes: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        lease = seconds_of(
+            "visibility_timeout", visibility_timeout, least=1, most=MAX_LEASE_SECONDS
+        )
+        wait = seconds_of("wait_time", wait_time, most=MAX_WAIT_SECONDS)
+        given = MAX_LEASE_SECONDS if max_lease_seconds is None else max_lease_seconds
+        maximum = seconds_of("max_lease_seconds", given, least=1, most=MAX_LEASE_SECONDS)
+        compress_over = math.inf if compress_over_bytes is None else compress_over_bytes
+        check_range("max_receive_count", max_receive_count, 1, _MOST_RECEIVES)
+        check_range("compress_over_bytes", compress_over, 0, math.inf)
+        offload_over = math.inf if offload_over_bytes is None else offload_over_bytes
+        check_range("offload_over_bytes", offload_over, 0, math.inf)
+        if offload_over_bytes is not None and large_items is None:
+            raise InvalidOptions(
+                f"offload_over_bytes={offload_over_bytes!r} has no place for what is larger; give "
+                "large_items=S3Store(...), too"
+            )
+        if queue_url is not None and error_queue_url is None:
+            error_queue_url = error_url_beside(queue_url)
+        url = queue_url or error_queue_url
+        _check_regions(queue_url, error_queue_url)
+        settings = AWSSettings("sqs", sqs_connection, region_in(url), endpoint_in(url))
+        self._links = SQSLinks(settings)
+        self._settings = QueueSettings(
+            lease,
+            math.ceil(wait),
+            int(max_receive_count),
+            maximum,
+            compress_over,
+            offload_over,
+            large_items,
+            clock,
+        )
+        self._suffix = name_suffix
+        self._urls = (queue_url, error_queue_url)
+        self._is_creating = create
+        self._tags = dict(tags or {})
+        self._group_of_url: tuple[str | None] | None = None
+
+    def _create_backend(self, group: str | None, name: str) -> Backend:
+        url, error_url = self._urls
+        names = self._names(group, url)
+        errors_place = self._place(names.error_queue, error_url, None)
+        place = self._place(names.queue, url, errors_place)
+        make = SQSFifoQueue if names.are_fifo else SQSQueue
+        errors = make(errors_place, self._settings, source=place.name)
+        return Backend(group, make(place, self._settings, errors=errors), errors)
+
+    def _names(self, group: str | None, url: str | None) -> Names:
+        if url is None:
+            return names_for(group, self._suffix)
+        if self._group_of_url not in (None, (group,)):
+            raise InvalidOptions(
+                f"queue_url={url!r} is the queue of one group, and this factory has made a backend "
+                f"for another than {group!r}; make another factory"
+            )
+        self._group_of_url = (group,)
+        return names_beside(name_in(url))
+
+    def _place(self, name: str, url: str | None, errors: Place | None) -> Place:
+        return Place(
+            self._links,
+            name,
+            url,
+            is_created=self._is_creating,
+            tags=self._tags,
+            errors=errors,
+            max_receive_count=self._settings.max_receive_count,
+        )
+
+
+def _check_regions(queue_url: str | None, error_queue_url: str | None) -> None:
+    region, error_region = region_in(queue_url), region_in(error_queue_url)
+    if None not in (region, error_region) and region != error_region:
+        raise InvalidOptions(
+            f"queue_url is in {region}, error_queue_url in {error_region}; SQS takes both to be in "
+            "one region"
+        )

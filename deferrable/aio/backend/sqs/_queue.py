@@ -1,0 +1,517 @@
+"""A queue in SQS.
+
+Owns what each verb of the contract means in SQS. It may not know the engine, nor aiobotocore, which
+the link hides.
+
+The one rule: a receipt handle is believed only within the lease as this process counts it. SQS may
+well delete a message by a handle that is stale.
+
+Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessage, PurgeQueue.
+"""
+
+import asyncio
+import logging
+import math
+import re
+from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deferrable._codec.json import dump
+from deferrable.aio._contract.loops import PerLoop
+from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend.sqs._arrivals import Arrivals
+from deferrable.aio.backend.sqs._batches import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_SIZE,
+    OLDER_MOST_BYTES,
+    Entry,
+    Judge,
+    perform,
+)
+from deferrable.aio.backend.sqs._bodies import MAX_TEXT_BYTES, REFERENCE, decode, encode
+from deferrable.aio.backend.sqs._errors import Refused, is_in, is_lost_handle
+from deferrable.aio.backend.sqs._held import (
+    MAX_LEASE_SECONDS,
+    Held,
+    beyond_maximum,
+    held,
+    lost,
+    rest_seconds,
+    visibility_seconds,
+    warn_of_maximum,
+)
+from deferrable.aio.backend.sqs._place import Place
+from deferrable.aio.backend.sqs._reading import buried_by_sqs, unreadable
+from deferrable.aio.backend.sqs._receiving import Message, Receiver
+from deferrable.aio.backend.sqs._s3_store import S3Store
+from deferrable.aio.clock import Clock
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Push, Queue, Release, Touch
+from deferrable.errors import BackendError, ItemTooLarge, UnreadableItem
+from deferrable.item import Item, new_id
+
+__all__ = ["QueueSettings", "SQSFifoQueue", "SQSQueue"]
+
+_MOST_DELAY_SECONDS = 900
+_COUNTS = {
+    "available": "ApproximateNumberOfMessages",
+    "in_flight": "ApproximateNumberOfMessagesNotVisible",
+    "delayed": "ApproximateNumberOfMessagesDelayed",
+}
+_PURGE_PAUSE_SECONDS = 60
+_MOST_IN_REFUSAL = re.compile(r"(?:shorter|less|more|larger) than (\d+)", re.ASCII)
+_ERROR_WAIT_SECONDS = 1
+"""Who reads an error queue to its end does not want to wait there; with 0, SQS would not ask all of
+its servers."""
+
+_logger = logging.getLogger("deferrable")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """What the queues of one factory share."""
+
+    visibility_timeout: float
+    wait_seconds: int
+    max_receive_count: int
+    max_lease_seconds: float
+    compress_over_bytes: float
+    offload_over_bytes: float
+    large_items: S3Store | None
+    clock: Clock | None
+
+
+class SQSQueue(Queue):
+    """A producer and consumer of one queue in SQS. Made by `SQSBackendFactory`.
+
+    Args:
+        place: where it is.
+        errors: where unreadable messages go; None: this is an error queue.
+        source: the name of the queue whose errors these are; None: this is a main queue.
+    """
+
+    FIFO: ClassVar[bool] = False
+    MAX_PUSH_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    MAX_POP_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    MAX_TOUCH_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    MAX_RELEASE_BATCH_SIZE: ClassVar[int] = MAX_BATCH_SIZE
+    BATCHES_AT_ONCE: ClassVar[int] = 5
+    COUNTS_RELEASES: ClassVar[bool] = True
+    POPS_AHEAD: ClassVar[int] = MAX_BATCH_SIZE
+    COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.05
+    MAX_ITEM_BYTES: float = MAX_BATCH_BYTES
+    KEEPS_GROUPS_IN_ORDER: ClassVar[bool] = False
+    """The groups of a standard queue only share it fairly."""
+    MAX_DELAY_SECONDS: ClassVar[float] = _MOST_DELAY_SECONDS
+
+    def __init__(
+        self,
+        place: Place,
+        settings: QueueSettings,
+        *,
+        errors: "SQSQueue | None" = None,
+        source: str | None = None,
+    ) -> None:
+        super().__init__(
+            settings.visibility_timeout,
+            max_lease_seconds=settings.max_lease_seconds,
+            max_redeliveries=max(0, settings.max_receive_count - 1),
+            clock=settings.clock,
+        )
+        self._place = place
+        self._settings = settings
+        self._errors = errors
+        self._source = source
+        wait_seconds = settings.wait_seconds
+        self._receiver = Receiver(
+            place,
+            wait_seconds if source is None else min(wait_seconds, _ERROR_WAIT_SECONDS),
+            settings.visibility_timeout,
+            self.clock,
+            None if errors is None else errors._place,
+        )
+        self._arrivals = PerLoop(self._open_arrivals)
+        self._pushed_count = self._completed_count = 0
+        self._flush_time: float | None = None
+        place.links.join(self)
+        if settings.large_items is not None:
+            settings.large_items.join(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._place!r}>"
+
+    @property
+    def identity(self) -> Hashable:
+        return self._place.identity
+
+    # Push.
+
+    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        outcomes = await self._send(pushes)
+        refused = {
+            index: outcome
+            for index, outcome in enumerate(outcomes)
+            if isinstance(outcome, _TooLargeForSQS)
+        }
+        if refused:  # it takes less than was known; compressed, or in S3, they may still travel
+            await self._note_too_large(list(refused.values()))
+            again = await self._send([pushes[index] for index in refused])
+            for index, outcome in zip(refused, again, strict=True):
+                outcomes[index] = outcome
+        self._pushed_count += outcomes.count(None)
+        return outcomes
+
+    async def _send(self, pushes: Sequence[Push]) -> list[Exception | None]:
+        outcomes: list[Exception | None] = [None] * len(pushes)
+        entries: dict[int, Entry] = {}
+        for index, body in enumerate(await self._bodies(pushes)):
+            if isinstance(body, str):
+                entries[index] = {"MessageBody": body, **self._routing(pushes[index])}
+            else:
+                outcomes[index] = body
+        sizes = [len(entry["MessageBody"]) for entry in entries.values()]
+        sent = await self._perform(
+            "SendMessageBatch",
+            list(entries.values()),
+            sizes,
+            lambda index, code, text, _: _refused_push(code, text, sizes[index]),
+        )
+        for index, outcome in zip(entries, sent, strict=True):
+            outcomes[index] = outcome
+        return outcomes
+
+    def _most_item_bytes(self) -> float:
+        most = self._place.most_bytes
+        return self.MAX_ITEM_BYTES if most is None else min(most, self.MAX_ITEM_BYTES)
+
+    async def _note_too_large(self, refusals: Sequence["_TooLargeForSQS"]) -> None:
+        """Learn what the queue takes, now that it has refused items."""
+        await self._learn_most_bytes()
+        for refusal in refusals:
+            size = refusal.size
+            if size <= self._most_item_bytes():
+                named = _MOST_IN_REFUSAL.search(str(refusal))
+                most = int(named[1]) if named else OLDER_MOST_BYTES
+                self._place.most_bytes = most if most < size else size - 1
+
+    def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
+        settings, most = self._settings, self._most_item_bytes()
+        if len(text) <= most or len(text) > MAX_TEXT_BYTES:
+            return len(text)  # compression never makes it longer, nor readable
+        if settings.large_items is not None:
+            return settings.large_items.reference_bytes
+        size = len(encode(text, settings.compress_over_bytes))
+        return size if is_new or size <= most else len(encode(text, 0))
+
+    async def _bodies(self, pushes: Sequence[Push]) -> Sequence[str | BackendError]:
+        """What each message holds, or why an item cannot be sent."""
+        compress_over_bytes = self._settings.compress_over_bytes
+        texts = [encode(push.text, compress_over_bytes) for push in pushes]
+        if sum(map(len, texts)) > OLDER_MOST_BYTES:
+            await self._learn_most_bytes()
+        most = min(self._most_item_bytes(), self._settings.offload_over_bytes)
+        large = [
+            (index, push.text, body)
+            for index, (push, body) in enumerate(zip(pushes, texts, strict=True))
+            if len(body) > most
+        ]
+        bodies: list[str | BackendError] = [*texts]
+        if large:
+            fitting = [self._fitting_body(text, body) for _, text, body in large]
+            for (index, *_), body in zip(large, await asyncio.gather(*fitting), strict=True):
+                bodies[index] = body
+        return bodies
+
+    async def _learn_most_bytes(self) -> None:
+        """Ask what this queue takes, if that may be less than SQS does."""
+        try:
+            await self._place.learn_most_bytes()
+        except Refused as error:
+            # Without the permission to ask, the queue's own refusal tells.
+            _logger.debug("the largest message of %r is not known: %s", self, error)
+
+    async def _fitting_body(self, text: str, body: str) -> str | BackendError:
+        if self._settings.large_items is not None:
+            try:
+                return await self._settings.large_items.put(body)
+            except BackendError as error:
+                return error
+        body = encode(text, 0)
+        return body if len(body) <= self._most_item_bytes() else self._too_large(len(body))
+
+    def _routing(self, push: Push) -> Entry:
+        """What an entry of a batch has beside its body."""
+        # Always said: the queue may have a delay of its own.
+        entry: dict[str, object] = {"DelaySeconds": math.ceil(push.delay_seconds)}
+        group_id = push.item.get("message_group_id")
+        if group_id is not None:
+            entry["MessageGroupId"] = group_id
+        return entry
+
+    # Pop and touch.
+
+    async def _open_arrivals(self) -> AsyncGenerator[Arrivals, None]:
+        yield Arrivals(
+            self._receiver.receive,
+            self._read,
+            self._return_unasked,
+            self.clock,
+            is_ordered=self.FIFO,
+        )
+
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        arrivals = self._arrivals.get()
+        return await arrivals.pop(count, self.BATCHES_AT_ONCE, self.longest_poll_seconds)
+
+    def _interrupt_pop(self) -> None:
+        self._receiver.tell_who_waits()
+
+    async def end_pops(self) -> None:
+        self._receiver.tell_who_waits()
+        await self._arrivals.get().end()
+
+    def _read(
+        self, message: Message, start_time: float
+    ) -> Popped | Coroutine[Any, Any, Popped | None]:
+        handle = Held(message["ReceiptHandle"])
+        attributes = message.get("Attributes", {})
+        envelope = Envelope(
+            handle,
+            start_time,
+            start_time + self.lease_seconds,
+            redeliveries=int(attributes.get("ApproximateReceiveCount", 1)) - 1,
+            order_key=attributes.get("MessageGroupId") if self.KEEPS_GROUPS_IN_ORDER else None,
+        )
+        body = message.get("Body", "")
+        if self._settings.large_items is not None and body.startswith(REFERENCE):
+            return self._fetch(envelope, message, self._settings.large_items)
+        try:
+            return envelope, self._explained(decode(body), message)
+        except UnreadableItem as error:
+            return self._put_aside(envelope, message, error)
+
+    async def _fetch(
+        self, envelope: Envelope, message: Message, large_items: S3Store
+    ) -> Popped | None:
+        reference = message["Body"]
+        try:
+            item = decode(await large_items.get(reference))
+        except UnreadableItem as error:
+            return await self._put_aside(envelope, message, error)
+        except BackendError as error:
+            _logger.warning("%r comes back after its lease, unread: %s", envelope, error)
+            return None
+        held(envelope).reference = reference
+        return envelope, self._explained(item, message)
+
+    def _explained(self, item: Item, message: Message) -> Item:
+        """`item`, with an error if it was popped from an error queue and has none."""
+        if self._source is None:
+            return item
+        return buried_by_sqs(
+            item, message, self._source, self._settings.max_receive_count, self.clock.time()
+        )
+
+    async def _put_aside(
+        self, envelope: Envelope, message: Message, error: UnreadableItem
+    ) -> Popped | None:
+        """What becomes of a message that holds no item; one in an error queue stays there."""
+        body = message.get("Body", "")
+        item = unreadable(body, error, message["MessageId"], self.clock.time())
+        if self._errors is None:
+            return envelope, self._explained(item, message)
+        await self._bury(envelope, item)
+        return None
+
+    async def _bury(self, envelope: Envelope, item: Item) -> None:
+        assert self._errors is not None
+        _logger.error("%r is unreadable and goes to %r", envelope, self._errors)
+        (outcome,) = await self._errors._push_batch([Push(item, dump(item), 0)])
+        if outcome is None:
+            (outcome,) = await self._complete_batch([envelope])
+        if outcome is not None:
+            _logger.warning(
+                "%r is unreadable, and comes back after its lease: %s", envelope, outcome
+            )
+
+    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        now = self.clock.monotonic()
+        entries: list[Entry | Exception] = []
+        for touch in touches:
+            envelope = touch.envelope
+            warn_of_maximum(envelope, now)
+            # SQS counts from now, and would move the end of a lease back.
+            seconds = max(touch.seconds, envelope.lease_end_time - now)
+            if seconds >= rest_seconds(envelope, now) + 1:
+                entries.append(beyond_maximum(envelope, touch.seconds))
+            else:
+                entries.append(_visibility(envelope, seconds, now))
+        envelopes = [touch.envelope for touch in touches]
+        return await self._perform_on("ChangeMessageVisibilityBatch", envelopes, entries)
+
+    # Settlement.
+
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        entries = [{"ReceiptHandle": held(each).receipt_handle} for each in envelopes]
+        outcomes = await self._perform_on("DeleteMessageBatch", envelopes, entries)
+        self._completed_count += outcomes.count(None)
+        large_items = self._settings.large_items
+        if large_items is not None:
+            references = [
+                held(envelope).reference
+                for envelope, outcome in zip(envelopes, outcomes, strict=True)
+                if outcome is None
+            ]
+            await asyncio.gather(
+                *(large_items.delete(each) for each in references if each is not None)
+            )
+        return outcomes
+
+    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
+        now = self.clock.monotonic()
+        entries = [_visibility(each.envelope, each.delay_seconds, now) for each in releases]
+        envelopes = [each.envelope for each in releases]
+        return await self._perform_on("ChangeMessageVisibilityBatch", envelopes, entries)
+
+    async def _perform_on(
+        self, operation: str, envelopes: Sequence[Envelope], entries: Sequence[Entry | Exception]
+    ) -> list[Exception | None]:
+        """Send a batch about messages that are still ours, as far as this process can tell.
+
+        Args:
+            entries: for each envelope, or why it is not sent.
+        """
+        now = self.clock.monotonic()
+        outcomes: list[Exception | None] = [None] * len(envelopes)
+        sent: dict[int, Entry] = {}
+        for index, (envelope, entry) in enumerate(zip(envelopes, entries, strict=True)):
+            if isinstance(entry, Exception):
+                outcomes[index] = entry
+            elif now > envelope.lease_end_time:
+                outcomes[index] = lost(envelope, "its lease ended before SQS could be told")
+            else:
+                sent[index] = entry
+        places = list(sent)
+
+        def judge(place: int, code: str, text: str, is_repeat: bool) -> Exception | None:
+            if not is_lost_handle(code):
+                return BackendError(f"{operation} on {self!r} failed for one item: {text}")
+            if is_repeat and operation == "DeleteMessageBatch":
+                # Its lease lasts, so nobody else had it: the first try has deleted it.
+                return None
+            return lost(envelopes[places[place]], text)
+
+        results = await self._perform(operation, list(sent.values()), [0] * len(sent), judge)
+        for index, result in zip(places, results, strict=True):
+            outcomes[index] = result
+        return outcomes
+
+    async def _perform(
+        self, operation: str, entries: Sequence[Entry], sizes: Sequence[int], judge: Judge
+    ) -> list[Exception | None]:
+        # A queue that takes less has a batch of the older size all the same.
+        most_bytes = max(self._place.most_bytes or 0, OLDER_MOST_BYTES)
+        return await perform(
+            entries,
+            sizes,
+            lambda batch: self._place.call(operation, Entries=batch),
+            judge,
+            min(most_bytes, MAX_BATCH_BYTES),
+        )
+
+    # The rest.
+
+    async def _flush(self) -> None:
+        try:
+            await self._place.call("PurgeQueue")
+        except Refused as error:
+            if not is_in(error.code, ("purgequeueinprogress",)):
+                raise
+            raise BackendError(
+                f"{self!r} was flushed less than {_PURGE_PAUSE_SECONDS} s ago, and SQS does so "
+                f"once in that time; flush again {self._next_flush_text()}"
+            ) from error
+        self._flush_time = self.clock.monotonic()
+
+    def _next_flush_text(self) -> str:
+        if self._flush_time is None:
+            return f"in {_PURGE_PAUSE_SECONDS} s"
+        seconds = self._flush_time + _PURGE_PAUSE_SECONDS - self.clock.monotonic()
+        return f"in {max(1, math.ceil(seconds))} s"
+
+    async def _stats(self) -> Mapping[str, float]:
+        answer, _ = await self._place.call(
+            "GetQueueAttributes", AttributeNames=list(_COUNTS.values())
+        )
+        attributes = answer["Attributes"]
+        stats: dict[str, float] = {
+            key: int(attributes[name]) for key, name in _COUNTS.items() if name in attributes
+        }
+        stats["requests"] = requests = self._place.request_count
+        stats["jobs"] = jobs = max(self._pushed_count, self._completed_count)
+        if jobs:
+            stats["requests_per_job"] = requests / jobs
+        return stats
+
+    async def _close(self) -> None:
+        await self._arrivals.get().end()
+        await self._arrivals.close()
+        await self._place.links.leave(self)
+        if self._settings.large_items is not None:
+            await self._settings.large_items.leave(self)
+
+
+class SQSFifoQueue(SQSQueue):
+    """A queue whose name ends in ``.fifo``.
+
+    Items are popped in the order in which they were pushed, group by group: while one is in flight,
+    the rest of its group waits. A group is the option ``message_group_id`` of a job, else there is
+    one for the whole queue. There are no delays; a release may have one.
+    """
+
+    FIFO: ClassVar[bool] = True
+    SUPPORTS_DELAY: ClassVar[bool] = False
+    RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = False
+    KEEPS_GROUPS_IN_ORDER: ClassVar[bool] = True
+    BATCHES_AT_ONCE: ClassVar[int] = 1
+    MAX_DELAY_SECONDS: ClassVar[float] = MAX_LEASE_SECONDS
+
+    def _routing(self, push: Push) -> Entry:
+        group_id = push.item.get("message_group_id")
+        return {
+            "MessageGroupId": self._place.name if group_id is None else group_id,
+            # By each push, and the same for each resend of it: by the item's id, SQS would drop
+            # every copy that is to be tried again.
+            "MessageDeduplicationId": new_id(),
+        }
+
+
+def _visibility(envelope: Envelope, seconds: float, now: float) -> Entry:
+    return {
+        "ReceiptHandle": held(envelope).receipt_handle,
+        "VisibilityTimeout": visibility_seconds(envelope, seconds, now),
+    }
+
+
+class _TooLargeForSQS(ItemTooLarge):
+    """SQS refused an item for its size.
+
+    Attributes:
+        size: of its body.
+    """
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+def _refused_push(code: str, text: str, size: int) -> Exception:
+    if is_in(code, ("toolong", "toolarge", "sizeexceeded")) or "shorter than" in text:
+        return _TooLargeForSQS(
+            f"SQS refused the item of {size} bytes: {text}; pass a reference to the data instead, "
+            "or give the factory large_items=S3Store(...)",
+            size,
+        )
+    return BackendError(f"SQS refused the item: {text}")

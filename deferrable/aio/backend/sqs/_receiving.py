@@ -1,0 +1,151 @@
+"""Receiving from one queue in SQS.
+
+Owns the request that waits: how long, since when its messages are ours, and what the log says when
+a stop has to wait for it.
+
+A receive under way is never cancelled, as its answer may already hold messages; those would stay
+hidden until their visibility timeout. Only one whose answer is overdue is given up.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from deferrable.aio._contract.loops import PerLoop
+from deferrable.aio.backend.sqs._link import MARGIN_SECONDS, Answer
+from deferrable.aio.backend.sqs._place import Place
+from deferrable.aio.clock import Clock
+from deferrable.errors import BackendUnavailable
+
+__all__ = ["MAX_WAIT_SECONDS", "Message", "Receiver"]
+
+MAX_WAIT_SECONDS = 20
+"""Source: SQS API reference, ReceiveMessage, WaitTimeSeconds."""
+
+_LOOK_SECONDS = 1.0
+_LOOKS_IN_A_LEASE = 10
+_ATTRIBUTES = ["ApproximateReceiveCount", "MessageGroupId"]
+_ERROR_ATTRIBUTES = ["ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn"]
+
+Message: TypeAlias = Mapping[str, Any]
+
+_logger = logging.getLogger("deferrable")
+
+
+class _Receive:
+    """One under way."""
+
+    def __init__(self, place: Place, wait_seconds: float) -> None:
+        self._place = place
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + wait_seconds
+        self.is_answered = False
+        self._is_told = False
+
+    def tell(self) -> None:
+        """Log that somebody waits for its end, if it has not ended; only once."""
+        rest_seconds = max(0.0, self._end - self._loop.time())
+        if not (self.is_answered or self._is_told):
+            self._is_told = True
+            _logger.info(
+                "waiting for a receive from %r, which may bring items: for %.0f s at most (%.0f if "
+                "SQS does not answer)",
+                self._place,
+                rest_seconds,
+                rest_seconds + MARGIN_SECONDS,
+            )
+
+
+class Receiver:
+    """Receives from `place`.
+
+    Args:
+        wait_seconds: how long SQS waits for a first message; whole, up to `MAX_WAIT_SECONDS`.
+        lease_seconds: how long what it hands over is hidden; parts of seconds are rounded up.
+        errors: where what fails goes; nothing is received before it is known to be there. None:
+            `place` is an error queue, and messages are asked where they came from. Else they are
+            asked how often they were received, and for their group.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        wait_seconds: int,
+        lease_seconds: float,
+        clock: Clock,
+        errors: Place | None,
+    ) -> None:
+        self._place = place
+        self._wait_seconds = wait_seconds
+        self._clock = clock
+        # A lease counts from two looks before its answer at most, and has to outlast that by far.
+        self._look_seconds = min(_LOOK_SECONDS, lease_seconds / _LOOKS_IN_A_LEASE)
+        self._parameters: dict[str, Any] = {"VisibilityTimeout": math.ceil(lease_seconds)}
+        self._errors = errors
+        names = _ERROR_ATTRIBUTES if errors is None else _ATTRIBUTES
+        self._parameters["MessageSystemAttributeNames"] = names
+        self._under_way = PerLoop(_no_receives)
+
+    async def receive(self, count: int, longest_seconds: float) -> tuple[Sequence[Message], float]:
+        """Up to `count` messages, and a moment before which none of them was handed over.
+
+        Args:
+            longest_seconds: it waits no longer, whatever it is set to.
+
+        Raises:
+            BackendUnavailable: it was not answered `MARGIN_SECONDS` after its wait.
+        """
+        wait_seconds = math.floor(min(self._wait_seconds, longest_seconds))
+        under_way = self._under_way.get()
+        this = _Receive(self._place, wait_seconds)
+        under_way.add(this)
+        receiving = asyncio.ensure_future(self._ask(count, wait_seconds))
+        try:
+            start_time = await self._wait_for(receiving, wait_seconds + MARGIN_SECONDS)
+        finally:
+            this.is_answered = True
+            under_way.discard(this)
+            is_overdue = receiving.cancel()  # also of a loop that is being shut down
+        if is_overdue:
+            raise BackendUnavailable(
+                f"ReceiveMessage on {self._place!r} was not answered {MARGIN_SECONDS:.0f} s after "
+                f"its wait of {wait_seconds} s; is the endpoint reachable from here?"
+            )
+        return receiving.result().get("Messages", ()), start_time
+
+    async def _ask(self, count: int, wait_seconds: int) -> Answer:
+        if self._errors is not None:
+            await self._errors.check()
+        return await self._place.receive(
+            MaxNumberOfMessages=count, WaitTimeSeconds=wait_seconds, **self._parameters
+        )
+
+    async def _wait_for(self, receiving: "asyncio.Future[Answer]", longest_seconds: float) -> float:
+        """Wait for the answer to a receive that was just sent, but for no longer than that.
+
+        Returns:
+            a moment before which it was not handed over. What was not here at the last look but one
+            was handed over after it. Not the last: after a pause of the process an answer is read
+            only after the look that follows the pause.
+        """
+        loop = asyncio.get_running_loop()
+        last_look_time = loop.time() + longest_seconds - self._look_seconds
+        before_last_time = last_time = self._clock.monotonic()
+        is_last = False
+        while not (receiving.done() or is_last):
+            is_last = loop.time() >= last_look_time
+            await asyncio.wait([receiving], timeout=self._look_seconds)
+            if not receiving.done():
+                before_last_time, last_time = last_time, self._clock.monotonic()
+        return before_last_time
+
+    def tell_who_waits(self) -> None:
+        """Have the log tell in a moment what is still under way on the running loop."""
+        for receive in self._under_way.get():
+            asyncio.get_running_loop().call_later(_LOOK_SECONDS, receive.tell)
+
+
+async def _no_receives() -> AsyncGenerator[set[_Receive], None]:
+    yield set()

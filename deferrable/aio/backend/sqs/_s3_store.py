@@ -1,0 +1,151 @@
+"""Where items are kept that are too large for an SQS message: one object of S3 for each.
+
+Owns the objects' names, and their writing, reading and deleting. It may not know queues or what a
+body says. A message holds a reference instead, which reads like ``s3://BUCKET/PREFIX/UUID``.
+
+The one rule: an object is there before the message that names it, and outlives it. What a failure
+leaves behind is an object that no message names; a lifecycle rule of the bucket removes those. And
+only objects that a store named itself are read or deleted, whatever a message says.
+"""
+
+import logging
+import re
+import uuid
+from typing import Any
+
+from deferrable._codec.refusals import short_repr
+from deferrable.aio.backend.sqs._bodies import MAX_TEXT_BYTES, REFERENCE
+from deferrable.aio.backend.sqs._errors import Refused, translated
+from deferrable.aio.backend.sqs._link import SQSLinks
+from deferrable.aio.backend.sqs._settings import AWSSettings
+from deferrable.errors import BackendError, InvalidOptions, UnreadableItem
+
+__all__ = ["S3Store"]
+
+_logger = logging.getLogger("deferrable")
+
+_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class S3Store:
+    """A place for the items that are over the limit of an SQS message.
+
+    Each is an object of its own, written before the message is sent and deleted after the item was
+    completed. Objects can be left behind (by a flush, a crash, a delete that failed, which is
+    logged): give the bucket a lifecycle rule that removes them, after a longer time than SQS keeps
+    messages. Without an object, its item goes to the error queue as unreadable.
+
+    Args:
+        bucket: its name. It is not created.
+        prefix: where in it the objects are, as ``jobs`` for ``jobs/UUID``; empty: at its top.
+        s3_connection: where S3 is and who we are there: nothing, for the environment's
+            configuration (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``,
+            ``AWS_REGION``); an aiobotocore or boto3 client for S3; a callable that returns one, or
+            an async context manager of one. It lends its settings, and is neither used nor closed.
+
+    Raises:
+        InvalidOptions: the bucket has no name, or `s3_connection` is something else.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "", s3_connection: object = None) -> None:
+        if not isinstance(bucket, str) or not bucket or "/" in bucket:
+            raise InvalidOptions(
+                f"bucket is the name of an S3 bucket, without a slash, got {short_repr(bucket)}"
+            )
+        if not isinstance(prefix, str):
+            raise InvalidOptions(f"prefix is text, got {short_repr(prefix)}")
+        folder = prefix.strip("/")
+        self._bucket = bucket
+        self._folder = f"{folder}/" if folder else ""
+        self._links = SQSLinks(AWSSettings("s3", s3_connection))
+
+    def __repr__(self) -> str:
+        return f"<S3Store {self._reference('')}>"
+
+    @property
+    def reference_bytes(self) -> int:
+        """How long the body of a message is that holds a reference instead of an item."""
+        return len(self._reference(str(uuid.UUID(int=0))).encode())
+
+    async def put(self, body: str) -> str:
+        """Keep `body`, ASCII text, and return the reference to it.
+
+        Raises:
+            BackendError: it was not kept; where that is `BackendUnavailable`, it may have been.
+        """
+        name = str(uuid.uuid4())
+        await self._call("PutObject", name, Body=body.encode("ascii"), ContentType="text/plain")
+        return self._reference(name)
+
+    async def get(self, reference: str) -> str:
+        """The body that `reference` names.
+
+        Raises:
+            UnreadableItem: it is gone, is no text, or was kept by a store of another place.
+            BackendError: S3 refused, or could not be reached.
+        """
+        name = self._name(reference)
+        try:
+            answer = await self._call("GetObject", name)
+            if answer["ContentLength"] > MAX_TEXT_BYTES:
+                answer["Body"].close()
+                raise UnreadableItem(
+                    f"{reference} has {answer['ContentLength']} bytes, over the {MAX_TEXT_BYTES} "
+                    "that are read"
+                )
+            data: bytes = await self._read(answer["Body"])
+            return data.decode("ascii")
+        except Refused as error:
+            if error.code not in ("NoSuchKey", "404"):
+                raise
+            raise UnreadableItem(
+                f"{reference} is gone: its item was completed by another delivery of the message, "
+                "or a lifecycle rule removes objects sooner than SQS does messages"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise UnreadableItem(f"{reference} does not hold ASCII text: {error}") from error
+
+    async def delete(self, reference: str) -> None:
+        """Remove what `reference` names. A failure is logged; deleting twice is harmless."""
+        try:
+            await self._call("DeleteObject", self._name(reference))
+        except (BackendError, UnreadableItem) as error:
+            _logger.warning(
+                "%s of a completed item is left behind: %s; a lifecycle rule of the bucket removes "
+                "such objects",
+                reference,
+                error,
+            )
+
+    def join(self, user: object) -> None:
+        """`user` needs the store until it leaves, or is gone."""
+        self._links.join(user)
+
+    async def leave(self, user: object) -> None:
+        """`user` needs the store no longer; its connections close when nobody does."""
+        await self._links.leave(user)
+
+    async def _call(self, operation: str, name: str, **parameters: Any) -> Any:
+        place = {"Bucket": self._bucket, "Key": self._folder + name}
+        where = self._reference(name)
+        answer, _ = await self._links.here().call(operation, {**place, **parameters}, where)
+        return answer
+
+    async def _read(self, stream: Any) -> Any:
+        try:
+            async with stream:
+                return await stream.read()
+        except Exception as error:
+            raise translated(error, "GetObject", repr(self)) from error
+
+    def _reference(self, name: str) -> str:
+        return f"{REFERENCE}{self._bucket}/{self._folder}{name}"
+
+    def _name(self, reference: str) -> str:
+        name = reference.removeprefix(self._reference(""))
+        if not _NAME.fullmatch(name):
+            raise UnreadableItem(
+                f"{short_repr(reference)} was not kept by {self!r}; have the producers' and the "
+                "consumers' factories name the same bucket and prefix"
+            )
+        return name

@@ -1,0 +1,258 @@
+"""Where SQS is and who we are there, read from what the user passed.
+
+Owns the reading of a client, or of the environment: endpoint, region, credentials, verification,
+proxies. It does no I/O by itself, and the client lends nothing else: its time-outs, retries and
+pool size stay its own. It may not know what is sent.
+
+The one rule: what was lent is neither used nor closed; our own clients are made of its settings.
+"""
+
+import asyncio
+import inspect
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import cache
+from typing import Any
+
+from deferrable.aio.backend.sqs._extra import AioConfig, AioSession, botocore, create_loader
+from deferrable.aio.backend.sqs._names import region_in
+from deferrable.errors import InvalidOptions
+
+__all__ = ["AWSSettings", "Credentials", "Lent"]
+
+_LENT_OPTIONS = ("proxies", "proxies_config", "client_cert")
+_REREAD_SECONDS = 1.0
+
+
+class Lent:
+    """What one client of the user's tells.
+
+    Attributes:
+        arguments: of ``create_client``: endpoint, region, verification.
+        options: of a client's configuration: proxies, client certificate, unsigned requests.
+        credentials: of botocore, boto3 or aiobotocore; None: none were found.
+    """
+
+    def __init__(
+        self, arguments: Mapping[str, Any], options: Mapping[str, Any], credentials: object
+    ) -> None:
+        self.arguments = arguments
+        self.options = options
+        self.credentials = credentials
+
+
+class Credentials:
+    """What signs the requests of one client: found when first needed, and again once forgotten.
+
+    botocore keeps what a client found at its start, also if that was nothing, because the metadata
+    service of an instance did not answer in time. A client would then never recover.
+
+    Args:
+        find: reads the credentials that there are now; None: there are none.
+        may_come: whether there may be some later, when there are none now.
+    """
+
+    def __init__(self, find: Callable[[], Awaitable[Any]], *, may_come: bool) -> None:
+        self._find = find
+        self._may_come = may_come
+        self._found: Any = None
+        self._found_time = -math.inf
+        self._finding = asyncio.Lock()
+
+    async def load_credentials(self) -> "Credentials":
+        """What aiobotocore asks a credential provider for."""
+        return self
+
+    def forget(self) -> None:
+        """Have the next request read them again, unless they were read just now."""
+        if time.monotonic() - self._found_time > _REREAD_SECONDS:
+            self._found = None
+
+    async def get_frozen_credentials(self) -> Any:
+        """What aiobotocore signs a request with."""
+        found = self._found
+        if found is None:
+            found = await self._find_once()
+        read = found.get_frozen_credentials
+        if inspect.iscoroutinefunction(read):
+            return await read()
+        if isinstance(found, botocore.credentials.RefreshableCredentials):
+            return await asyncio.to_thread(read)  # it may ask a server for new ones
+        return read()
+
+    async def _find_once(self) -> Any:
+        async with self._finding:
+            if self._found is None:
+                self._found = await self._find()
+                self._found_time = time.monotonic()
+            if self._found is not None:
+                return self._found
+        if self._may_come:
+            raise botocore.exceptions.CredentialRetrievalError(
+                provider="this process's environment",
+                error_msg="no keys, profile or container role, and no answer of an instance's "
+                "metadata service",
+            )
+        raise botocore.exceptions.NoCredentialsError
+
+    async def get_account_id(self) -> object:
+        """What aiobotocore asks for the sake of endpoints that name the account."""
+        return getattr(await self.get_frozen_credentials(), "account_id", None)
+
+    def get_deferred_property(self, name: str) -> object:
+        """What botocore asks the same of; aiobotocore then asks again."""
+        return self.get_account_id
+
+
+class AWSSettings:
+    """How clients of AWS services are made.
+
+    Args:
+        service: as botocore names it: sqs, s3.
+        connection: nothing, for the environment's configuration; a client of aiobotocore or boto3;
+            a callable that returns either, or an async context manager of one.
+        region_name: whatever the connection or the environment says; None: as they say.
+        endpoint_url: where neither the connection nor the environment names one.
+
+    Raises:
+        InvalidOptions: it is none of these.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        connection: object = None,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> None:
+        self._service = service
+        self._region_name = region_name
+        self._endpoint_url = endpoint_url
+        self._connection = connection
+        if _is_client(connection):
+            self._check(connection)
+        elif not (connection is None or callable(connection)):
+            raise InvalidOptions(
+                f"{service}_connection is {type(connection).__name__} {connection!r:.80}; pass "
+                "nothing, a client of aiobotocore or boto3, or a callable that returns one"
+            )
+
+    @property
+    def where(self) -> Hashable:
+        """Equal for two settings that are known to lead to the same place. No I/O."""
+        connection: Any = self._connection
+        if _is_client(connection):
+            return self._service, connection.meta.endpoint_url, connection.meta.region_name
+        return self._service, id(self._connection)
+
+    async def create_client(self, **options: Any) -> tuple[Any, Credentials]:
+        """A client of our own for the running loop, which the caller closes; and who it is.
+
+        Args:
+            options: of its configuration, as aiobotocore's `AioConfig` takes them.
+        """
+        lent = await self._read()
+        session = AioSession()
+        loader = _loader(session.get_config_variable("data_path"))
+        session.register_component("data_loader", loader)
+        credentials = self._credentials(lent.credentials)
+        session.register_component("credential_provider", credentials)
+        arguments = self._arguments(session, lent.arguments)
+        config = AioConfig(**{**lent.options, **options})
+        creating = session.create_client(self._service, config=config, **arguments)
+        return await creating.__aenter__(), credentials
+
+    def _arguments(self, session: Any, lent: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of ``create_client``; what the URL of a queue names comes first."""
+        arguments = dict(lent)
+        if self._region_name is not None:
+            if region_in(arguments.get("endpoint_url")) not in (None, self._region_name):
+                arguments["endpoint_url"] = None  # AWS's own, of another region
+            arguments["region_name"] = self._region_name
+        elif arguments.get("region_name") is None and session.get_config_variable("region") is None:
+            # botocore does not look at this one.
+            arguments["region_name"] = os.environ.get("AWS_REGION")
+        if arguments.get("endpoint_url") is None and _configured_endpoint(session) is None:
+            arguments["endpoint_url"] = self._endpoint_url
+        return arguments
+
+    def _credentials(self, first: object) -> Credentials:
+        """Those of a client whose connection has lent `first`."""
+        if first is _FROM_THE_ENVIRONMENT:
+            is_disabled = os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
+            return Credentials(lambda: AioSession().get_credentials(), may_come=not is_disabled)
+        unread = [first]
+
+        async def find() -> object:
+            # What a callable returns later may be somebody else, or the same with newer keys.
+            return unread.pop() if unread else (await self._read()).credentials
+
+        return Credentials(find, may_come=False)
+
+    async def _read(self) -> Lent:
+        connection: Any = self._connection
+        if connection is None:
+            return Lent({}, {}, _FROM_THE_ENVIRONMENT)
+        if _is_client(connection):
+            return _lent_by(connection)
+        made = connection()
+        if inspect.isawaitable(made) and not isinstance(made, AbstractAsyncContextManager):
+            made = await made
+        if isinstance(made, AbstractAsyncContextManager) and not _is_client(made):
+            async with made as client:
+                return _lent_by(self._check(client))
+        return _lent_by(self._check(made))
+
+    def _check(self, client: Any) -> Any:
+        if not _is_client(client):
+            raise InvalidOptions(
+                f"{self._service}_connection gave {type(client).__name__} {client!r:.80}; it has "
+                "to give a client of aiobotocore or boto3"
+            )
+        service = client.meta.service_model.service_name
+        if service != self._service:
+            raise InvalidOptions(
+                f"{self._service}_connection gave a client for {service!r}; create one for "
+                f"{self._service!r}"
+            )
+        return client
+
+
+_FROM_THE_ENVIRONMENT = object()
+
+
+def _is_client(value: object) -> bool:
+    return isinstance(value, botocore.client.BaseClient)
+
+
+def _lent_by(client: Any) -> Lent:
+    config = client.meta.config
+    options = {name: getattr(config, name) for name in _LENT_OPTIONS if getattr(config, name, None)}
+    if config.signature_version is botocore.UNSIGNED:
+        options["signature_version"] = botocore.UNSIGNED
+    arguments = {
+        "endpoint_url": client.meta.endpoint_url,
+        "region_name": client.meta.region_name,
+        # No public attribute tells who a client is, nor whom it believes.
+        "verify": getattr(client._endpoint.http_session, "_verify", None),
+    }
+    return Lent(arguments, options, client._request_signer._credentials)
+
+
+def _configured_endpoint(session: Any) -> object:
+    """The endpoint of SQS that environment or profile name."""
+    provider = botocore.configprovider.ConfiguredEndpointProvider(
+        full_config=session.full_config,
+        scoped_config=session.get_scoped_config(),
+        client_name="sqs",
+    )
+    return provider.provide()
+
+
+@cache
+def _loader(path: str | None) -> Any:
+    """One reader of the service descriptions: reading them costs more than all the rest."""
+    return create_loader(path)

@@ -1,0 +1,327 @@
+"""The items that a worker holds and that have not started.
+
+Owns their order, their leases while they wait, and how they are given back. Some wait for a slot,
+plain ones for a thread beside it, some for another item of their group, and one to run alone.
+
+The one rule: whatever is added is taken out to be started, or given back, or lost to its lease; and
+is kept until one of these. What waits for a slot or a thread does so for no longer than
+`LONGEST_WAIT_SECONDS`, as another worker may be idle.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from deferrable.aio._engine.instance import Instance
+from deferrable.aio.clock import Timer
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+from deferrable.aio.worker._door import Surroundings
+from deferrable.aio.worker._groups import Groups, key_of
+from deferrable.aio.worker._slots import Slots
+from deferrable.item import Item
+
+__all__ = ["Buffer", "Buffered"]
+
+_logger = logging.getLogger("deferrable")
+
+LONGEST_WAIT_SECONDS = 1.0
+"""Quick jobs do not reach it, but for a pause of the process; and others wait no longer."""
+
+
+@dataclass(eq=False, slots=True)
+class Buffered:
+    """An item that has not started."""
+
+    instance: Instance
+    queue: Queue
+    envelope: Envelope
+    item: Item
+    is_plain: bool = False
+
+
+class Buffer:
+    """First in, first out in each of its lines; how many there are, the slots count.
+
+    Args:
+        slots: where they are counted.
+        surroundings: whose keeper keeps them.
+        on_room: called when there may be room for more.
+        do_besides: does something in a task that the worker waits for at its end.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        surroundings: Surroundings,
+        on_room: Callable[[], None],
+        do_besides: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._slots = slots
+        self._surroundings = surroundings
+        self._keeper = surroundings.keeper
+        self._on_room = on_room
+        self._do_besides = do_besides
+        self._timer: Timer | None = None
+        self._waiting: deque[Buffered] = deque()
+        self._plain: deque[Buffered] = deque()
+        self._aside: deque[Buffered] = deque()
+        self._groups: Groups[Buffered] = Groups()
+
+    # In.
+
+    def enter_group(self, each: Buffered) -> bool:
+        """Whether the item may start as far as its group is concerned; else it waits here."""
+        if self._groups.enter(each):
+            return True
+        self._keep(each)
+        self._slots.blocked += 1
+        return False
+
+    def add(self, each: Buffered) -> None:
+        """Have an item wait for a slot, and for a thread if it is plain."""
+        self._keep(each)
+        self._line_of(each).append(each)
+        self._count(each, 1)
+
+    def add_aside(self, each: Buffered) -> None:
+        """Have an item wait until `take_aside`."""
+        self._keep(each)
+        self._aside.append(each)
+
+    def _keep(self, each: Buffered) -> None:
+        self._keeper.keep(each.queue, each.envelope, partial(self._drop, each))
+
+    def _line_of(self, each: Buffered) -> deque[Buffered]:
+        return self._plain if each.is_plain else self._waiting
+
+    def _count(self, each: Buffered, number: int) -> None:
+        if each.is_plain:
+            self._slots.thread_waiting += number
+        else:
+            self._slots.buffered += number
+
+    # Out, to be started. The lease is kept until it is let go.
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an item waits for nothing but a slot."""
+        return bool(self._waiting) or (bool(self._plain) and self._slots.has_thread)
+
+    def take_out(self) -> Buffered:
+        """The one that has waited longest of those that are ready."""
+        line = self._waiting
+        if self._plain and self._slots.has_thread:
+            is_older = line and line[0].envelope.number < self._plain[0].envelope.number
+            line = line if is_older else self._plain
+        each = line.popleft()
+        self._count(each, -1)
+        return each
+
+    def is_aside(self, each: Buffered) -> bool:
+        return each in self._aside
+
+    @property
+    def aside_count(self) -> int:
+        """How many wait for `take_aside`, or to go back."""
+        return len(self._aside)
+
+    def take_aside(self, each: Buffered) -> None:
+        self._aside.remove(each)
+
+    def blocked(self) -> Iterator[Buffered]:
+        """Those that wait for another of their group."""
+        return self._groups.waiting()
+
+    def has_more(self, key: Hashable) -> bool:
+        """Whether an item waits for another of its group."""
+        return self._groups.has_more(key)
+
+    def leave_group(self, key: Hashable, *, goes_on: bool) -> Buffered | None:
+        """The item that held a group is gone: the next one, which may start.
+
+        Args:
+            goes_on: it has ended for good; else those behind it go back to the queue.
+        """
+        following, back = self._groups.leave(key, goes_on=goes_on)
+        self._slots.blocked -= len(back) + (following is not None)
+        if back:
+            self._do_besides(self._give_back(back, 0.0))
+        return following
+
+    # Back to the queue.
+
+    def newest_plain(self, queue: Queue, count: int) -> list[Buffered]:
+        """Up to `count` items of a queue that wait for a thread."""
+        own = [each for each in self._plain if each.queue is queue]
+        return own[max(0, len(own) - count) :]
+
+    def watch(self) -> None:
+        """Have what is there be given back if it is not started in time."""
+        if self._timer is None and self._surroundings.is_open:
+            self._look()
+
+    def close(self) -> None:
+        """Give nothing back any more unless asked to."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        firsts = [self._first_to_return(line) for line in (self._waiting, self._plain)]
+        first = min((each for each in firsts if each), key=_number, default=None)
+        if first is None:
+            return
+        clock = first.queue.clock
+        rest_seconds = first.envelope.pop_time + LONGEST_WAIT_SECONDS - clock.monotonic()
+        if rest_seconds > 0 and not self._slots.has_stalled:
+            self._timer = clock.call_later(rest_seconds, self._look)
+            return
+        if not first.is_plain:
+            self._slots.has_stalled = True
+        overdue = set(filter(_may_go_back, self._line_of(first)))
+        self._do_besides(self.give_back(overdue.__contains__))
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Beside those that go back now, others wait in the other line."""
+        if self._waiting and self._plain:
+            self._timer = self._plain[0].queue.clock.call_later(LONGEST_WAIT_SECONDS, self._look)
+
+    def _first_to_return(self, line: Iterable[Buffered]) -> Buffered | None:
+        return next((each for each in line if _may_go_back(each)), None)
+
+    async def give_back(
+        self,
+        which: "Callable[[Buffered], bool]" = lambda _: True,
+        delay_seconds: float = 0.0,
+    ) -> None:
+        """Release what is there, in its old order, while the worker has patience.
+
+        It counts as being settled meanwhile. What was not released when this is cancelled is there
+        again. Those that wait for one of these in its group go back, too.
+        """
+        given = [each for each in self._all() if which(each)]
+        holders = {each for each in given if key_of(each) is not None}
+        holders.difference_update(self._groups.waiting())
+        for each in given:
+            self._remove(each)
+        behind: list[Buffered] = []
+        for each in given:
+            if each in holders:
+                _, back = self._groups.leave(key_of(each), goes_on=False)
+                self._slots.blocked -= len(back)
+                behind.extend(back)
+        await self._give_back(sorted([*given, *behind], key=_number), delay_seconds)
+
+    async def _give_back(self, given: list[Buffered], delay_seconds: float) -> None:
+        self._slots.settling += len(given)
+        try:
+            await self._release(given, delay_seconds)
+        except BaseException:
+            for each in reversed([each for each in given if _is_to_be_returned(each)]):
+                self._line_of(each).appendleft(each)
+                self._count(each, 1)
+            raise
+        finally:
+            self._slots.settling -= len(given)
+            self._on_room()
+
+    async def _release(self, waiting: list[Buffered], delay_seconds: float) -> None:
+        failures, patience, refused = 0, self._surroundings.patience, waiting
+        try:
+            while waiting:
+                for queue, envelopes in _by_queue(waiting).items():
+                    await self._release_once(queue, envelopes, delay_seconds)
+                for each in waiting:
+                    if each.envelope.settlement != "open":
+                        self._keeper.let_go(each.queue, each.envelope)
+                waiting = [each for each in waiting if _is_to_be_returned(each)]
+                if waiting and patience.is_over:
+                    _logger.warning("%d items come back only after their leases", len(waiting))
+                    return
+                if waiting:
+                    failures += 1
+                    await patience.pause(waiting[0].queue.clock, failures)
+        finally:
+            for each in refused:
+                patience.forget(each.queue, each.envelope)
+
+    async def _release_once(
+        self, queue: Queue, envelopes: Sequence[Envelope], delay_seconds: float
+    ) -> None:
+        outcomes: Sequence[Exception | None]
+        try:
+            outcomes = await _release_each(queue, envelopes, delay_seconds)
+        except Exception as error:  # an adapter's own mistake must not end it either
+            outcomes = [error] * len(envelopes)
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+            if outcome is not None and envelope.settlement == "open":
+                self._surroundings.patience.note_refusal(queue, envelope, outcome)
+
+    # All lines.
+
+    def _all(self) -> Iterator[Buffered]:
+        for line in (self._waiting, self._plain, self._aside, self._groups.waiting()):
+            yield from line
+
+    def _remove(self, each: Buffered) -> bool:
+        """Forget an item. Whether it was here."""
+        if each in self._aside:
+            self._aside.remove(each)
+        elif each in self._line_of(each):
+            self._line_of(each).remove(each)
+            self._count(each, -1)
+        elif self._groups.remove(each):
+            self._slots.blocked -= 1
+        else:
+            return False
+        return True
+
+    def _drop(self, each: Buffered) -> None:
+        """Its lease was lost while it waited."""
+        is_behind = each in self._groups.waiting()
+        if self._remove(each):
+            if not is_behind:
+                self.leave_group(key_of(each), goes_on=False)
+            self._on_room()
+
+
+def _number(each: Buffered) -> int:
+    return each.envelope.number
+
+
+def _may_go_back(each: Buffered) -> bool:
+    return not each.queue.COUNTS_RELEASES
+
+
+async def _release_each(
+    queue: Queue, envelopes: Sequence[Envelope], delay_seconds: float
+) -> Sequence[Exception | None]:
+    if not delay_seconds:
+        return await queue.release_each(envelopes)
+
+    async def release(envelope: Envelope) -> Exception | None:
+        try:
+            await queue.release(envelope, delay_seconds)
+        except Exception as error:
+            return error
+        return None
+
+    return await asyncio.gather(*map(release, envelopes))
+
+
+def _by_queue(waiting: Iterable[Buffered]) -> dict[Queue, list[Envelope]]:
+    envelopes: dict[Queue, list[Envelope]] = {}
+    for each in waiting:
+        envelopes.setdefault(each.queue, []).append(each.envelope)
+    return envelopes
+
+
+def _is_to_be_returned(each: Buffered) -> bool:
+    is_ours = each.queue.clock.monotonic() < each.envelope.lease_end_time
+    return is_ours and each.envelope.settlement == "open"

@@ -1,0 +1,391 @@
+"""The worker: many attempts at once, over the queues of one or several instances.
+
+Owns its life: what is entered, started, stopped and left, in which order, and what whoever holds it
+may do at which moment. It may not know brokers, nor how an attempt is made; polls, slots, attempts,
+leases and outcomes have rooms of their own.
+
+The one rule: one task enters everything and leaves everything, and nothing but the end of its work
+ends it. Whoever cancels it only puts it in a hurry.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from deferrable._durations import Duration, seconds_of
+from deferrable._wrong_api import AsyncFor
+from deferrable.aio._engine.instance import Instance, Lifespan
+from deferrable.aio._engine.keeper import Keeper
+from deferrable.aio.clock import Clock
+from deferrable.aio.queue import Queue
+from deferrable.aio.worker._attempts import Attempts
+from deferrable.aio.worker._bell import Bell
+from deferrable.aio.worker._door import Surroundings
+from deferrable.aio.worker._health import Health
+from deferrable.aio.worker._outcomes import Outcomes
+from deferrable.aio.worker._patched import refuse_patched
+from deferrable.aio.worker._polling import Poller, same_queue
+from deferrable.aio.worker._slots import Slots
+from deferrable.aio.worker._watchdog import Watchdog
+from deferrable.errors import InvalidOptions
+from deferrable.outcome import Outcome
+
+__all__ = ["Worker"]
+
+_logger = logging.getLogger("deferrable")
+
+DEFAULT_THREADS = 32
+"""Plain functions that run at once, unless told otherwise: what Python's own executor uses at most.
+
+Source: ``concurrent.futures.ThreadPoolExecutor``, max_workers.
+"""
+
+
+class Worker(AsyncFor):
+    """Pops items and runs their jobs until it is left or stopped.
+
+    ``async with instance.worker() as worker: async for outcome in worker: ...``. Outcomes have to
+    be read: while nobody reads them, nothing more is popped. The iteration ends when the worker
+    was stopped and everything is settled. A worker is entered once.
+
+    Args:
+        instances: whose queues are served; they share the slots.
+        concurrency: how many jobs run at once.
+        threads: how many of them may be plain functions, each of which needs a thread.
+        prefetch: how many items may be popped beyond the free slots; 0: none. For many jobs of
+            less than 20 ms at few slots: only while these come one after the other, and the queue
+            has more. One that gets no slot goes back after a second at most, but another worker
+            may be idle meanwhile; and if the process dies, each item that it holds counts a
+            redelivery.
+        grace_seconds: how long running jobs may go on when the worker stops; then async ones are
+            cancelled and their items given back. Plain functions cannot be cancelled: leaving waits
+            for them, and their items stay theirs.
+
+    Attributes:
+        health: whether the brokers answer.
+
+    Raises:
+        InvalidOptions: a number is out of range, there is no instance, or two of them have items
+            of one queue.
+    """
+
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        *,
+        concurrency: int = 100,
+        threads: int | None = None,
+        prefetch: int = 0,
+        grace_seconds: Duration = 30.0,
+    ) -> None:
+        thread_count = DEFAULT_THREADS if threads is None else threads
+        _check_count("concurrency", concurrency)
+        _check_count("threads", thread_count)
+        _check_count("prefetch", prefetch, least=0)
+        if not instances:
+            raise InvalidOptions("a worker serves one or more instances, got none")
+        self._instances = list(dict.fromkeys(instances))
+        _check_queues(self._instances)
+        self._thread_count = thread_count
+        self._grace_seconds = seconds_of("grace_seconds", grace_seconds)
+        self._slots = Slots(
+            concurrency,
+            pollers=len(self._instances),
+            threads=thread_count,
+            prefetch=prefetch,
+            pops_ahead=any(each.backend.queue.POPS_AHEAD for each in self._instances),
+        )
+        self._room = Bell()
+        self._outcomes = Outcomes(self._slots, self._room.ring)
+        self._is_to_stop = asyncio.Event()
+        self._is_in_a_hurry = asyncio.Event()
+        self._stop_count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._attempts: Attempts | None = None
+        self._pollers: list[Poller] = []
+        self._clock = self._instances[0].backend.queue.clock
+        self.health = Health([instance.backend.queue for instance in self._instances])
+        self._keeper = Keeper(self.health.note_touch)
+
+    async def __aenter__(self) -> Self:
+        """Enter the lifespans, and begin to pop.
+
+        Raises:
+            RuntimeError: it was entered before, or gevent or eventlet has patched this process.
+            BaseException: what a lifespan raised; those entered before it were left.
+        """
+        if self._life is not None:
+            raise RuntimeError("a worker is entered once; make another: instance.worker()")
+        refuse_patched()
+        self._loop = loop = asyncio.get_running_loop()
+        is_up: asyncio.Future[None] = loop.create_future()
+        self._life = loop.create_task(self._live(is_up))
+        try:
+            await asyncio.wait([self._life, is_up], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            # A lifespan may wait for long; a worker that is up heeds this as a stop in a hurry.
+            self._life.cancel()
+            await self._wait_for_the_end()
+            raise
+        if self._life.done():
+            self._life.result()
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop, and return when everything is settled; cancelling it ends the grace period."""
+        if self._life is None:
+            return
+        self._is_to_stop.set()
+        cancellation = await self._wait_for_the_end()
+        if cancellation is not None:
+            raise cancellation
+        self._life.result()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        """The next outcome.
+
+        Raises:
+            StopAsyncIteration: the worker has stopped, and every outcome was read.
+            RuntimeError: it was not entered.
+        """
+        outcome = self._outcomes.next_unread() or await self.next_outcome()
+        if outcome is None:
+            raise StopAsyncIteration
+        return outcome
+
+    async def next_outcome(self) -> Outcome | None:
+        """The next outcome; None once the worker has stopped and every outcome was read.
+
+        Raises:
+            RuntimeError: the worker was not entered.
+        """
+        if self._life is None:
+            raise RuntimeError(
+                "this worker was not entered; async with instance.worker() as worker: ..."
+            )
+        return await self._outcomes.next()
+
+    def stop(self) -> None:
+        """Pop no more, and come to an end within the grace period.
+
+        Called again, it ends the grace period. Any thread and any signal handler may call it; a
+        worker that is not entered yet ends as soon as it is.
+        """
+        self._stop_count += 1
+        if self._loop is None:
+            self._is_to_stop.set()
+            return
+        with suppress(RuntimeError):  # its loop was closed, and the worker with it
+            self._loop.call_soon_threadsafe(self._heed_stop)
+
+    async def release_running(self) -> None:
+        """Give back the items of all jobs that still run, the plain ones too. From any loop.
+
+        For a process that ends in the same moment, and for nobody else: a plain function runs on,
+        and its item may be running elsewhere by then.
+        """
+        if self._attempts is not None:
+            await self._attempts.release_running()
+
+    def _heed_stop(self) -> None:
+        self._is_to_stop.set()
+        if self._stop_count > 1:
+            self._is_in_a_hurry.set()
+
+    async def _wait_for_the_end(self) -> asyncio.CancelledError | None:
+        """Return when its life is over; a cancellation, returned, puts it in a hurry."""
+        assert self._life is not None
+        cancellation = None
+        with anyio.CancelScope(shield=True):
+            while not self._life.done():
+                try:
+                    await asyncio.wait([self._life])
+                except asyncio.CancelledError as error:
+                    cancellation = error
+                    self._is_in_a_hurry.set()
+        if cancellation is not None and not self._life.cancelled():
+            self._life.exception()  # looked at, or asyncio would complain
+        return cancellation
+
+    # What its one task does.
+
+    async def _live(self, is_up: "asyncio.Future[None]") -> None:
+        try:
+            async with AsyncExitStack() as lifespans:
+                states = {each: await _enter(each.lifespan, lifespans) for each in self._instances}
+                life = self._life
+                assert life is not None
+                surroundings = Surroundings(
+                    self._keeper, self._thread_count, lambda: life.cancelling() > 0
+                )
+                attempts = Attempts(
+                    self._slots,
+                    surroundings,
+                    states,
+                    self._room.ring,
+                    self._outcomes.add,
+                    self._clock,
+                    self._hurry_polls,
+                )
+                self._attempts = attempts
+                watchdog = Watchdog(attempts.find)
+                try:
+                    await self._keeper.start(each.backend.queue for each in self._instances)
+                    watchdog.start()
+                    await self._work(is_up, attempts, surroundings)
+                finally:
+                    watchdog.stop()
+                    await self._keeper.stop()
+        finally:
+            self._outcomes.end()
+
+    async def _work(
+        self, is_up: "asyncio.Future[None]", attempts: Attempts, surroundings: Surroundings
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._pollers = [self._poller(each, attempts) for each in self._instances]
+        pollers = [loop.create_task(each.run()) for each in self._pollers]
+        if not is_up.done():
+            is_up.set_result(None)
+        await self._until(self._is_to_stop)
+        # Before anybody is cancelled below: what a poll brings from now on must not start any more.
+        attempts.close()
+        for poller in pollers:
+            poller.cancel()
+        grace = self._clock.call_later(self._grace_seconds, self._is_in_a_hurry.set)
+        winding_up = loop.create_task(self._wind_up(pollers, attempts))
+        winding_up.add_done_callback(lambda _: self._is_in_a_hurry.set())
+        await self._until(self._is_in_a_hurry)
+        grace.cancel()
+        surroundings.patience.end()
+        attempts.cancel()
+        while not winding_up.done():
+            await self._in_any_case(asyncio.wait([winding_up]))
+        if winding_up.cancelled():
+            await self._in_any_case(asyncio.wait(pollers))
+            await self._in_any_case(attempts.return_buffered())
+        while not attempts.are_idle:
+            await self._in_any_case(attempts.wait_until_idle())
+        if not winding_up.cancelled() and winding_up.exception() is not None:
+            _logger.error("a worker did not wind up in order", exc_info=winding_up.exception())
+
+    async def _wind_up(self, pollers: Sequence[asyncio.Task[None]], attempts: Attempts) -> None:
+        """Give back what has not started, and wait for the rest."""
+        # A poll under way ends first: its answer may hold items.
+        await asyncio.wait(pollers)
+        await attempts.return_buffered()
+        await attempts.return_unstarted()
+        await attempts.wait_until_idle()
+
+    async def _until(self, event: asyncio.Event) -> None:
+        while not event.is_set():
+            await self._in_any_case(event.wait())
+
+    async def _in_any_case(self, waiting: Awaitable[object]) -> None:
+        """Wait; a cancellation, of a loop that is being shut down, means to stop at once."""
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            self._is_to_stop.set()
+            self._is_in_a_hurry.set()
+
+    # Popping.
+
+    def _hurry_polls(self) -> None:
+        for poller in self._pollers:
+            poller.hurry()
+
+    def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
+        queue = instance.backend.queue
+        room = _Room(self._slots, self._room, queue, self._clock, attempts, instance)
+        return Poller(
+            queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
+        )
+
+
+class _Room:
+    """One poller's view of the slots."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        bell: Bell,
+        queue: Queue,
+        clock: Clock,
+        attempts: Attempts,
+        instance: Instance,
+    ) -> None:
+        self._kinds = attempts.kinds_of(instance)
+        self._on_poll_end = attempts.note_poll_end
+        self._slots = slots
+        self._bell = bell
+        self._queue = queue
+        self._clock = clock
+        self._expected = 0
+
+    def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
+        now = self._clock.monotonic()
+        count = self._slots.to_ask(
+            self._queue.MAX_POP_BATCH_SIZE,
+            ahead=self._queue.POPS_AHEAD,
+            is_backlogged=is_backlogged,
+            now=now,
+        )
+        if count and self._kinds.share:
+            count = self._kinds.to_ask(
+                count,
+                self._slots.thread_room(now),
+                now,
+                held=self._slots.thread_waiting,
+                takes_back=not self._queue.COUNTS_RELEASES,
+            )
+        if count:
+            self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)
+        return count
+
+    async def wait(self) -> None:
+        await self._bell.wait()
+
+    def give_up(self) -> None:
+        self._slots.end_poll(self._expected)
+        self._on_poll_end()
+
+
+async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
+    """What a lifespan gives; `stack` leaves it. None without one."""
+    if lifespan is None:
+        return None
+    manager = lifespan()
+    if isinstance(manager, AbstractAsyncContextManager):
+        return await stack.enter_async_context(manager)
+    return stack.enter_context(manager)
+
+
+def _check_queues(instances: Sequence[Instance]) -> None:
+    twins = same_queue([instance.backend.queue for instance in instances])
+    if twins is not None:
+        one, other = twins
+        raise InvalidOptions(
+            f"instances {one + 1} and {other + 1} of this worker share "
+            f"{instances[one].backend.queue!r}, where each would take the other's items; register "
+            "all jobs with one of them, or give one of them a group of its own"
+        )
+
+
+def _check_count(name: str, value: int, *, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidOptions(f"{name} is a whole number from {least} on, got {value!r}")

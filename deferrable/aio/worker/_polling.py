@@ -1,0 +1,169 @@
+"""Polling one queue.
+
+Owns when the next poll is made, and what a broker that cannot be reached means: the wait before the
+next try grows, up to a maximum, and the log tells once that it went away and once that it is back.
+It may not know slots, jobs or attempts: how many items may come, and who takes them, is given.
+
+The one rule: nothing but its cancellation ends a poller. A worker that lives is not deaf.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
+
+from deferrable.aio._contract.popping import Popped
+from deferrable.aio.clock import sleep
+from deferrable.aio.queue import Queue
+from deferrable.aio.worker._health import LONGEST_POLL_SECONDS, Health
+from deferrable.errors import BackendError
+
+__all__ = ["Poller", "Room", "reconnect_seconds", "same_queue"]
+
+_logger = logging.getLogger("deferrable")
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+_IDLE_SECONDS = 0.05
+"""A poll of a queue that does not wait by itself takes so long, if nothing comes before."""
+
+
+def reconnect_seconds(failures: int, draw: float) -> float:
+    """The wait after so many failures in a row, from 1 on: half of it is left to chance.
+
+    Args:
+        draw: a number from 0 to 1.
+    """
+    longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS)
+    return longest * (0.5 + 0.5 * draw)
+
+
+def same_queue(queues: Sequence[Queue]) -> tuple[int, int] | None:
+    """The places of two that are one queue, as far as queues can tell; None: there are none."""
+    places: dict[Hashable, int] = {}
+    for place, queue in enumerate(queues):
+        identity = queue.identity
+        first = places.setdefault(queue if identity is None else identity, place)
+        if first != place:
+            return first, place
+    return None
+
+
+class Room(Protocol):
+    """How many items one poller may ask for."""
+
+    def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
+        """How many may be asked for now; 0: none, and nothing was taken.
+
+        Args:
+            is_quiet: the last poll found nothing.
+            is_backlogged: it found all that it asked for.
+        """
+        ...
+
+    async def wait(self) -> None:
+        """Return when there may be room."""
+
+    def give_up(self) -> None:
+        """The poll for what was taken is over."""
+
+
+class Poller:
+    """Polls `queue` until it is cancelled; cancelling it loses nothing.
+
+    Args:
+        room: says how many items may be asked for.
+        take: is handed what came; it must not raise.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        health: Health,
+        room: Room,
+        take: Callable[[Sequence[Popped]], None],
+    ) -> None:
+        self._queue = queue
+        self._health = health
+        self._room = room
+        self._take = take
+        self._failures = 0
+        self._is_quiet = False
+        self._is_backlogged = False
+        self._limit: asyncio.Timeout | None = None
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._poll()
+        finally:
+            await self._queue.end_pops()
+
+    async def _poll(self) -> None:
+        count = await self._wait_for_room()
+        try:
+            popped = await self._pop(count)
+        except Exception as error:  # an adapter's own mistake must not end the polling either
+            self._note_failure(error)
+            popped = []
+        else:
+            self._note_success()
+        finally:
+            self._room.give_up()
+        self._is_quiet = not popped
+        self._is_backlogged = len(popped) >= min(count, self._queue.MAX_POP_BATCH_SIZE)
+        if popped:
+            self._take(popped)
+        elif self._failures:
+            await sleep(self._queue.clock, reconnect_seconds(self._failures, random.random()))
+
+    async def _wait_for_room(self) -> int:
+        while not (count := self._try_take()):
+            self._health.note_pause(self._queue)
+            await self._room.wait()
+        self._health.note_poll_start(self._queue)
+        return count
+
+    def _try_take(self) -> int:
+        return self._room.try_take(is_quiet=self._is_quiet, is_backlogged=self._is_backlogged)
+
+    async def _pop(self, count: int) -> list[Popped]:
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(LONGEST_POLL_SECONDS)
+        start = loop.time()
+        try:
+            # Ended like this, a poll still lands, and what it brings is given back.
+            async with limit:
+                self._limit = limit
+                popped = await self._queue.pop_up_to(count)
+                if not popped and loop.time() - start < _IDLE_SECONDS:
+                    await self._queue.wait_for_items(_IDLE_SECONDS)
+                return popped
+        except TimeoutError:
+            if limit.expired():
+                return []
+            raise
+        finally:
+            self._limit = None
+
+    def hurry(self) -> None:
+        """End the poll under way where that costs nothing. What it brings goes back."""
+        limit = self._limit
+        if limit is not None and not limit.expired() and not self._queue.COUNTS_RELEASES:
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._failures:
+            trace = None if isinstance(error, BackendError) else error
+            _logger.error(
+                "%r cannot be polled, and is tried again: %s", self._queue, error, exc_info=trace
+            )
+        self._failures += 1
+        self._health.note_poll(self._queue, error)
+
+    def _note_success(self) -> None:
+        if self._failures:
+            noun = "failure" if self._failures == 1 else "failures"
+            _logger.warning("%r is back after %d %s", self._queue, self._failures, noun)
+        self._failures = 0
+        self._health.note_poll(self._queue, None)

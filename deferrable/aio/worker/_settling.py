@@ -1,0 +1,113 @@
+"""Trying a settlement again that the broker did not take.
+
+Owns which refusals are final, how long the others are tried again, and what the log says meanwhile.
+
+The one rule: a job that has run is settled while its lease lasts, whatever the broker answers. A
+list of the answers that are worth another try would never be complete; the list of those that are
+not is short.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from deferrable.aio.clock import Clock
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+from deferrable.aio.worker._polling import reconnect_seconds
+from deferrable.errors import BackendError, ItemTooLarge, LeaseLost, Unsupported
+
+__all__ = ["Patience", "is_final"]
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("deferrable")
+
+
+def is_final(error: BackendError) -> bool:
+    """Whether the same settlement can never be taken."""
+    return isinstance(error, LeaseLost | ItemTooLarge | Unsupported)
+
+
+class Patience:
+    """The patience of one worker, on its own loop.
+
+    Attributes:
+        is_over: what the broker does not take is tried no more.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._pauses: set[asyncio.Event] = set()
+        self._unsettled: dict[Queue, set[Envelope]] = {}
+
+    def end(self) -> None:
+        """Let what waits for its next try make it now, and no other one."""
+        self.is_over = True
+        for pause in self._pauses:
+            pause.set()
+
+    async def settle(
+        self, queue: Queue, envelope: Envelope, start: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Settle an item of `queue`, however often it takes while its lease lasts.
+
+        Args:
+            start: begins one try.
+
+        Raises:
+            LeaseLost: the lease ended before the broker took it.
+            BackendError: it can never be taken, or the patience is over.
+        """
+        failures = 0
+        try:
+            while True:
+                try:
+                    return await start()
+                except BackendError as error:
+                    if is_final(error):
+                        raise
+                    if queue.clock.monotonic() >= envelope.lease_end_time:
+                        raise LeaseLost(
+                            f"{envelope!r} could not be settled before its lease ended: {error}"
+                        ) from error
+                    if self.is_over:
+                        raise
+                    self.note_refusal(queue, envelope, error)
+                failures += 1
+                await self.pause(queue.clock, failures)
+        finally:
+            self.forget(queue, envelope)
+
+    async def pause(self, clock: Clock, failures: int) -> None:
+        """Wait before the next try, the longer the more have failed, until the patience is over."""
+        pause = asyncio.Event()
+        timer = clock.call_later(reconnect_seconds(failures, random.random()), pause.set)
+        self._pauses.add(pause)
+        try:
+            await pause.wait()
+        finally:
+            self._pauses.discard(pause)
+            timer.cancel()
+
+    def note_refusal(self, queue: Queue, envelope: Envelope, error: Exception) -> None:
+        """It is tried again. The log says so once for all items of a queue."""
+        unsettled = self._unsettled.setdefault(queue, set())
+        if not unsettled:
+            _logger.error(
+                "items of %r cannot be settled for now, and are tried again while their leases "
+                "last: %s",
+                queue,
+                error,
+            )
+        unsettled.add(envelope)
+
+    def forget(self, queue: Queue, envelope: Envelope) -> None:
+        """It is tried no more. The log tells when that is true of all items of a queue."""
+        unsettled = self._unsettled.get(queue)
+        if unsettled and envelope in unsettled:
+            unsettled.discard(envelope)
+            if not unsettled and envelope.settlement == "done":
+                _logger.warning("items of %r are settled again", queue)
