@@ -8,9 +8,11 @@ tests want it.
 who sets it sets ``AWS_ACCESS_KEY_ID`` and the like, too, if that one looks at them.
 """
 
+import functools
 import logging
 import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +28,16 @@ from redis_server import unique_group
 if TYPE_CHECKING:
     from sqs_proxy import Proxy
 
-__all__ = ["REGION", "SQSServer", "moto", "proxy", "sqs_group", "sqs_server", "standing_time"]
+__all__ = [
+    "REGION",
+    "SQSServer",
+    "moto",
+    "proxy",
+    "server_at",
+    "sqs_group",
+    "sqs_server",
+    "standing_time",
+]
 
 REGION = "eu-west-1"
 END = "-----END CERTIFICATE-----\n"
@@ -158,6 +169,12 @@ class SQSServer:
         return urls
 
 
+def server_at(url: str) -> SQSServer:
+    """The server of a URL that names a user: its clients have that access key."""
+    user = re.sub(r".*//(.*)@.*", r"\1", url)
+    return SQSServer(url.replace(f"{user}@", ""), {**KEYS, "AWS_ACCESS_KEY_ID": user})
+
+
 @pytest.fixture(scope="session")
 def sqs_server() -> Iterator[SQSServer]:
     """The SQS of $DEFERRABLE_TEST_SQS_ENDPOINT, or one of this session's own."""
@@ -195,7 +212,7 @@ def moto() -> Iterator[str]:
 
 
 def _speed_up(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Leave out what costs moto half of each request, and a client half of its start."""
+    """Leave out what costs moto half of each request, and a client most of its start."""
     import certifi
     from moto import backends
 
@@ -206,6 +223,26 @@ def _speed_up(patch: pytest.MonkeyPatch, folder: Path) -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs each request
     modules = list(backends.list_of_moto_modules())  # a look at a hundred folders
     patch.setattr(backends, "list_of_moto_modules", lambda: modules)
+    _share_what_sessions_compute(patch)
+
+
+def _share_what_sessions_compute(patch: pytest.MonkeyPatch) -> None:
+    """Have botocore compute once what each of its sessions computes again, always the same.
+
+    A session registers a hundred handlers: it looks up the alias of each name, and at the signature
+    of each function. Most tests make four sessions.
+    """
+    from botocore import hooks
+
+    aliases: dict[str, str] = {}
+    make, look = hooks.EventAliaser.__init__, functools.cache(hooks.accepts_kwargs)
+
+    def make_with_shared_aliases(self: Any, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        self._alias_name_cache = aliases
+
+    patch.setattr(hooks.EventAliaser, "__init__", make_with_shared_aliases)
+    patch.setattr(hooks, "accepts_kwargs", lambda each: look(getattr(each, "__func__", each)))
 
 
 def _receive_one_after_another(patch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from attacks.chaos_books import Buried, Verdict, judge
 from attacks.chaos_brokers import BROKERS, Broker
 from attacks.chaos_causes import Fault
+from attacks.chaos_clients import CLIENTS
 from attacks.chaos_ledger import read_lines
 from attacks.chaos_process import STALL_SECONDS, Settings
 from attacks.chaos_schedule import Schedule
@@ -45,7 +46,7 @@ async def run_chaos(options: argparse.Namespace, folder: Path) -> Verdict:
     kind = BROKERS[options.broker]
     start = time.monotonic()
     async with kind.make() as broker:
-        backend, _ = kind.client(broker.url, options.lease_seconds)
+        backend, _ = CLIENTS[options.broker].connect(broker.url, options.lease_seconds)
         async with Staff(
             _settings(options, broker, folder), broker.url_of, folder / "log"
         ) as staff:

@@ -1,8 +1,8 @@
 """The brokers that a chaos run attacks.
 
 Owns how each is started, reached through wires that can be cut, crashed and brought back, and what
-must not be left in it at the end; of SQS only how it is reached. A new broker is a line in
-`BROKERS`. It may not know jobs, processes or schedules.
+must not be left in it at the end. A new broker is a line in `BROKERS`, and one in the `CLIENTS` of
+``attacks.chaos_clients``, under the same name. It may not know jobs, processes or schedules.
 """
 
 import asyncio
@@ -17,24 +17,9 @@ from redis_proxy import Wire, wire_to
 from redis_server import RedisServer, find_kind, start_redis
 
 from attacks.chaos_causes import Fault
-from attacks.chaos_sqs import SQSBroker, server_at
-from deferrable.aio.backend._redis.debounce import RedisDebounceStore
-from deferrable.aio.backend.base import Backend
-from deferrable.aio.backend.dockets import DocketsBackendFactory
-from deferrable.aio.backend.sqs import SQSBackendFactory
-from deferrable.aio.debounce import DebounceStore
+from attacks.chaos_sqs import SQSBroker
 
-__all__ = ["BROKERS", "GROUP", "Broker", "Client", "Kind"]
-
-GROUP = "chaos"
-
-
-class Client(Protocol):
-    """One broker as its clients reach it; made in each process."""
-
-    def __call__(self, url: str, lease_seconds: float) -> tuple[Backend, DebounceStore | None]:
-        """A consumer and producer, and where debounce windows are kept; None: nowhere."""
-        ...
+__all__ = ["BROKERS", "Broker", "Kind"]
 
 
 class Broker(Protocol):
@@ -175,18 +160,6 @@ class RedisBroker:
         return await asyncio.to_thread(self._server.lasting_keys)
 
 
-def dockets(url: str, lease_seconds: float) -> tuple[Backend, DebounceStore]:
-    factory = DocketsBackendFactory(url, wait_time=1, timeout=lease_seconds)
-    return factory.create_backend_for_group(GROUP), RedisDebounceStore(url)
-
-
-def sqs(url: str, lease_seconds: float) -> tuple[Backend, None]:
-    factory = SQSBackendFactory(
-        server_at(url).connection(), visibility_timeout=lease_seconds, wait_time=1
-    )
-    return factory.create_backend_for_group(GROUP), None
-
-
 @dataclass(frozen=True)
 class Kind:
     """A kind of broker.
@@ -194,20 +167,14 @@ class Kind:
     Attributes:
         make: starts one when it is entered.
         settles_at_once: it takes a push that is sent twice for one, and settles in one step.
-        most_waiting: producers wait for the workers beyond that, or what expires would do nothing
-            else. (moto is the slower the more it holds.)
     """
 
     make: Callable[[], Broker]
-    client: Client
     settles_at_once: bool
-    most_waiting: int
 
 
 BROKERS: Mapping[str, Kind] = {
-    "redis": Kind(RedisBroker, dockets, settles_at_once=True, most_waiting=2000),
-    "redis6": Kind(
-        lambda: RedisBroker("Redis 6"), dockets, settles_at_once=True, most_waiting=2000
-    ),
-    "sqs": Kind(SQSBroker, sqs, settles_at_once=False, most_waiting=60),
+    "redis": Kind(RedisBroker, settles_at_once=True),
+    "redis6": Kind(lambda: RedisBroker("Redis 6"), settles_at_once=True),
+    "sqs": Kind(SQSBroker, settles_at_once=False),
 }

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from attacks.chaos_brokers import BROKERS
+from attacks.chaos_clients import CLIENTS
 from attacks.chaos_jobs import KINDS, Jobs, key_of
 from attacks.chaos_ledger import Ledger, read_lines
 from deferrable.aio import Job, Queue
@@ -261,14 +261,14 @@ def main() -> None:
     if settings.clock_offset_seconds:
         set_clock_off(settings.clock_offset_seconds)
     logging.basicConfig(format=f"%(asctime)s {settings.who} %(levelname)s %(message)s")
-    kind = BROKERS[settings.broker]
+    client = CLIENTS[settings.broker]
     ledger = Ledger(Path(settings.folder, f"{settings.place}.ledger"), settings.who)
-    backend, store = kind.client(settings.url, settings.lease_seconds)
+    backend, store = client.connect(settings.url, settings.lease_seconds)
     note_holds(backend.queue, ledger)
     jobs = Jobs(backend, store, ledger, long_seconds=settings.lease_seconds * 1.5)
     with stalls_noted(ledger):
         if settings.calls:
-            asyncio.run(produce(jobs, settings, ledger, kind.most_waiting))
+            asyncio.run(produce(jobs, settings, ledger, client.most_waiting))
         else:
             asyncio.run(work(jobs, settings))
 

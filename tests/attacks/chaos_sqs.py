@@ -35,11 +35,11 @@ from sqs_proxy import (
     reverse,
 )
 from sqs_proxy import Fault as Spoiling
-from sqs_server import SQSServer, moto
+from sqs_server import moto, server_at
 
 from attacks.chaos_causes import Fault
 
-__all__ = ["SQSBroker", "server_at"]
+__all__ = ["SQSBroker"]
 
 HANG_SECONDS = 4.0
 CUT_SECONDS = 10.0
@@ -72,13 +72,6 @@ SPOILS: Mapping[str, tuple[str, Callable[[], Sequence[Spoiling]]]] = {
     "messages delivered again": (RECEIVE, lambda: [redeliver()] * 2),
 }
 """What may go wrong with requests: with which, as a part of their names, and how, one by one."""
-
-
-def server_at(url: str) -> SQSServer:
-    """The server of a URL that names a place: its clients have that access key."""
-    place = re.sub(r".*//(.*)@.*", r"\1", url)
-    keys = {"AWS_ACCESS_KEY_ID": place, "AWS_SECRET_ACCESS_KEY": "testing"}
-    return SQSServer(url.replace(f"{place}@", ""), keys)
 
 
 class _Wire:
