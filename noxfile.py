@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import nox
@@ -38,6 +39,8 @@ def _runs(name: str) -> bool:
 
 
 OTHERS = find_other_pythons()
+# Where this is set, each of the hundreds of processes that the tests start compiles all it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 LONG_TESTS = [
     "tests/attacks",
@@ -72,6 +75,12 @@ def quick(session: nox.Session) -> None:
     run_tests(session, *without_long_tests())
 
 
+@nox.session
+def full(session: nox.Session) -> None:
+    """Run the tests at their full size: all examples, jobs and combinations of sides."""
+    run_tests(session, env={"DEFERRABLE_TESTS": "full"})
+
+
 @nox.session(name="tests-others", python=OTHERS or None)
 def tests_others(session: nox.Session) -> None:
     """Run the tests that a Python may change, under every other one; `-- tests` runs all."""
@@ -84,12 +93,14 @@ def without_long_tests() -> list[str]:
     return [f"--ignore-glob={each}" for each in LONG_TESTS]
 
 
-def run_tests(session: nox.Session, *arguments: str) -> None:
+def run_tests(
+    session: nox.Session, *arguments: str, env: Mapping[str, str | None] | None = None
+) -> None:
     install(session, "test")
     # Many tests wait for a process or a server of theirs: more of them than cores go at once.
     # What goes to a worker together, and what begins first, is in tests/turns.py.
     options = ("-n", "3", "--dist", "loadscope", *arguments)
-    session.run("python", "-m", "pytest", *options, *session.posargs)
+    session.run("python", "-m", "pytest", *options, *session.posargs, env=env)
 
 
 @nox.session

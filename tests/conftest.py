@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 
@@ -9,6 +10,7 @@ from faces import kind as kind
 from faces import make_face as make_face
 from hypothesis import HealthCheck, settings
 from redis_server import KINDS, RedisServer, find_kind, start_redis
+from sizes import sized
 from sqs_server import proxy as proxy
 from sqs_server import sqs_group as sqs_group
 from sqs_server import sqs_server as sqs_server
@@ -18,7 +20,11 @@ from turns import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 # How long an example takes depends on what else the machine does, so no test is judged by it.
 settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "any machine",
+    max_examples=sized(25, 100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
 settings.load_profile("any machine")
 
@@ -27,6 +33,12 @@ settings.load_profile("any machine")
 def anyio_backend() -> str:
     """asyncio is the one loop of this library."""
     return "asyncio"
+
+
+def pytest_collection_finish() -> None:
+    """Have no later garbage collection look at thousands of tests that stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The SQS backend: the conformance suite, and what is special to its queues."""
 
 import pytest
+from sizes import IS_FULL
 from sqs_server import SQSServer
 
 from deferrable.aio.backend.base import Backend
@@ -36,8 +37,17 @@ class SQS:
         clock.advance(seconds)
 
 
+# Each request costs moto 10 ms, so that both roles and both faces are shown, but not each of both.
+SIDES = [("queue", "blocking"), ("error_queue", "awaiting")]
+if IS_FULL:
+    SIDES += [("queue", "awaiting"), ("error_queue", "blocking")]
+
+
+@pytest.mark.parametrize(("role", "face"), SIDES, indirect=True)
 class TestSQSQueue(SQS, QueueConformance):
-    pass
+    @pytest.fixture(autouse=True)
+    def side(self, role: str, face: object) -> None:
+        """Each test is seen from a side, those that look at the queue alone too."""
 
 
 class TestWaitingSQSQueue(SQS, WaitingQueueConformance):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sizes import sized
 
 from attacks.decoders import DECODERS
 from attacks.feeding import feed, warm_up
@@ -45,7 +46,7 @@ def spoilt_example(draw: st.DrawFn, name: str) -> bytes:
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoder_refuses_bad_bytes_and_runs_nothing(name: str) -> None:
     @settings(
-        max_examples=100,
+        max_examples=sized(20, 100),
         database=None,
         suppress_health_check=list(HealthCheck),
     )

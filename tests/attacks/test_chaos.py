@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sizes import sized
 
 from attacks.chaos import parse, run_chaos
 from attacks.chaos_books import Buried, Verdict, judge
@@ -14,6 +15,8 @@ from attacks.chaos_jobs import DELAYED_SECONDS
 from attacks.chaos_ledger import Ledger, Line, read_lines
 
 LEASE = 2.0
+JOBS, SPREAD_SECONDS = sized(150, 400), sized(4, 6)
+SQS_JOBS = sized(40, 80)
 
 
 @pytest.mark.timeout(600)
@@ -21,25 +24,26 @@ LEASE = 2.0
 def test_nothing_is_lost_whatever_fails_around_the_workers(
     broker: str, seed: int, tmp_path: Path
 ) -> None:
-    arguments = ["--broker", broker, "--seed", str(seed), "--jobs", "400", "--lease-seconds", "1.5"]
-    options = parse(arguments)
-    options.every_seconds, options.spread_seconds = 0.5, 6.0
+    arguments = ["--broker", broker, "--seed", str(seed), "--jobs", str(JOBS)]
+    options = parse([*arguments, "--lease-seconds", "1.5"])
+    options.every_seconds, options.spread_seconds = SPREAD_SECONDS / 12, SPREAD_SECONDS
 
     verdict = asyncio.run(run_chaos(options, tmp_path))
 
     assert verdict.holds, "\n".join([*verdict.lines(), (tmp_path / "log").read_text()])
-    assert verdict.pushed + verdict.skipped == 400
+    assert verdict.pushed + verdict.skipped == JOBS
 
 
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_whatever_fails_around_the_workers_on_sqs(tmp_path: Path) -> None:
-    options = parse(["--broker", "sqs", "--jobs", "80", "--workers", "2", "--lease-seconds", "2"])
+    arguments = ["--broker", "sqs", "--jobs", str(SQS_JOBS), "--workers", "2"]
+    options = parse([*arguments, "--lease-seconds", "2"])
     options.every_seconds, options.spread_seconds = 0.5, 1.0
 
     verdict = asyncio.run(run_chaos(options, tmp_path))
 
     assert verdict.holds, "\n".join([*verdict.lines(), (tmp_path / "log").read_text()])
-    assert verdict.pushed == 80
+    assert verdict.pushed == SQS_JOBS
 
 
 # The judge.

@@ -7,11 +7,12 @@ import hypothesis
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from sizes import sized
 
 from attacks.machine import make_machine
 from attacks.places import PLACES
 
-EXAMPLES = {"memory": 60, "dockets": 8, "sqs": 6}
+EXAMPLES = {"memory": sized(20, 60), "dockets": sized(4, 8), "sqs": sized(2, 6)}
 
 
 @pytest.mark.parametrize("place", PLACES)
