@@ -1,34 +1,49 @@
-"""What is to become of an item: the decisions, none of the doing.
+"""What happens to an item: the decisions, without the actions.
 
-Owns the choice between running, expiring and sending on, and, once a job has failed, between
-retrying and burying; and the record of the error. It may not know queues, clocks, doors or
-serializers: `now`, a draw of chance and the error's class names are given to it. Each decision is a
-small frozen value, which the engine performs.
+Owns when an item is due and when it expires; the choice to run it, expire it or send it on; once
+its job has failed, the choice between a retry, with its wait, and the error queue; and the record
+of the error. Each decision is a small frozen value, which the engine performs.
+
+The one rule: everything here is pure. The caller passes `now`, a random draw, the longest delay
+that the queue takes, and the names of error classes.
+
+``due_time`` is the moment before which an item is never run; ``delay`` is how long the queue is
+asked to hide it. A delay that is too long for the queue hops: the item reappears, is not due yet,
+and is sent on for the rest. A ttl counts from ``later``: it survives retries, and a delay uses it
+up. The backoff is that of the old library, because its items travel on the same queues.
 """
 
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from deferrable._fields import read_count
+from deferrable._codec.refusals import short_repr
 from deferrable._tracebacks import limited_text, traceback_text
-from deferrable.backoff import backoff_seconds
-from deferrable.delay import seconds_until_due, set_delay
+from deferrable.errors import UnreadableItem
 from deferrable.item import Item, copy_item, new_id
 from deferrable.retry import Retry as RetryAsked
-from deferrable.ttl import expiry_time
 
 __all__ = [
+    "MAX_BACKOFF_SECONDS",
     "Bury",
     "Hop",
     "Retry",
     "TooManyDeliveries",
     "Verdict",
+    "add_ttl",
     "after_error",
+    "backoff_seconds",
     "before_run",
     "bury",
     "error_record",
+    "expiry_time",
+    "is_expired",
+    "read_count",
+    "read_seconds",
     "requeued",
+    "seconds_until_due",
+    "set_delay",
     "shortened",
     "with_error",
 ]
@@ -36,6 +51,129 @@ __all__ = [
 _SHORTENED = "(shortened) ..."
 _MOST_NAMES = 10
 """Error classes that a reason lists."""
+
+MAX_BACKOFF_SECONDS = 900.0
+"""The longest wait, in seconds: the longest delay of a message in SQS, a limit the old library
+kept on every broker."""
+
+_CONSTANT_SECONDS = 2.0
+_LARGEST_EXPONENT = 10  # 2 + 2**10 is over the maximum already.
+
+
+# Fields that another process wrote. A wrong one is named with its value.
+
+
+def read_seconds(item: Item, field: str) -> float | None:
+    """A number of seconds or a moment; None when it is absent or null.
+
+    Raises:
+        UnreadableItem: it is something else, or more than a float can be.
+    """
+    value = item.get(field)
+    if value is None:
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not abs(value) <= sys.float_info.max
+    ):
+        raise UnreadableItem(
+            f"the item's {field} is {short_repr(value)}, which is no number of seconds"
+        )
+    return value
+
+
+def read_count(item: Item, field: str, default: int) -> int:
+    """A whole number; `default` when it is absent or null.
+
+    Raises:
+        UnreadableItem: it is something else.
+    """
+    value = item.get(field)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UnreadableItem(f"the item's {field} is {short_repr(value)}, which is no whole number")
+    return value
+
+
+# Delays.
+
+
+def set_delay(item: Item, seconds: float, now: float, max_seconds: float) -> None:
+    """Have `item`, which must be the caller's own, become due `seconds` from `now`.
+
+    Args:
+        seconds: 0 for at once.
+        max_seconds: the longest delay that the queue itself takes.
+    """
+    if seconds <= 0:
+        item.pop("due_time", None)
+        item["delay"] = 0
+    else:
+        item["due_time"] = now + seconds
+        item["delay"] = min(seconds, max_seconds)
+
+
+def seconds_until_due(item: Item, now: float) -> float:
+    """How long `item` must still wait; 0 if it is due.
+
+    Raises:
+        UnreadableItem: its ``due_time`` is no number.
+    """
+    due_time = read_seconds(item, "due_time")
+    return 0.0 if due_time is None else max(0.0, due_time - now)
+
+
+# Times to live.
+
+
+def add_ttl(item: Item, ttl_seconds: float, now: float) -> None:
+    """Note in a new item that it expires `ttl_seconds` from `now`."""
+    item["ttl_seconds"] = ttl_seconds
+    item["item_queued_timestamp"] = now
+
+
+def expiry_time(item: Item) -> float | None:
+    """The last moment at which the item may start, or None if it never expires.
+
+    Raises:
+        UnreadableItem: the fields are no numbers.
+    """
+    ttl_seconds = read_seconds(item, "ttl_seconds")
+    queued_time = read_seconds(item, "item_queued_timestamp")
+    if not ttl_seconds or queued_time is None:
+        return None
+    return queued_time + ttl_seconds
+
+
+def is_expired(item: Item, now: float) -> bool:
+    """Whether the item must not be run any more.
+
+    Raises:
+        UnreadableItem: the fields are no numbers.
+    """
+    expiry = expiry_time(item)
+    return expiry is not None and now > expiry
+
+
+# The wait before a retry.
+
+
+def backoff_seconds(attempts: int, draw: float | None = None) -> float:
+    """The wait before the next attempt: 4, 6, 10, 18, ... up to 900 seconds.
+
+    Args:
+        attempts: how many attempts have finished, the one that just failed included.
+        draw: a number from 0 to 1 that places the wait between half of it and all of it; None:
+            all of it.
+    """
+    exponent = min(max(attempts, 0), _LARGEST_EXPONENT)
+    seconds = min(_CONSTANT_SECONDS + 2.0**exponent, MAX_BACKOFF_SECONDS)
+    return seconds if draw is None else seconds * (0.5 + 0.5 * draw)
+
+
+# What is decided.
 
 
 @dataclass(frozen=True, slots=True)

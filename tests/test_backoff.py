@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferrable.backoff import MAX_BACKOFF_SECONDS, backoff_seconds
+from deferrable.lifecycle import MAX_BACKOFF_SECONDS, backoff_seconds
 
 attempts = st.integers(min_value=1, max_value=10**30)
 draws = st.floats(min_value=0, max_value=1)

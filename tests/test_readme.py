@@ -24,8 +24,8 @@ from deferrable.aio.backend import (
     InMemoryBackendFactory,
     SQSBackendFactory,
 )
-from deferrable.backoff import backoff_seconds
 from deferrable.events import EVENTS
+from deferrable.lifecycle import backoff_seconds
 from deferrable.options import OptionChanges
 
 ROOT = Path(__file__).parents[1]

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferrable.delay import seconds_until_due, set_delay
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
-from deferrable.ttl import add_ttl, expiry_time, is_expired
+from deferrable.lifecycle import add_ttl, expiry_time, is_expired, seconds_until_due, set_delay
 
 moments = st.floats(min_value=0, max_value=4e9)
 seconds = st.floats(min_value=0.001, max_value=1e8)

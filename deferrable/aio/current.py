@@ -13,7 +13,7 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.item import Item, id_text
-from deferrable.ttl import expiry_time
+from deferrable.lifecycle import expiry_time
 
 __all__ = ["CurrentAttempt", "current_attempt"]
 

@@ -17,7 +17,7 @@ from deferrable import current_attempt
 from deferrable.aio import Deferrable
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.debounce import DebounceStore
-from deferrable.ttl import is_expired
+from deferrable.lifecycle import is_expired
 
 __all__ = ["DELAYED_SECONDS", "KINDS", "Jobs", "key_of"]
 

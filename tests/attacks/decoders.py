@@ -36,8 +36,8 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItem
 from deferrable.errors import UnreadableItem
 from deferrable.item import copy_item
+from deferrable.lifecycle import is_expired
 from deferrable.testing import MovingClock
-from deferrable.ttl import is_expired
 
 __all__ = ["DECODERS", "Decoder"]
 

@@ -20,7 +20,6 @@ from typing import Any
 from deferrable._codec import names as _names
 from deferrable._codec.serializers import Serializer
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of_awaited
-from deferrable._fields import read_seconds
 from deferrable._tame import tame
 from deferrable.aio._engine.emitting import emit, is_its_own
 from deferrable.aio._engine.failures import log_failure, log_lost, log_retry
@@ -39,12 +38,13 @@ from deferrable.lifecycle import (
     after_error,
     before_run,
     bury,
+    is_expired,
+    read_seconds,
     shortened,
     with_error,
 )
 from deferrable.metadata import encoded_metadata
 from deferrable.outcome import Outcome, OutcomeStatus
-from deferrable.ttl import is_expired
 
 __all__ = ["Attempt"]
 

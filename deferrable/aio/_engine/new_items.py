@@ -10,10 +10,9 @@ from typing import Any
 from deferrable._arguments import mismatch
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.registry import RegisteredJob
-from deferrable.delay import set_delay
 from deferrable.item import Item, new_id
+from deferrable.lifecycle import add_ttl, set_delay
 from deferrable.options import JobOptions, ResolvedOptions, are_constant, resolve
-from deferrable.ttl import add_ttl
 
 __all__ = ["Template", "set_first_delay", "template_of"]
 
