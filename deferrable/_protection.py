@@ -1,24 +1,198 @@
-"""Which items are read at all, and how those that are written can be told from others.
+"""Which items are read at all: accepted, signed and decrypted ones.
 
-Owns the order of the checks: is its serializer accepted, is it signed, can it be decrypted; and
-the options that say so. It may not know queues or jobs. The one rule: `check` comes before any
-field of an item is decoded or acted upon.
+Owns the order of the checks: is the serializer accepted, is the signature right, can the item be
+decrypted; and the options that ask for them. It owns the signature and the bytes that are signed,
+and what an encrypted item looks like; the user's hook encrypts.
+
+The rules:
+
+- `check` comes before any field of an item is decoded or acted upon.
+- The whole item is signed, except the signature and the record of an error. So nobody can change
+  what runs, with which arguments, where, how often and until when.
+- What decides where an item goes (the job's name, attempts, times) is not encrypted, because
+  brokers, consumers and tools use it. What is decrypted goes to a serializer and is shown nowhere.
+
+Source: RFC 2104 (HMAC), FIPS 180-4 (SHA-256).
 """
 
-from collections.abc import Iterable
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
-from deferrable._codec.contract import Serializer
-from deferrable._codec.refusals import told
+from deferrable._codec import json as _json
+from deferrable._codec.contract import DecodedCall, JSONValue, Serializer
+from deferrable._codec.refusals import any_field, reject, told
 from deferrable._codec.serializers import get_serializer, local, serializer_for
-from deferrable._encryption import EncryptedSerializer, Encryption
-from deferrable._signing import SigningKeys, is_signed, read_keys, sign
-from deferrable.errors import InvalidOptions, SerializationError, UnreadableItem
+from deferrable.errors import InvalidOptions, SerializationError, UnreadableItem, UnserializableCall
 from deferrable.item import Item, queue_name
 
-__all__ = ["Encryption", "Protection", "SigningKeys"]
-
+__all__ = [
+    "EncryptedSerializer",
+    "Encryption",
+    "Protection",
+    "SigningKeys",
+    "is_signed",
+    "sign",
+]
 
 _PICKLES = ("pickle", "classic")
+
+SigningKeys: TypeAlias = Sequence[bytes | str]
+
+MIN_KEY_BYTES = 16
+"""Of random bytes, what nobody can guess; for full strength, RFC 2104 asks for 32 with SHA-256."""
+
+_UNSIGNED = frozenset({"signature", "error"})
+
+
+# Signatures.
+
+
+def read_keys(keys: Iterable[bytes | str]) -> tuple[bytes, ...]:
+    """The keys as bytes, in their order.
+
+    Raises:
+        InvalidOptions: it is one key, or one of them is no key. No key is in the message.
+    """
+    if isinstance(keys, bytes | str):
+        raise InvalidOptions(
+            f"signing_keys is a sequence of keys, got one {type(keys).__name__}; write (key,)"
+        )
+    return tuple(_read_key(number, key) for number, key in enumerate(keys, start=1))
+
+
+def _read_key(number: int, key: object) -> bytes:
+    data = key.encode() if isinstance(key, str) else key
+    if not isinstance(data, bytes):
+        raise InvalidOptions(
+            f"signing key {number} is a {type(key).__name__}; keys are bytes or text, such as "
+            "secrets.token_bytes(32)"
+        )
+    if len(data) < MIN_KEY_BYTES:
+        raise InvalidOptions(
+            f"signing key {number} has {len(data)} bytes, which can be guessed; take at least "
+            f"{MIN_KEY_BYTES} random ones, such as secrets.token_bytes(32)"
+        )
+    return data
+
+
+def sign(item: Item, queue: str, key: bytes) -> str:
+    """The signature of `item` for one queue.
+
+    Args:
+        queue: the name of the main queue, so that it is worth nothing in another group.
+
+    Raises:
+        TypeError, ValueError, RecursionError: the item is not made of JSON values.
+    """
+    return hmac.new(key, _signed_bytes(item, queue), hashlib.sha256).hexdigest()
+
+
+def is_signed(item: Item, queue: str, keys: Sequence[bytes]) -> bool:
+    """Whether one of the keys made the signature of `item`, told in the same time for each.
+
+    Raises:
+        TypeError, ValueError, RecursionError: the item is not made of JSON values.
+    """
+    signature = item.get("signature")
+    if not isinstance(signature, str) or not signature.isascii():
+        return False
+    data = _signed_bytes(item, queue)
+    made = [hmac.new(key, data, hashlib.sha256).hexdigest() for key in keys]
+    return sum(hmac.compare_digest(signature, each) for each in made) > 0
+
+
+def _signed_bytes(item: Item, queue: str) -> bytes:
+    signed = {field: value for field, value in item.items() if field not in _UNSIGNED}
+    return json.dumps(
+        [queue, signed], sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode()
+
+
+# Encryption.
+
+
+class Encryption(Protocol):
+    """What encrypts and decrypts, such as a ``cryptography.fernet.Fernet``. Any thread may call."""
+
+    def encrypt(self, data: bytes, /) -> bytes:
+        """Return `data` so that only who has the key can read it."""
+        ...
+
+    def decrypt(self, data: bytes, /) -> bytes:
+        """Return what `encrypt` was given. It must raise if that is not what it returned."""
+        ...
+
+
+class EncryptedSerializer:
+    """A serializer whose arguments and values only those can read who have the key."""
+
+    def __init__(self, serializer: Serializer, encryption: Encryption) -> None:
+        self._serializer = serializer
+        self._encryption = encryption
+
+    @property
+    def name(self) -> str:
+        return self._serializer.name
+
+    def dump_call(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        function: Callable[..., Any] | None = None,
+    ) -> dict[str, Any]:
+        fields = self._serializer.dump_call(name, args, kwargs, function)
+        sealed = {field: self._seal(fields[field]) for field in ("args", "kwargs")}
+        return {**fields, **sealed, "encrypted": True}
+
+    def dump_value(self, value: object) -> JSONValue:
+        return self._seal(self._serializer.dump_value(value))
+
+    def load_value(self, data: Any) -> Any:
+        return None if data is None else self._serializer.load_value(self._open("metadata", data))
+
+    def load_call(
+        self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
+    ) -> DecodedCall:
+        opened = {field: self._open(field, any_field(item, field)) for field in ("args", "kwargs")}
+        return self._serializer.load_call({**item, **opened}, function)
+
+    def load_name(self, item: Mapping[str, Any]) -> str:
+        return self._serializer.load_name(item)
+
+    def dump_error_classes(self, classes: Iterable[type[BaseException]] | None) -> dict[str, Any]:
+        return self._serializer.dump_error_classes(classes)
+
+    def load_retry_names(self, item: Mapping[str, Any]) -> frozenset[str]:
+        return self._serializer.load_retry_names(item)
+
+    def _seal(self, value: JSONValue) -> str:
+        data = _json.dump_value(value).encode()
+        try:
+            return binascii.b2a_base64(self._encryption.encrypt(data), newline=False).decode()
+        except Exception as error:
+            raise UnserializableCall(
+                f"encryption= has not encrypted {len(data)} bytes: {told(error)}. Nothing was "
+                "pushed; its encrypt takes bytes and returns bytes"
+            ) from error
+
+    def _open(self, field: str, text: object) -> Any:
+        if not isinstance(text, str):
+            reject(field, text, "encrypted text")
+        try:
+            return _json.load(self._encryption.decrypt(binascii.a2b_base64(text, strict_mode=True)))
+        except Exception as error:
+            raise UnreadableItem(
+                f"the item's {field} cannot be decrypted: {told(error)}; give this consumer the "
+                "encryption= of its producers"
+            ) from error
+
+
+# What an instance trusts.
 
 
 class Protection:

@@ -19,8 +19,7 @@ from redis_server import RedisServer, unique_group
 from deferrable import MetadataProducerConsumer
 from deferrable._codec.json import dump, load_item
 from deferrable._codec.serializers import get_serializer
-from deferrable._protection import Protection
-from deferrable._signing import is_signed, sign
+from deferrable._protection import Protection, is_signed, sign
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
 from deferrable.cli.logs import log_outcome

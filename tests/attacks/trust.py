@@ -19,8 +19,7 @@ from cryptography.fernet import Fernet
 
 from deferrable._codec.json import dump, load_item
 from deferrable._codec.serializers import JSONSerializer, PickleSerializer
-from deferrable._encryption import EncryptedSerializer, Encryption
-from deferrable._protection import Protection
+from deferrable._protection import EncryptedSerializer, Encryption, Protection
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
