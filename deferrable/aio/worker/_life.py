@@ -21,16 +21,12 @@ from deferrable._durations import Duration, seconds_of
 from deferrable._wrong_api import AsyncFor
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.keeper import Keeper
-from deferrable.aio.clock import Clock
-from deferrable.aio.queue import Queue
 from deferrable.aio.worker._attempts import Attempts
-from deferrable.aio.worker._bell import Bell
 from deferrable.aio.worker._door import Surroundings
 from deferrable.aio.worker._health import Health
-from deferrable.aio.worker._outcomes import Outcomes
 from deferrable.aio.worker._patched import refuse_patched
 from deferrable.aio.worker._polling import Poller, same_queue
-from deferrable.aio.worker._slots import Slots
+from deferrable.aio.worker._slots import Bell, Outcomes, PollSlots, Slots
 from deferrable.aio.worker._watchdog import Watchdog
 from deferrable.errors import InvalidOptions
 from deferrable.outcome import Outcome
@@ -311,58 +307,11 @@ class Worker(AsyncFor):
 
     def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
         queue = instance.backend.queue
-        room = _Room(self._slots, self._room, queue, self._clock, attempts, instance)
+        kinds = attempts.kinds_of(instance)
+        room = PollSlots(self._slots, self._room, queue, self._clock, kinds, attempts.note_poll_end)
         return Poller(
             queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
         )
-
-
-class _Room:
-    """One poller's view of the slots."""
-
-    def __init__(
-        self,
-        slots: Slots,
-        bell: Bell,
-        queue: Queue,
-        clock: Clock,
-        attempts: Attempts,
-        instance: Instance,
-    ) -> None:
-        self._kinds = attempts.kinds_of(instance)
-        self._on_poll_end = attempts.note_poll_end
-        self._slots = slots
-        self._bell = bell
-        self._queue = queue
-        self._clock = clock
-        self._expected = 0
-
-    def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
-        now = self._clock.monotonic()
-        count = self._slots.to_ask(
-            self._queue.MAX_POP_BATCH_SIZE,
-            ahead=self._queue.POPS_AHEAD,
-            is_backlogged=is_backlogged,
-            now=now,
-        )
-        if count and self._kinds.share:
-            count = self._kinds.to_ask(
-                count,
-                self._slots.thread_room(now),
-                now,
-                held=self._slots.thread_waiting,
-                takes_back=not self._queue.COUNTS_RELEASES,
-            )
-        if count:
-            self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)
-        return count
-
-    async def wait(self) -> None:
-        await self._bell.wait()
-
-    def give_up(self) -> None:
-        self._slots.end_poll(self._expected)
-        self._on_poll_end()
 
 
 async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:

@@ -1,20 +1,28 @@
-"""How many items a worker may take.
+"""How many items a worker may take, and who waits for that number to change.
 
 Owns the counting: jobs that run, items that wait for a slot, settlements that the broker has not
-answered, outcomes that nobody has read. It may not know tasks, queues or clocks.
+answered, outcomes that nobody has read. Owns what follows from the counts: how many items a poller
+asks for, the outcomes that wait for their reader, and the bell that wakes pollers and readers.
 
-The one rule: a slot is free when its job ends; what is left behind the job is bounded apart, so
-that a slow broker or a slow reader slows the popping instead of filling the memory. The bound of
+The one rule: a slot is free when its job ends. What a job leaves behind is limited separately, so
+that a slow broker or a slow reader slows the popping and does not fill the memory. The limit of
 settlements and unread outcomes is the largest of `concurrency`, `prefetch` and a few; while a queue
 that pops ahead by itself is backlogged, outcomes may be two of its batches.
 """
 
+import asyncio
 import sys
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["FEW_SETTLEMENTS", "Slots"]
+from deferrable.aio.clock import Clock
+from deferrable.aio.queue import Queue
+from deferrable.aio.worker._kinds import Kinds
+from deferrable.outcome import Outcome
+
+__all__ = ["FEW_SETTLEMENTS", "Bell", "Outcomes", "PollSlots", "Slots"]
 
 FEW_SETTLEMENTS = 20
 """So many may be unanswered whatever the concurrency is: at least two batches of the broker whose
@@ -197,3 +205,131 @@ class Slots:
         """The poll is over; what it brought is counted as buffered."""
         self.asked -= expected
         self.polling -= 1
+
+
+class Bell:
+    """Wakes whoever waits for a change, on one event loop.
+
+    A woken waiter checks its condition again, and may wait again. It is like an event that is
+    cleared before each wait, but a ring that nobody waits for costs nothing, and that happens
+    several times for each job.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def ring(self) -> None:
+        """Wake all who wait now."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    async def wait(self) -> None:
+        """Return at the next ring. Look whether it is needed right before, without an await."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
+
+
+class Outcomes:
+    """The outcomes of a worker, in order, from its attempts to its reader.
+
+    Args:
+        slots: counts what is unread.
+        on_room: called when one was read.
+    """
+
+    def __init__(self, slots: Slots, on_room: Callable[[], None]) -> None:
+        self._slots = slots
+        self._on_room = on_room
+        self._unread: deque[Outcome] = deque()
+        self._readable = Bell()
+        self._has_ended = False
+
+    def add(self, outcome: Outcome) -> None:
+        self._unread.append(outcome)
+        self._slots.unread += 1
+        self._readable.ring()
+
+    def end(self) -> None:
+        """There will be no more."""
+        self._has_ended = True
+        self._readable.ring()
+
+    def next_unread(self) -> Outcome | None:
+        """The next one if it is there already."""
+        if not self._unread:
+            return None
+        self._slots.unread -= 1
+        self._on_room()
+        return self._unread.popleft()
+
+    async def next(self) -> Outcome | None:
+        """The next one, each for one reader; None: there will be no more.
+
+        Cancelling it loses none.
+        """
+        while (outcome := self.next_unread()) is None and not self._has_ended:
+            await self._readable.wait()
+        return outcome
+
+
+class PollSlots:
+    """The slots as one poller sees them: a `deferrable.aio.worker._polling.Room`.
+
+    Args:
+        slots: of the worker.
+        bell: rings when there may be room for more.
+        queue: what the poller polls.
+        clock: of the worker.
+        kinds: how many of the queue's items are plain jobs.
+        on_poll_end: called when a poll is over.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        bell: Bell,
+        queue: Queue,
+        clock: Clock,
+        kinds: Kinds,
+        on_poll_end: Callable[[], None],
+    ) -> None:
+        self._slots = slots
+        self._bell = bell
+        self._queue = queue
+        self._clock = clock
+        self._kinds = kinds
+        self._on_poll_end = on_poll_end
+        self._expected = 0
+
+    def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
+        now = self._clock.monotonic()
+        count = self._slots.to_ask(
+            self._queue.MAX_POP_BATCH_SIZE,
+            ahead=self._queue.POPS_AHEAD,
+            is_backlogged=is_backlogged,
+            now=now,
+        )
+        if count and self._kinds.share:
+            count = self._kinds.to_ask(
+                count,
+                self._slots.thread_room(now),
+                now,
+                held=self._slots.thread_waiting,
+                takes_back=not self._queue.COUNTS_RELEASES,
+            )
+        if count:
+            self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)
+        return count
+
+    async def wait(self) -> None:
+        await self._bell.wait()
+
+    def give_up(self) -> None:
+        self._slots.end_poll(self._expected)
+        self._on_poll_end()
