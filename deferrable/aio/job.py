@@ -18,7 +18,6 @@ from deferrable._codec import names as _names
 from deferrable._codec.refusals import kind_of, short_repr
 from deferrable.aio._engine.deferring import defer, defer_many
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.new_items import Template
 from deferrable.aio._engine.running import AwaitingDoor, blocking_door
 from deferrable.errors import UnserializableCall
 from deferrable.item import group_text
@@ -79,7 +78,7 @@ class Job(Generic[P, R_co]):
         self._instance = instance
         self._options = options
         self._has_given_name = name is not None
-        self.template: Template | None = None
+        self.template: object = None
         self._registered: Job[P, R_co] = self
 
     @property

@@ -116,8 +116,9 @@ def template_of(instance: Instance, job: RegisteredJob, options: JobOptions) -> 
         InvalidOptions: error classes that the serializer cannot name.
     """
     template = job.template
-    if template is None or not template.is_of(instance, options):
-        job.template = template = Template(instance, job, options)
+    if not isinstance(template, Template) or not template.is_of(instance, options):
+        template = Template(instance, job, options)
+        job.template = template
     return template
 
 

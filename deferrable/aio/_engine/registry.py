@@ -7,7 +7,7 @@ and lies where imports are allowed.
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from deferrable._arguments import Binder
 from deferrable._codec import names as _names
@@ -16,9 +16,6 @@ from deferrable._protection import Protection
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
 from deferrable.options import JobOptions
-
-if TYPE_CHECKING:
-    from deferrable.aio._engine.new_items import Template
 
 __all__ = ["FoundCall", "RegisteredJob", "Registry"]
 
@@ -51,8 +48,8 @@ class RegisteredJob(Protocol):
         """The options that hold for its calls."""
         ...
 
-    template: "Template | None"
-    """Kept for `deferrable.aio._engine.new_items`, whose it is."""
+    template: object
+    """What `deferrable.aio._engine.new_items` keeps with the job; None at first."""
 
     def check_findable(self, *, is_local: bool = False) -> None:
         """Refuse a function that no other process could find, if there may be another."""
