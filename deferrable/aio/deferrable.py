@@ -1,8 +1,8 @@
 """The instance: jobs, a backend, and who wants to know.
 
-Owns what users configure and the verbs of a consumer. It may not know any broker: it is given a
-backend. Jobs of an instance are deferred by `deferring`, run by `attempt`; the blocking face drives
-the same two behind a door of its own.
+Owns what users configure, and the methods of a consumer. It is given a backend, and names only one
+adapter: the debounce store of a `redis_client`. `deferring` defers the jobs of an instance, and
+`attempt` runs them; the blocking API drives the same two behind its own door.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from deferrable._codec.refusals import short_repr
 from deferrable._durations import Duration, optional_seconds_of
 from deferrable._ended import unwrap, value_of_async
 from deferrable._protection import Encryption, Protection, SigningKeys
-from deferrable.aio import backend as backend_door
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.tasks import until_done
 from deferrable.aio._engine.attempt import Attempt
@@ -362,9 +361,10 @@ class Deferrable(Instance, Closing):
 
 
 def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:
-    # Asked of the door of the adapters: the engine imports none of them.
-    store: DebounceStore = backend_door.RedisDebounceStore(redis_client, clock=clock)
-    return store
+    # Imported here, so that only those who ask for it need the redis extra.
+    from deferrable.aio.backend._redis.debounce import RedisDebounceStore
+
+    return RedisDebounceStore(redis_client, clock=clock)
 
 
 def check_is_instance(given: object, cls: type) -> None:
