@@ -1,0 +1,79 @@
+"""Import paths that users may have written, and what an underscore on a path says."""
+
+import importlib
+
+import pytest
+from test_arrows import MODULES
+
+BOTH_APIS = """
+    ArgumentMismatch Backend BackendError BackendFactory BackendUnavailable BlocksEventLoop BoundJob
+    Call CalledFromEventLoop Clock DebounceStore Deferrable DeferrableError Envelope ErrorItem
+    ErrorItems InMemoryDebounceStore InvalidOptions ItemTooLarge Job LeaseLost
+    MetadataProducerConsumer Outcome Push Queue Receipt Release Retry SerializationError Touch
+    UnreadableItem UnserializableCall Unsupported Worker WrongApi current_attempt
+"""
+BACKENDS = """
+    Backend BackendFactory DocketsBackendFactory InMemoryBackendFactory RedisDebounceStore S3Store
+    SQSBackendFactory
+"""
+PUBLIC = {
+    # The documented doors.
+    "deferrable": BOTH_APIS,
+    "deferrable.aio": BOTH_APIS,
+    "deferrable.aio.backend": BACKENDS,
+    "deferrable.backend": BACKENDS,
+    "deferrable.pickling": "build_later_item dumps loads pretty_unpickle unpickle_method_call",
+    "deferrable.sync": BOTH_APIS,
+    "deferrable.testing": """
+        Faults FaultyQueue MovingClock QueueConformance WaitingQueueConformance wait_until
+    """,
+    # Where their names come from.
+    "deferrable.aio.backend.base": "Backend BackendFactory",
+    "deferrable.aio.backend.dockets": "DocketsBackendFactory DocketsErrorQueue DocketsQueue",
+    "deferrable.aio.backend.memory": "InMemoryBackendFactory InMemoryQueue",
+    "deferrable.aio.backend.sqs": "S3Store SQSBackendFactory SQSFifoQueue SQSQueue",
+    "deferrable.aio.clock": "Clock SystemClock",
+    "deferrable.aio.current": "CurrentAttempt current_attempt",
+    "deferrable.aio.debounce": "DebounceKey DebounceStore InMemoryDebounceStore",
+    "deferrable.aio.deferrable": "Deferrable",
+    "deferrable.aio.envelope": "Envelope",
+    "deferrable.aio.error_items": "ErrorItem ErrorItems",
+    "deferrable.aio.job": "BoundJob Call Job",
+    "deferrable.aio.queue": "Envelope Item Push Queue Release Touch",
+    "deferrable.aio.worker": "Worker",
+    "deferrable.errors": "DeferrableError",
+    "deferrable.metadata": "MetadataProducerConsumer",
+    "deferrable.outcome": "Outcome OutcomeStatus Receipt ReceiptStatus",
+    "deferrable.retry": "Retry",
+    "deferrable.sync.backend": "Backend BackendFactory DocketsBackendFactory SQSBackendFactory",
+    "deferrable.sync.deferrable": "Deferrable",
+    "deferrable.sync.error_items": "ErrorItem ErrorItems",
+    "deferrable.sync.queue": "Queue",
+    "deferrable.sync.worker": "Worker",
+    "deferrable.testing.clock": "MovingClock",
+    "deferrable.testing.conformance": "QueueConformance WaitingQueueConformance",
+    "deferrable.testing.fault_script": "Faults",
+    "deferrable.testing.faults": "FaultyQueue",
+    "deferrable.testing.waiting": "wait_until",
+    # For authors of backends and of debounce stores, and for annotations.
+    "deferrable.debounce": "Window confirm decide",
+    "deferrable.events": "EVENTS",
+    "deferrable.item": "Item",
+    "deferrable.lifecycle": "bury requeued with_error",
+    "deferrable.options": "ErrorClasses OptionChanges Seconds",
+}
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_public_path_gives_its_names(path: str) -> None:
+    module = importlib.import_module(path)
+
+    lacking = [name for name in PUBLIC[path].split() if not hasattr(module, name)]
+
+    assert lacking == []
+
+
+def test_path_without_an_underscore_is_public_or_of_the_command_line() -> None:
+    plain = {path for path in MODULES if "._" not in path and "deferrable.cli" not in path}
+
+    assert plain == set(PUBLIC)
