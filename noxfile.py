@@ -55,7 +55,37 @@ LONG_TESTS = [
     "tests/test_sqs*",
     "tests/test_worker_trouble.py",
 ]
-"""Minutes of servers, processes and attacks: once, under the Python that runs nox."""
+"""Minutes of servers, processes and attacks: `quick` leaves them out."""
+
+PYTHON_TESTS = [
+    *(
+        f"tests/test_{name}.py"
+        for name in (
+            # The event loop, tasks and cancellation.
+            *(
+                "batching",
+                "cancellation",
+                "completing",
+                "heartbeat",
+                "keeper",
+                "lifecycle",
+                "loops",
+            ),
+            *("settling", "slots", "tasks", "watchdog", "worker", "worker_alone", "worker_groups"),
+            *("worker_prefetch", "frozen_clock"),
+            # Threads, forks, processes, signals and greenlets.
+            *("fork", "gevent", "interrupts", "kinds", "local_jobs", "portal", "thread_link"),
+            "worker_signals",
+            # Pickles, signatures, annotations, names, tracebacks and garbage.
+            *("arguments", "attempt", "classic", "cycles", "doors", "hostile_errors", "instance"),
+            *("job", "json_serializer", "later", "names", "options", "pickle_claims", "pickling"),
+            *("registry", "serialization", "wrong_api"),
+            # The suite of queues, once in this process and once on Redis.
+            *("dockets", "memory"),
+        )
+    ),
+]
+"""What a version of Python can change."""
 
 
 def install(session: nox.Session, *groups: str, extras: str = "redis,sqs") -> None:
@@ -72,7 +102,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def quick(session: nox.Session) -> None:
     """Run the tests that need neither SQS nor the command line: most of them, in half the time."""
-    run_tests(session, *without_long_tests())
+    run_tests(session, *(f"--ignore-glob={each}" for each in LONG_TESTS))
 
 
 @nox.session
@@ -83,14 +113,10 @@ def full(session: nox.Session) -> None:
 
 @nox.session(name="tests-others", python=OTHERS or None)
 def tests_others(session: nox.Session) -> None:
-    """Run the tests that a Python may change, under every other one; `-- tests` runs all."""
+    """Run the tests that a Python can change, under every other one; `-- tests` runs all."""
     if not OTHERS:
         session.skip("there is no other Python from 3.11 on")
-    run_tests(session, *[] if session.posargs else without_long_tests())
-
-
-def without_long_tests() -> list[str]:
-    return [f"--ignore-glob={each}" for each in LONG_TESTS]
+    run_tests(session, *[] if session.posargs else PYTHON_TESTS)
 
 
 def run_tests(

@@ -18,7 +18,7 @@ from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
 
-COUNT = 20
+COUNT = 8
 
 
 class Local:
