@@ -169,6 +169,21 @@ async def test_fifo_runs_jobs_in_the_order_of_their_sends(fifo: Place) -> None:
     assert fifo.ran == list(range(12))
 
 
+async def test_each_group_of_a_fifo_queue_keeps_its_order_in_a_worker(fifo: Place) -> None:
+    job = fifo.job()
+    for number in range(8):
+        for group in ("a", "b", "c"):
+            await job.options(message_group_id=group).later_async(f"{group}{number}")
+
+    async with fifo.instance.worker(concurrency=6) as worker:
+        for _ in range(24):
+            await worker.next_outcome()
+
+    for group in ("a", "b", "c"):
+        ran = [each for each in fifo.ran if str(each).startswith(group)]
+        assert ran == [f"{group}{number}" for number in range(8)]
+
+
 async def test_groups_of_a_fifo_queue_do_not_wait_for_each_other(fifo: Place) -> None:
     job = fifo.job()
     await job.options(message_group_id="a").later_async("a1")
