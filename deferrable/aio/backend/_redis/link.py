@@ -257,15 +257,16 @@ class RedisLink:
         slot = self._slot_of(commands[0][1] if key is None and self.settings.is_cluster else key)
         replies: list[Any] = [None] * len(commands)
         left = list(range(len(commands)))
+        unread: Unread | None = None
         for _ in range(_MOST_REDIRECTIONS):
             node, line = await self._reach(slot, self._line)
             sent = [commands[index] for index in left]
             try:
                 answers = await self._exchange(line, sent, deadline_seconds)
             except Unread as error:
-                reason: BackendUnavailable = error
+                unread = error
                 continue
-            moved = []
+            unread, moved = None, []
             for index, answer in zip(left, answers, strict=True):
                 replies[index] = answer
                 redirection = Redirection.of(answer) if self.settings.is_cluster else None
@@ -280,8 +281,8 @@ class RedisLink:
             if not moved:
                 return self._checked(node, line, replies)
             left = moved
-            reason = unavailable(self.settings.where(), "keeps moving the slot", advice="try again")
-        raise reason
+        where = self.settings.where()
+        raise unread or unavailable(where, "keeps moving the slot", advice="try again")
 
     async def _ask_there(self, node: Node, command: Command) -> Any:
         """The reply of a node that is just taking over the slot of `command`."""
