@@ -84,16 +84,16 @@ HUGE = 10_000_000
 DEEP = 100_000
 
 
-def monsters() -> Iterator[tuple[str, bytes]]:
-    """Each with its name."""
+def monsters(huge: int = HUGE) -> Iterator[tuple[str, bytes]]:
+    """Each with its name; what is long is so many bytes, or a part of that."""
     yield "nothing", b""
     yield "deep lists", b"[" * DEEP
     yield "deep lists, closed", b'{"item":{"a":' + b"[" * DEEP + b"]" * DEEP + b"}}"
     yield "deep objects", b'{"item":' * DEEP + b"1" + b"}" * DEEP
     yield "deep lists that can just be read", b'{"item":{"a":' + b"[" * 900 + b"]" * 900 + b"}}"
-    yield "a long text", b'{"item":{"a":"' + b"x" * HUGE + b'"}}'
-    yield "a long text of escapes", b'{"item":{"a":"' + b"\\u0000" * (HUGE // 6) + b'"}}'
-    yield "a wide list", b'{"item":{"a":[' + b"1," * (HUGE // 20) + b"1]}}"
+    yield "a long text", b'{"item":{"a":"' + b"x" * huge + b'"}}'
+    yield "a long text of escapes", b'{"item":{"a":"' + b"\\u0000" * (huge // 6) + b'"}}'
+    yield "a wide list", b'{"item":{"a":[' + b"1," * (huge // 20) + b"1]}}"
     yield "many fields", b"{" + b",".join(b'"%d":1' % n for n in range(DEEP)) + b',"item":{}}'
     yield "one field, again and again", b"{" + b'"item":{},' * DEEP + b'"item":{"a":1}}'
     yield "a long number", b'{"item":{"a":' + b"9" * 1_000_000 + b"}}"
@@ -101,14 +101,14 @@ def monsters() -> Iterator[tuple[str, bytes]]:
     yield "no number", b'{"item":{"a":NaN,"b":-Infinity}}'
     yield "lone surrogates", b'{"item":{"\\ud800":"\\udfff\\ud800"}}'
     yield "zeros", b"\x00" * DEEP
-    yield "a long escaped text", b"\\x41" * (HUGE // 4)
-    yield "backslashes", b"\\" * (HUGE // 10 + 1)
+    yield "a long escaped text", b"\\x41" * (huge // 4)
+    yield "backslashes", b"\\" * (huge // 10 + 1)
     yield "a pickle that is deep", b"N" + b"\x85" * DEEP + b"."
     yield "a pickle that is deep, in text", b"(" * DEEP + b"t" * DEEP + b"."
     yield "a pickle of many lists", b"]" * DEEP + b"a" * (DEEP - 1) + b"."
     yield "a pickle that calls deep", b"cx\ny\n" + b"(NtR" * 5000 + b"."
-    yield "a pickle of a long text", pickle.dumps("x" * HUGE)
-    yield "a pickle of a long text, in text", pickle.dumps("x" * HUGE, 0)
+    yield "a pickle of a long text", pickle.dumps("x" * huge)
+    yield "a pickle of a long text, in text", pickle.dumps("x" * huge, 0)
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:

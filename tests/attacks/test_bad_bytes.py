@@ -17,6 +17,7 @@ from attacks.fuzz import Feeding, spoilt
 from attacks.guard import CodeRan, watching
 from attacks.spoiling import TOKENS, bombs, monsters
 
+HUGE = sized(2_000_000, 10_000_000)
 PIECES = st.one_of(st.binary(max_size=20), st.sampled_from(TOKENS))
 
 
@@ -69,7 +70,7 @@ def test_decoders_refuse_thousands_of_spoilt_examples() -> None:
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoder_bears_what_is_nested_and_what_is_huge(name: str) -> None:
-    for _, data in monsters():
+    for _, data in monsters(HUGE):
         feed(DECODERS[name], data)
 
 
