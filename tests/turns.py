@@ -14,6 +14,7 @@ __all__ = ["pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
 
 APART = (
     "tests/attacks/test_cancel_everywhere.py",
+    "tests/attacks/test_chaos.py",
     "tests/test_cli",
     "tests/test_interrupts.py",
     "tests/test_portal.py",
@@ -25,11 +26,13 @@ APART = (
 is dear."""
 
 FIRST = (
-    "tests/test_main_job.py",
     "tests/attacks/test_chaos.py",
-    "tests/test_sqs.py",
-    "tests/test_sqs_faults.py",
+    "tests/test_main_job.py",
+    "tests/test_cli_worker.py",
     "tests/test_readme.py",
+    "tests/test_sqs_faults.py",
+    "tests/test_sqs.py",
+    "tests/attacks/test_bad_bytes.py",
     "tests/test_examples.py",
     "tests/test_benchmarks.py",
     "tests/test_mutants.py",
