@@ -138,9 +138,10 @@ _blocking.register(_load_blocking_door)
 
 
 # Handlers run in the reverse order of their registration: with this one registered so early, most
-# of the program's own handlers still find the portal running.
+# of the program's own handlers still find the threads running.
 @atexit.register
-def _stop_portal() -> None:
-    portal = sys.modules.get("deferrable.sync._portal")
-    if portal is not None:
-        portal.stop()
+def _stop_threads() -> None:
+    for name in ("deferrable.sync._portal", "deferrable.aio._engine.keeper"):
+        module = sys.modules.get(name)
+        if module is not None:
+            module.stop()

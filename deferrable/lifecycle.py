@@ -140,8 +140,10 @@ def expiry_time(item: Item) -> float | None:
     Raises:
         UnreadableItem: the fields are no numbers.
     """
-    ttl_seconds = read_seconds(item, "ttl_seconds")
-    queued_time = read_seconds(item, "item_queued_timestamp")
+    ttl_seconds, queued_time = item.get("ttl_seconds"), item.get("item_queued_timestamp")
+    if ttl_seconds is not None or queued_time is not None:
+        ttl_seconds = read_seconds(item, "ttl_seconds")
+        queued_time = read_seconds(item, "item_queued_timestamp")
     if not ttl_seconds or queued_time is None:
         return None
     return queued_time + ttl_seconds
@@ -228,6 +230,8 @@ def before_run(
     Raises:
         UnreadableItem: its ``due_time`` is no number.
     """
+    if item.get("due_time") is None:
+        return None
     seconds = seconds_until_due(item, now)
     if is_due or seconds <= 0:
         return None

@@ -18,12 +18,13 @@ from processes import DEADLINE_SECONDS
 
 import deferrable
 from deferrable.aio import Deferrable
+from deferrable.aio._engine.keeper import keeper
 from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.queue import Queue
 from deferrable.item import Item
 from deferrable.outcome import Outcome, Receipt
-from deferrable.testing import MovingClock
+from deferrable.testing import MovingClock, wait_until
 from deferrable.testing.faults import Faults, FaultyQueue
 
 FaceName = Literal["awaiting", "blocking"]
@@ -128,6 +129,14 @@ class Face:
         else:
             async for member in iterable:
                 yield member
+
+    async def no_timer_is_left(self) -> None:
+        """Return when nothing waits for the clock any more.
+
+        The keeper's own timer stays until it finds nothing to do, unless it is told to look.
+        """
+        await keeper(asyncio.get_running_loop()).tidy()
+        await wait_until(lambda: self.clock.pending == 0, "no timer is left")
 
     # What is in the queues.
 

@@ -30,6 +30,7 @@ DOORS = {
     "deferrable.testing",
 }
 CONTRACT = {
+    "deferrable._portal",
     "deferrable.aio.backend.base",
     "deferrable.aio.clock",
     "deferrable.aio.debounce",

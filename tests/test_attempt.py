@@ -685,7 +685,7 @@ async def test_an_async_job_in_time_is_not_disturbed(face: Face) -> None:
     await face.later(face.job(in_time, timeout_seconds=5))
 
     assert (await face.run()).result == "in time"
-    await wait_until(lambda: face.clock.pending == 0, "no timer is left behind")
+    await face.no_timer_is_left()
 
 
 async def test_a_job_over_its_time_may_clean_up_with_awaits(face: Face) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 from faces import LEASE_SECONDS, Face
 
-from deferrable.aio._engine.heartbeat import TOUCHES_PER_LEASE
+from deferrable.aio._engine.keeper import TOUCHES_PER_LEASE
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
 from deferrable.testing import wait_until
 
@@ -115,13 +115,15 @@ async def test_they_are_leased_while_the_iteration_lasts(face: Face) -> None:
 
 async def test_two_iterations_at_once_meet_different_items(face: Face) -> None:
     await fail(face, 4)
+    await face.no_timer_is_left()
     first, second = face.instance.errors(), face.instance.errors()
 
     seen = [await face.do(each.next_item) for each in (first, second, first, second, first)]
-    await wait_until(lambda: face.clock.pending == 2, "each has one keeper")
+    await wait_until(lambda: face.clock.pending == 1, "the keeper sleeps for both")
     await face.do(first.close)
+    assert face.clock.pending == 1, "it keeps what the second one holds"
     await face.do(second.close)
-    assert face.clock.pending == 0, "a keeper ends with its iteration"
+    assert face.clock.pending == 0, "nothing is kept any more"
 
     assert seen.pop() is None
     assert values(seen) == [0, 1, 2, 3]
@@ -176,7 +178,7 @@ async def test_a_keeper_that_cannot_reach_the_broker_says_so_and_goes_on(
     await face.do(entry.discard)
     await face.do(errors.close)
 
-    assert caplog.text.count("cannot keep 1 error items") == 1
+    assert caplog.text.count("cannot touch items of") == 1
     assert await face.items() == []
 
 

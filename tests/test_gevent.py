@@ -15,7 +15,7 @@ import pytest
 from processes import DEADLINE_SECONDS, ROOT, run_program
 from redis_server import RedisServer, unique_group
 
-from deferrable.aio.worker._patched import refuse_patched
+from deferrable.aio._engine.patched import refuse_patched
 
 pytest.importorskip("gevent")
 

@@ -344,7 +344,7 @@ def test_second_interrupt_leaves_a_call_that_does_not_heed_the_first() -> None:
                     except asyncio.CancelledError:
                         pass
 
-        from deferrable.sync import _portal as portal
+        from deferrable import _portal as portal
         portal._STOP_SECONDS = 0.1
 
         @instance.deferrable(name="job")
@@ -395,27 +395,29 @@ def test_item_that_arrives_in_the_moment_of_the_interrupt_is_put_back(verb: str)
     assert lines == ["interrupted", "3 0"]
 
 
-def test_interrupt_in_the_moment_in_which_the_heartbeat_starts_releases_the_item() -> None:
+def test_interrupt_in_the_moment_in_which_the_lease_is_kept_releases_the_item() -> None:
     lines = run_program(
         """
         import deferrable, deferrable.backend
+        from deferrable.aio._engine.keeper import keeper
         from deferrable.sync._portal import portal
 
         factory = deferrable.backend.InMemoryBackendFactory()
         instance = deferrable.Deferrable(factory.create_backend_for_group(None))
-        call_soon = portal().call_soon
+        leases = keeper(portal().loop)
+        keep = leases.keep
 
         @instance.deferrable(name="job")
         def job():
             return "ran"
 
-        def be_interrupted(callback):
-            portal().call_soon = call_soon
-            call_soon(callback)
+        def be_interrupted(*args):
+            leases.keep = keep
+            keep(*args)
             raise KeyboardInterrupt
 
         job.later()
-        portal().call_soon = be_interrupted
+        leases.keep = be_interrupted
         try:
             instance.run_once()
         except KeyboardInterrupt:

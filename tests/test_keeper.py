@@ -1,4 +1,4 @@
-"""The keeper: leases of a worker hold, whatever its jobs do; a lost one settles nothing."""
+"""The keeper: leases hold, whatever the jobs do; a lost one settles nothing."""
 
 import asyncio
 import threading
@@ -9,10 +9,15 @@ import pytest
 from faces import LEASE_SECONDS, Face, until_in_flight, wait_here
 from redis_server import unique_group
 
+import deferrable
 from deferrable import current_attempt
 from deferrable.aio import Deferrable, Worker
 from deferrable.aio._engine.keeper import plan_round
-from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.aio.backend import (
+    DocketsBackendFactory,
+    InMemoryBackendFactory,
+    SQSBackendFactory,
+)
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Touch
@@ -63,7 +68,7 @@ def test_an_item_that_reached_the_maximum_is_left_to_its_end() -> None:
 class Touches:
     """Notes the touches of a queue: when, how many items, in which thread."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: "Face | Holder") -> None:
         self.rounds: list[tuple[float, int, str]] = []
         self._clock = face.clock
         queue = face.backend.queue
@@ -256,13 +261,13 @@ async def test_a_broker_that_cannot_be_reached_ends_no_lease_and_is_logged_once(
     assert len([message for message in messages if "cannot touch" in message]) == 1
 
 
-# Lost leases, on both backends. The clock is the test's on one, and the lease short on the other.
+# On each backend. The clock is the test's.
 
 
 class Holder:
-    """A backend under test: a lost lease is brought about by `take_over`."""
+    """A backend under test, and another consumer of it."""
 
-    def __init__(self, factory: Any, group: str | None, clock: MovingClock | None) -> None:
+    def __init__(self, factory: Any, group: str | None, clock: MovingClock) -> None:
         self._factory = factory
         self._group = group
         self.clock = clock
@@ -273,36 +278,81 @@ class Holder:
         return await self.other.queue.stats()
 
 
-@pytest.fixture(params=["memory", "dockets"])
-async def holder(request: pytest.FixtureRequest) -> AsyncIterator[Holder]:
+@pytest.fixture(params=["memory", "dockets", "sqs"])
+async def each_holder(request: pytest.FixtureRequest) -> AsyncIterator[Holder]:
     clock = MovingClock()
     if request.param == "memory":
         held = Holder(InMemoryBackendFactory(3600, LEASE_SECONDS, clock=clock), None, clock)
-    else:
+    elif request.param == "dockets":
         url = request.getfixturevalue("redis_url")
         factory = DocketsBackendFactory(url, 3600, LEASE_SECONDS, clock=clock)
         held = Holder(factory, unique_group("keeper-"), clock)
+    else:
+        connection = request.getfixturevalue("sqs_server").connection()
+        sqs = SQSBackendFactory(connection, LEASE_SECONDS, 0, clock=clock)
+        held = Holder(sqs, request.getfixturevalue("sqs_group"), clock)
     yield held
     await held.backend.queue.flush()
     await held.backend.close()
     await held.other.close()
 
 
+@pytest.mark.parametrize("api", ["awaiting", "blocking", "worker"])
+async def test_a_job_that_blocks_its_loop_for_longer_than_its_lease_completes_once(
+    each_holder: Holder, api: str
+) -> None:
+    clock, touches, runs = each_holder.clock, Touches(each_holder), []
+    make: Any = deferrable.Deferrable if api == "blocking" else Deferrable
+    instance = make(each_holder.backend)
+
+    @instance.deferrable(name="blocks")
+    async def block() -> str:
+        runs.append(1)
+        for _ in range(7):
+            wait_here(lambda: clock.pending, "the keeper sleeps")
+            count = len(touches.rounds)
+            clock.advance(STEP_SECONDS)
+            wait_here(lambda count=count: len(touches.rounds) > count, "it touched")  # type: ignore[misc]
+        clock.advance(STEP_SECONDS / 2)  # two leases and a half
+        return "done"
+
+    await block.later_async()
+    outcome = await run(instance, api)
+
+    assert (outcome.status, outcome.result) == ("completed", "done")
+    assert runs == [1]
+    assert {thread for _, _, thread in touches.rounds} == {"deferrable-keeper"}
+    stats = await each_holder.stats()
+    assert stats["available"] + stats["in_flight"] == 0
+
+
+async def run(instance: Any, api: str) -> Outcome:
+    outcome: Outcome
+    if api == "worker":
+        async with instance.worker(concurrency=1) as worker:
+            outcome = await anext(worker)
+    elif api == "blocking":
+        outcome = instance.run_once()
+    else:
+        outcome = await instance.run_once()
+    return outcome
+
+
+@pytest.mark.parametrize("each_holder", ["memory", "dockets"], indirect=True)
 @pytest.mark.parametrize("kind", ["plain", "async"])
 async def test_a_holder_whose_lease_passed_settles_nothing_and_the_new_delivery_survives(
-    holder: Holder, kind: str
+    each_holder: Holder, kind: str
 ) -> None:
     jobs, events = Jobs(), Events()
-    instance = Deferrable(holder.backend)
+    instance = Deferrable(each_holder.backend)
     instance.register_event_consumer(events)
     job = instance.deferrable(name="held")(jobs.plain if kind == "plain" else jobs.awaited)
     await job.later_async(1)
-    assert holder.clock is not None
 
     async with instance.worker(concurrency=1) as worker:
         await wait_until(lambda: jobs.started, "it runs")
-        await wait_until(lambda: holder.clock and holder.clock.pending, "the keeper sleeps")
-        holder.clock.advance(LEASE_SECONDS + 1)  # as if the process had been paused
+        await wait_until(lambda: each_holder.clock.pending, "the keeper sleeps")
+        each_holder.clock.advance(LEASE_SECONDS + 1)  # as if the process had been paused
         if kind == "plain":
             jobs.opened.set()
         outcome: Outcome = await anext(worker)
@@ -314,7 +364,7 @@ async def test_a_holder_whose_lease_passed_settles_nothing_and_the_new_delivery_
     assert jobs.reasons[0] == (True if kind == "plain" else ("lease lost", "lease lost"))
     assert events.names[-1] == "lease_lost" or "lease_lost" in events.names
     assert "complete" not in events.names[: events.names.index("lease_lost")]
-    stats = await holder.stats()
+    stats = await each_holder.stats()
     # This very worker may have popped it anew before it stopped.
     assert stats["available"] + stats["in_flight"] + others.count("completed") == 1
 

@@ -17,7 +17,8 @@ import deferrable
 import deferrable.backend
 from deferrable import CalledFromEventLoop
 from deferrable._ended import Raised
-from deferrable.sync._portal import Portal, _Handover, is_portal_thread, portal
+from deferrable._portal import Portal, _Handover
+from deferrable.sync._portal import is_portal_thread, portal
 from deferrable.testing import wait_until
 
 instance = deferrable.Deferrable(
@@ -594,7 +595,7 @@ def test_job_that_does_not_heed_its_cancellation_does_not_keep_the_process() -> 
     lines = run_program(
         CONSUMER
         + """
-from deferrable.sync import _portal as portal
+from deferrable import _portal as portal
 portal._STOP_SECONDS = 0.1
 
 @instance.deferrable(name="stubborn")

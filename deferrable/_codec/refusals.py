@@ -24,6 +24,9 @@ def any_field(item: Mapping[str, Any], field: str) -> Any:
 
 
 def text_field(item: Mapping[str, Any], field: str) -> str:
+    text = item.get(field) if type(item) is dict else None
+    if type(text) is str:
+        return text  # nearly always; each item has some
     text = any_field(item, field)
     if not isinstance(text, str):
         reject(field, text, "text")

@@ -14,7 +14,10 @@ from functools import partial
 from types import BuiltinFunctionType
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock", "Timer", "sleep", "timer_time"]
+__all__ = ["Clock", "SystemClock", "Timer", "call_at", "sleep", "timer_time"]
+
+_NO_TIME = 0.001
+"""A clock that moved by less than so many seconds stood still."""
 
 
 class Timer(Protocol):
@@ -72,6 +75,20 @@ def timer_time(clock: Clock) -> float:
     if isinstance(clock, SystemClock):
         return asyncio.get_running_loop().time()
     return clock.monotonic()
+
+
+def call_at(clock: Clock, moment: float, callback: Callable[[], None]) -> Timer:
+    """Call `callback` on the running event loop once ``clock.monotonic()`` has reached `moment`.
+
+    The clock may be moved in another thread meanwhile. The timer counts from a moment that was read
+    before that, and would fire too late; then it is set again.
+    """
+    while True:
+        now = clock.monotonic()
+        timer = clock.call_later(moment - now, callback)
+        if clock.monotonic() - now < _NO_TIME:
+            return timer
+        timer.cancel()
 
 
 async def sleep(clock: Clock, seconds: float) -> None:

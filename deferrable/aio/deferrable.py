@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from inspect import getattr_static
 from typing import Any, ParamSpec, TypeVar, overload
+from weakref import ref
 
 from deferrable._codec.refusals import short_repr
 from deferrable._durations import Duration, optional_seconds_of
-from deferrable._ended import unwrap, value_of_async
 from deferrable._protection import Encryption, Protection, SigningKeys
 from deferrable.aio._contract.closing import Closing
-from deferrable.aio._contract.tasks import until_done
-from deferrable.aio._engine.attempt import Attempt
+from deferrable.aio._contract.tasks import start_task, until_done
+from deferrable.aio._engine.attempt import Attempt, outcome_of
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AwaitingDoor, Door
+from deferrable.aio._engine.task_door import TaskDoor
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
@@ -263,10 +264,16 @@ class Deferrable(Instance, Closing):
         if not envelope or item is None:
             await self.emit_empty(_door)
             return None
-        attempt = Attempt(self, _door, envelope, item, copy_context())
-        running = asyncio.get_running_loop().create_task(value_of_async(attempt.run))
+        context = copy_context()
+        door = TaskDoor(context, _cancellation_of_caller())
+        attempt = Attempt(self, door, envelope, item, context)
+        loop = asyncio.get_running_loop()
+        running = start_task(loop, attempt.run_job(completes=True), context)
         try:
-            await asyncio.wait([running])
+            if running.done():
+                await asyncio.sleep(0)  # or a caller who never waits would starve the loop
+            else:
+                await asyncio.wait([running])
         except asyncio.CancelledError:
             attempt.control.stop("cancelled")
             await until_done(running)
@@ -274,14 +281,15 @@ class Deferrable(Instance, Closing):
                 # Before its first step, by a loop that is being shut down.
                 await attempt.give_back()
             else:
-                unwrap(running.result())
+                outcome_of(running.result())
             raise
         try:
-            outcome = unwrap(running.result())
+            outcome = outcome_of(running.result())
         finally:
             del running  # an error's traceback holds this frame
         try:
-            attempt.raise_error()
+            if attempt.error_to_raise is not None:
+                attempt.raise_error()
             return outcome
         finally:
             del outcome
@@ -358,6 +366,20 @@ class Deferrable(Instance, Closing):
         await self.backend.close()
         if self._debounce_store is not None:
             await self._debounce_store.close()
+
+
+def _cancellation_of_caller() -> Callable[[], bool]:
+    """What tells whether the running task is cancelled from now on."""
+    task = asyncio.current_task()
+    if task is None:
+        return bool
+    count, caller = task.cancelling(), ref(task)  # its error's traceback holds the attempt
+
+    def is_cancelled() -> bool:
+        task = caller()
+        return task is not None and task.cancelling() > count
+
+    return is_cancelled
 
 
 def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:

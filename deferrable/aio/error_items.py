@@ -6,25 +6,21 @@ them or takes few of many. No job runs here, and no call is decoded before it is
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from deferrable._codec.serializers import DecodedCall
 from deferrable._wrong_api import AsyncFor
 from deferrable.aio._contract.closing import Closing
-from deferrable.aio._engine.heartbeat import TOUCHES_PER_LEASE
 from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.keeper import Keeper, keeper
 from deferrable.aio.backend.base import Backend
-from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import LeaseLost
 from deferrable.item import Item
 from deferrable.lifecycle import requeued
 
 __all__ = ["ErrorItem", "ErrorItems"]
-
-_logger = logging.getLogger("deferrable")
 
 
 class ErrorItem:
@@ -114,7 +110,7 @@ class ErrorItems(Closing, AsyncFor):
         self._backend = instance.backend
         self._held: list[Envelope] = []
         self._seen_ids: set[str] = set()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: Keeper | None = None
         self._cursor: str | None = ""
 
     async def __aiter__(self) -> AsyncGenerator[ErrorItem, None]:
@@ -187,13 +183,18 @@ class ErrorItems(Closing, AsyncFor):
 
     async def close(self) -> None:
         """Give back what was neither requeued nor discarded. Twice is harmless."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.wait([keeper])
+        leases, self._keeper = self._keeper, None
         held, self._held = self._unsettled(), []
-        if held:
-            await self._backend.error_queue.release_batch(held)
+        if leases is None:
+            return
+        queue = self._backend.error_queue
+        for envelope in held:
+            leases.let_go(queue, envelope)
+        try:
+            if held:
+                await queue.release_batch(held)
+        finally:
+            await leases.tidy()
 
     def _is_new(self, entry: ErrorItem) -> bool:
         """Whether it was not seen yet. One that has failed again meanwhile is for another time."""
@@ -207,17 +208,13 @@ class ErrorItems(Closing, AsyncFor):
 
     def _hold(self, envelopes: Sequence[Envelope]) -> None:
         self._held = [*self._unsettled(), *envelopes]
-        if self._keeper is None:
-            self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        self._keeper = leases = keeper(asyncio.get_running_loop())
+        for envelope in envelopes:
+            leases.keep(self._backend.error_queue, envelope, _note_nothing)
 
     def _unsettled(self) -> list[Envelope]:
         return [envelope for envelope in self._held if envelope.settlement == "open"]
 
-    async def _keep(self) -> None:
-        queue = self._backend.error_queue
-        while True:
-            await sleep(queue.clock, queue.lease_seconds / TOUCHES_PER_LEASE)
-            outcomes = await queue.touch_each(self._unsettled(), queue.lease_seconds)
-            failed = [outcome for outcome in outcomes if outcome is not None]
-            if failed:
-                _logger.warning("cannot keep %d error items: %s", len(failed), failed[0])
+
+def _note_nothing() -> None:
+    """Whoever settles the item hears that its lease was lost."""

@@ -1,21 +1,21 @@
 """The blocking door: the engine's coroutines, driven in the thread that called.
 
-Owns how a caller that cannot await waits: broker I/O, async jobs and heartbeats hop to the portal's
-thread, and everything plain is an ordinary call right here. It may not know what is done or
-decided. A coroutine of the engine never suspends behind this door: each of its waits has ended when
-it returns.
+Owns how a caller that cannot await waits: broker I/O and async jobs hop to the portal's thread, and
+everything plain is an ordinary call right here. A coroutine of the engine never suspends behind
+this door: each of its waits has ended when it returns.
 """
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from deferrable._ended import Ended, Raised, Returned, unwrap, value_of
-from deferrable.aio._engine.heartbeat import Heartbeat
-from deferrable.aio._engine.running import AwaitingDoor, Door, Run, in_context
+from deferrable.aio._engine.keeper import keeper
+from deferrable.aio._engine.running import AttemptDoor, Run, in_context
+from deferrable.aio._engine.task_door import run_in_task
 from deferrable.aio.clock import Timer
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue, without_loop
@@ -27,13 +27,11 @@ __all__ = ["BlockingDoor", "refuse_portal_thread"]
 
 T = TypeVar("T")
 
-_on_portal = AwaitingDoor()
-
 
 class BlockingDoor:
     """Drives the engine in the calling thread."""
 
-    def drive(self, make: Callable[[Door], Coroutine[Any, Any, T]], instead: str) -> T:
+    def drive(self, make: Callable[[AttemptDoor], Coroutine[Any, Any, T]], instead: str) -> T:
         refuse_portal_thread(instead)
         caller = _Caller()
         coroutine = make(caller)
@@ -110,11 +108,16 @@ class _Caller:
 
     async def run(self, run: Run) -> Ended[Any]:
         if run.is_async:
-            return self._run_on_portal(run)
+            return self._run_on_portal(run, run)
         return await self._run_here(run)
 
-    def _run_on_portal(self, run: Run) -> Ended[Any]:
-        ended, interrupt = portal().end_of(_on_portal.run(run))
+    def _run_on_portal(self, run: Run, start: Callable[[], Awaitable[Any]]) -> Ended[Any]:
+        the_portal = portal()
+        ended, interrupt = the_portal.end_of(
+            run_in_task(run, start, the_portal.is_ending),
+            context=run.context.copy(),
+            cancel=partial(run.control.stop, "cancelled"),
+        )
         self._remember(interrupt)
         if interrupt is not None and isinstance(ended, Raised):
             return Raised(interrupt)  # it struck before the job began
@@ -130,13 +133,8 @@ class _Caller:
             stop_watching()
         if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
             coroutine = ended.value
-
-            async def rest() -> Any:
-                return await coroutine
-
-            rest_of_run = replace(run, function=rest, is_async=True, args=(), kwargs={})
             try:
-                return self._run_on_portal(rest_of_run)
+                return self._run_on_portal(run, lambda: coroutine)
             finally:
                 coroutine.close()  # if it was cancelled before its first step
         limit = run.timeout_seconds
@@ -148,13 +146,15 @@ class _Caller:
         finally:
             del ended  # an error's traceback holds this frame
 
-    def start_heartbeat(
+    def keep(
         self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
-    ) -> Callable[[], None]:
-        heartbeat = Heartbeat(queue, envelope, on_lost)
-        the_portal = portal()
-        the_portal.call_soon(heartbeat.start)
-        return lambda: the_portal.call_soon(heartbeat.stop)
+    ) -> Callable[[], object]:
+        loop = portal().loop
+        if loop is None:
+            return _hold_nothing  # the process is ending
+        leases = keeper(loop)
+        leases.keep(queue, envelope, on_lost, loop)
+        return partial(leases.let_go, queue, envelope)
 
     def is_being_cancelled(self) -> bool:
         return False
@@ -162,6 +162,10 @@ class _Caller:
     def _remember(self, interrupt: BaseException | None) -> None:
         if interrupt is not None and self.interrupt is None:
             self.interrupt = interrupt
+
+
+def _hold_nothing() -> None:
+    """What lets go an item that is not kept."""
 
 
 def _watch(run: Run) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from deferrable._protection import Encryption, SigningKeys
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio._engine.attempt import Attempt
 from deferrable.aio._engine.instance import Lifespan
-from deferrable.aio._engine.running import Door, blocking_door
+from deferrable.aio._engine.running import AttemptDoor, blocking_door
 from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
@@ -213,7 +213,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
             return None
         attempts: list[Attempt] = []
 
-        def attempt(door: Door) -> Any:
+        def attempt(door: AttemptDoor) -> Any:
             attempts.append(Attempt(self._core, door, envelope, item, copy_context()))
             return attempts[0].run()
 

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Self
 
 from deferrable._ended import unwrap
+from deferrable._portal import Portal
 from deferrable._wrong_api import PlainFor
+from deferrable.aio._engine.patched import refuse_patched
 from deferrable.aio.worker import _life as awaiting
 from deferrable.aio.worker._health import Health
-from deferrable.aio.worker._patched import refuse_patched
 from deferrable.outcome import Outcome
 from deferrable.sync._door import refuse_portal_thread
-from deferrable.sync._portal import Portal
 
 __all__ = ["Worker"]
 

@@ -59,15 +59,15 @@ class Batcher(Generic[T]):
         try:
             outcomes = check_outcomes([entry], await self._perform([entry]))
         finally:
-            self._go_on()
+            if self._pending:
+                self._go_on()
+            else:
+                self._is_busy = False
         if outcomes[0] is not None:
             raise outcomes[0]
 
     def _go_on(self) -> None:
-        if self._pending:
-            self._flusher = asyncio.get_running_loop().create_task(self._flush())
-        else:
-            self._is_busy = False
+        self._flusher = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:
         try:

@@ -86,7 +86,7 @@ class Popper:
         try:
             while self._waiters:
                 present = list(self._waiters)
-                wanted = min(sum(waiter.count for waiter in present), self._max_size)
+                wanted = min(sum([waiter.count for waiter in present]), self._max_size)
                 popped = deque(await self._pop(wanted))
                 if popped:
                     self._share_out(popped)

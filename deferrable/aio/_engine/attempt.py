@@ -1,11 +1,25 @@
 """One run of one item, from the pop to its settlement.
 
-Owns the order of an attempt: is it due, consume its metadata, has it expired, run it under a
-heartbeat, settle it by how it ended, and tell who listens. It may not know brokers, threads or
-loops: a door waits and calls for it. What becomes of an item is decided in `deferrable.lifecycle`;
-here it is done.
+Owns the order of an attempt: is it due, consume its metadata, has it expired, run it while its
+lease is kept, settle it by how it ended, and tell who listens. A door waits and calls for it. What
+becomes of an item is decided in `deferrable.lifecycle`; here it is done.
 
 The one rule: whatever happens, an item is settled at most once, or its lease is left to end.
+
+::
+
+    popped ── run_job ──► kept ─┬─ not due ────────────────────────────────► hopped
+                                ├─ unreadable ─────────────────────────────► errored
+                                ├─ expired ────────────────────────────────► expired
+                                ├─ stopped before it starts ───────────────► released
+                                └─► running ─┬─ returned ─► to be completed ► completed
+                                             ├─ raised ────────────────────► retried, errored
+                                             └─ stopped from outside ──────► released
+    any of them ── its lease ends, or the broker refuses the settlement ───► lost
+
+`run_job` does all of it, for a caller of ``run_once``. A worker has it end where an item is to be
+completed, and completes many items at once: then it calls `tell_completed`, or `complete` for one
+that the broker did not take. What is interrupted before it is settled, `give_back` releases.
 """
 
 import logging
@@ -13,6 +27,7 @@ import math
 import random
 import socket
 from asyncio import CancelledError
+from collections.abc import Callable
 from contextvars import Context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
@@ -24,7 +39,7 @@ from deferrable._tame import tame
 from deferrable.aio._engine.emitting import emit, is_its_own
 from deferrable.aio._engine.failures import log_failure, log_lost, log_retry
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.running import Control, Door, NotStarted, Run, name_of_attempt
+from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, Run, name_of_attempt
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
@@ -46,7 +61,7 @@ from deferrable.lifecycle import (
 from deferrable.metadata import encoded_metadata
 from deferrable.outcome import Outcome, OutcomeStatus
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "outcome_of"]
 
 _logger = logging.getLogger("deferrable")
 
@@ -73,8 +88,8 @@ def _not_run(value: object) -> TypeError:
     )
 
 
-def _keep_nothing() -> None:
-    """What stops a heartbeat that was not started."""
+def _hold_nothing() -> None:
+    """What lets go an item that is not kept yet."""
 
 
 class Attempt:
@@ -102,10 +117,10 @@ class Attempt:
         "_instance",
         "_item",
         "_job_name",
+        "_let_go",
         "_refusal",
         "_returned",
         "_start_time",
-        "_stop_heartbeat",
         "context",
         "control",
         "envelope",
@@ -116,7 +131,7 @@ class Attempt:
     def __init__(
         self,
         instance: Instance,
-        door: Door,
+        door: AttemptDoor,
         envelope: Envelope,
         item: Item,
         context: Context,
@@ -135,7 +150,7 @@ class Attempt:
         self.control = Control()
         self.error_to_raise: BaseException | None = None
         self._returned: Returned[Any] | None = None
-        self._stop_heartbeat = _keep_nothing
+        self._let_go: Callable[[], object] = _hold_nothing
         # It does not refer to this attempt, which holds the context: that would make a cycle.
         context.run(
             set_current_attempt,
@@ -151,12 +166,7 @@ class Attempt:
             KeyboardInterrupt, SystemExit: it struck in this thread, or an event handler raised
                 it; if the item was not settled by then, it was released.
         """
-        outcome = await self.run_job(completes=True)
-        assert outcome is not None
-        try:
-            return unwrap(outcome) if isinstance(outcome, Raised) else outcome
-        finally:
-            del outcome  # an error's traceback holds this frame
+        return outcome_of(await self.run_job(completes=True))
 
     async def run_job(self, *, completes: bool = False) -> Outcome | Raised | None:
         """Make the attempt, but for the completion of an item whose job has returned.
@@ -168,9 +178,9 @@ class Attempt:
         """
         failure = ready = ended = None
         try:
-            # In here, because an interrupt may strike already. A heartbeat that it left unstopped
-            # ends by itself, as the item is released.
-            self._stop_heartbeat = self._door.start_heartbeat(self.queue, self.envelope, self.lose)
+            # In here, because an interrupt may strike already. The keeper forgets an item that is
+            # released, even if it is not let go.
+            self._let_go = self._door.keep(self.queue, self.envelope, self.lose)
             try:
                 self._check_trusted()
                 hop = before_run(
@@ -202,7 +212,7 @@ class Attempt:
             # An error's traceback holds this frame, which must not hold the error in turn.
             failure = ready = ended = None
             if self._returned is None:
-                self._stop_heartbeat()
+                self._let_go()
 
     async def complete(self) -> Outcome | Raised:
         """Complete the item of a job that has returned; what `run` raises is returned, too."""
@@ -212,21 +222,21 @@ class Attempt:
         except BaseException as error:
             return await self._interrupted(error)
         finally:
-            self._stop_heartbeat()
+            self._let_go()
 
     async def tell_completed(self) -> Outcome | Raised:
         """Tell that the item of a job that has returned was completed."""
         try:
             await self._emit("complete")
         except BaseException as error:
-            self._stop_heartbeat()
+            self._let_go()
             return Raised(error)
         return self.note_completed()
 
     def note_completed(self) -> Outcome:
         """Its outcome, once the item of a job that has returned was completed."""
         assert self._returned is not None
-        self._stop_heartbeat()
+        self._let_go()
         return self.outcome("completed", result=self._returned.value)
 
     def raise_error(self) -> None:
@@ -409,8 +419,9 @@ class Attempt:
 
     async def _complete(self, *events: str) -> None:
         await self._door.finish(lambda: self.queue.complete(self.envelope))
-        for event in (*events, "complete"):
-            await self._emit(event)
+        if self._instance.event_consumers:
+            for event in (*events, "complete"):
+                await self._emit(event)
 
     async def _retry(self, verdict: Retry, error: BaseException) -> Outcome:
         await self._replace(verdict.item, self.queue)
@@ -481,3 +492,12 @@ class Attempt:
         """An outcome of this attempt, as of now."""
         duration_seconds = self._clock.monotonic() - self._start_time
         return Outcome(self._item, status, error, result, duration_seconds)
+
+
+def outcome_of(ended: Outcome | Raised | None) -> Outcome:
+    """What `Attempt.run_job` returned, for a caller of ``run_once``; raises what it raised."""
+    assert ended is not None
+    try:
+        return unwrap(ended) if isinstance(ended, Raised) else ended
+    finally:
+        del ended  # an error's traceback holds this frame

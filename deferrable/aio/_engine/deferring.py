@@ -279,7 +279,8 @@ async def _push(instance: Instance, door: Door, item: Item, now: float) -> Recei
     queue, item = door.here(instance.backend.queue), _signed(instance, item)
     push = queue.prepare(item, is_plain=True)
     await door.wait(queue.push(push), needs_loop=queue.needs_loop)
-    await _emit(instance, door, "push", item)
+    if instance.event_consumers:
+        await _emit(instance, door, "push", item)
     return _receipt(item, now)
 
 

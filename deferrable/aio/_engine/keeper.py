@@ -1,12 +1,15 @@
-"""The keeper: every lease of a worker, renewed from a thread of its own.
+"""The keeper: every lease of this process, renewed from a thread of its own.
 
-Owns when held items are touched, in batches, and what a failed touch means. It may not know jobs or
-attempts: it calls back, on the worker's loop, when a lease is lost. Its thread has its own event
-loop and so its own broker connections, because a job may hold the worker's loop for as long as it
-likes.
+Owns when held items are touched, in batches, and what a failed touch means. It calls back when a
+lease is lost, on the loop of whoever holds the item. Its thread has an event loop and broker
+connections of its own, because a job may block the loop that it runs on.
 
 The one rule: a broker that cannot be reached does not end a lease. Only the broker's word, or the
 moment at which the lease ends unrenewed, does.
+
+Items are added and removed by other threads, without a lock. Whoever adds one reads afterwards when
+the keeper wakes, and wakes it if that is too late. The keeper says first that it never wakes, looks
+at the items then, and says last when it wakes. So it sees each item, or is woken for it.
 """
 
 import asyncio
@@ -15,193 +18,455 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
-from functools import partial
+from typing import NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary, ref
 
+from deferrable._fork import on_fork, set_aside
+from deferrable._portal import Portal
 from deferrable.aio._contract.tasks import until_done
-from deferrable.aio._engine.heartbeat import TOUCHES_PER_LEASE, touch_seconds
-from deferrable.aio._engine.own_loop import run_on_own_loop
-from deferrable.aio.clock import sleep
+from deferrable.aio._engine.patched import patching_library
+from deferrable.aio.clock import Timer, call_at
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost
 
-__all__ = ["Keeper", "Round", "plan_round"]
+__all__ = ["TOUCHES_PER_LEASE", "Keeper", "Round", "keeper", "plan_round", "stop"]
 
 _logger = logging.getLogger("deferrable")
+
+TOUCHES_PER_LEASE = 3
+_LEAD = 1 - 1 / TOUCHES_PER_LEASE
+"""The part of a lease that is left when an item is touched first."""
+_MOST_TOUCHES_PER_LEASE = 30  # while the broker cannot be reached
+_EARLY = 1 / 6
+"""What is due within this part of a lease is touched together with what is due now."""
+
+OnRound: TypeAlias = Callable[[Queue, Exception | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is to be done about the items held at one moment.
+    """What is to be done about held items at one moment.
 
     Attributes:
-        touches: the envelopes to be kept, by for how many seconds from now.
+        touches: the envelopes to renew, keyed by the extension in seconds.
         ended: those whose lease ended unrenewed.
+        run_out: those that were held for the maximum; their leases are left to end.
     """
 
     touches: Mapping[float, Sequence[Envelope]] = field(default_factory=dict)
     ended: Sequence[Envelope] = ()
+    run_out: Sequence[Envelope] = ()
 
 
 def plan_round(
     held: Iterable[Envelope], now: float, lease_seconds: float, max_lease_seconds: float | None
 ) -> Round:
-    """Decide about `held`: each is renewed for a lease, but not beyond the maximum after its pop.
-
-    One that has reached the maximum is left to its end.
-    """
+    """Decide about `held`. A lease is renewed up to the maximum after the pop, not beyond."""
     touches: dict[float, list[Envelope]] = {}
     ended: list[Envelope] = []
+    run_out: list[Envelope] = []
     for envelope in held:
+        seconds = lease_seconds
+        if max_lease_seconds is not None:
+            seconds = min(seconds, envelope.pop_time + max_lease_seconds - now)
         if now >= envelope.lease_end_time:
             ended.append(envelope)
-            continue
-        seconds = touch_seconds(envelope, now, lease_seconds, max_lease_seconds)
-        if seconds > 0:
+        elif seconds <= 0:
+            run_out.append(envelope)
+        else:
             touches.setdefault(seconds, []).append(envelope)
-    return Round(touches, ended)
+    return Round(touches, ended, run_out)
 
 
-class Keeper:
-    """Keeps leases from a thread of its own, from `start` to `stop`.
+def pause_seconds(envelope: Envelope, now: float, lease_seconds: float) -> float:
+    """How long after a touch the next one is due, whether it failed or not.
 
-    Args:
-        on_round: called in the keeper's thread after each round, with None, or why nothing could be
-            renewed.
+    A third of the lease; less while touches fail and only a part of the lease is left.
+    """
+    rest_seconds = envelope.lease_end_time - now
+    soon_seconds = max(rest_seconds / 2, lease_seconds / _MOST_TOUCHES_PER_LEASE)
+    return min(lease_seconds / TOUCHES_PER_LEASE, soon_seconds)
+
+
+class _Holder(NamedTuple):
+    """Who holds an item: what to call when its lease is lost, and on which loop."""
+
+    on_lost: Callable[[], object]
+    loop: asyncio.AbstractEventLoop
+
+
+class _Line:
+    """The held items of one queue.
+
+    Other threads change `held` and `watchers`, and read `wake_time`. The methods are called on the
+    keeper's loop.
     """
 
-    def __init__(self, on_round: Callable[[Queue, Exception | None], None]) -> None:
-        self._on_round = on_round
-        self._worker_loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._held: dict[Queue, dict[Envelope, Callable[[], None]]] = {}
-        self._failing: set[Queue] = set()
-        self._end: Callable[[], None] | None = None
+    def __init__(self, queue: Queue) -> None:
+        self._queue = ref(queue)
+        self.held: dict[Envelope, _Holder] = {}
+        self.watchers: dict[OnRound, asyncio.AbstractEventLoop] = {}
+        self.wake_time = math.inf
+        self._due_times: dict[Envelope, float] = {}
+        self._failed: set[Envelope] = set()
+        self._is_failing = False
+        self._round_time: float | None = None
+        self._timer: Timer | None = None
+        self._round: asyncio.Task[None] | None = None
 
-    async def start(self, queues: Iterable[Queue]) -> None:
-        """Begin to keep items of `queues`, called on the worker's loop."""
-        self._worker_loop = loop = asyncio.get_running_loop()
-        self._held = {queue: {} for queue in queues}
-        is_ready: asyncio.Future[None] = loop.create_future()
-        self._thread = threading.Thread(
-            target=lambda: run_on_own_loop(self._serve(is_ready)),
-            name="deferrable-keeper",
-            daemon=True,
-        )
-        self._thread.start()
-        cancellation = await until_done(is_ready)
-        if cancellation is not None:
-            await self.stop()
-            raise cancellation
+    @property
+    def is_needed(self) -> bool:
+        """Whether an item is held, or somebody watches."""
+        return bool(self.held or self.watchers)
 
-    def keep(self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]) -> None:
-        """Renew the item's lease until it is let go. Replaces an earlier `on_lost` of it."""
-        self._held[queue][envelope] = on_lost
+    @property
+    def is_busy(self) -> bool:
+        """Whether a round is under way."""
+        return self._round is not None
 
-    def let_go(self, queue: Queue, envelope: Envelope) -> None:
-        """Touch the item no more. Harmless if it was let go before."""
-        self._held[queue].pop(envelope, None)
-
-    async def stop(self) -> None:
-        """End the thread; called on the worker's loop. Harmless if it was not started."""
-        if self._end is None or self._thread is None:
+    def look(self) -> None:
+        """Go round now, or at the moment at which the next item is due."""
+        if self._round is not None:
+            return  # it looks at its end
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.wake_time = math.inf
+        queue = self._queue()
+        if queue is None:
             return
-        self._end()
-        loop = asyncio.get_running_loop()
-        try:
-            joining = loop.run_in_executor(None, self._thread.join)
-        except RuntimeError:  # the main thread has ended, and with it every executor
-            self._thread.join()
+        self._forget_the_settled()
+        if not self.is_needed:
+            self._round_time, self._is_failing = None, False
+            return
+        moment = self._next_moment(queue)
+        if moment > queue.clock.monotonic():
+            self._timer = call_at(queue.clock, moment, self.look)
         else:
-            await until_done(joining)
+            self._round = asyncio.get_running_loop().create_task(
+                self._go_round(queue), name=f"keeper of {queue!r}", context=Context()
+            )
+            self._round.add_done_callback(self._end_round)
+        self.wake_time = moment
 
-    # In the keeper's thread.
+    def _forget_the_settled(self) -> None:
+        for envelope in list(self.held):
+            if envelope.settlement == "done":
+                # Its holder need not let it go, and could not if an interrupt struck too early.
+                self.held.pop(envelope, None)
+        for on_round, loop in list(self.watchers.items()):
+            if loop.is_closed():
+                self.watchers.pop(on_round, None)
+        self._due_times = {each: due for each, due in self._due_times.items() if each in self.held}
+        self._failed.intersection_update(self.held)
 
-    async def _serve(self, is_ready: "asyncio.Future[None]") -> None:
-        loop, to_end = asyncio.get_running_loop(), asyncio.Event()
+    def _next_moment(self, queue: Queue) -> float:
+        """When something is due. Somebody who watches hears after a third of a lease in any case.
 
-        def end() -> None:
-            with suppress(RuntimeError):  # it has ended by itself
-                loop.call_soon_threadsafe(to_end.set)
+        What is being settled may be there again by then, too.
+        """
+        if self._round_time is None:
+            self._round_time = queue.clock.monotonic()
+        moments = [
+            min(each.lease_end_time, self._due_time(each, queue.lease_seconds))
+            for each in list(self.held)
+            if each.settlement == "open"
+        ]
+        return min([*moments, self._round_time + queue.lease_seconds / TOUCHES_PER_LEASE])
 
-        self._end = end
-        keeping = [loop.create_task(self._keep(queue)) for queue in self._held]
-        self._call_worker(partial(_set, is_ready))
-        await to_end.wait()
-        for task in keeping:
-            task.cancel()
-        await asyncio.wait(keeping)
+    def _due_time(self, envelope: Envelope, lease_seconds: float) -> float:
+        first_time = envelope.lease_end_time - lease_seconds * _LEAD
+        return self._due_times.get(envelope, first_time)
 
-    async def _keep(self, queue: Queue) -> None:
-        while True:
-            await sleep(queue.clock, self._rest_seconds(queue))
-            error: Exception | None
-            try:
-                error = await self._go_round(queue)
-            except Exception as unforeseen:  # an adapter's own mistake must not end it either
-                error = unforeseen
-            self._tell(queue, error)
-
-    def _rest_seconds(self, queue: Queue) -> float:
-        """Until the next round, or the first end of a lease if that comes before."""
-        now = queue.clock.monotonic()
-        # A copy in one step: the worker's thread adds and removes meanwhile.
-        ends = (each.lease_end_time - now for each in list(self._held[queue]) if _is_open(each))
-        return max(0.0, min(queue.lease_seconds / TOUCHES_PER_LEASE, min(ends, default=math.inf)))
-
-    async def _go_round(self, queue: Queue) -> Exception | None:
-        held = [envelope for envelope in list(self._held[queue]) if _is_open(envelope)]
+    async def _go_round(self, queue: Queue) -> None:
+        self._round_time = now = queue.clock.monotonic()
         round_ = plan_round(
-            held, queue.clock.monotonic(), queue.lease_seconds, queue.max_lease_seconds
+            self._take_due(queue, now), now, queue.lease_seconds, queue.max_lease_seconds
         )
         for envelope in round_.ended:
             self._lose(queue, envelope)
+        for envelope in round_.run_out:
+            self._due_times[envelope] = math.inf
+            _log_run_out(queue, envelope, now)
+        error: Exception | None
+        try:
+            error = await self._touch(queue, round_.touches)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            error = BackendError("the touch was cancelled, and nobody has asked for that")
+        except Exception as unforeseen:  # an adapter's own mistake must not end it either
+            error = unforeseen
+        now = queue.clock.monotonic()
+        for envelopes in round_.touches.values():
+            for envelope in envelopes:
+                self._due_times[envelope] = now + pause_seconds(envelope, now, queue.lease_seconds)
+        self._report(queue, error)
+
+    def _end_round(self, task: asyncio.Task[None]) -> None:
+        self._round = None
+        if task.cancelled():
+            self.wake_time = math.inf
+        else:
+            self.look()
+
+    def stop_round(self) -> "asyncio.Task[None] | None":
+        """Cancel the round under way if nobody needs the line any more."""
+        if self._round is None or self.is_needed:
+            return None
+        self._round.cancel()
+        return self._round
+
+    def _take_due(self, queue: Queue, now: float) -> list[Envelope]:
+        """What is to be touched in this round, and what has ended."""
+        due: list[Envelope] = []
+        soon = now + queue.lease_seconds * _EARLY
+        for envelope, holder in list(self.held.items()):
+            if envelope.settlement != "open":
+                continue
+            if now >= envelope.lease_end_time:
+                due.append(envelope)
+            elif envelope in self._failed or self._due_time(envelope, queue.lease_seconds) <= soon:
+                if holder.loop.is_running():
+                    due.append(envelope)
+                else:
+                    # Its job does not go on, and perhaps never will.
+                    self._due_times[envelope] = now + pause_seconds(
+                        envelope, now, queue.lease_seconds
+                    )
+        return due
+
+    async def _touch(
+        self, queue: Queue, touches: Mapping[float, Sequence[Envelope]]
+    ) -> Exception | None:
+        """Touch them; None, or why not a single one was answered."""
+        self._failed = {each for envelopes in touches.values() for each in envelopes}
         errors: list[Exception] = []
-        is_answered = not round_.touches
-        for seconds, envelopes in round_.touches.items():
+        is_answered = not touches
+        for seconds, envelopes in touches.items():
             outcomes = await queue.touch_each(envelopes, seconds)
             for envelope, outcome in zip(envelopes, outcomes, strict=True):
                 if outcome is None or isinstance(outcome, LeaseLost):
                     is_answered = True
+                    self._failed.discard(envelope)
                 else:
                     errors.append(outcome)
                 # One that is being settled meanwhile is not found, and not lost.
-                if isinstance(outcome, LeaseLost) and _is_open(envelope):
+                if isinstance(outcome, LeaseLost) and envelope.settlement == "open":
                     self._lose(queue, envelope)
         return None if is_answered else errors[0]
 
     def _lose(self, queue: Queue, envelope: Envelope) -> None:
-        on_lost = self._held[queue].pop(envelope, None)
-        if on_lost is not None:
-            _logger.warning(
-                "lost the lease of %r after %.1f s (max_lease_seconds=%s); not completed here",
-                envelope,
-                queue.clock.monotonic() - envelope.pop_time,
-                queue.max_lease_seconds,
-            )
-            self._call_worker(on_lost)
+        holder = self.held.pop(envelope, None)
+        if holder is None:
+            return
+        described = repr(envelope)
+        # First of all, so that its holder settles nothing before it hears of it.
+        envelope.lease_end_time = -math.inf
+        _logger.warning(
+            "lost the lease of %s after %.1f s (max_lease_seconds=%s); not completed here",
+            described,
+            queue.clock.monotonic() - envelope.pop_time,
+            queue.max_lease_seconds,
+        )
+        with suppress(RuntimeError):  # the loop was closed, and its jobs are gone
+            holder.loop.call_soon_threadsafe(holder.on_lost)
 
-    def _tell(self, queue: Queue, error: Exception | None) -> None:
-        if error is not None and queue not in self._failing:
-            self._failing.add(queue)
+    def _report(self, queue: Queue, error: Exception | None) -> None:
+        if error is not None and not self._is_failing:
             trace = None if isinstance(error, BackendError) else error
             _logger.error("cannot touch items of %r for now: %s", queue, error, exc_info=trace)
-        elif error is None and queue in self._failing:
-            self._failing.discard(queue)
+        elif error is None and self._is_failing:
             _logger.warning("items of %r are touched again", queue)
-        self._on_round(queue, error)
-
-    def _call_worker(self, callback: Callable[[], object]) -> None:
-        assert self._worker_loop is not None
-        with suppress(RuntimeError):  # the worker's loop has ended
-            self._worker_loop.call_soon_threadsafe(callback)
+        self._is_failing = error is not None
+        for on_round in list(self.watchers):
+            on_round(queue, error)
 
 
-def _set(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
-def _is_open(envelope: Envelope) -> bool:
-    return envelope.settlement == "open"
+def _log_run_out(queue: Queue, envelope: Envelope, now: float) -> None:
+    _logger.warning(
+        "%r has been held for %.0f s (max_lease_seconds is %.0f): its lease is kept no longer",
+        envelope,
+        now - envelope.pop_time,
+        queue.max_lease_seconds,
+    )
+
+
+class Keeper:
+    """Renews the leases of the items that it was given, until they are let go.
+
+    Args:
+        loop: where it works; None: in a thread of its own, which starts when there is something to
+            do, and ends in `tidy` when nobody needs it any more.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._lines: WeakKeyDictionary[Queue, _Line] = WeakKeyDictionary()
+        # Reentrant, for a signal handler that runs a job.
+        self._lock = threading.RLock()
+        self._loop = loop
+        self._portal: Portal | None = None
+
+    def keep(
+        self,
+        queue: Queue,
+        envelope: Envelope,
+        on_lost: Callable[[], object],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Renew the item's lease until it is let go, or lost. Replaces an earlier `on_lost` of it.
+
+        Args:
+            on_lost: called on `loop` when the lease was lost.
+            loop: where the item's job runs; it is kept while that runs. None: the running one.
+        """
+        line = self._lines.get(queue) or self._add_line(queue)
+        line.held[envelope] = _Holder(on_lost, loop or asyncio.get_running_loop())
+        if envelope.lease_end_time - queue.lease_seconds * _LEAD < line.wake_time:
+            with suppress(RuntimeError):  # the process is ending
+                self._wake(line)
+
+    def let_go(self, queue: Queue, envelope: Envelope) -> None:
+        """Touch the item no more. Harmless if it was let go before."""
+        line = self._lines.get(queue)
+        if line is not None:
+            line.held.pop(envelope, None)
+
+    def watch(self, queue: Queue, on_round: OnRound) -> None:
+        """Go round at least three times in a lease, even if nothing of `queue` is held.
+
+        Args:
+            on_round: called in the keeper's thread after each round, with None, or why nothing
+                could be renewed.
+
+        Raises:
+            RuntimeError: Python starts no threads any more.
+        """
+        line = self._lines.get(queue) or self._add_line(queue)
+        line.watchers[on_round] = asyncio.get_running_loop()
+        self._wake(line)
+
+    def unwatch(self, queue: Queue, on_round: OnRound) -> None:
+        """Undo `watch`. Harmless if it was not called."""
+        line = self._lines.get(queue)
+        if line is not None:
+            line.watchers.pop(on_round, None)
+
+    async def tidy(self) -> None:
+        """End the timers, and the thread, if nobody needs them any more.
+
+        It is called by those who have held items for long. A caller of ``run_once`` does not pay
+        for this: it leaves a timer behind, which finds nothing to do.
+        """
+        portal = self._portal
+        if portal is None:
+            await self._sweep()
+            return
+        try:
+            tidying = asyncio.get_running_loop().run_in_executor(None, self._tidy, portal)
+        except RuntimeError:  # the main thread has ended, and with it every executor
+            self._tidy(portal)
+        else:
+            cancellation = await until_done(tidying)
+            if cancellation is not None:
+                raise cancellation
+
+    def _tidy(self, portal: Portal) -> None:
+        portal.end_of(self._sweep())
+        if self._portal is not portal:
+            portal.join()
+
+    def stop(self) -> None:
+        """End the thread, because the process exits."""
+        portal = self._portal
+        if portal is not None:
+            portal.stop()
+
+    def _add_line(self, queue: Queue) -> _Line:
+        with self._lock:
+            return self._lines.setdefault(queue, _Line(queue))
+
+    def _wake(self, line: _Line) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(line.look)
+            return
+        with self._lock:  # so that the thread does not end meanwhile
+            if self._portal is None:
+                self._portal = Portal("deferrable-keeper")
+            self._portal.call_soon(line.look)
+
+    async def _sweep(self) -> None:
+        """End the lines that nobody needs, and the thread with the last of them."""
+        with self._lock:
+            lines = list(self._lines.values())
+        rounds = [round_ for line in lines if (round_ := line.stop_round()) is not None]
+        if rounds:
+            await asyncio.wait(rounds)
+        with self._lock:
+            for line in lines:
+                line.look()
+            is_needed = any(line.is_needed or line.is_busy for line in self._lines.values())
+            if self._portal is not None and not is_needed:
+                self._portal.end()
+                self._portal = None
+
+
+class _Process:
+    """The keepers of this process: one with a thread, and those that must do without."""
+
+    def __init__(self) -> None:
+        self.keeper: Keeper | None = None
+        self._on_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._is_stopped = False
+        on_fork(self._start_anew)
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> Keeper:
+        with self._lock:
+            if self.keeper is None and self._can_start_threads():
+                self.keeper = Keeper()
+            if self.keeper is not None:
+                return self.keeper
+            return self._on_loops.setdefault(loop, Keeper(loop))
+
+    def _can_start_threads(self) -> bool:
+        # gevent and eventlet run all threads in one, which cannot run two event loops.
+        is_ending = self._is_stopped or not threading.main_thread().is_alive()
+        return not is_ending and patching_library("threading") is None
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        running, self.keeper = self.keeper, None
+        if running is not None:
+            running.stop()
+
+    def _start_anew(self) -> None:
+        set_aside((self.keeper, self._on_loops))
+        self.keeper = None
+        self._on_loops = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+
+_process = _Process()
+
+
+def keeper(loop: asyncio.AbstractEventLoop) -> Keeper:
+    """The keeper of this process.
+
+    Args:
+        loop: where it works if no thread can be had, as after the end of the main one.
+    """
+    return _process.keeper or _process.get(loop)
+
+
+def stop() -> None:
+    """End the keeper's thread, because the process exits."""
+    _process.stop()

@@ -1,9 +1,9 @@
-"""The door: who waits and who runs plain callables, on behalf of the engine.
+"""The door: who waits and who calls, on behalf of the engine.
 
-Owns the protocol of a door, and the awaiting door, behind which everything happens on the running
-loop, but for plain jobs, which run in a worker thread. It may not know what is done or decided. The
-engine's coroutines use no asyncio primitive themselves, so that another door can drive them in a
-thread without a loop: `deferrable.sync._door`, which this package never imports.
+Owns the protocols of a door, what stops a job from outside, and the door of a caller that awaits.
+The engine's coroutines use no asyncio primitive themselves, so that another door can drive them in
+a thread without a loop: `deferrable.sync._door`, which this package never imports. How an attempt's
+job is run is in `deferrable.aio._engine.task_door`.
 
 The one rule: what user code did comes back as a value, and a running job is told to stop only once.
 """
@@ -11,26 +11,22 @@ The one rule: what user code did comes back as a value, and a running job is tol
 import asyncio
 import inspect
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
-import anyio
-import anyio.to_thread
-
 from deferrable import _blocking
-from deferrable._ended import Ended, Raised, Returned, value_of, value_of_awaited
+from deferrable._ended import Ended, Raised, value_of, value_of_awaited
 from deferrable.aio._contract.tasks import until_done
-from deferrable.aio._engine.heartbeat import Heartbeat
-from deferrable.aio.clock import Clock, Timer
+from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.item import Item, id_text
 
 __all__ = [
+    "AttemptDoor",
     "AwaitingDoor",
     "BlockingDoor",
     "Control",
@@ -38,11 +34,9 @@ __all__ = [
     "NotStarted",
     "Run",
     "StopReason",
-    "as_timeout",
     "blocking_door",
     "in_context",
     "name_of_attempt",
-    "start_timer",
 ]
 
 T = TypeVar("T")
@@ -119,7 +113,7 @@ class Run:
     Attributes:
         function: what is called with `args` and `kwargs`.
         is_async: whether it is a coroutine function.
-        context: what it sees; plain functions run inside it, async ones in a copy.
+        context: what it sees.
         timeout_seconds: when it is stopped (an async one) or reported (a plain one).
         on_overrun: awaited once when a plain function is over its time.
         control: what may stop it meanwhile.
@@ -164,14 +158,7 @@ class Run:
 
 
 class Door(Protocol):
-    """What the engine's coroutines need from whoever drives them.
-
-    Attributes:
-        exits_are_failures: a SystemExit or KeyboardInterrupt that a job raises is its own failure;
-            else it is the caller's, and the item is released.
-    """
-
-    exits_are_failures: bool
+    """What the engine's coroutines need from whoever drives them."""
 
     def here(self, queue: Queue) -> Queue:
         """The queue as this door pushes onto it."""
@@ -187,7 +174,7 @@ class Door(Protocol):
         """
         ...
 
-    async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
         """Wait for I/O that must reach its end. A cancellation is raised only afterwards.
 
         Args:
@@ -195,30 +182,10 @@ class Door(Protocol):
         """
         ...
 
-    async def call(
+    def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
-    ) -> Ended[Any]:
+    ) -> Coroutine[Any, Any, Ended[Any]]:
         """Call a short callable of the user's, plain or async, inside `context` (None: here)."""
-        ...
-
-    async def consume(
-        self, context: Context, function: Callable[..., Any], value: object
-    ) -> Ended[Any]:
-        """Have a metadata consumer called inside `context`, now or right before the job."""
-        ...
-
-    def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
-        """Run a job to its end."""
-        ...
-
-    def start_heartbeat(
-        self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
-    ) -> Callable[[], None]:
-        """Keep the item's lease beside what follows; returns what stops that.
-
-        Args:
-            on_lost: called once, on the loop on which async jobs run, when it is found lost.
-        """
         ...
 
     def is_being_cancelled(self) -> bool:
@@ -226,16 +193,41 @@ class Door(Protocol):
         ...
 
 
-class AwaitingDoor:
-    """Everything on the running loop; plain jobs in a worker thread.
+class AttemptDoor(Door, Protocol):
+    """What an attempt needs besides.
 
     Attributes:
-        limiter: how many threads there are; None: as many as anyio has for the whole process.
+        exits_are_failures: a SystemExit or KeyboardInterrupt that a job raises is its own failure;
+            else it is the caller's, and the item is released.
     """
 
+    exits_are_failures: bool
+
+    def consume(
+        self, context: Context, function: Callable[..., Any], value: object
+    ) -> Coroutine[Any, Any, Ended[Any]]:
+        """Have a metadata consumer called inside `context`, now or right before the job."""
+        ...
+
+    def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
+        """Run a job to its end."""
+        ...
+
+    def keep(
+        self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
+    ) -> Callable[[], object]:
+        """Keep the item's lease while what follows is done; returns what lets it go.
+
+        Args:
+            on_lost: called once, on the loop on which async jobs run, when it is found lost.
+        """
+        ...
+
+
+class AwaitingDoor:
+    """Everything on the running loop, in the task of the caller."""
+
     __slots__ = ()
-    exits_are_failures = False
-    limiter: anyio.CapacityLimiter | None = None
 
     def here(self, queue: Queue) -> Queue:
         return queue
@@ -270,152 +262,9 @@ class AwaitingDoor:
             del ended  # an error's traceback holds this frame
         return await value_of_awaited(awaited)
 
-    async def consume(
-        self, context: Context, function: Callable[..., Any], value: object
-    ) -> Ended[Any]:
-        return await self.call(context, function, value)
-
-    def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
-        return self._run_async(run, run) if run.is_async else self._run_plain(run)
-
-    async def _run_plain(self, run: Run) -> Ended[Any]:
-        ended = await self._run_in_thread(run)
-        if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
-            # A plain callable around an async one: what it returned is the job.
-            coroutine = ended.value
-            try:
-                return await self._run_async(run, lambda: coroutine)
-            finally:
-                coroutine.close()  # if it was cancelled before its first step
-        return ended
-
-    def start_heartbeat(
-        self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
-    ) -> Callable[[], None]:
-        heartbeat = Heartbeat(queue, envelope, on_lost)
-        heartbeat.start()
-        return heartbeat.stop
-
     def is_being_cancelled(self) -> bool:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
-
-    async def _run_async(self, run: Run, start: Callable[[], Awaitable[Any]]) -> Ended[Any]:
-        async def job() -> Ended[Any]:
-            # Whatever the job raises is caught inside its own task: a SystemExit or
-            # KeyboardInterrupt that leaves a task ends the loop with it.
-            try:
-                return Returned(await start())
-            except BaseException as error:
-                return Raised(error)
-
-        run.note_deadline()
-        task = asyncio.get_running_loop().create_task(
-            job(), name=run.name, context=run.context.copy()
-        )
-        run.control.attach(partial(_cancel_once, task, run.control))
-        timer = start_timer(run, partial(run.control.stop, "timed out"))
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            run.control.stop("cancelled")
-            await until_done(task)
-        finally:
-            run.control.detach()
-            if timer is not None:
-                timer.cancel()
-        if task.cancelled():  # before its first step
-            return Raised(asyncio.CancelledError())
-        return as_timeout(run, task.result())
-
-    async def _run_in_thread(self, run: Run) -> Ended[Any]:
-        run.note_deadline()
-        # The context is entered by nobody else while the thread is inside it.
-        ending = _call_in_thread(partial(value_of, run.context.run, run), self.limiter)
-        reports: list[asyncio.Task[None]] = []
-
-        def report() -> None:
-            run.log_overrun()
-            reports.append(asyncio.get_running_loop().create_task(run.on_overrun()))
-
-        timer = start_timer(run, report)
-        try:
-            if await until_done(ending) is not None:
-                run.control.stop("cancelled")
-        finally:
-            if timer is not None:
-                timer.cancel()
-        for reporting in reports:
-            await until_done(reporting)
-        return ending.result()
-
-
-def _call_in_thread(
-    call: Callable[[], Ended[Any]], limiter: anyio.CapacityLimiter | None
-) -> asyncio.Future[Ended[Any]]:
-    """Have `call` made in a worker thread; the future is done when it has ended, and not before.
-
-    A loop that is being shut down cancels every task, the one that waits for the thread too, while
-    the thread goes on. The future is no task.
-    """
-    loop = asyncio.get_running_loop()
-    ending: asyncio.Future[Ended[Any]] = loop.create_future()
-    start = threading.Lock()  # Who acquires it first decides whether the call is made.
-    # Emptied by the thread: an error's traceback holds the frame of `work`, which must not hold the
-    # future that holds the error.
-    endings = [ending]
-
-    def work() -> None:
-        if start.acquire(blocking=False):
-            ended = call()
-            try:
-                loop.call_soon_threadsafe(endings.pop().set_result, ended)
-            except RuntimeError:
-                pass  # the loop was closed without waiting
-            finally:
-                del ended
-
-    def stop_waiting(waiting: asyncio.Task[None]) -> None:
-        if ending.done() or not start.acquire(blocking=False):
-            return
-        if waiting.cancelled():
-            ending.set_result(Raised(NotStarted()))
-        else:
-            ending.set_exception(waiting.exception() or RuntimeError("the thread ended early"))
-
-    running = anyio.to_thread.run_sync(work, limiter=limiter)
-    loop.create_task(running).add_done_callback(stop_waiting)
-    return ending
-
-
-def _cancel_once(job: asyncio.Task[Ended[Any]], control: Control) -> bool:
-    if job.done():
-        return job.cancelled() or _is_cancellation(job.result())
-    if not job.cancelling():  # as it is when the loop is being shut down
-        job.cancel(control.reason)
-    return True
-
-
-def _is_cancellation(ended: Ended[Any]) -> bool:
-    # By its true class: a user's error may say another one, or raise when it is asked.
-    return isinstance(ended, Raised) and issubclass(type(ended.error), asyncio.CancelledError)
-
-
-def start_timer(run: Run, callback: Callable[[], None]) -> Timer | None:
-    """Have `callback` called when the job's time is over; None: it has no limit."""
-    if run.timeout_seconds is None:
-        return None
-    return run.clock.call_later(run.timeout_seconds, callback)
-
-
-def as_timeout(run: Run, ended: Ended[Any]) -> Ended[Any]:
-    """How a job ended; a TimeoutError if it was cancelled because its time was over."""
-    if not run.control.has_cancelled("timed out") or not _is_cancellation(ended):
-        return ended
-    assert isinstance(ended, Raised)
-    error = TimeoutError(f"the job ran longer than its timeout_seconds={run.timeout_seconds}")
-    error.__cause__ = ended.error
-    return Raised(error)
 
 
 class _InContext:
@@ -461,7 +310,7 @@ async def in_context(context: Context, awaitable: Awaitable[T]) -> T:
 class BlockingDoor(Protocol):
     """What serves a caller that cannot await."""
 
-    def drive(self, make: Callable[[Door], Coroutine[Any, Any, T]], instead: str) -> T:
+    def drive(self, make: Callable[[AttemptDoor], Coroutine[Any, Any, T]], instead: str) -> T:
         """Run the engine's coroutine that `make` makes, in this thread.
 
         Raises:

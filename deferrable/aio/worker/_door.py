@@ -1,17 +1,14 @@
 """The door of a worker's attempts.
 
-Owns what is different when many attempts run at once: leases are kept by the keeper, async jobs run
-in their attempt's own task, plain ones wait for one of the worker's threads and have their plain
-metadata consumers run there, a slot is given back when the job ends, and a settlement is tried
-again while the lease lasts and the worker has time.
+Owns what is different when many attempts run at once: plain jobs wait for one of the worker's
+threads and have their plain metadata consumers run there, a slot is given back when the job ends,
+and a settlement is tried again while the lease lasts and the worker has time.
 """
 
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from contextvars import Context
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,15 +16,8 @@ import anyio
 
 from deferrable._ended import Ended, Raised, Returned
 from deferrable.aio._engine.keeper import Keeper
-from deferrable.aio._engine.running import (
-    AwaitingDoor,
-    Control,
-    NotStarted,
-    Run,
-    as_timeout,
-    start_timer,
-)
-from deferrable.aio.clock import Timer
+from deferrable.aio._engine.running import NotStarted, Run
+from deferrable.aio._engine.task_door import TaskDoor
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.aio.worker._settling import Patience
@@ -71,7 +61,7 @@ def _note_nothing(queue: Queue, item: Item) -> None:
     """Nobody counts plain jobs."""
 
 
-class WorkerDoor(AwaitingDoor):
+class WorkerDoor(TaskDoor):
     """Behind which one attempt of a worker is made.
 
     Args:
@@ -81,21 +71,16 @@ class WorkerDoor(AwaitingDoor):
         context: in which the attempt's task runs.
         on_job_end: called when the job has ended, before it is settled, with whether it was plain.
         is_plain: it is known to be a plain job, and counted as one.
-
-    The task of the attempt is cancelled for its job's sake while that runs, and for nothing else,
-    but by whoever ends the loop.
     """
 
     __slots__ = (
         "_consumers",
-        "_context",
         "_envelope",
         "_has_job_ended",
         "_is_plain",
         "_on_job_end",
         "_queue",
         "_surroundings",
-        "limiter",
     )
     exits_are_failures = True
 
@@ -108,24 +93,17 @@ class WorkerDoor(AwaitingDoor):
         on_job_end: Callable[[bool], None],
         is_plain: bool,
     ) -> None:
+        super().__init__(context, surroundings.is_being_cancelled, surroundings.threads)
         self._queue = queue
         self._envelope = envelope
         self._surroundings = surroundings
-        self._context = context
         self._on_job_end = on_job_end
         self._is_plain = is_plain
         self._has_job_ended = False
         self._consumers: Sequence[tuple[Callable[..., Any], object]] = ()
-        self.limiter = surroundings.threads
 
-    async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return await self._surroundings.patience.settle(self._queue, self._envelope, start)
-
-    async def call(
-        self, context: Context | None, function: Callable[..., Any], *args: Any
-    ) -> Ended[Any]:
-        # What the task runs in is entered already.
-        return await super().call(None if context is self._context else context, function, *args)
+    def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+        return self._surroundings.patience.settle(self._queue, self._envelope, start)
 
     async def consume(
         self, context: Context, function: Callable[..., Any], value: object
@@ -134,18 +112,15 @@ class WorkerDoor(AwaitingDoor):
         self._consumers = (*self._consumers, (function, value))
         return Returned(None)
 
-    def start_heartbeat(
+    def keep(
         self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
-    ) -> Callable[[], None]:
-        # The keeper has kept it since before the attempt's first step.
-        return self._let_go
-
-    def _let_go(self) -> None:
-        self._surroundings.keeper.let_go(self._queue, self._envelope)
+    ) -> Callable[[], object]:
+        # It has been kept since before the attempt's first step.
+        return partial(self._surroundings.keeper.let_go, queue, envelope)
 
     def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
         if run.is_async and not self._consumers:
-            return self._run_inside(run)
+            return super().run(run)
         return self._run_after_consumers(run)
 
     async def _run_after_consumers(self, run: Run) -> Ended[Any]:
@@ -159,18 +134,22 @@ class WorkerDoor(AwaitingDoor):
                         return ended
                 else:
                     in_thread.append(partial(function, value))
-            if run.is_async:
-                return await self._run_inside(run)
-            _current_task().set_name(run.job_name)
-            if not self._is_plain:
-                self._is_plain = True
-                self._surroundings.on_plain(self._queue, run.item)
-            # A thread will be inside its context; the task's own is entered already.
-            function = partial(_run_after, in_thread, run.function)
-            return await super().run(replace(run, function=function, context=self._context.copy()))
+            if not run.is_async:
+                self._note_plain(run)
+                if in_thread:
+                    run.function = partial(_run_after, in_thread, run.function)
+            return await super().run(run)
         finally:
             ended = None  # an error's traceback holds this frame
             self.end_job()
+
+    def _note_plain(self, run: Run) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.set_name(run.job_name)
+        if not self._is_plain:
+            self._is_plain = True
+            self._surroundings.on_plain(self._queue, run.item)
 
     def end_job(self) -> None:
         """The job has ended, or will never begin; said twice, it counts once."""
@@ -178,51 +157,13 @@ class WorkerDoor(AwaitingDoor):
             self._has_job_ended = True
             self._on_job_end(self._is_plain)
 
-    async def _run_inside(self, run: Run) -> Ended[Any]:
-        """Run an async job in the attempt's own task."""
-        control, task = run.control, _current_task()
-        task.set_name(run.job_name)
-        if control.reason is not None:
-            self.end_job()
-            return Raised(NotStarted())
-        control.attach(partial(_cancel_job, task, control))
-        timer: Timer | None = None
-        if run.timeout_seconds is not None:
-            run.note_deadline()
-            timer = start_timer(run, partial(control.stop, "timed out"))
-        ended: Ended[Any]
-        try:
-            ended = Returned(await run())
-        except BaseException as error:
-            if issubclass(type(error), GeneratorExit) and not _is_loop_running():
-                raise  # the loop was given up, and nothing can be awaited any more
-            ended = Raised(error)
-        finally:
-            control.detach()
-            self.end_job()
-            if timer is not None:
-                timer.cancel()
-        if task.cancelling():
-            if self._surroundings.is_being_cancelled():
-                control.note_cancelled()
-            elif isinstance(ended, Returned):
-                with suppress(asyncio.CancelledError):
-                    # A job that cancels itself and returns has left that for the next await.
-                    await asyncio.sleep(0)
-            # It was meant for the job, which has heeded it or not; not for the settlement.
-            while task.uncancel():
-                pass
-        try:
-            return ended if timer is None else as_timeout(run, ended)
-        finally:
-            # An error's traceback holds this frame, and the task will hold the error.
-            del ended, task
+    _note_end = end_job
 
-    async def _run_in_thread(self, run: Run) -> Ended[Any]:
+    async def _run_in_thread(self, run: Run, context: Context) -> Ended[Any]:
         if not await self._wait_for_turn(run):
             return Raised(NotStarted())
         try:
-            return await super()._run_in_thread(run)
+            return await super()._run_in_thread(run, context)
         finally:
             self._surroundings.turns.release()
 
@@ -250,26 +191,6 @@ class WorkerDoor(AwaitingDoor):
             return False
         self._envelope.has_started = True
         return True
-
-
-def _cancel_job(task: asyncio.Task[Any], control: Control) -> bool:
-    if not task.cancelling():  # as it is when the loop is being shut down
-        task.cancel(control.reason)
-    return True
-
-
-def _current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
-
-
-def _is_loop_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _run_after(

@@ -20,11 +20,11 @@ import anyio
 from deferrable._durations import Duration, seconds_of
 from deferrable._wrong_api import AsyncFor
 from deferrable.aio._engine.instance import Instance, Lifespan
-from deferrable.aio._engine.keeper import Keeper
+from deferrable.aio._engine.keeper import keeper
+from deferrable.aio._engine.patched import refuse_patched
 from deferrable.aio.worker._attempts import Attempts
 from deferrable.aio.worker._door import Surroundings
 from deferrable.aio.worker._health import Health
-from deferrable.aio.worker._patched import refuse_patched
 from deferrable.aio.worker._polling import Poller, same_queue
 from deferrable.aio.worker._slots import Bell, Outcomes, PollSlots, Slots
 from deferrable.aio.worker._watchdog import Watchdog
@@ -107,7 +107,6 @@ class Worker(AsyncFor):
         self._pollers: list[Poller] = []
         self._clock = self._instances[0].backend.queue.clock
         self.health = Health([instance.backend.queue for instance in self._instances])
-        self._keeper = Keeper(self.health.note_touch)
 
     async def __aenter__(self) -> Self:
         """Enter the lifespans, and begin to pop.
@@ -225,8 +224,9 @@ class Worker(AsyncFor):
                 states = {each: await _enter(each.lifespan, lifespans) for each in self._instances}
                 life = self._life
                 assert life is not None
+                leases = keeper(asyncio.get_running_loop())
                 surroundings = Surroundings(
-                    self._keeper, self._thread_count, lambda: life.cancelling() > 0
+                    leases, self._thread_count, lambda: life.cancelling() > 0
                 )
                 attempts = Attempts(
                     self._slots,
@@ -239,13 +239,17 @@ class Worker(AsyncFor):
                 )
                 self._attempts = attempts
                 watchdog = Watchdog(attempts.find)
+                queues = [each.backend.queue for each in self._instances]
                 try:
-                    await self._keeper.start(each.backend.queue for each in self._instances)
+                    for queue in queues:
+                        leases.watch(queue, self.health.note_touch)
                     watchdog.start()
                     await self._work(is_up, attempts, surroundings)
                 finally:
                     watchdog.stop()
-                    await self._keeper.stop()
+                    for queue in queues:
+                        leases.unwatch(queue, self.health.note_touch)
+                    await leases.tidy()
         finally:
             self._outcomes.end()
 

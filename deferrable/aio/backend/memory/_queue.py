@@ -72,10 +72,6 @@ class _Group:
         self.waiters: set[_Waiter] = set()
         on_fork(self._start_anew)
 
-    def catch_up(self, now: Now) -> None:
-        self.main.catch_up(now)
-        self.errors.catch_up(now)
-
     def rest_seconds(self, now: Now) -> float:
         return min(self.main.rest_seconds(now), self.errors.rest_seconds(now))
 
@@ -153,7 +149,8 @@ class InMemoryQueue(Queue):
             now = self._catch_up()
             for push in pushes:
                 self.store.push(Entry(push.text, now.time), now, push.delay_seconds)
-            self._group.wake(now)
+            if self._group.waiters:
+                self._group.wake(now)
         return [None] * len(pushes)
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
@@ -273,7 +270,9 @@ class InMemoryQueue(Queue):
 
     def _catch_up(self) -> Now:
         now = Now(self.clock.time(), self.clock.monotonic())
-        self._group.catch_up(now)
+        group = self._group
+        group.main.catch_up(now)
+        group.errors.catch_up(now)
         return now
 
     def _held(self, envelope: Envelope) -> Lease | None:

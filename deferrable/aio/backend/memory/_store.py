@@ -100,6 +100,9 @@ class Store:
 
     def catch_up(self, now: Now) -> None:
         """Make available what is due, and take back what was held for too long, in that order."""
+        delayed, ends = self._delayed, self._lease_ends
+        if (not delayed or delayed[0][0] > now.time) and (not ends or ends[0][0] > now.monotonic):
+            return
         while self.rest_seconds(now) <= 0:
             due_time = self._delayed[0][0] if self._delayed else math.inf
             if due_time - now.time <= self._next_lease_end() - now.monotonic:
@@ -112,11 +115,11 @@ class Store:
 
     def push(self, entry: Entry, now: Now, delay_seconds: float) -> None:
         """Put `entry` at the back, or among the delayed ones."""
+        entry.place = next(self._numbers)
         if delay_seconds > 0:
-            entry.place = next(self._numbers)
             heapq.heappush(self._delayed, (now.time + delay_seconds, entry.place, entry))
         else:
-            self._append(entry)
+            self._waiting.append(entry)
 
     def pop(self, maximum: int, now: Now) -> list[Lease]:
         """Take up to `maximum` entries from the front."""
@@ -156,6 +159,8 @@ class Store:
     def remove(self, lease: Lease) -> None:
         """Forget an entry that is held."""
         self._held.remove(lease)
+        while self._lease_ends and self._lease_ends[0][2] not in self._held:
+            heapq.heappop(self._lease_ends)
         if len(self._lease_ends) > 2 * len(self._held) + 1000:
             self._lease_ends = [(each.end_time, each.number, each) for each in self._held]
             heapq.heapify(self._lease_ends)

@@ -1,4 +1,4 @@
-"""The heartbeat: it keeps the lease while a job runs, and says when the lease is lost."""
+"""Leases of jobs under ``run_once``: kept while the job runs, and noticed when they are lost."""
 
 import asyncio
 import concurrent.futures
@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 from faces import LEASE_SECONDS, Face, FaceName, Kind, MakeFace, wait_here
 
-from deferrable.aio._engine.heartbeat import TOUCHES_PER_LEASE, Heartbeat
+from deferrable.aio._engine.keeper import TOUCHES_PER_LEASE, Keeper
 from deferrable.aio.backend.memory._store import Now
-from deferrable.aio.clock import Clock
-from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Touch
 from deferrable.errors import BackendError, LeaseLost
 from deferrable.testing import wait_until
@@ -43,7 +41,7 @@ class Beats:
 
 
 def job_of(kind: Kind, face: Face, beats: Beats, steps: int, before: Callable[[], object]) -> Any:
-    """A job that takes `steps` thirds of a lease, and lets the heartbeat beat in each of them."""
+    """A job that takes `steps` thirds of a lease, and lets the keeper touch in each of them."""
 
     def advance(step: int) -> Callable[[], bool]:
         before()
@@ -52,13 +50,13 @@ def job_of(kind: Kind, face: Face, beats: Beats, steps: int, before: Callable[[]
         return lambda: beats.count > count and face.clock.pending > 0
 
     def plain() -> str:
-        wait_here(lambda: face.clock.pending, "the heartbeat sleeps")
+        wait_here(lambda: face.clock.pending, "the keeper sleeps")
         for step in range(steps):
             wait_here(advance(step), f"it beat in step {step}")
         return "done"
 
     async def awaited() -> str:
-        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         for step in range(steps):
             await wait_until(advance(step), f"it beat in step {step}")
         return "done"
@@ -70,7 +68,7 @@ def nothing() -> None:
     pass
 
 
-async def test_the_heartbeat_goes_on_while_a_job_takes_three_leases(face: Face, kind: Kind) -> None:
+async def test_a_lease_is_kept_while_a_job_takes_three_leases(face: Face, kind: Kind) -> None:
     beats = Beats(face)
     job = face.job(job_of(kind, face, beats, 3 * TOUCHES_PER_LEASE, nothing), name="long")
     await face.later(job)
@@ -126,14 +124,14 @@ async def test_a_broker_that_comes_back_before_the_lease_ends_finds_it_kept(
         return lambda: beats.count == count and face.clock.pending > 0
 
     def plain() -> None:
-        wait_here(lambda: face.clock.pending, "the heartbeat sleeps")
+        wait_here(lambda: face.clock.pending, "the keeper sleeps")
         for seconds, count in steps:
             face.clock.advance(seconds)
             wait_here(has_beaten(count), f"beat {count}")
         face.clock.advance(STEP_SECONDS)  # beyond the end of the first lease
 
     async def awaited() -> None:
-        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         for seconds, count in steps:
             face.clock.advance(seconds)
             await wait_until(has_beaten(count), f"beat {count}")
@@ -144,7 +142,7 @@ async def test_a_broker_that_comes_back_before_the_lease_ends_finds_it_kept(
     assert (await face.run()).status == "completed"
 
 
-async def test_a_touch_that_fails_in_an_unforeseen_way_does_not_end_the_heartbeat(
+async def test_a_touch_that_fails_in_an_unforeseen_way_does_not_end_the_keeping(
     face: Face, kind: Kind
 ) -> None:
     beats = Beats(face)
@@ -159,11 +157,11 @@ async def test_a_lease_that_ends_unrenewed_is_lost(face: Face, kind: Kind) -> No
     face.faults.drop("touch", times=None)
 
     def plain() -> None:
-        wait_here(lambda: face.clock.pending, "the heartbeat sleeps")
+        wait_here(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(LEASE_SECONDS + 1)
 
     async def awaited() -> None:
-        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(LEASE_SECONDS + 1)
         await asyncio.Event().wait()
 
@@ -181,7 +179,7 @@ async def test_a_lost_lease_cancels_an_async_job_once_and_completes_nothing(face
     cancellations: list[str] = []
 
     async def hang() -> None:
-        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(LEASE_SECONDS + 1)
         try:
             await asyncio.Event().wait()
@@ -204,7 +202,7 @@ async def test_a_job_that_succeeds_after_its_lease_was_lost_completes_nothing(fa
     face.record_events()
 
     async def stubborn() -> str:
-        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(LEASE_SECONDS + 1)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
@@ -299,12 +297,12 @@ async def test_the_brokers_word_that_a_lease_is_lost_is_believed(
     face.faults.fail_before("touch", error=LeaseLost("it says so"))
 
     def plain() -> None:
-        wait_here(lambda: face.clock.pending, "the heartbeat sleeps")
+        wait_here(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(STEP_SECONDS)
         wait_here(lambda: "lost the lease" in caplog.text, "the broker has said so")
 
     async def awaited() -> None:
-        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(STEP_SECONDS)
         await asyncio.Event().wait()
 
@@ -316,13 +314,13 @@ async def test_the_brokers_word_that_a_lease_is_lost_is_believed(
     assert await face.stats() == (0, 1, 0)
 
 
-async def test_a_heartbeat_ends_with_its_attempt(face: Face, kind: Kind) -> None:
+async def test_nothing_is_touched_after_the_end_of_its_attempt(face: Face, kind: Kind) -> None:
     beats = Beats(face)
     await face.later(face.job(job_of(kind, face, beats, 1, nothing), name="short"))
     await face.run()
     count = beats.count
 
-    await wait_until(lambda: face.clock.pending == 0, "nothing sleeps any more")
+    await face.no_timer_is_left()
     face.clock.advance(10 * LEASE_SECONDS)
     await face.run_once()
 
@@ -334,7 +332,7 @@ async def test_the_first_touch_comes_after_a_third_of_the_lease(face: Face) -> N
     counts: list[int] = []
 
     def plain() -> None:
-        wait_here(lambda: face.clock.pending, "the heartbeat sleeps")
+        wait_here(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(STEP_SECONDS - 0.1)
         counts.append(beats.count)
         face.clock.advance(0.1)
@@ -356,23 +354,23 @@ async def test_a_touch_that_loses_the_race_with_the_settlement_is_no_lost_lease(
     face.faults.delay("touch", seconds=1)
 
     def plain() -> None:
-        wait_here(lambda: face.clock.pending, "the heartbeat sleeps")
+        wait_here(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(STEP_SECONDS)
         wait_here(lambda: ("touch", "delay") in face.faults.injected, "a touch is under way")
 
     async def awaited() -> None:
-        await wait_until(lambda: face.clock.pending, "the heartbeat sleeps")
+        await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         face.clock.advance(STEP_SECONDS)
         await wait_until(lambda: ("touch", "delay") in face.faults.injected, "it touches")
 
     await face.later(face.job(plain if kind == "plain" else awaited, name="quick"))
 
     outcome = await face.run()
+    await wait_until(lambda: face.clock.pending, "the touch is delayed")
     face.clock.advance(1)
     await wait_until(lambda: beats.count == 1, "the touch has ended")
-    await face.do(face.instance.backend.queue.stats)  # the heartbeat's loop has gone on
+    await face.no_timer_is_left()
 
-    assert face.clock.pending == 0
     assert beats.answered == 1, "a touch under way is not cancelled"
     assert outcome.status == "completed"
     assert face.event_names == ["push", "pop", "complete"]
@@ -381,50 +379,33 @@ async def test_a_touch_that_loses_the_race_with_the_settlement_is_no_lost_lease(
 # By itself.
 
 
-class StubQueue:
-    """A queue of which a heartbeat sees only this much."""
-
-    lease_seconds = 30.0
-    max_lease_seconds: float | None = None
-
-    def __init__(self, clock: Clock, errors: list[Exception | None]) -> None:
-        self.clock = clock
-        self.errors = errors
-        self.touches = 0
-
-    async def touch(self, envelope: Envelope, seconds: float) -> None:
-        self.touches += 1
-        error = self.errors.pop(0) if self.errors else None
-        if error is not None:
-            raise error
-        envelope.lease_end_time = self.clock.time() + seconds
-
-
 async def test_only_the_brokers_word_or_the_leases_end_ends_a_lease() -> None:
     face = Face("awaiting")
-    queue: Any = StubQueue(face.clock, [BackendError("away"), None, LeaseLost("gone")])
-    envelope = Envelope(None, face.clock.time(), face.clock.time() + 30)
+    queue = face.backend.queue
+    beats = Beats(face)
+    await face.later(face.job(nothing))
+    envelope, _ = await queue.pop()
+    assert envelope is not None
     lost: list[bool] = []
-    heartbeat = Heartbeat(queue, envelope, lambda: lost.append(True))
+    leases = Keeper(asyncio.get_running_loop())
 
-    heartbeat.start()
-    for touches in (1, 2, 3):
+    leases.keep(queue, envelope, lambda: lost.append(True))
+    for number, error in enumerate([BackendError("away"), None, LeaseLost("gone")], start=1):
+        if error is not None:
+            face.faults.fail_before("touch", error=error)
         await wait_until(lambda: face.clock.pending, "it sleeps")
         assert lost == []
         face.clock.advance(10)
-        await wait_until(lambda touches=touches: queue.touches == touches, "it touched")  # type: ignore[misc]
+        await wait_until(lambda number=number: beats.count == number, "it touched")  # type: ignore[misc]
     await wait_until(lambda: lost, "it is lost")
-    heartbeat.stop()
 
+    await leases.tidy()
     assert lost == [True]
     assert face.clock.pending == 0
 
 
 @pytest.mark.parametrize("door", ["awaiting", "blocking"])
-async def test_an_async_job_that_blocks_its_loop_is_kept_only_behind_another_thread(
-    door: FaceName,
-) -> None:
-    # Said here because users ask: a job that never awaits starves a heartbeat on its own loop.
+async def test_a_lease_that_ends_while_a_job_blocks_its_loop_is_lost(door: FaceName) -> None:
     face = Face(door)
 
     async def never_awaits() -> None:

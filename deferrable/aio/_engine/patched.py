@@ -12,16 +12,16 @@ import select
 import socket
 import threading
 
-__all__ = ["refuse_patched"]
+__all__ = ["patching_library", "refuse_patched"]
 
 _PATCHING_LIBRARIES = ("gevent", "eventlet")
 
 
-def refuse_patched() -> None:
-    """Refuse to start a worker in a process that gevent or eventlet has patched.
+def patching_library(name: str) -> str | None:
+    """The library that has replaced what is in a module of Python's own; None: nobody has.
 
-    Raises:
-        RuntimeError: threads, queues, sockets or ``select`` are not Python's own.
+    Args:
+        name: of the module.
     """
     # Looked up at each call: a program may patch after it has imported this.
     replaceable = {
@@ -30,9 +30,19 @@ def refuse_patched() -> None:
         "socket": socket.socket,
         "select": select.select,
     }
-    for name, member in replaceable.items():
-        library = member.__module__.partition(".")[0]
-        if library in _PATCHING_LIBRARIES:
+    library = replaceable[name].__module__.partition(".")[0]
+    return library if library in _PATCHING_LIBRARIES else None
+
+
+def refuse_patched() -> None:
+    """Refuse to start a worker in a process that gevent or eventlet has patched.
+
+    Raises:
+        RuntimeError: threads, queues, sockets or ``select`` are not Python's own.
+    """
+    for name in ("threading", "queue", "socket", "select"):
+        library = patching_library(name)
+        if library is not None:
             raise RuntimeError(
                 f"{library} has replaced {name} in this process, and a worker would hang with it; "
                 "run the worker in a process that is not monkey-patched (`deferrable worker` is "
