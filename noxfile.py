@@ -66,7 +66,7 @@ PYTHON_TESTS = [
                 "batching",
                 "cancellation",
                 "completing",
-                "heartbeat",
+                "leases",
                 "keeper",
                 "lifecycle",
                 "loops",

@@ -15,6 +15,17 @@ def test_each_path_of_the_tables_is_there() -> None:
         assert any(path.startswith(begin) for path in paths), begin
 
 
+def test_each_path_that_other_pythons_run_is_there() -> None:
+    (paths,) = (
+        node.value
+        for node in ast.parse((ROOT / "noxfile.py").read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PYTHON_TESTS"
+    )
+
+    for path in eval(ast.unparse(paths)):
+        assert (ROOT / path).exists(), path
+
+
 def test_a_module_whose_tests_may_share_a_fixture_stays_together() -> None:
     assert turns.scope_of("tests/test_mutants.py::test_a[b::c]") == "tests/test_mutants.py"
     assert turns.scope_of("tests/test_memory.py::TestA::test_b") == "tests/test_memory.py::TestA"
