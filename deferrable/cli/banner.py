@@ -30,7 +30,8 @@ def log_banner(named: Sequence[Named], concurrency: int, prefetch: int) -> None:
         log_fields(
             _logger,
             logging.INFO,
-            f"{each.path} works on {backend.queue!r}, group {backend.group or '(none)'}, {_listed(jobs)}",
+            f"{each.path} works on {backend.queue!r}, group {backend.group or '(none)'}, "
+            f"{_listed(jobs)}",
             instance=each.path,
             backend=repr(backend.queue),
             group=backend.group,

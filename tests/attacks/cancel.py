@@ -14,12 +14,13 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 
-from attacks.places import PLACES, Place
+from attacks.places import PLACES, TROUBLED_PLACES, Place
 from attacks.scenarios import SCENARIOS
 from attacks.striking import STRIKES, Figures, strike_everywhere
 
 __all__ = ["main"]
 
+_PLACES = PLACES | TROUBLED_PLACES
 HANG_SECONDS = 300
 """One scenario, struck in one way at all its points, takes seconds; longer than that is a hang."""
 
@@ -27,12 +28,12 @@ HANG_SECONDS = 300
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--place", choices=sorted(PLACES), default="memory")
+    parser.add_argument("--place", choices=sorted(_PLACES), default="memory")
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--only", help="one scenario", choices=sorted(SCENARIOS))
     options = parser.parse_args()
     logging.getLogger("deferrable").setLevel(logging.CRITICAL + 1)
-    kind = PLACES[options.place]
+    kind = _PLACES[options.place]
     with kind.start() as broker:
         return _attack(options, partial(kind.make, broker))
 

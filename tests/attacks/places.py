@@ -8,9 +8,10 @@ how.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from redis_server import start_redis, unique_group
+from redis_server import RedisServer, find_kind, start_redis, unique_group
 
 from attacks.sqs_place import SQSPlace, start_moved_sqs
 from deferrable.aio.backend.base import Backend
@@ -18,7 +19,7 @@ from deferrable.aio.backend.dockets import DocketsBackendFactory
 from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.testing import MovingClock
 
-__all__ = ["LEASE_SECONDS", "PLACES", "Place", "PlaceKind"]
+__all__ = ["LEASE_SECONDS", "PLACES", "TROUBLED_PLACES", "Place", "PlaceKind"]
 
 LEASE_SECONDS = 30.0
 MANY = 10**6
@@ -51,6 +52,12 @@ class Place(Protocol):
 
     def set_wait(self, consumer: Backend, seconds: float) -> None:
         """Have its pops wait for so long from now on."""
+
+    def begin_trouble(self) -> None:
+        """Called before the attack on what is there, as `end_trouble` is after it."""
+
+    def end_trouble(self) -> None:
+        """Let everything recover."""
 
 
 class MemoryPlace(Place):
@@ -99,9 +106,37 @@ class DocketsPlace(Place):
         consumer.queue._taker._wait_seconds = seconds  # type: ignore[attr-defined]
 
 
+class FullPlace(DocketsPlace):
+    """Its Redis has no memory for anything new during the attack."""
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__(server.url)
+        self._server = server
+
+    def begin_trouble(self) -> None:
+        self._set_maxmemory(1)
+
+    def end_trouble(self) -> None:
+        self._set_maxmemory(0)
+
+    def _set_maxmemory(self, number: int) -> None:
+        with self._server.client() as client:
+            client.config_set("maxmemory", number)
+
+
+class SteppedPlace(DocketsPlace):
+    """Somebody sets the clock an hour forward before the attack, and back after it."""
+
+    def begin_trouble(self) -> None:
+        self.clock.step(3600)
+
+    def end_trouble(self) -> None:
+        self.clock.step(-3600)
+
+
 @contextmanager
-def _redis() -> Iterator[str]:
-    with start_redis() as server:
+def _redis(kind: str | None = None) -> Iterator[str]:
+    with start_redis(program=None if kind is None else find_kind(kind)) as server:
         yield server.url
 
 
@@ -123,3 +158,10 @@ PLACES: dict[str, PlaceKind] = {
     "dockets": PlaceKind(_redis, DocketsPlace),
     "sqs": PlaceKind(start_moved_sqs, lambda sqs: SQSPlace(sqs, LEASE_SECONDS)),
 }
+
+TROUBLED_PLACES: dict[str, PlaceKind] = {
+    "redis6": PlaceKind(partial(_redis, "Redis 6"), DocketsPlace),
+    "full-redis": PlaceKind(start_redis, FullPlace),
+    "stepped-clock": PlaceKind(_redis, SteppedPlace),
+}
+"""Where only the cancelling attack takes place: a backend of `PLACES` beside other trouble."""

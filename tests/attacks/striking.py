@@ -122,7 +122,11 @@ class _Run:
     def run(self, name: str) -> str | None:
         """Where it was struck; None if it ended before that point."""
         asyncio.run(self._prepare())
-        where = self._act()
+        self.world.place.begin_trouble()
+        try:
+            where = self._act()
+        finally:
+            self.world.place.end_trouble()
         told = f"{name}: {self.strike} at point {self.target}, {where}"
         try:
             asyncio.run(self._look(where))
