@@ -70,7 +70,19 @@ def fork(work):
 if "{hooks}" == "without hooks":
     # As a server written in C forks (uWSGI): Python hears nothing of it.
     import ctypes
-    os.fork = ctypes.PyDLL(None).fork
+    bare_fork = ctypes.PyDLL(None).fork
+
+    def fork_quietly():
+        # A child in which another thread of the parent had asked for the interpreter's lock would
+        # wait for that thread, whatever it runs. Nobody asks while the interval is long.
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)
+        try:
+            return bare_fork()
+        finally:
+            sys.setswitchinterval(interval)
+
+    os.fork = fork_quietly
 """
 
 

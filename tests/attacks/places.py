@@ -36,6 +36,7 @@ class Place(Protocol):
         has_atomic_replace: else a replace that is cancelled may leave both items.
         fences_stale_holders: the broker itself knows who holds an item no more.
         flushes_at_will: else a second flush may be refused.
+        refuses_pushes: while it has trouble.
     """
 
     clock: MovingClock
@@ -45,6 +46,7 @@ class Place(Protocol):
     has_atomic_replace: bool = True
     fences_stale_holders: bool = True
     flushes_at_will: bool = True
+    refuses_pushes: bool = False
 
     def consumer(self) -> Backend:
         """Another consumer; its pops do not wait."""
@@ -109,6 +111,8 @@ class DocketsPlace(Place):
 class FullPlace(DocketsPlace):
     """Its Redis has no memory for anything new during the attack."""
 
+    refuses_pushes = True
+
     def __init__(self, server: RedisServer) -> None:
         super().__init__(server.url)
         self._server = server
@@ -125,13 +129,10 @@ class FullPlace(DocketsPlace):
 
 
 class SteppedPlace(DocketsPlace):
-    """Somebody sets the clock an hour forward before the attack, and back after it."""
+    """Somebody sets the clock an hour forward before the attack, that of the broker too."""
 
     def begin_trouble(self) -> None:
         self.clock.step(3600)
-
-    def end_trouble(self) -> None:
-        self.clock.step(-3600)
 
 
 @contextmanager
