@@ -1,21 +1,36 @@
 """Durations and moments that users give: a number, a `timedelta` or a `datetime`.
 
-Owns the one check of each. The rule: what is returned is a finite number, so nothing behind this
-room meets NaN, an infinity, or a `datetime` whose time zone is a guess.
+Owns the one check of each. The rule: what is returned is a finite `int` or `float` itself. So
+nothing behind this room meets NaN, an infinity, a `datetime` whose time zone is a guess, or a
+number of a subclass (of numpy, or an `enum.IntEnum`). Brokers are sent the ``repr`` of a number.
 """
 
 import math
 import sys
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from deferrable._codec.refusals import short_repr
 from deferrable.errors import InvalidOptions
 
-__all__ = ["Duration", "moment_of", "optional_seconds_of", "seconds_of"]
+__all__ = ["Duration", "moment_of", "optional_seconds_of", "plain_number", "seconds_of"]
+
+T = TypeVar("T")
 
 Duration: TypeAlias = float | timedelta
 """A number of seconds, or a `timedelta`."""
+
+
+_PLAIN = (float, int)
+
+
+def plain_number(value: T) -> T | float:
+    """`value` as exactly an `int` or a `float`, if it is of a subclass of one; else as it is."""
+    if value.__class__ in _PLAIN or isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        return float.__add__(value, 0.0)
+    return int.__add__(value, 0) if isinstance(value, int) else value
 
 
 def seconds_of(
@@ -38,7 +53,7 @@ def seconds_of(
         and least <= seconds <= min(most, sys.float_info.max)
         and not (is_over and seconds == least)
     ):
-        return seconds
+        return seconds if seconds.__class__ in _PLAIN else plain_number(seconds)
     span = f"over {least:g}" if is_over else f"from {least:g} on"
     if most < math.inf:
         span = f"from {least:g} to {most:g}"
@@ -65,7 +80,7 @@ def moment_of(name: str, value: object) -> float:
         and not isinstance(value, bool)
         and abs(value) <= sys.float_info.max
     ):
-        return value
+        return plain_number(value)
     raise InvalidOptions(
         f"{name} is a datetime with a time zone, or a moment in epoch seconds; got "
         f"{short_repr(value)}"

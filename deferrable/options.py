@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypedDict, cast
 
-from deferrable._durations import Duration, moment_of, seconds_of
+from deferrable._durations import Duration, moment_of, plain_number, seconds_of
 from deferrable.errors import InvalidOptions
 
 __all__ = [
@@ -83,10 +83,12 @@ class JobOptions:
     message_group_id: str | None = None
 
     def __post_init__(self) -> None:
-        for name in _DURATIONS:
+        for name in _NUMBERS:
             value = getattr(self, name)
-            if isinstance(value, timedelta):
-                object.__setattr__(self, name, value.total_seconds())
+            if value is None or value.__class__ in (int, float):
+                continue
+            seconds = value.total_seconds() if isinstance(value, timedelta) else value
+            object.__setattr__(self, name, plain_number(seconds))
 
 
 NO_DEBOUNCE_STORE = (
@@ -95,7 +97,7 @@ NO_DEBOUNCE_STORE = (
 )
 
 
-_DURATIONS = ("delay_seconds", "debounce_seconds", "ttl_seconds", "timeout_seconds")
+_NUMBERS = ("delay_seconds", "debounce_seconds", "ttl_seconds", "timeout_seconds", "max_attempts")
 _GROUP_ID = re.compile(r"[!-~]{1,128}")
 _NAMES = frozenset(JobOptions.__annotations__)
 
@@ -232,7 +234,7 @@ def resolve(options: JobOptions, now: float) -> ResolvedOptions:
 def _resolved(name: str, seconds: Seconds) -> float:
     if callable(seconds):
         return seconds_of(f"what {name} returned", seconds())
-    return cast("float", seconds)  # `JobOptions` keeps no timedelta
+    return cast("float", seconds)  # `JobOptions` keeps plain numbers
 
 
 def _check_seconds(name: str, value: Seconds) -> None:

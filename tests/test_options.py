@@ -1,13 +1,17 @@
 """Options: what is refused at decoration, what at ``later``, and in which words."""
 
+import enum
 import inspect
 import math
+import time
 from collections.abc import Callable, Coroutine
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from faces import Face, MakeFace
+from redis_server import unique_group
 
 import deferrable
 from deferrable.aio import Deferrable, InMemoryDebounceStore
@@ -403,6 +407,75 @@ async def test_a_timedelta_travels_as_seconds(face: Face) -> None:
 
 def test_a_retry_may_be_after_a_timedelta() -> None:
     assert Retry(after_seconds=timedelta(minutes=1)).after_seconds == 60
+
+
+class Spelled(float):
+    """A number whose text is no number, as those of numpy are."""
+
+    def __repr__(self) -> str:
+        return f"Spelled({float(self)})"
+
+    __str__ = __repr__
+
+
+class Pause(enum.Enum):
+    SHORT = 3
+
+
+class Count(int, enum.Enum):
+    TWO = 2
+
+
+ODD_NUMBERS = [Spelled(2.0), Count.TWO]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+def test_a_number_of_a_subclass_becomes_a_plain_number(number: Any) -> None:
+    options = JobOptions(
+        delay_seconds=number, debounce_seconds=number, ttl_seconds=number, timeout_seconds=number
+    )
+    called = JobOptions(delay_seconds=lambda: number, ttl_seconds=lambda: number)
+    later = resolve(JobOptions(run_at=number), now=0)
+
+    resolved = [resolve(each, NOW) for each in (options, called)]
+
+    numbers = [value for each in (*resolved, later) for value in astuple(each) if value]
+    numbers += [options.timeout_seconds, Retry(after_seconds=number).after_seconds]
+    assert [repr(float(value)) for value in numbers] == ["2.0"] * len(numbers)
+    assert {type(value) for value in numbers} <= {int, float}
+    assert type(JobOptions(max_attempts=Count.TWO).max_attempts) is int
+
+
+def test_an_enum_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InvalidOptions, match=r"Pause\.SHORT"):
+        instance().deferrable(delay_seconds=Pause.SHORT)(function)
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+async def test_redis_takes_a_number_of_a_subclass(redis_url: str, number: Any) -> None:
+    factory = DocketsBackendFactory(redis_url, wait_time=0)
+    backend = factory.create_backend_for_group(unique_group("numbers-"))
+
+    async with Deferrable(backend) as numbers:
+
+        @numbers.deferrable(name="job")
+        async def job() -> None:
+            raise Retry(after_seconds=number)
+
+        await job.later_async()
+        outcome = await numbers.run_once()
+        for options in (
+            {"delay_seconds": number},
+            {"run_at": Spelled(time.time() + 60)},
+            {"debounce_seconds": number, "debounce_always_delay": True},
+        ):
+            receipt = await job.options(**options).later_async()  # type: ignore[typeddict-item]
+            assert receipt.status == "delayed"
+        stats = await backend.queue.stats()
+
+    assert outcome is not None
+    assert outcome.status == "retried"
+    assert (stats["in_flight"], stats["delayed"]) == (0, 4)
 
 
 @pytest.mark.parametrize("value", [timedelta(-1), -1, math.nan, math.inf, "5", True])
