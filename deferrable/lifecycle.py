@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from deferrable._codec.refusals import short_repr
+from deferrable._durations import optional_seconds_of
 from deferrable._tracebacks import limited_text, traceback_text
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item, copy_item, new_id
@@ -380,8 +381,9 @@ def _not_retriable(error: BaseException, retry_names: Collection[str]) -> str:
 def _retry_seconds(
     item: Item, asked: RetryAsked | None, finished: int, draw: Callable[[], float]
 ) -> float:
-    if asked is not None and asked.after_seconds is not None:
-        return asked.after_seconds
+    after = None if asked is None else optional_seconds_of("after_seconds", asked.after_seconds)
+    if after is not None:
+        return after
     if not item.get("use_exponential_backoff"):
         return 0.0
     return backoff_seconds(finished, draw() if item.get("backoff_jitter") else None)

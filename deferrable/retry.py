@@ -4,9 +4,11 @@ Owns the one exception by which a job decides for itself that it is to be tried 
 ``error_classes`` say. It may not know how that is done.
 """
 
+from deferrable._codec.refusals import told
 from deferrable._durations import Duration, optional_seconds_of
+from deferrable.errors import InvalidOptions
 
-__all__ = ["Retry"]
+__all__ = ["Retry", "checked"]
 
 
 class Retry(Exception):
@@ -24,6 +26,10 @@ class Retry(Exception):
         InvalidOptions: `after_seconds` is something else, or negative.
     """
 
+    # What holds for a subclass whose ``__init__`` does not call this one.
+    after_seconds: float | None = None
+    count: bool = True
+
     def __init__(self, after_seconds: Duration | None = None, count: bool = True) -> None:
         seconds = optional_seconds_of("after_seconds", after_seconds)
         super().__init__(seconds, count)
@@ -33,3 +39,20 @@ class Retry(Exception):
     def __str__(self) -> str:
         when = "after its backoff" if self.after_seconds is None else f"in {self.after_seconds} s"
         return f"the job asked to be run again {when}"
+
+
+def checked(error: BaseException) -> BaseException:
+    """`error`, or what is wrong with what it asks for.
+
+    Its attributes may have been set after it was made, or be a subclass's own.
+    """
+    if not isinstance(error, Retry):
+        return error
+    try:
+        optional_seconds_of("after_seconds", error.after_seconds)
+        bool(error.count)
+    except Exception as wrong:
+        return InvalidOptions(
+            f"the job raised a {type(error).__name__} that cannot be followed: {told(wrong)}"
+        ).with_traceback(error.__traceback__)
+    return error

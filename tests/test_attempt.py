@@ -3,9 +3,11 @@
 import asyncio
 import contextvars
 import json
+import math
 import os
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import pytest
@@ -366,6 +368,73 @@ async def test_an_asked_retry_that_does_not_count_may_go_on_without_end(
 
     assert {outcome.status for outcome in outcomes} == {"retried"}
     assert {outcome.item["attempts"] for outcome in outcomes} == {0}
+
+
+class NotYet(Retry):
+    """A subclass of users', which has an ``__init__`` of its own."""
+
+    def __init__(self, order: int) -> None:
+        self.order = order
+
+
+async def test_a_subclass_may_leave_out_the_init_of_retry(face: Face, kind: Kind) -> None:
+    def ask() -> NoReturn:
+        raise NotYet(17)
+
+    await face.later(face.job(as_kind(kind, ask)))
+
+    assert (await face.run()).status == "retried"
+    assert (await face.stats())[1:] == (0, 1)
+
+
+def retry_with(**attributes: Any) -> Callable[[], NoReturn]:
+    def ask() -> NoReturn:
+        error = Retry()
+        for name, value in attributes.items():
+            setattr(error, name, value)
+        raise error
+
+    return ask
+
+
+async def test_seconds_that_are_set_on_a_retry_are_read_as_if_they_were_given(face: Face) -> None:
+    await face.later(face.job(retry_with(after_seconds=timedelta(minutes=1))))
+
+    await face.run()
+    face.clock.advance(59)
+
+    assert await face.run_once() is None
+    face.clock.advance(1)
+    assert await face.run_once() is not None
+
+
+class Unsure:
+    def __bool__(self) -> NoReturn:
+        raise ValueError("to count or not to count")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"after_seconds": "5"},
+        {"after_seconds": math.nan},
+        {"after_seconds": -5},
+        {"count": Unsure()},
+    ],
+)
+async def test_a_retry_that_cannot_be_followed_is_a_failure(
+    face: Face, attributes: dict[str, Any]
+) -> None:
+    await face.later(face.job(retry_with(**attributes)))
+
+    outcome = await face.run()
+    buried = await face.take_error()
+
+    assert outcome.status == "errored"
+    assert buried is not None
+    assert buried["error"]["error_type"] == "InvalidOptions"
+    assert "raised a Retry that cannot be followed" in buried["error"]["error_text"]
+    assert "raise error" in buried["error"]["traceback"]
 
 
 async def test_an_asked_retry_out_of_attempts_records_its_cause(face: Face, kind: Kind) -> None:

@@ -60,6 +60,7 @@ from deferrable.lifecycle import (
 )
 from deferrable.metadata import encoded_metadata
 from deferrable.outcome import Outcome, OutcomeStatus
+from deferrable.retry import checked
 
 __all__ = ["Attempt", "outcome_of"]
 
@@ -387,6 +388,7 @@ class Attempt:
             return await self._release(error, is_counted=isinstance(error, SystemExit))
         if isinstance(error, NotStarted) or self.control.has_cancelled("cancelled"):
             return await self._release(error)
+        error = checked(error)
         verdict = self._judge(error)
         if isinstance(verdict, Retry):
             return await self._retry(verdict, error)
