@@ -87,7 +87,7 @@ class Tally:
 
 def main() -> None:
     global is_answering
-    # What fails is logged with its traceback; here the scenes tell it.
+    # Failures are logged with their traceback. The demo prints them itself.
     logging.getLogger("deferrable").setLevel(logging.CRITICAL)
     tally = Tally()
     instance.register_event_consumer(tally)
@@ -114,7 +114,7 @@ def main() -> None:
     clock.advance(15)
     run_once()
 
-    scene("RETRIED", "ConnectionError is one of our error classes: again, after a backoff")
+    scene("RETRIED", "ConnectionError is one of our error classes: run again after a backoff")
     show_later("fetch('/news')", fetch.later("/news"))
     run_once()
     clock.advance(4)
@@ -123,16 +123,16 @@ def main() -> None:
     clock.advance(6)
     run_once()
 
-    scene("EXPIRED", "its ttl of 60 s has passed: it is not worth running any more")
+    scene("EXPIRED", "its ttl of 60 s has passed, so it is not run any more")
     show_later("offer('12A')", offer.later("12A"))
     clock.advance(61)
     run_once()
 
-    scene("FAILED", "KeyError is none of our error classes: to the error queue, whole")
+    scene("FAILED", "KeyError is not one of our error classes: the item goes to the error queue")
     show_later("write_to('Grace')", write_to.later("Grace"))
     run_once()
 
-    scene("REQUEUED", "look at the error queue, mend the cause, run it again as if it were new")
+    scene("REQUEUED", "look at the error queue, fix the cause, and run the item again as if new")
     for entry in instance.errors():
         error = f"{entry.error['error_type']}: {entry.error['error_text']}"
         show("errors", short(entry.call.name, entry.call.args), error)
