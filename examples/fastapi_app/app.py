@@ -24,7 +24,7 @@ outcomes: deque[str] = deque(maxlen=100)
 
 
 async def read_outcomes(worker: Worker) -> None:
-    async for outcome in worker:  # they have to be read: while nobody does, nothing more is popped
+    async for outcome in worker:  # read them all: until then the worker pops no more
         outcomes.append(f"{outcome.status}: {outcome.result or outcome.error}")
 
 

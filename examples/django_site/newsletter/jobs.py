@@ -22,7 +22,7 @@ mail = Deferrable(
 
 
 def with_database(function: Callable[P, R]) -> Callable[P, R]:
-    """Do for a job what Django does for a request: it leaves no stale connection to its thread."""
+    """Close stale database connections around a job, as Django does around a request."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -40,7 +40,7 @@ def with_database(function: Callable[P, R]) -> Callable[P, R]:
 def welcome(subscriber_id: int) -> str:
     subscriber = Subscriber.objects.get(id=subscriber_id)
     if not subscriber.is_welcomed:  # at least once: a second run finds that all is done
-        # Here is your call to a mail server.
+        # Call your mail server here.
         subscriber.is_welcomed = True
         subscriber.save(update_fields=["is_welcomed"])
     return f"Welcome, {subscriber.email}!"
