@@ -21,6 +21,7 @@ class Wire:
         requests: everything that clients sent, in order, if it remembers.
         request_seconds: by how much each request is late.
         reply_seconds: by how much each reply is late.
+        rewording: what is replaced in replies, and by what; a proxy of a managed server does it.
     """
 
     def __init__(self, target_port: int, *, remembers: bool = True) -> None:
@@ -34,6 +35,7 @@ class Wire:
         self._port = 0
         self.request_seconds = 0.0
         self.reply_seconds = 0.0
+        self.rewording = (b"", b"")
         self.requests = b""
         self.connections = 0
 
@@ -113,7 +115,8 @@ class Wire:
                 break
             if self.reply_seconds:
                 await asyncio.sleep(self.reply_seconds)
-            client.write(data)
+            old, new = self.rewording
+            client.write(data.replace(old, new) if old else data)
         client.transport.abort()
 
 

@@ -13,6 +13,7 @@ import redis
 import redis.asyncio
 from faces import wait_here
 from redis.credentials import CredentialProvider
+from redis_proxy import wire_to
 from redis_server import RedisServer, start_redis
 from redis_topologies import Cluster, start_cluster, start_sentinel, start_tls
 
@@ -929,6 +930,22 @@ class TestSentinel:
             assert await links.here().call(("SET", "b", "1")) == [b"OK"]
             await links.close()
             assert server_value(successor, "b") == b"1"
+
+
+async def test_a_replica_behind_a_proxy_with_words_of_its_own_is_connected_to_again() -> None:
+    with start_redis() as server, server.client() as client:
+        async with wire_to(server.port) as wire:
+            wire.rewording = (b"-READONLY ", b"-ERR READONLY ")
+            links = RedisLinks(RedisSettings.of(wire.url))
+            client.replicaof("127.0.0.1", 1)
+
+            with pytest.raises(BackendUnavailable, match="ERR READONLY"):
+                await links.here().call(("SET", "a", "1"))
+            client.replicaof("NO", "ONE")
+
+            assert await links.here().call(("SET", "a", "1")) == [b"OK"]
+            assert wire.connections == 2
+            await links.close()
 
 
 class TestTransports:

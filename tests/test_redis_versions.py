@@ -85,6 +85,11 @@ WRAPPED = "ERR Error running script (call to f_4970ac6a06ef49abaff4b13129c349d4b
         ),
         ("ERR The user executing the script can't access at least one of the keys", "NOPERM"),
         ("ERR ACL failure in script: No permissions to access a key script: 91", "NOPERM"),
+        # Proxies of managed servers put one more word before it.
+        ("ERR READONLY You can't write against a read only replica.", "READONLY"),
+        ("ERR -LOADING Redis is loading the dataset in memory", "LOADING"),
+        ("ERR Read timeout, READONLY", "ERR"),
+        ("ERR", "ERR"),
         # What a script quotes is no code.
         ("ERR unknown command 'x', with args beginning with: ' -READONLY '", "ERR"),
         ("NOSCRIPT No matching script.", "NOSCRIPT"),

@@ -61,6 +61,8 @@ _ADVICE = {
 }
 
 
+_KNOWN = frozenset({*_WORTH_TRYING_AGAIN, *_ADVICE, "NOSCRIPT"})
+
 _PROTOCOL_ERROR = "ERR Protocol error"
 """Source: ``setProtocolError`` of Redis; the client is closed once it has this reply."""
 
@@ -122,9 +124,14 @@ class Redirection:
 
 
 def code_of(text: str) -> str:
-    """The error code of an error reply, also when it comes out of a script."""
+    """The error code of an error reply, also when it comes out of a script or a proxy."""
     text = _OF_A_SCRIPT.sub("", text, count=1)
-    return "NOPERM" if _DENIED_IN_A_SCRIPT.match(text) else text.partition(" ")[0]
+    if _DENIED_IN_A_SCRIPT.match(text):
+        return "NOPERM"
+    code, *others = text.split(" ", 2)
+    # Proxies of managed servers put ERR before the code of the server behind them.
+    is_wrapped = code == "ERR" and others[:1] and others[0].removeprefix("-") in _KNOWN
+    return others[0].removeprefix("-") if is_wrapped else code
 
 
 def ends_connection(reply: object) -> bool:
