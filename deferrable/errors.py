@@ -115,6 +115,8 @@ class CalledFromEventLoop(DeferrableError, RuntimeError):
 class WrongApi(DeferrableError, TypeError, AttributeError):
     """``with``, ``for`` or ``await`` on an object of the API that is used without, or with, await.
 
+    Also raised where `deferrable.aio` is awaited on an event loop that is not asyncio's.
+
     The message says what to write. It is an `AttributeError` too, so that `hasattr` finds no
     ``__enter__`` where there is none to use.
     """

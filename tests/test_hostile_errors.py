@@ -281,3 +281,16 @@ async def test_a_job_that_cancels_itself_and_returns_has_returned(face: Face) ->
     (outcome,) = await read(face, 1)
 
     assert (outcome.status, outcome.result) == ("completed", "done")
+
+
+async def test_the_log_of_an_error_without_a_text_ends_with_its_class(
+    face: Face, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> NoReturn:
+        raise ConnectionError
+
+    await face.later(face.job(fail))
+
+    await face.run()
+
+    assert "ConnectionError; not retried" in caplog.text

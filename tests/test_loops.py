@@ -12,6 +12,7 @@ from processes import DEADLINE_SECONDS
 
 from deferrable.aio._contract import loops as _loops
 from deferrable.aio._contract.loops import PerLoop
+from deferrable.errors import WrongApi
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +97,7 @@ async def test_two_loops_get_a_resource_each(per_loop: PerLoop[Resource], other:
 
 
 def test_there_is_no_resource_without_a_loop(per_loop: PerLoop[Resource]) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(WrongApi, match="no asyncio event loop runs here"):
         per_loop.get()
 
 

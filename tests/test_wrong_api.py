@@ -3,7 +3,8 @@
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from faces import Face, MakeFace
 import deferrable
 import deferrable.aio
 from deferrable import BlocksEventLoop, UnserializableCall, WrongApi
-from deferrable.aio.backend import InMemoryBackendFactory
+from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
 
 pytestmark = pytest.mark.anyio
 
@@ -301,3 +302,45 @@ def test_the_decorator_of_the_class_says_that_it_needs_an_instance(package: Any)
 def test_a_factory_in_the_place_of_a_backend_is_refused_with_what_to_write(package: Any) -> None:
     with pytest.raises(TypeError, match="create_backend_for_group"):
         package.Deferrable(package.backend.InMemoryBackendFactory())
+
+
+# Event loops that are not asyncio's.
+
+
+async def errors_of(face: Face) -> None:
+    async for _ in face.instance.errors():
+        pass
+
+
+async def worker_of(face: Face) -> None:
+    async with face.instance.worker():
+        pass
+
+
+AWAITED: dict[str, Callable[[Face], Coroutine[Any, Any, object]]] = {
+    "later_async": lambda face: face.job(lambda: None, name="job").later_async(),
+    "run_once": lambda face: face.instance.run_once(),
+    "close": lambda face: face.instance.close(),
+    "worker": worker_of,
+}
+
+
+@pytest.mark.parametrize("name", AWAITED)
+def test_awaiting_on_a_loop_that_is_not_asyncios_says_what_to_do(awaiting: Face, name: str) -> None:
+    coroutine = AWAITED[name](awaiting)
+
+    with pytest.raises(WrongApi, match=r"no asyncio event loop .*trio\.to_thread\.run_sync"):
+        coroutine.send(None)  # as a loop of any framework does
+
+
+@pytest.mark.parametrize("use", [errors_of, worker_of])
+def test_redis_on_a_loop_that_is_not_asyncios_says_what_to_do(
+    use: Callable[[Any], Coroutine[Any, Any, object]],
+) -> None:
+    factory = DocketsBackendFactory("redis://127.0.0.1:1/0")
+    face = SimpleNamespace(
+        instance=deferrable.aio.Deferrable(factory.create_backend_for_group(None))
+    )
+
+    with pytest.raises(WrongApi, match="no asyncio event loop"):
+        use(face).send(None)

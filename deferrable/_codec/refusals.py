@@ -99,7 +99,8 @@ def kind_of(value: object) -> str:
 
 
 def told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_shortened(_safely(str, error), 300)}"
+    text = _shortened(_safely(str, error), 300)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class _ShortRepr(reprlib.Repr):

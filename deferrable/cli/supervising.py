@@ -103,7 +103,8 @@ def supervise(count: int, grace_seconds: float) -> int:
         the exit code.
     """
     with Signals() as signals:
-        _logger.info("supervising %d processes (process %d)", count, os.getpid())
+        noun = "process" if count == 1 else "processes"
+        _logger.info("supervising %d %s (process %d)", count, noun, os.getpid())
         children = [_Child(index) for index in range(count)]
         try:
             number: int | None = None

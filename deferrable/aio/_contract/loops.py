@@ -16,8 +16,9 @@ from typing import Generic, TypeVar
 from weakref import WeakSet
 
 from deferrable._fork import notice_fork, on_fork, set_aside
+from deferrable.errors import WrongApi
 
-__all__ = ["PerLoop", "SharedPerLoop", "blocked_loop"]
+__all__ = ["PerLoop", "SharedPerLoop", "blocked_loop", "running_loop"]
 
 T = TypeVar("T")
 
@@ -27,6 +28,22 @@ blocked_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
     "deferrable_blocked_loop", default=None
 )
 """The loop whose thread is known to wait for what runs in this context."""
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs in this thread.
+
+    Raises:
+        WrongApi: none runs. What awaits may run on a loop that is not asyncio's, such as trio's.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise WrongApi(
+            "no asyncio event loop runs here, and deferrable.aio works on one only; under trio, "
+            "run the blocking API in a thread, as in "
+            "`await trio.to_thread.run_sync(job.later, ...)`. Nothing was done yet"
+        ) from error
 
 
 class _Entry(Generic[T]):
@@ -67,9 +84,9 @@ class PerLoop(Generic[T]):
         """The running loop's resource, made now if there is none yet.
 
         Raises:
-            RuntimeError: no event loop is running in this thread.
+            WrongApi: no event loop of asyncio is running in this thread.
         """
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         entry = self._entries.get(id(loop))
         if entry is not None and entry.loop is loop:
             return entry.value
@@ -107,7 +124,7 @@ class PerLoop(Generic[T]):
             ]
             for entry in entries:
                 del self._entries[id(entry.loop)]
-        here = asyncio.get_running_loop()
+        here = running_loop()
         elsewhere: list[asyncio.Future[None]] = []
         for entry in entries:
             if entry.loop is here:

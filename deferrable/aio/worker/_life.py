@@ -19,6 +19,7 @@ import anyio
 
 from deferrable._durations import Duration, seconds_of
 from deferrable._wrong_api import AsyncFor
+from deferrable.aio._contract.loops import running_loop
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.keeper import keeper
 from deferrable.aio._engine.patched import refuse_patched
@@ -113,12 +114,13 @@ class Worker(AsyncFor):
 
         Raises:
             RuntimeError: it was entered before, or gevent or eventlet has patched this process.
+            WrongApi: no event loop of asyncio is running in this thread.
             BaseException: what a lifespan raised; those entered before it were left.
         """
         if self._life is not None:
             raise RuntimeError("a worker is entered once; make another: instance.worker()")
         refuse_patched()
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = loop = running_loop()
         is_up: asyncio.Future[None] = loop.create_future()
         self._life = loop.create_task(self._live(is_up))
         try:
