@@ -57,7 +57,9 @@ class Batcher(Generic[T]):
             return
         self._is_busy = True
         try:
-            outcomes = check_outcomes([entry], await self._perform([entry]))
+            outcomes = await self._perform([entry])
+            if len(outcomes) != 1:
+                check_outcomes([entry], outcomes)
         finally:
             if self._pending:
                 self._go_on()

@@ -276,7 +276,9 @@ def _debounce_key(instance: Instance, call: _Debounced, item: Item) -> DebounceK
 async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
     if instance.metadata_producer_consumers:
         await _add_metadata(instance, door, item)
-    queue, item = door.here(instance.backend.queue), _signed(instance, item)
+    queue = door.here(instance.backend.queue)
+    if instance.protection.signs:
+        item = _signed(instance, item)
     push = queue.prepare(item, is_plain=True)
     await door.wait(queue.push(push), needs_loop=queue.needs_loop)
     if instance.event_consumers:
