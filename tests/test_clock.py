@@ -4,11 +4,13 @@ import asyncio
 import contextvars
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
-from deferrable.aio.clock import Clock, SystemClock, sleep
+from deferrable.aio.clock import Clock, SystemClock, call_at, sleep
 from deferrable.testing import MovingClock, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +161,31 @@ async def test_pending_counts_the_calls_that_are_yet_to_come() -> None:
     clock.advance(1)
 
     assert (before, clock.pending) == (2, 1)
+
+
+class MovedMeanwhile(MovingClock):
+    """Another thread moves it between the look at the time and the setting of the timer."""
+
+    moves = 1
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Any:
+        if self.moves:
+            self.moves -= 1
+            self.advance(4)
+        return super().call_later(seconds, callback)
+
+
+async def test_a_call_at_a_moment_is_made_in_time_though_the_clock_moves_while_it_is_set() -> None:
+    clock, called = MovedMeanwhile(start=100), []
+
+    call_at(clock, 110, lambda: called.append(clock.time()))
+    await settle()
+    before = list(called)
+    clock.advance(6)
+    await settle()
+
+    assert (before, called) == ([], [110])
+    assert clock.pending == 0
 
 
 def test_the_system_clock_heeds_whoever_replaces_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,6 +287,43 @@ def test_fork_out_of_a_running_event_loop_disturbs_neither(prelude: Prelude) -> 
     ]
 
 
+CLOCK = """
+from deferrable.testing import MovingClock
+clock = MovingClock()
+"""
+
+
+def test_parent_and_child_each_keep_their_own_leases() -> None:
+    prelude = CLOCK + PRELUDE.replace("{factory}", "InMemoryBackendFactory(clock=clock)")
+    lines = run_program(
+        prelude.replace("{package}", "").replace("{group!r}", "None")
+        + textwrap.dedent(
+            """
+            import time
+
+            @instance.deferrable(name="long")
+            def long(seconds):
+                for _ in range(int(seconds / 10)):
+                    while not clock.pending:
+                        time.sleep(0.001)
+                    clock.advance(10)
+                while not clock.pending:
+                    time.sleep(0.001)
+
+            def work(who):
+                long.later(70)
+                say(who, instance.run_once().status)
+
+            work("parent before")
+            fork(lambda: work("child"))
+            work("parent after")
+            """
+        )
+    )
+
+    assert lines == ["parent before completed", "child completed", "parent after completed"]
+
+
 def test_fork_leaves_the_portal_unstarted_until_the_child_needs_it() -> None:
     lines = run_program(
         PRELUDE.replace("{factory}", "InMemoryBackendFactory()")

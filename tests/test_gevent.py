@@ -83,6 +83,36 @@ print(sorted(outcome.result for outcome in iter(mail.run_once, None)))
     assert lines == ["[1, 2]"]
 
 
+def test_a_blocking_consumer_keeps_the_lease_of_a_long_job() -> None:
+    """All threads are one, so the keeper works on the loop of the portal."""
+    lines = run_program(
+        PATCHED
+        + """
+import time
+from deferrable import Deferrable, backend
+from deferrable.testing import MovingClock
+
+clock = MovingClock()
+factory = backend.InMemoryBackendFactory(visibility_timeout=30, clock=clock)
+mail = Deferrable(factory.create_backend_for_group(None))
+
+@mail.deferrable(name="long")
+def long():
+    for _ in range(7):
+        while not clock.pending:
+            time.sleep(0.001)
+        clock.advance(10)
+    while not clock.pending:
+        time.sleep(0.001)
+
+long.later()
+print(mail.run_once().status)
+"""
+    )
+
+    assert lines == ["completed"]
+
+
 REPLACED = {
     "threading": (threading, "get_ident", "gevent.thread"),
     "queue": (queue, "SimpleQueue", "gevent.queue"),

@@ -118,12 +118,12 @@ async def push(face: Face, function: Callable[..., Any], count: int = 1) -> None
         await face.later(job, number)
 
 
-async def move(face: Face, touches: Touches, rounds: int) -> None:
+async def move(face: Face, touches: Touches, rounds: int, seconds: float = STEP_SECONDS) -> None:
     """Let the keeper go so many rounds."""
     for _ in range(rounds):
         await sleeping(face)
         count = len(touches.rounds)
-        face.clock.advance(STEP_SECONDS)
+        face.clock.advance(seconds)
         await wait_until(lambda count=count: len(touches.rounds) > count, "it touched")  # type: ignore[misc]
 
 
@@ -324,6 +324,50 @@ async def test_a_job_that_blocks_its_loop_for_longer_than_its_lease_completes_on
     assert {thread for _, _, thread in touches.rounds} == {"deferrable-keeper"}
     stats = await each_holder.stats()
     assert stats["available"] + stats["in_flight"] == 0
+
+
+def test_an_item_of_a_loop_that_does_not_run_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """Its job does not go on, and perhaps never will."""
+    face, jobs = Face("awaiting"), Jobs()
+    touches = Touches(face)
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> "asyncio.Task[Outcome]":
+        await push(face, jobs.awaited)
+        running = asyncio.create_task(face.run())
+        await wait_until(lambda: jobs.started, "it runs")
+        return running
+
+    running = loop.run_until_complete(begin())
+    wait_here(lambda: face.clock.pending, "the keeper sleeps")
+    face.clock.advance(STEP_SECONDS)
+    wait_here(lambda: face.clock.pending, "the keeper sleeps again")
+    face.clock.advance(LEASE_SECONDS)
+    wait_here(lambda: "lost the lease" in caplog.text, "the lease has ended")
+    outcome = loop.run_until_complete(running)
+    loop.close()
+
+    assert outcome.status == "lost"
+    assert touches.rounds == []
+
+
+async def test_a_worker_touches_again_soon_after_a_touch_that_failed() -> None:
+    face, jobs = Face("awaiting"), Jobs()
+    touches = Touches(face)
+    await push(face, jobs.awaited)
+    start_time = face.clock.time()
+    face.faults.drop("touch", times=2)
+
+    async with face.instance.worker(concurrency=1) as worker:
+        await wait_until(lambda: jobs.started, "it runs")
+        await move(face, touches, 2)
+        await move(face, touches, 1, STEP_SECONDS / 2)
+        jobs.opened.set()
+        outcome = await anext(worker)
+
+    assert outcome.status == "completed"
+    moments = [moment - start_time for moment, _, _ in touches.rounds]
+    assert moments == [STEP_SECONDS, 2 * STEP_SECONDS, 2.5 * STEP_SECONDS]
 
 
 async def run(instance: Any, api: str) -> Outcome:
