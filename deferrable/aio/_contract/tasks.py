@@ -26,9 +26,9 @@ def start_task(
     """A task of `loop`, which is running, that has made its first step where Python can do that.
 
     From Python 3.12 on: what never waits is done when this returns. It saves two passes through the
-    loop, 1.6 of 2.2 µs.
+    loop, 1.6 of 2.2 µs. A loop with a task factory has that make the task.
     """
-    if sys.version_info >= (3, 12):
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
         return asyncio.Task(doing, loop=loop, context=context, eager_start=True)
     return loop.create_task(doing, context=context)
 
