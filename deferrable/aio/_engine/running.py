@@ -237,34 +237,40 @@ class AwaitingDoor:
     ) -> Coroutine[Any, Any, T]:
         return waiting
 
-    async def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        finishing = asyncio.get_running_loop().create_task(start())
-        cancellation = await until_done(finishing)
-        try:
-            result = finishing.result()
-            if cancellation is not None:
-                raise cancellation
-            return result
-        finally:
-            del finishing, cancellation  # an error's traceback holds this frame
+    def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+        return _finish(start)
 
-    async def call(
+    def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
-    ) -> Ended[Any]:
-        ended = (
-            value_of(function, *args) if context is None else value_of(context.run, function, *args)
-        )
-        try:
-            if isinstance(ended, Raised) or not inspect.isawaitable(ended.value):
-                return ended
-            awaited = ended.value if context is None else in_context(context, ended.value)
-        finally:
-            del ended  # an error's traceback holds this frame
-        return await value_of_awaited(awaited)
+    ) -> Coroutine[Any, Any, Ended[Any]]:
+        return _call(context, function, *args)
 
     def is_being_cancelled(self) -> bool:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
+
+
+async def _finish(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    finishing = asyncio.get_running_loop().create_task(start())
+    cancellation = await until_done(finishing)
+    try:
+        result = finishing.result()
+        if cancellation is not None:
+            raise cancellation
+        return result
+    finally:
+        del finishing, cancellation  # an error's traceback holds this frame
+
+
+async def _call(context: Context | None, function: Callable[..., Any], *args: Any) -> Ended[Any]:
+    ended = value_of(function, *args) if context is None else value_of(context.run, function, *args)
+    try:
+        if isinstance(ended, Raised) or not inspect.isawaitable(ended.value):
+            return ended
+        awaited = ended.value if context is None else in_context(context, ended.value)
+    finally:
+        del ended  # an error's traceback holds this frame
+    return await value_of_awaited(awaited)
 
 
 class _InContext:
