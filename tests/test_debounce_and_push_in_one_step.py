@@ -10,7 +10,7 @@ from redis_server import unique_group
 
 from deferrable import MetadataProducerConsumer
 from deferrable.aio import Deferrable
-from deferrable.aio.backend import DocketsBackendFactory
+from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
 from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.debounce import identity_of_key
@@ -175,3 +175,36 @@ async def test_windows_kept_elsewhere_are_reserved_there(
 
     assert statuses == ["pushed", "delayed", "skipped"]
     assert (await instance.backend.queue.stats())["delayed"] == 1
+
+
+@pytest.mark.parametrize("serializer", ["pickle", "classic"])
+@pytest.mark.parametrize("place", [DocketsBackendFactory, InMemoryBackendFactory])
+async def test_a_window_longer_than_redis_can_count_works_as_any_other(
+    redis_url: str, serializer: Any, place: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    factory = place(redis_url, wait_time=0) if place is DocketsBackendFactory else place()
+    backend = factory.create_backend_for_group(unique_group())
+    async with Deferrable(backend, serializer=serializer, redis_client=redis_url) as instance:
+        job = instance.deferrable(debounce_seconds=1e300)(count)
+        shelf = unique_group()
+
+        receipts = [await job.later_async(shelf) for _ in range(3)]
+        stats = await backend.queue.stats()
+
+    assert caplog.messages == []
+    assert [receipt.status for receipt in receipts] == ["pushed", "delayed", "skipped"]
+    assert (stats["available"], stats["delayed"]) == (1, 1)
+
+
+async def test_a_lease_longer_than_redis_can_count_is_a_lease(redis_url: str) -> None:
+    factory = DocketsBackendFactory(redis_url, wait_time=0, timeout=1e300)
+    queue = factory.create_backend_for_group(unique_group()).queue
+    await queue.push({"number": 1})
+
+    envelope, item = await queue.pop()
+    assert envelope is not None
+    await queue.touch(envelope)
+    await queue.complete(envelope)
+    await queue.close()
+
+    assert item == {"number": 1}

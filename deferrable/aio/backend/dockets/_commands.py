@@ -36,6 +36,9 @@ MOST_AT_ONCE = 500
 """Entries of one script or command. A script blocks the server while it runs (some microseconds
 for each entry), and Lua's ``unpack`` ends at about 8,000 values."""
 
+_LONGEST_LIFE_SECONDS = 2.0**43
+"""Some 280,000 years. Redis refuses lives whose milliseconds and the time exceed 64 bits."""
+
 _MOST_DUE = 1000
 """Due items that one pop makes available; it is repeated while there are more."""
 
@@ -169,7 +172,7 @@ class Commands:
         the server's expiry does not follow that clock.
         """
         value = "1" if self._clock is None else repr(self._clock.time() + seconds)
-        return max(1, math.ceil(seconds * 1000)), value
+        return max(1, math.ceil(min(seconds, _LONGEST_LIFE_SECONDS) * 1000)), value
 
     async def push(self, texts: Sequence[str]) -> None:
         """Put envelopes at the back."""

@@ -24,9 +24,10 @@ local function text_of(number)
     return string.format('%.17g', number)
 end
 
--- A life for PX: it never ends before the seconds do.
+-- A life for PX: it never ends before the seconds do, or before 280,000 years. Redis refuses lives
+-- beyond 64 bits, which would end a script after some of its writes.
 local function milliseconds(seconds)
-    return string.format('%.0f', math.max(1, math.ceil(seconds * 1000)))
+    return string.format('%.0f', math.max(1, math.min(2 ^ 53, math.ceil(seconds * 1000))))
 end
 
 -- Returns 'skip', 'now' or 'delayed', when the item becomes available, and its delay in seconds.
