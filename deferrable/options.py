@@ -224,9 +224,11 @@ def resolve(options: JobOptions, now: float) -> ResolvedOptions:
     if options.run_at is not None:
         delay = max(0.0, moment_of("run_at", options.run_at) - now)
     if ttl and max(delay, debounce) > ttl:
+        wait = f"delay_seconds={delay!r} or debounce_seconds={debounce!r}"
+        if options.run_at is not None:
+            wait = f"the time until run_at={options.run_at!r} ({delay:.0f} s)"
         raise InvalidOptions(
-            f"delay_seconds={delay!r} or debounce_seconds={debounce!r} is longer than "
-            f"ttl_seconds={ttl!r}: the call would expire before it could run"
+            f"{wait} is longer than ttl_seconds={ttl!r}: the call would expire before it could run"
         )
     return ResolvedOptions(delay, debounce, ttl)
 
