@@ -211,6 +211,58 @@ class TestSettings:
             RedisSettings.of(blocking)
         assert isinstance(RedisSettings.of(awaiting).connection(), MineToo)
 
+    def test_settings_of_a_class_of_ones_own_are_taken(self) -> None:
+        class Mine(redis.asyncio.Connection):
+            def __init__(self, tunnel: str, **kwargs: Any) -> None:
+                super().__init__(**kwargs)
+                self.tunnel = tunnel
+
+        pool = redis.asyncio.ConnectionPool(connection_class=Mine, tunnel="t", encoding="latin-1")
+
+        connection = RedisSettings.of(redis.asyncio.Redis(connection_pool=pool)).connection()
+
+        assert connection.tunnel == "t"
+        assert connection.encoder.encoding == "utf-8"
+
+    @pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis])
+    def test_settings_that_a_later_redis_py_adds_stay_the_clients_own(self, kind: Any) -> None:
+        client = kind(host="far.example", username="ann", ssl=True)
+        client.connection_pool.connection_kwargs |= {
+            "of_tomorrow": object(),
+            "ssl_of_tomorrow": None,
+        }
+
+        connection = RedisSettings.of(client).connection()
+
+        assert (connection.host, connection.username) == ("far.example", "ann")
+
+    @pytest.mark.parametrize("kind", [redis.sentinel.Sentinel, redis.asyncio.Sentinel])
+    def test_a_sentinel_client_of_a_later_redis_py_lends_where_and_who(self, kind: Any) -> None:
+        manager = kind([("one.example", 26379)], password="primary")
+        pools = [manager.sentinels[0].connection_pool, manager.master_for("mail").connection_pool]
+        for pool in pools:
+            pool.connection_kwargs["of_tomorrow"] = object()
+
+        settings = RedisSettings.of(manager.master_for("mail"))
+
+        assert settings.sentinels[0].node == ("one.example", 26379)
+        assert settings.connection(("found.example", 6379)).password == "primary"
+
+    def test_a_cluster_client_of_a_later_redis_py_lends_where_and_who(self) -> None:
+        client = redis.asyncio.RedisCluster(host="one.example", port=7000, password="secret")
+        client.nodes_manager.connection_kwargs["of_tomorrow"] = object()
+
+        connection = RedisSettings.of(client).connection(("two.example", 7001))
+
+        assert (connection.host, connection.password) == ("two.example", "secret")
+
+    def test_a_later_tls_setting_that_cannot_be_honoured_is_refused(self) -> None:
+        client = redis.Redis(ssl=True)
+        client.connection_pool.connection_kwargs["ssl_of_tomorrow"] = "strict"
+
+        with pytest.raises(InvalidOptions, match="ssl_of_tomorrow"):
+            RedisSettings.of(client)
+
     @pytest.mark.parametrize(
         "value", [None, 7, object(), b"redis://localhost", "http://localhost", "localhost:6379"]
     )
@@ -227,6 +279,15 @@ class TestSettings:
     def test_an_unknown_option_of_a_url_is_refused(self) -> None:
         with pytest.raises(InvalidOptions, match="compression"):
             RedisSettings.of("redis://localhost?compression=zip")
+
+    def test_a_url_may_say_what_only_a_pool_takes(self) -> None:
+        assert same_place("redis://h?max_connections=3&timeout=2", "redis://h")
+
+    def test_a_part_of_a_password_that_looks_like_an_option_is_not_shown(self) -> None:
+        with pytest.raises(InvalidOptions) as caught:
+            RedisSettings.of("redis://:a?secret=x@h")
+
+        assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize("kind", [redis.sentinel.Sentinel, redis.asyncio.Sentinel])
     def test_a_sentinel_client_lends_service_sentinels_and_credentials(self, kind: Any) -> None:

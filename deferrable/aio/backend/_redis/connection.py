@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from deferrable.aio._contract.private import private
 from deferrable.aio.backend._redis.errors import (
     ReplyError,
     Unread,
@@ -89,7 +90,7 @@ class RedisConnection(asyncio.Protocol):
         self.client_id: int | None = None
         """The server's number of this connection, once learnt; None: it does not tell."""
         self._transport = _transport_of(connection, where)
-        if connection._reader.at_eof():
+        if private(connection, "_reader").at_eof():
             # The stream was told, and will not tell again.
             raise unavailable(where, "closed the connection as soon as it was open")
         # The stream that redis-py made waits for a call of its own when this is closed.
@@ -308,7 +309,7 @@ def connect_failure(where: str, error: BaseException | None) -> BackendError:
 
 
 def _transport_of(connection: Any, where: str) -> Any:
-    transport = getattr(getattr(connection, "_writer", None), "transport", None)
+    transport = getattr(private(connection, "_writer"), "transport", None)
     # Not by its class: uvloop's transports have one of their own.
     if not hasattr(transport, "set_protocol"):
         raise BackendError(

@@ -1,8 +1,8 @@
 """Where a Redis is and who we are there, read from what the user passed.
 
 Owns the reading of a client or URL: host, socket, database, TLS, credentials, Sentinel, cluster. It
-does no I/O, and the client lends nothing else: its time-outs, retries, decoding and pool size stay
-its own. It may not know what is sent.
+does no I/O. The client lends nothing else: its time-outs, retries, decoding and pool size stay its
+own. So does every setting that is not listed here, such as one that a later redis-py adds.
 
 The one rule: a setting about where or who that redis-py's asyncio connection cannot honour is
 refused, never dropped.
@@ -10,10 +10,11 @@ refused, never dropped.
 
 import asyncio
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
+from deferrable.aio._contract.private import private
 from deferrable.aio.backend._redis.extra import CredentialProvider, redis
 from deferrable.errors import InvalidOptions
 
@@ -42,49 +43,30 @@ _BLOCKING_CLASSES: Mapping[type[Any], type[Any]] = {
     _UnixConnection: redis.UnixDomainSocketConnection,
 }
 
-_STAYS_THE_CLIENTS_OWN = frozenset(
+_WHERE_AND_WHO = frozenset(
     {
-        # How long, how often, how many.
-        "health_check_interval",
-        "max_connections",
-        "queue_class",
-        "retry",
-        "retry_on_error",
-        "retry_on_timeout",
-        "single_connection_client",
-        "socket_connect_timeout",
-        "socket_read_size",
-        "socket_timeout",
-        "timeout",
-        # How replies are read, and what is done with them.
-        "cache",
-        "cache_config",
-        "command_packer",
-        "decode_responses",
-        "encoder_class",
-        "encoding",
-        "encoding_errors",
-        "legacy_responses",
-        "parser_class",
-        "protocol",
-        "response_callbacks",
-        # redis-py's own wiring.
-        "connection_class",
-        "connection_pool",
-        "connection_pool_class",
-        "event_dispatcher",
-        "himport_registry",
-        "maint_notifications_config",
-        "maint_notifications_pool_handler",
-        "maintenance_notification_hash",
-        "maintenance_state",
-        "nodes_flag",
-        "orig_host_address",
-        "orig_socket_connect_timeout",
-        "orig_socket_timeout",
-        "oss_cluster_maint_notifications_handler",
+        "host",
+        "port",
+        "path",
+        "db",
+        "socket_keepalive",
+        "socket_keepalive_options",
+        "socket_type",
+        "username",
+        "password",
+        "credential_provider",
+        "redis_connect_func",
+        "client_name",
+        "driver_info",
+        "lib_name",
+        "lib_version",
     }
 )
+_TLS = "ssl_"
+"""How every setting begins that says whom to believe, also one that a later redis-py adds."""
+
+_POOLS_OWN = frozenset({"connection_class", "max_connections", "timeout"})
+"""What a URL may say although no connection takes it."""
 
 _OUR_OWN: Mapping[str, Any] = {
     "protocol": 2,
@@ -134,6 +116,7 @@ class RedisSettings:
 
         Raises:
             InvalidOptions: it is something else, or has a setting that cannot be honoured here.
+            BackendError: this version of redis-py does not tell a setting that matters.
         """
         if isinstance(client_or_url, RedisSettings):
             return client_or_url
@@ -165,7 +148,7 @@ class RedisSettings:
         if self._options.get("redis_connect_func") is not None:
             return False  # it is async, or would have been refused
         provider = self._options.get("credential_provider")
-        is_known = self._options.keys() <= _accepted_by(connection_class)
+        is_known = self._options.keys() <= _parameters(connection_class.__mro__)
         return is_known and (provider is None or isinstance(provider, _CredentialsFromThread))
 
     def blocking_connection(self, timeout_seconds: float) -> Any:
@@ -228,7 +211,25 @@ def _of_url(url: str) -> RedisSettings:
         shown = "the path" if "@" in query else repr(unquote(path))
         _check_database(unquote(path).strip("/"), options.get("db") or 0, shown)
     connection_class = options.get("connection_class", _Connection)
+    _check_names(options, connection_class, is_shown="@" not in query)
     return RedisSettings(connection_class, _kept(options, connection_class))
+
+
+def _check_names(
+    options: Mapping[str, Any], connection_class: type[Any], *, is_shown: bool
+) -> None:
+    """Refuse a setting in a URL that redis-py does not know: somebody expects it to work.
+
+    Args:
+        is_shown: whether the names may stand in a message; else they may be parts of a password.
+    """
+    unknown = options.keys() - _parameters(connection_class.__mro__) - _POOLS_OWN
+    if unknown:
+        shown = ", ".join(sorted(unknown)) if is_shown else "one of the names after the ?"
+        raise InvalidOptions(
+            f"redis-py's {connection_class.__name__} has no setting {shown}; correct it in the URL "
+            "of the Redis, or leave it out"
+        )
 
 
 def _check_database(number: str, database: int, shown: str) -> None:
@@ -262,7 +263,7 @@ def _of_sentinel(
             "no writes; pass one made with master_for"
         )
     manager = pool.sentinel_manager
-    forced_host = getattr(manager, "_force_master_ip", None)
+    forced_host = private(manager, "_force_master_ip")
     return RedisSettings(
         connection_class,
         options,
@@ -313,29 +314,40 @@ def _refuse_connect_func(function: object, owner: type[Any]) -> None:
 
 
 def _kept(options: Mapping[str, Any], connection_class: type[Any]) -> dict[str, Any]:
-    """Where and who of `options`, which `connection_class` must be able to honour."""
-    accepted = _accepted_by(connection_class)
+    """Where and who of `options`. Other settings are left out, known or not.
+
+    Raises:
+        InvalidOptions: `connection_class` cannot honour one that says where or who.
+    """
+    accepted = _parameters(connection_class.__mro__)
+    of_redis_py = _parameters(filter(_is_of_redis_py, connection_class.__mro__))
     kept = {}
     for name, value in options.items():
-        if name in _STAYS_THE_CLIENTS_OWN:
-            continue
-        if name in accepted:
-            kept[name] = value
-        elif value is not None and value is not False:
-            raise InvalidOptions(
-                f"the client's setting {name} cannot be honoured by redis-py's asyncio "
-                f"{connection_class.__name__}; pass a client without it"
-            )
+        if name in _WHERE_AND_WHO or name.startswith(_TLS):
+            if name in accepted:
+                kept[name] = value
+            elif value is not None and value is not False:
+                raise InvalidOptions(
+                    f"the client's setting {name} cannot be honoured by redis-py's asyncio "
+                    f"{connection_class.__name__}; pass a client without it"
+                )
+        elif name not in of_redis_py and not _is_of_redis_py(connection_class):
+            kept[name] = value  # a setting of the user's own class
     if kept.get("credential_provider") is not None:
         kept["credential_provider"] = _awaitable(kept["credential_provider"])
     return kept
 
 
-def _accepted_by(connection_class: type[Any]) -> set[str]:
+def _is_of_redis_py(connection_class: type[Any]) -> bool:
+    return connection_class.__module__.partition(".")[0] == redis.__name__
+
+
+def _parameters(classes: Iterable[type[Any]]) -> set[str]:
+    """The names that the constructors of `classes` take."""
     return {
         name
-        for ancestor in connection_class.__mro__
-        for name in inspect.signature(vars(ancestor).get("__init__", object)).parameters
+        for each in classes
+        for name in inspect.signature(vars(each).get("__init__", object)).parameters
     }
 
 

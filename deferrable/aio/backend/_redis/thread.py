@@ -21,6 +21,7 @@ from contextlib import suppress
 from itertools import repeat, takewhile
 from typing import Any
 
+from deferrable.aio._contract.private import private
 from deferrable.aio.backend._redis.connection import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
@@ -317,10 +318,10 @@ def _share(replies: list[Any], batch: Sequence[_Turn]) -> None:
 
 def _socket_of(connection: Any, where: str) -> Any:
     """The socket of a redis-py connection, which has no public name for it."""
-    found = getattr(connection, "_sock", None)
+    found = private(connection, "_sock")
     if not hasattr(found, "sendall") or not hasattr(found, "fileno"):
         raise BackendError(
-            f"the connection to Redis at {where} has no socket where redis-py "
-            f"{redis.__version__} should keep it; use a version that deferrable supports"
+            f"the connection to Redis at {where} has no socket; a {type(connection).__name__} that "
+            "talks to no server cannot be used here"
         )
     return found

@@ -13,6 +13,7 @@ changes nothing the second time.
 
 import asyncio
 import io
+import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
@@ -20,12 +21,15 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from deferrable.aio._contract.loops import SharedPerLoop
+from deferrable.aio._contract.private import private
 from deferrable.aio.backend.sqs._errors import credentials_are_stale, translated
 from deferrable.aio.backend.sqs._extra import botocore
 from deferrable.aio.backend.sqs._settings import AWSSettings, Credentials
-from deferrable.errors import BackendUnavailable, DeferrableError
+from deferrable.errors import BackendError, BackendUnavailable, DeferrableError
 
 __all__ = ["MARGIN_SECONDS", "Answer", "SQSLink", "SQSLinks", "pause_seconds"]
+
+_logger = logging.getLogger("deferrable")
 
 Answer: TypeAlias = Mapping[str, Any]
 
@@ -189,14 +193,11 @@ class _Client:
         client, self._client = self._client, None
         if client is None:
             return
-        # No public call closes what belongs to a loop that is gone.
-        sessions = getattr(client._endpoint.http_session, "_sessions", None) or {}
-        for session in list(sessions.values()):
-            idle = session.connector._conns
-            for connection in [each for connections in idle.values() for each, *_ in connections]:
-                _free(connection)
-            idle.clear()
-            session.detach()
+        try:
+            _free_all(client)
+        except BackendError as error:
+            # It is no reason to fail what somebody does on another loop.
+            _logger.warning("sockets of a closed event loop are not closed: %s", error)
 
 
 @cache
@@ -209,6 +210,17 @@ def _stream_large_body(request: Any, **_: Any) -> None:
     """Have aiohttp write a large body bit by bit; it warns of others, in a test as an error."""
     if isinstance(request.body, bytes) and len(request.body) > _LARGE_BYTES:
         request.body = io.BytesIO(request.body)
+
+
+def _free_all(client: Any) -> None:
+    """Close the idle sockets of a client whose loop is gone. No public call does."""
+    sessions = private(client, "_endpoint", "http_session", "_sessions") or {}
+    for session in [each for each in sessions.values() if not each.closed]:
+        idle = private(session.connector, "_conns")
+        for connection in [each for connections in idle.values() for each, *_ in connections]:
+            _free(connection)
+        idle.clear()
+        session.detach()
 
 
 def _free(connection: Any) -> None:

@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Any
 
+from deferrable.aio._contract.private import private
 from deferrable.aio.backend.sqs._extra import AioConfig, AioSession, botocore, create_loader
 from deferrable.aio.backend.sqs._names import region_in
 from deferrable.errors import InvalidOptions
@@ -237,9 +238,9 @@ def _lent_by(client: Any) -> Lent:
         "endpoint_url": client.meta.endpoint_url,
         "region_name": client.meta.region_name,
         # No public attribute tells who a client is, nor whom it believes.
-        "verify": getattr(client._endpoint.http_session, "_verify", None),
+        "verify": private(client, "_endpoint", "http_session", "_verify"),
     }
-    return Lent(arguments, options, client._request_signer._credentials)
+    return Lent(arguments, options, private(client, "_request_signer", "_credentials"))
 
 
 def _configured_endpoint(session: Any) -> object:
