@@ -363,6 +363,19 @@ async def test_job_sees_the_context_of_the_caller_of_run_once(face: Face, kind: 
     assert outcome.result == "the consumer's own"
 
 
+async def test_a_handler_sees_the_context_variable_that_a_plain_job_has_set(face: Face) -> None:
+    seen: list[str] = []
+    face.instance.register_event_consumer(
+        Handlers("plain", lambda event: event == "complete" and seen.append(request_id.get()))
+    )
+
+    await face.later(face.job(lambda: request_id.set("of the job"), name="job"))
+    await face.run()
+
+    assert seen == ["of the job"]
+    assert request_id.get() == "none"
+
+
 async def test_handler_that_sets_a_context_variable_changes_it_for_nobody(
     face: Face, kind: Kind
 ) -> None:

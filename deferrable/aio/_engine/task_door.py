@@ -31,6 +31,8 @@ __all__ = ["TaskDoor", "run_in_task"]
 
 T = TypeVar("T")
 
+_UNSET = object()
+
 
 class TaskDoor(AwaitingDoor):
     """Behind which an attempt is made in a task of its own.
@@ -93,6 +95,7 @@ class TaskDoor(AwaitingDoor):
         # A thread will be inside its context; the task's own is entered already.
         context = self._context.copy()
         ended = await self._run_in_thread(run, context)
+        _take_over(context)
         if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
             # A plain callable around an async one: what it returned is the job.
             coroutine = ended.value
@@ -223,6 +226,13 @@ def _call_in_thread(
     running = anyio.to_thread.run_sync(work, limiter=limiter)
     loop.create_task(running).add_done_callback(stop_waiting)
     return ending
+
+
+def _take_over(context: Context) -> None:
+    """Set here what a job has set in its own context, so that event handlers see it."""
+    for variable, value in context.items():
+        if variable.get(_UNSET) is not value:
+            variable.set(value)
 
 
 def _cancel_job(task: asyncio.Task[Any], control: Control) -> bool:
