@@ -208,6 +208,7 @@ class Protection:
     Attributes:
         serializer: what new items are written with, encrypting if it is to.
         local_serializer: the same for a queue that only this process reads.
+        signs: whether items are signed, so that nobody else may change one on its way.
 
     Raises:
         InvalidOptions: a name is unknown, a key is none, or two options contradict each other.
@@ -222,6 +223,7 @@ class Protection:
     ) -> None:
         self._accept = None if accept is None else _read_names(accept)
         self._keys = read_keys(signing_keys)
+        self.signs = bool(self._keys)
         self._encryption = encryption
         self.serializer = get_serializer(serializer)
         self.local_serializer = local(self.serializer)
@@ -233,11 +235,6 @@ class Protection:
                 )
             self.serializer = EncryptedSerializer(self.serializer, encryption)
             self.local_serializer = EncryptedSerializer(self.local_serializer, encryption)
-
-    @property
-    def signs(self) -> bool:
-        """Whether items are signed, so that nobody else may change one on its way."""
-        return bool(self._keys)
 
     @property
     def reads_pickles(self) -> bool:
