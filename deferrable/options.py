@@ -1,162 +1,75 @@
-"""The options of a job: what they are, what contradicts, and what they come to for one call.
+"""The options of a job: their declaration, what contradicts, and what they come to for one call.
 
-Owns the checks, at decoration and at ``later``. It may not know queues or clocks. An option that is
-a callable is resolved exactly once for each ``later``, by whoever calls `resolve`.
+`JobOptions` declares each option once. The rule: an option that is a callable is resolved exactly
+once for each ``later``, by the caller of `resolve`.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 from deferrable._durations import Duration, moment_of, plain_number, seconds_of
 from deferrable.errors import InvalidOptions
 
 __all__ = [
     "NO_DEBOUNCE_STORE",
+    "OPTIONS",
+    "DecoratorKeywords",
     "ErrorClasses",
     "JobOptions",
+    "KeywordOptions",
+    "Option",
     "OptionChanges",
     "ResolvedOptions",
     "Seconds",
     "are_constant",
     "change",
     "check",
+    "check_max_attempts",
     "error_class_tuple",
+    "item_fields",
     "resolve",
 ]
+
+T = TypeVar("T")
 
 Seconds: TypeAlias = Duration | Callable[[], Duration]
 """Seconds as a number or a `timedelta`, or a callable that gives them, once for each ``later``."""
 ErrorClasses: TypeAlias = Iterable[type[BaseException]]
 
 
-class OptionChanges(TypedDict, total=False):
-    """What ``job.options`` takes."""
-
-    error_classes: ErrorClasses | None
-    max_attempts: int | None
-    delay_seconds: Seconds
-    run_at: datetime | float | None
-    debounce_seconds: Seconds
-    debounce_always_delay: bool
-    debounce_key: Callable[..., object] | None
-    ttl_seconds: Seconds
-    use_exponential_backoff: bool
-    timeout_seconds: Duration | None
-    backoff_jitter: bool
-    message_group_id: str | None
-
-
 @dataclass(frozen=True, slots=True)
-class JobOptions:
-    """The options of a job, or of one call of it. A `timedelta` is kept as its seconds.
+class Option:
+    """What is declared of an option besides its name, type and default.
 
     Attributes:
-        error_classes: errors that are retried; None: the instance's default.
-        max_attempts: how often it runs at most, from 1; None: the instance's default.
-        delay_seconds: how long after ``later`` it may run.
-        run_at: when it may run, instead of a delay: an aware datetime or epoch seconds.
-        debounce_seconds: the window within which equal calls are one run.
-        debounce_always_delay: the first call of a window waits for the window's end, too.
-        debounce_key: makes of the arguments what calls are compared by.
-        ttl_seconds: how long after ``later`` it may start at the latest; 0: without end.
-        use_exponential_backoff: a retry waits; else it runs at once.
-        timeout_seconds: how long it may run; None: without end.
-        backoff_jitter: a retry waits between half of the backoff and all of it.
-        message_group_id: on SQS, the group within which items keep their order (FIFO queues), or
-            which has a fair share of the consumers (others); None: the queue's own, or none.
+        meaning: what the option does, for docstrings and the README.
+        keep: returns what is kept of a value.
+        check: raises `InvalidOptions` for a wrong value. An option whose default is None may be
+            None without a check.
+        travels: the item has the option under its name, if the value is not the default.
+        is_for_calls: only ``job.options(...)`` takes it.
     """
 
-    error_classes: tuple[type[BaseException], ...] | None = None
-    max_attempts: int | None = None
-    delay_seconds: Seconds = 0
-    run_at: datetime | float | None = None
-    debounce_seconds: Seconds = 0
-    debounce_always_delay: bool = False
-    debounce_key: Callable[..., object] | None = None
-    ttl_seconds: Seconds = 0
-    use_exponential_backoff: bool = True
-    timeout_seconds: float | None = None
-    backoff_jitter: bool = False
-    message_group_id: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in _NUMBERS:
-            value = getattr(self, name)
-            if value is None or value.__class__ in (int, float):
-                continue
-            seconds = value.total_seconds() if isinstance(value, timedelta) else value
-            object.__setattr__(self, name, plain_number(seconds))
+    meaning: str
+    keep: Callable[[str, Any], object] | None
+    check: Callable[[str, Any], object] | None
+    travels: bool
+    is_for_calls: bool
 
 
-NO_DEBOUNCE_STORE = (
-    "this backend has no place of its own to keep debounce windows; give the instance a "
-    "redis_client= (or a debounce_store=), which SQS and backends without a store require"
-)
-
-
-_NUMBERS = ("delay_seconds", "debounce_seconds", "ttl_seconds", "timeout_seconds", "max_attempts")
-_GROUP_ID = re.compile(r"[!-~]{1,128}")
-_NAMES = frozenset(JobOptions.__annotations__)
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedOptions:
-    """The seconds of one call."""
-
-    delay_seconds: float
-    debounce_seconds: float
-    ttl_seconds: float
-
-
-def check(options: JobOptions, *, can_debounce: bool) -> None:
-    """Refuse what contradicts or is out of range, as far as it can be told before a call.
-
-    Args:
-        can_debounce: the instance has a place to keep windows.
-
-    Raises:
-        InvalidOptions: naming the option, its value and what to do.
-    """
-    _check_seconds("delay_seconds", options.delay_seconds)
-    _check_seconds("debounce_seconds", options.debounce_seconds)
-    _check_seconds("ttl_seconds", options.ttl_seconds)
-    if options.run_at is not None:
-        moment_of("run_at", options.run_at)
-    if options.max_attempts is not None:
-        check_max_attempts("max_attempts", options.max_attempts)
-    if options.timeout_seconds is not None:
-        if options.timeout_seconds == 0:
-            raise InvalidOptions("timeout_seconds is 0, no job could run; None is without end")
-        seconds_of("timeout_seconds", options.timeout_seconds)
-    if options.message_group_id is not None:
-        _check_group_id(options.message_group_id)
-    if options.debounce_seconds and not can_debounce:
-        raise InvalidOptions(
-            f"debounce_seconds={options.debounce_seconds!r}, but {NO_DEBOUNCE_STORE}"
-        )
-    if options.debounce_seconds and (options.delay_seconds or options.run_at is not None):
-        raise InvalidOptions(
-            "a call cannot be delayed and debounced at the same time (debounce delays by itself): "
-            f"got delay_seconds={options.delay_seconds!r}, run_at={options.run_at!r}, "
-            f"debounce_seconds={options.debounce_seconds!r}"
-        )
-    if options.delay_seconds and options.run_at is not None:
-        raise InvalidOptions(
-            f"run_at={options.run_at!r} and delay_seconds={options.delay_seconds!r} both say when "
-            "to run; give one of them"
-        )
-    for name in ("debounce_always_delay", "debounce_key"):
-        if getattr(options, name) and not options.debounce_seconds:
-            raise InvalidOptions(f"{name} is an option to debounce_seconds, which is not set")
-
-
-def check_max_attempts(name: str, value: object) -> None:
-    """Refuse a number of attempts that is no whole number from 1 on."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}; 1 is no retry")
+def _option(
+    meaning: str,
+    *,
+    keep: Callable[[str, Any], object] | None = None,
+    check: Callable[[str, Any], object] | None = None,
+    travels: bool = False,
+    is_for_calls: bool = False,
+) -> dict[str, Option]:
+    """The metadata of a field of `JobOptions`."""
+    return {"option": Option(meaning, keep, check, travels, is_for_calls)}
 
 
 def error_class_tuple(name: str, classes: object) -> tuple[type[BaseException], ...] | None:
@@ -184,6 +97,242 @@ def error_class_tuple(name: str, classes: object) -> tuple[type[BaseException], 
     return members
 
 
+def check_max_attempts(name: str, value: object) -> None:
+    """Refuse a number of attempts that is no whole number from 1 on."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}; 1 is no retry")
+
+
+def _plain_seconds(name: str, value: object) -> object:
+    return plain_number(value.total_seconds() if isinstance(value, timedelta) else value)
+
+
+def _plain_number(name: str, value: object) -> object:
+    return plain_number(value)
+
+
+def _truth(name: str, value: object) -> bool:
+    return bool(value)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not callable(value):
+        seconds_of(name, value)
+
+
+def _check_time_limit(name: str, value: object) -> None:
+    if value == 0:
+        raise InvalidOptions(f"{name} is 0, no job could run; None is without end")
+    seconds_of(name, value)
+
+
+_GROUP_ID = re.compile(r"[!-~]{1,128}")
+
+
+def _check_group_id(name: str, value: object) -> None:
+    """Source: SQS API reference, SendMessage, MessageGroupId."""
+    if not isinstance(value, str) or not _GROUP_ID.fullmatch(value):
+        raise InvalidOptions(
+            f"{name} is a text of 1 to 128 ASCII letters, digits and punctuation, got "
+            f"{value!r:.200}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """The options of a job, or of one call of it: the declaration of each option.
+
+    The decorator takes those before ``KW_ONLY`` by position too, as the first library did. Its
+    signature, ``job.options(...)``, the docstrings, the item and the README's table follow from
+    what stands here. A new option goes at the end, with its type for users in `KeywordOptions`.
+    """
+
+    error_classes: tuple[type[BaseException], ...] | None = field(
+        default=None,
+        metadata=_option(
+            "errors that are retried, an iterable of classes; None: the instance's "
+            "``default_error_classes``",
+            keep=error_class_tuple,
+        ),
+    )
+    max_attempts: int | None = field(
+        default=None,
+        metadata=_option(
+            "how often it runs at most; None: the instance's ``default_max_attempts`` (5); "
+            "1: no retry",
+            keep=_plain_number,
+            check=check_max_attempts,
+        ),
+    )
+    delay_seconds: Seconds = field(
+        default=0,
+        metadata=_option(
+            "how long after ``later`` it may run, or a callable",
+            keep=_plain_seconds,
+            check=_check_seconds,
+        ),
+    )
+    debounce_seconds: Seconds = field(
+        default=0,
+        metadata=_option(
+            "the window within which equal calls share a run, or a callable",
+            keep=_plain_seconds,
+            check=_check_seconds,
+        ),
+    )
+    debounce_always_delay: bool = field(
+        default=False,
+        metadata=_option("the first call of a window also waits for the window's end", keep=_truth),
+    )
+    ttl_seconds: Seconds = field(
+        default=0,
+        metadata=_option(
+            "how long after ``later`` it may start at the latest, or a callable; 0: no limit",
+            keep=_plain_seconds,
+            check=_check_seconds,
+        ),
+    )
+    use_exponential_backoff: bool = field(
+        default=True,
+        metadata=_option(
+            "a retry waits 4, 6, 10, 18, ... up to 900 s; without it a retry is available at once",
+            keep=_truth,
+        ),
+    )
+    _: KW_ONLY
+    timeout_seconds: float | None = field(
+        default=None,
+        metadata=_option(
+            "how long it may run. An async function is cancelled then; a plain one cannot be, "
+            "and the event ``overrun`` reports it; None: no limit",
+            keep=_plain_seconds,
+            check=_check_time_limit,
+            travels=True,
+        ),
+    )
+    backoff_jitter: bool = field(
+        default=False,
+        metadata=_option(
+            "a retry waits between half of the backoff and all of it",
+            keep=_truth,
+            travels=True,
+        ),
+    )
+    debounce_key: Callable[..., object] | None = field(
+        default=None,
+        metadata=_option(
+            "a callable that takes the arguments and returns the key by which calls are compared"
+        ),
+    )
+    message_group_id: str | None = field(
+        default=None,
+        metadata=_option(
+            "on SQS, the group within which items keep their order (FIFO queues), or which gets a "
+            "fair share of the consumers (other queues); None: the queue's own, or none",
+            check=_check_group_id,
+            travels=True,
+        ),
+    )
+    run_at: datetime | float | None = field(
+        default=None,
+        metadata=_option(
+            "when it may run, instead of a delay: an aware datetime or epoch seconds",
+            check=moment_of,
+            is_for_calls=True,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for name, keep in _KEEPERS:
+            value = getattr(self, name)
+            kept = keep(name, value)
+            if kept is not value:
+                object.__setattr__(self, name, kept)
+
+
+class KeywordOptions(TypedDict, total=False):
+    """The types that users may give for the options after ``KW_ONLY``."""
+
+    timeout_seconds: Duration | None
+    backoff_jitter: bool
+    debounce_key: Callable[..., object] | None
+    message_group_id: str | None
+
+
+class DecoratorKeywords(KeywordOptions, total=False):
+    """What the decorator takes by name only."""
+
+    name: str | None
+
+
+class OptionChanges(KeywordOptions, total=False):
+    """What ``job.options`` takes."""
+
+    error_classes: ErrorClasses | None
+    max_attempts: int | None
+    delay_seconds: Seconds
+    debounce_seconds: Seconds
+    debounce_always_delay: bool
+    ttl_seconds: Seconds
+    use_exponential_backoff: bool
+    run_at: datetime | float | None
+
+
+OPTIONS: Mapping[str, Option] = {each.name: each.metadata["option"] for each in fields(JobOptions)}
+"""What is declared of each option, by its name."""
+_DEFAULTS = {each.name: each.default for each in fields(JobOptions)}
+_KEEPERS = [(name, each.keep) for name, each in OPTIONS.items() if each.keep is not None]
+_CHECKS = [(name, each.check) for name, each in OPTIONS.items() if each.check is not None]
+_TRAVELLING = [(name, _DEFAULTS[name]) for name, each in OPTIONS.items() if each.travels]
+
+NO_DEBOUNCE_STORE = (
+    "this backend has no place of its own to keep debounce windows; give the instance a "
+    "redis_client= (or a debounce_store=), which SQS and backends without a store require"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedOptions:
+    """The seconds of one call."""
+
+    delay_seconds: float
+    debounce_seconds: float
+    ttl_seconds: float
+
+
+def check(options: JobOptions, *, can_debounce: bool) -> None:
+    """Refuse what contradicts or is out of range, as far as it can be told before a call.
+
+    Args:
+        can_debounce: the instance has a place to keep windows.
+
+    Raises:
+        InvalidOptions: naming the option, its value and what to do.
+    """
+    for name, check_value in _CHECKS:
+        value = getattr(options, name)
+        if value is not None or _DEFAULTS[name] is not None:
+            check_value(name, value)
+    if options.debounce_seconds and not can_debounce:
+        raise InvalidOptions(
+            f"debounce_seconds={options.debounce_seconds!r}, but {NO_DEBOUNCE_STORE}"
+        )
+    if options.debounce_seconds and (options.delay_seconds or options.run_at is not None):
+        raise InvalidOptions(
+            "a call cannot be delayed and debounced at the same time (debounce delays by itself): "
+            f"got delay_seconds={options.delay_seconds!r}, run_at={options.run_at!r}, "
+            f"debounce_seconds={options.debounce_seconds!r}"
+        )
+    if options.delay_seconds and options.run_at is not None:
+        raise InvalidOptions(
+            f"run_at={options.run_at!r} and delay_seconds={options.delay_seconds!r} both say when "
+            "to run; give one of them"
+        )
+    for name in ("debounce_always_delay", "debounce_key"):
+        if getattr(options, name) and not options.debounce_seconds:
+            raise InvalidOptions(f"{name} is an option to debounce_seconds, which is not set")
+
+
 def change(options: JobOptions, changes: OptionChanges) -> JobOptions:
     """`options` with `changes`. A new moment to run replaces an old delay, and a delay a moment.
 
@@ -192,18 +341,22 @@ def change(options: JobOptions, changes: OptionChanges) -> JobOptions:
         InvalidOptions: error classes are no such thing.
     """
     given: dict[str, Any] = dict(changes)
-    unknown = sorted(given.keys() - _NAMES)
+    unknown = sorted(given.keys() - OPTIONS.keys())
     if unknown:
         raise TypeError(
-            f"there is no option {unknown[0]!r}; options are {', '.join(sorted(_NAMES))}"
+            f"there is no option {unknown[0]!r}; options are {', '.join(sorted(OPTIONS))}"
         )
-    if "error_classes" in given:
-        given["error_classes"] = error_class_tuple("error_classes", given["error_classes"])
     if given.get("run_at") is not None:
         given.setdefault("delay_seconds", 0)
     elif "delay_seconds" in given:
         given.setdefault("run_at", None)
     return replace(options, **given)
+
+
+def item_fields(options: JobOptions) -> dict[str, object]:
+    """The options that travel under their own names, where they are not the default."""
+    given = ((name, getattr(options, name), default) for name, default in _TRAVELLING)
+    return {name: value for name, value, default in given if value != default}
 
 
 def are_constant(options: JobOptions) -> bool:
@@ -237,17 +390,3 @@ def _resolved(name: str, seconds: Seconds) -> float:
     if callable(seconds):
         return seconds_of(f"what {name} returned", seconds())
     return cast("float", seconds)  # `JobOptions` keeps plain numbers
-
-
-def _check_seconds(name: str, value: Seconds) -> None:
-    if not callable(value):
-        seconds_of(name, value)
-
-
-def _check_group_id(value: object) -> None:
-    """Source: SQS API reference, SendMessage, MessageGroupId."""
-    if not isinstance(value, str) or not _GROUP_ID.fullmatch(value):
-        raise InvalidOptions(
-            "message_group_id is a text of 1 to 128 ASCII letters, digits and punctuation, got "
-            f"{value!r:.200}"
-        )

@@ -5,9 +5,9 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_overloads, get_type_hints
 
 import pytest
 from faces import Face, MakeFace
@@ -15,6 +15,7 @@ from redis_server import unique_group
 
 import deferrable
 from deferrable.aio import Deferrable, InMemoryDebounceStore
+from deferrable.aio._decorating import MEANINGS, SIGNATURE, Decorating
 from deferrable.aio.backend import (
     DocketsBackendFactory,
     InMemoryBackendFactory,
@@ -22,7 +23,15 @@ from deferrable.aio.backend import (
 )
 from deferrable.aio.backend.base import Backend
 from deferrable.errors import DeferrableError, InvalidOptions
-from deferrable.options import JobOptions, change, check, error_class_tuple, resolve
+from deferrable.options import (
+    DecoratorKeywords,
+    JobOptions,
+    OptionChanges,
+    change,
+    check,
+    error_class_tuple,
+    resolve,
+)
 from deferrable.retry import Retry
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +49,44 @@ def instance(**options: Any) -> Deferrable:
 
 def function(*args: object) -> None:
     """A function to decorate."""
+
+
+# What type checkers read stands as text beside the declaration, and says the same.
+
+
+def test_type_checkers_know_the_decorator_as_it_is_declared() -> None:
+    _, with_options = get_overloads(Decorating.deferrable)
+    *classic, _ = inspect.signature(with_options).parameters.values()
+    shown = {each.name: (each.default, each.annotation) for each in classic}
+    shown |= {name: (None, hint) for name, hint in get_type_hints(DecoratorKeywords).items()}
+    declared = {
+        each.name: (each.default, each.annotation) for each in SIGNATURE.parameters.values()
+    }
+
+    assert shown.keys() == declared.keys()
+    for name, (default, annotation) in declared.items():
+        by_name = name in DecoratorKeywords.__annotations__
+        assert shown[name] == (None if by_name else default, annotation), name
+        assert (SIGNATURE.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY) == by_name
+
+
+def test_type_checkers_know_every_option_of_one_call() -> None:
+    assert set(get_type_hints(OptionChanges)) == {each.name for each in fields(JobOptions)}
+
+
+def test_every_option_is_explained_where_help_shows_it() -> None:
+    shown = inspect.getdoc(deferrable.Deferrable.deferrable)
+
+    for name, meaning in MEANINGS.items():
+        assert name == "run_at" or f"{name}: {meaning}" in " ".join((shown or "").split())
+
+
+@pytest.mark.parametrize("name", sorted(DecoratorKeywords.__annotations__))
+def test_options_that_the_first_library_lacked_are_given_by_name(name: str) -> None:
+    job = instance().deferrable
+
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        job([], 3, 0, 0, False, 0, True, name)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("option", ["delay_seconds", "debounce_seconds", "ttl_seconds"])

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from processes import DEADLINE_SECONDS
 from redis_server import unique_group
+from reference import rewritten
 
-from deferrable.aio import Deferrable
 from deferrable.aio.backend import (
     DocketsBackendFactory,
     InMemoryBackendFactory,
@@ -26,7 +26,6 @@ from deferrable.aio.backend import (
 )
 from deferrable.events import EVENTS
 from deferrable.lifecycle import backoff_seconds
-from deferrable.options import OptionChanges
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -196,13 +195,8 @@ def test_the_table_of_events_names_them_all() -> None:
     assert {name.strip("`") for name, _ in rows_after("## Events")} == EVENTS
 
 
-def test_the_table_of_options_has_their_names_and_defaults() -> None:
-    parameters = inspect.signature(Deferrable.deferrable).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.name != "self"}
-    rows = rows_after("## Options")
-
-    assert {name.strip("`"): eval(default.strip("`")) for name, default, _ in rows} == defaults
-    assert {*defaults, "run_at"} - {"name"} == set(OptionChanges.__annotations__)
+def test_the_table_of_options_is_made_of_their_declaration() -> None:
+    assert rewritten(README) == README, "run python tests/reference.py"
 
 
 def test_the_table_of_backoffs_is_the_formula() -> None:

@@ -6,18 +6,16 @@ adapter: the debounce store of a `redis_client`. `deferring` defers the jobs of 
 """
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from inspect import getattr_static
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any
 from weakref import ref
 
-from deferrable._codec.refusals import short_repr
-from deferrable._durations import Duration, optional_seconds_of
+from deferrable._durations import Duration
 from deferrable._protection import Encryption, Protection, SigningKeys
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.tasks import start_task, until_done
+from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt, outcome_of
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance, Lifespan
@@ -28,30 +26,19 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
-from deferrable.aio.job import BoundJob, Job
 from deferrable.aio.worker._life import Worker
-from deferrable.errors import InvalidOptions
 from deferrable.events import check_event_consumer
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer, check_namespace
-from deferrable.options import (
-    ErrorClasses,
-    JobOptions,
-    Seconds,
-    check,
-    error_class_tuple,
-)
+from deferrable.options import ErrorClasses
 from deferrable.outcome import Outcome
 
-__all__ = ["Deferrable", "check_is_instance"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = ["Deferrable"]
 
 _door = AwaitingDoor()
 
 
-class Deferrable(Instance, Closing):
+class Deferrable(Instance, Decorating, Closing):
     """Defers calls to a backend and runs them from it, in asyncio.
 
     Without error classes, of the instance or of a job, no error is retried.
@@ -134,109 +121,8 @@ class Deferrable(Instance, Closing):
         )
         self._redis_client = redis_client
 
-    @overload
-    def deferrable(self, function: Callable[P, R], /) -> Job[P, R]: ...
-
-    @overload
-    def deferrable(
-        self,
-        error_classes: ErrorClasses | None = None,
-        max_attempts: int | None = None,
-        delay_seconds: Seconds = 0,
-        debounce_seconds: Seconds = 0,
-        debounce_always_delay: bool = False,
-        ttl_seconds: Seconds = 0,
-        use_exponential_backoff: bool = True,
-        *,
-        name: str | None = None,
-        timeout_seconds: Duration | None = None,
-        backoff_jitter: bool = False,
-        debounce_key: Callable[..., object] | None = None,
-        message_group_id: str | None = None,
-    ) -> Callable[[Callable[P, R]], Job[P, R]]: ...
-
-    def deferrable(
-        self,
-        error_classes: Any = None,
-        max_attempts: int | None = None,
-        delay_seconds: Seconds = 0,
-        debounce_seconds: Seconds = 0,
-        debounce_always_delay: bool = False,
-        ttl_seconds: Seconds = 0,
-        use_exponential_backoff: bool = True,
-        *,
-        name: str | None = None,
-        timeout_seconds: Duration | None = None,
-        backoff_jitter: bool = False,
-        debounce_key: Callable[..., object] | None = None,
-        message_group_id: str | None = None,
-    ) -> Any:
-        """Register a function, so that it can be deferred. With or without parentheses.
-
-        Args:
-            error_classes: errors that are retried, an iterable of classes; None: the instance's
-                default.
-            max_attempts: how often it runs at most; None: the instance's default; 1: no retry.
-            delay_seconds: how long after ``later`` it may run. All seconds may be a `timedelta`.
-            debounce_seconds: the window within which equal calls are one run. For idempotent
-                functions only: calls are skipped.
-            debounce_always_delay: the first call of a window waits for the window's end, too.
-            ttl_seconds: how long after ``later`` it may start at the latest; 0: without end.
-            use_exponential_backoff: a retry waits 4, 6, 10, 18, ... up to 900 s; else it is
-                available at once.
-            name: what it is called in items, instead of ``module:qualname``; the consumer must
-                register the same name.
-            timeout_seconds: how long it may run. An async function is cancelled then; a plain one
-                cannot be, it is reported by the event ``overrun``.
-            backoff_jitter: a retry waits between half of the backoff and all of it.
-            debounce_key: makes of the arguments what calls are compared by.
-            message_group_id: on SQS, the group within which items keep their order (FIFO queues),
-                or which has a fair share of the consumers (others).
-
-        Returns:
-            a `Job`, called like the function.
-
-        Raises:
-            InvalidOptions: an option is out of range, or two contradict each other.
-            TypeError: an option is unknown, or what is decorated cannot be a job.
-        """
-        check_is_instance(self, Deferrable)
-        function: Any = None
-        classes = error_classes
-        if isinstance(error_classes, _DESCRIPTORS) or (
-            callable(error_classes) and not isinstance(error_classes, type)
-        ):
-            function, classes = error_classes, None
-            _check_function(function)
-        options = JobOptions(
-            error_classes=error_class_tuple("error_classes", classes),
-            max_attempts=max_attempts,
-            delay_seconds=delay_seconds,
-            debounce_seconds=debounce_seconds,
-            debounce_always_delay=debounce_always_delay,
-            debounce_key=debounce_key,
-            ttl_seconds=ttl_seconds,
-            use_exponential_backoff=use_exponential_backoff,
-            timeout_seconds=optional_seconds_of("timeout_seconds", timeout_seconds),
-            backoff_jitter=backoff_jitter,
-            message_group_id=message_group_id,
-        )
-        check(options, can_debounce=self.debounce_store is not None)
-        self.serializer.dump_error_classes(options.error_classes)
-        if name is not None and self.serializer.name == "classic":
-            raise InvalidOptions(
-                f"name={name!r} cannot travel in a classic item, which holds a reference to the "
-                "function; leave it out, or use another serializer"
-            )
-
-        def register(function: Callable[..., Any]) -> Job[..., Any]:
-            _check_function(function)
-            job = Job(self, function, name, options)
-            self.registry.add(job)
-            job.lend_later()
-            return job
-
-        return register if function is None else register(function)
+    def _instance_of_jobs(self) -> Instance:
+        return self
 
     async def run_once(self) -> Outcome | None:
         """Pop one item and make one attempt at it, keeping its lease meanwhile.
@@ -387,38 +273,3 @@ def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:
     from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 
     return RedisDebounceStore(redis_client, clock=clock)
-
-
-def check_is_instance(given: object, cls: type) -> None:
-    """Raise a TypeError if a method was looked up on the class, so that `given` is no instance."""
-    if not isinstance(given, cls):
-        raise TypeError(
-            f"{cls.__name__}.deferrable was called on the class, with {short_repr(given)}; make an "
-            f"instance, `d = {cls.__name__}(backend)`, and write `@d.deferrable`"
-        )
-
-
-_DESCRIPTORS = (classmethod, staticmethod, property)
-
-
-def _check_function(function: object) -> None:
-    if isinstance(function, _DESCRIPTORS):
-        kind = type(function).__name__
-        remedy = (
-            "decorate a plain one" if kind == "property" else f"put @{kind} above this decorator"
-        )
-        raise TypeError(f"a job is a function, got {function!r:.200}; {remedy}")
-    if isinstance(function, type) or not callable(function):
-        raise TypeError(f"a job is a function, got {function!r:.200}")
-    if isinstance(function, Job | BoundJob):
-        raise TypeError(f"{function!r:.200} is a job already; decorate it once")
-    call = getattr_static(type(function), "__call__", None)
-    if _is_generator(function) or _is_generator(call):
-        raise TypeError(
-            f"{function!r:.200} is a generator function, and calling it would run nothing; "
-            "return a value instead of yielding"
-        )
-
-
-def _is_generator(function: object) -> bool:
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

@@ -155,6 +155,10 @@ class Job(Generic[P, R_co]):
     def options(self, **changes: Unpack[OptionChanges]) -> "Job[P, R_co]":
         """This job with other options for the calls made on what is returned.
 
+        Args:
+            changes: options of the decorator without ``name``, and ``run_at``: when it may run,
+                instead of a delay, as an aware datetime or epoch seconds.
+
         Raises:
             InvalidOptions: they are out of range, or contradict each other or the job's own.
             TypeError: an option is unknown.

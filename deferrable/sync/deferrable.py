@@ -4,26 +4,25 @@ Owns the list of its verbs. It may not decide anything: what is configured is th
 ``run_once`` drives the core's own attempt in the calling thread.
 """
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextvars import copy_context
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any
 
 from deferrable._codec.contract import Serializer
 from deferrable._durations import Duration
 from deferrable._protection import Encryption, SigningKeys
 from deferrable.aio import deferrable as awaiting
+from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt
-from deferrable.aio._engine.instance import Lifespan
+from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AttemptDoor, blocking_door
 from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.job import Job
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer
-from deferrable.options import ErrorClasses, Seconds
+from deferrable.options import ErrorClasses
 from deferrable.outcome import Outcome
 from deferrable.sync._door import refuse_portal_thread
 from deferrable.sync._facade import ClosingFacade, core_of
@@ -33,11 +32,8 @@ from deferrable.sync.worker import Worker
 
 __all__ = ["Deferrable"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-class Deferrable(ClosingFacade[awaiting.Deferrable]):
+class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
     """Defers calls to a backend and runs them from it, in the thread that calls.
 
     Without error classes, of the instance or of a job, no error is retried.
@@ -156,31 +152,8 @@ class Deferrable(ClosingFacade[awaiting.Deferrable]):
     def default_max_attempts(self, attempts: int) -> None:
         self._core.default_max_attempts = attempts
 
-    @overload
-    def deferrable(self, function: Callable[P, R], /) -> Job[P, R]: ...
-
-    @overload
-    def deferrable(
-        self,
-        error_classes: ErrorClasses | None = None,
-        max_attempts: int | None = None,
-        delay_seconds: Seconds = 0,
-        debounce_seconds: Seconds = 0,
-        debounce_always_delay: bool = False,
-        ttl_seconds: Seconds = 0,
-        use_exponential_backoff: bool = True,
-        *,
-        name: str | None = None,
-        timeout_seconds: Duration | None = None,
-        backoff_jitter: bool = False,
-        debounce_key: Callable[..., object] | None = None,
-        message_group_id: str | None = None,
-    ) -> Callable[[Callable[P, R]], Job[P, R]]: ...
-
-    @functools.wraps(awaiting.Deferrable.deferrable)
-    def deferrable(self, *args: Any, **kwargs: Any) -> Any:
-        awaiting.check_is_instance(self, Deferrable)
-        return self._core.deferrable(*args, **kwargs)
+    def _instance_of_jobs(self) -> Instance:
+        return self._core
 
     def run_once(self) -> Outcome | None:
         """Pop one item and make one attempt at it, keeping its lease meanwhile.

@@ -12,7 +12,7 @@ from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.registry import RegisteredJob
 from deferrable.item import Item, new_id
 from deferrable.lifecycle import add_ttl, set_delay
-from deferrable.options import JobOptions, ResolvedOptions, are_constant, resolve
+from deferrable.options import JobOptions, ResolvedOptions, are_constant, item_fields, resolve
 
 __all__ = ["Template", "set_first_delay", "template_of"]
 
@@ -56,13 +56,8 @@ class Template:
             "original_delay": 0,
             "delay": 0,
             "use_exponential_backoff": options.use_exponential_backoff,
+            **item_fields(options),
         }
-        if options.backoff_jitter:
-            self._fields["backoff_jitter"] = True
-        if options.message_group_id is not None:
-            self._fields["message_group_id"] = options.message_group_id
-        if options.timeout_seconds is not None:
-            self._fields["timeout_seconds"] = options.timeout_seconds
         self._resolved = resolve(options, 0) if are_constant(options) else None
 
     def is_of(self, instance: Instance, options: JobOptions) -> bool:
