@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "adapter": {"adapter", "contract", "pure"},
     # What users hold. It stands above the engine, and finds the store of a `redis_client`.
     "instance": {"engine", "adapter", "contract", "pure"},
-    "facade": {"facade", "instance", "engine", "adapter", "contract", "pure"},
+    "facade": {"facade", "door", "instance", "engine", "adapter", "contract", "pure"},
     "testing": {"testing", "facade", "contract", "pure"},
     "cli": {"cli", "door", "facade", "instance", "engine", "contract", "pure"},
     "door": {"pure"},

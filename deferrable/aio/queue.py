@@ -12,7 +12,6 @@ with it. A crash in between duplicates; it never loses.
 import asyncio
 import logging
 import math
-import sys
 from abc import abstractmethod
 from collections.abc import (
     AsyncGenerator,
@@ -24,7 +23,7 @@ from collections.abc import (
 )
 from copy import copy
 from dataclasses import dataclass
-from typing import ClassVar, Self, TypeVar, TypeVarTuple, cast
+from typing import Self, TypeVar, TypeVarTuple, cast
 
 import msgspec
 
@@ -32,6 +31,7 @@ from deferrable._codec.json import dump
 from deferrable._durations import Duration, seconds_of
 from deferrable.aio._contract.batching import Batcher, check_outcomes
 from deferrable.aio._contract.closing import Closing
+from deferrable.aio._contract.flags import QueueFlags
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped, Popper
 from deferrable.aio._contract.tasks import until_done
@@ -123,7 +123,7 @@ class _OneByOne:
             raise outcome
 
 
-class Queue(Closing):
+class Queue(Closing, QueueFlags):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag
@@ -144,40 +144,6 @@ class Queue(Closing):
             cannot let a wait land that no `_interrupt_pop` ends.
         needs_loop: False for what `without_loop` gives.
     """
-
-    FIFO: ClassVar[bool] = True
-    """Items are popped in the order in which they were pushed."""
-    SUPPORTS_DELAY: ClassVar[bool] = True
-    """An item whose ``delay`` (seconds) is not 0 becomes available only after it."""
-    SUPPORTS_RELEASE_DELAY: ClassVar[bool] = True
-    """`release` takes a delay."""
-    RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = True
-    """An item whose lease ended goes behind those that wait, not before them."""
-    SUPPORTS_PEEK: ClassVar[bool] = False
-    """`peek` shows items without taking them, and `pop_keys` takes chosen ones."""
-    IS_LOCAL: ClassVar[bool] = False
-    """Only this process pops what is pushed, so a job needs no name that others can import."""
-    MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize
-    MAX_POP_BATCH_SIZE: ClassVar[int] = sys.maxsize
-    MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
-    MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
-    MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
-    BATCHES_AT_ONCE: ClassVar[int] = 1
-    """How many native batches of one kind may be under way at once for one caller."""
-    COUNTS_RELEASES: ClassVar[bool] = False
-    """The broker takes a release for a delivery that failed. Releases are then few: a worker keeps
-    what it has popped until it runs or stops."""
-    POPS_AHEAD: ClassVar[int] = 0
-    """How many items a worker may pop before it has slots for them, so that batches are full."""
-    COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
-    """In a worker, a complete may wait so long for others to travel along."""
-    MAX_ITEM_BYTES: float = math.inf
-    """The most bytes of one item's JSON text. An object may have a limit of its own."""
-    MAX_DELAY_SECONDS: ClassVar[float] = math.inf
-    """The longest delay that the broker itself takes; longer ones hop."""
-    KEEPS_DELAYS: ClassVar[bool] = False
-    """The broker keeps delays of any length by its own clock. What is popped is due then, even if
-    the clock of a producer or of this machine is wrong."""
 
     def __init__(
         self,

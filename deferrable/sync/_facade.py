@@ -5,8 +5,9 @@ Owns the adapter that keeps signature, types and docstring. It may not know what
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable, Coroutine
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 from deferrable._wrong_api import PlainWith
@@ -14,9 +15,10 @@ from deferrable.aio._contract.loops import blocked_loop
 from deferrable.sync._door import refuse_portal_thread
 from deferrable.sync._portal import portal
 
-__all__ = ["ClosingFacade", "Facade", "blocking", "core_of"]
+__all__ = ["ClosingFacade", "Facade", "blocking", "core_of", "made_like"]
 
 C = TypeVar("C")
+F = TypeVar("F")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -65,6 +67,47 @@ def blocking(
         return result
 
     return cast(Callable[Concatenate[Facade[C], P], R], wait)
+
+
+class _MadeLike:
+    """The constructor of a facade, called like that of its core's class.
+
+    The class is asked for when it is first needed: its adapter may need an extra.
+    """
+
+    def __init__(
+        self, load: Callable[[], Callable[..., object]], construct: Callable[..., None]
+    ) -> None:
+        functools.update_wrapper(self, construct)
+        self._load = load
+        self._construct = construct
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        core = inspect.signature(self._load())
+        myself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        return core.replace(parameters=[myself, *core.parameters.values()], return_annotation=None)
+
+    def __get__(self, facade: object, owner: type | None = None) -> object:
+        return self if facade is None else MethodType(self, facade)
+
+    def __call__(self, facade: object, /, *args: Any, **kwargs: Any) -> None:
+        self._construct(facade, self._load()(*args, **kwargs))
+
+
+def made_like(
+    load: Callable[[], Callable[P, C]],
+) -> Callable[[Callable[[F, C], None]], Callable[Concatenate[F, P], None]]:
+    """Have a facade's constructor, which takes the core, take what the core is made of.
+
+    Args:
+        load: returns the class of the core; called when a facade is made.
+    """
+
+    def decorate(construct: Callable[[F, C], None]) -> Callable[Concatenate[F, P], None]:
+        return cast(Callable[Concatenate[F, P], None], _MadeLike(load, construct))
+
+    return decorate
 
 
 class ClosingFacade(Facade[Closing], PlainWith):

@@ -1,10 +1,11 @@
 """A queue for callers that cannot await.
 
-Owns the list of its verbs and flags, and that an interrupted pop keeps nothing.
+Owns the list of its verbs, and that an interrupted pop keeps nothing.
 """
 
 from collections.abc import Hashable, Sequence
 
+from deferrable.aio._contract.flags import QueueFlags
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue as AwaitingQueue
 from deferrable.item import Item
@@ -31,7 +32,7 @@ async def _put_all_back(queue: AwaitingQueue, popped: Sequence[tuple[Envelope, I
     await queue.release_batch([envelope for envelope, _ in popped])
 
 
-class Queue(ClosingFacade[AwaitingQueue]):
+class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
     """The blocking face of a queue; see `deferrable.aio.Queue` for what each verb promises."""
 
     push = blocking(AwaitingQueue.push)
@@ -59,24 +60,8 @@ class Queue(ClosingFacade[AwaitingQueue]):
 
     def __init__(self, core: AwaitingQueue) -> None:
         super().__init__(core)
-        self.FIFO = core.FIFO
-        self.SUPPORTS_DELAY = core.SUPPORTS_DELAY
-        self.SUPPORTS_RELEASE_DELAY = core.SUPPORTS_RELEASE_DELAY
-        self.RECLAIMS_TO_BACK_OF_QUEUE = core.RECLAIMS_TO_BACK_OF_QUEUE
-        self.SUPPORTS_PEEK = core.SUPPORTS_PEEK
-        self.IS_LOCAL = core.IS_LOCAL
-        self.MAX_PUSH_BATCH_SIZE = core.MAX_PUSH_BATCH_SIZE
-        self.MAX_POP_BATCH_SIZE = core.MAX_POP_BATCH_SIZE
-        self.MAX_TOUCH_BATCH_SIZE = core.MAX_TOUCH_BATCH_SIZE
-        self.MAX_COMPLETE_BATCH_SIZE = core.MAX_COMPLETE_BATCH_SIZE
-        self.MAX_RELEASE_BATCH_SIZE = core.MAX_RELEASE_BATCH_SIZE
-        self.BATCHES_AT_ONCE = core.BATCHES_AT_ONCE
-        self.COUNTS_RELEASES = core.COUNTS_RELEASES
-        self.POPS_AHEAD = core.POPS_AHEAD
-        self.COMPLETE_GATHER_SECONDS = core.COMPLETE_GATHER_SECONDS
-        self.MAX_ITEM_BYTES = core.MAX_ITEM_BYTES
-        self.MAX_DELAY_SECONDS = core.MAX_DELAY_SECONDS
-        self.KEEPS_DELAYS = core.KEEPS_DELAYS
+        for flag in QueueFlags.__annotations__:
+            setattr(self, flag, getattr(core, flag))
         self.lease_seconds = core.lease_seconds
         self.max_lease_seconds = core.max_lease_seconds
         self.clock = core.clock
