@@ -398,10 +398,17 @@ class Keeper:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(line.look)
             return
+        started: Portal | None = None
         with self._lock:  # so that the thread does not end meanwhile
             if self._portal is None:
-                self._portal = Portal("deferrable-keeper")
+                self._portal = started = Portal("deferrable-keeper")
             self._portal.call_soon(line.look)
+        if started is not None:
+            # Wait until it sleeps. A child that is forked past Python while another thread asks for
+            # the interpreter's lock hangs, and many programs fork soon after they have begun.
+            _, interrupt = started.end_of(asyncio.sleep(0))
+            if interrupt is not None:
+                raise interrupt
 
     async def _sweep(self) -> None:
         """End the lines that nobody needs, and the thread with the last of them."""
