@@ -19,8 +19,8 @@ Binder: TypeAlias = Callable[..., object]
 """Takes what the function takes and does nothing; raises TypeError for anything else."""
 
 _ADVICE = (
-    "Nothing was pushed. Pass what the function takes; if the consumers run another version of it "
-    "that takes this, give the instance check_arguments=False"
+    "Nothing was pushed. Pass arguments that the function takes; if the consumers have another "
+    "version of the function that takes these, give the instance check_arguments=False"
 )
 
 

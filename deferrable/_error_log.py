@@ -45,5 +45,5 @@ def _cut_text(error: BaseException) -> str | None:
     except KeyboardInterrupt:
         raise
     except BaseException as second:
-        return f"<the traceback of this error cannot be had: {type(second).__name__}>"
+        return f"<formatting the traceback of this error raised {type(second).__name__}>"
     return text if len(text) > MOST_TRACEBACK else None

@@ -73,7 +73,7 @@ def _read_key(number: int, key: object) -> bytes:
         )
     if len(data) < MIN_KEY_BYTES:
         raise InvalidOptions(
-            f"signing key {number} has {len(data)} bytes, which can be guessed; take at least "
+            f"signing key {number} has {len(data)} bytes, which can be guessed; use at least "
             f"{MIN_KEY_BYTES} random ones, such as secrets.token_bytes(32)"
         )
     return data
@@ -176,7 +176,7 @@ class EncryptedSerializer:
             return binascii.b2a_base64(self._encryption.encrypt(data), newline=False).decode()
         except Exception as error:
             raise UnserializableCall(
-                f"encryption= has not encrypted {len(data)} bytes: {told(error)}. Nothing was "
+                f"encryption= failed to encrypt {len(data)} bytes: {told(error)}. Nothing was "
                 "pushed; its encrypt takes bytes and returns bytes"
             ) from error
 
@@ -230,8 +230,8 @@ class Protection:
         if encryption is not None:
             if serializer == "classic":
                 raise InvalidOptions(
-                    "encryption= is of no use with serializer='classic', whose readers in Python 2 "
-                    "cannot decrypt; leave it out, or use another serializer"
+                    "encryption= does not work with serializer='classic', because Python 2 cannot "
+                    "decrypt; leave it out, or use another serializer"
                 )
             self.serializer = EncryptedSerializer(self.serializer, encryption)
             self.local_serializer = EncryptedSerializer(self.local_serializer, encryption)
@@ -252,12 +252,12 @@ class Protection:
         if self._keys and not self._has_signed(item, group):
             has_one = item.get("signature") is not None
             raise UnreadableItem(
-                "the item's signature is wrong: none of this consumer's signing_keys has made it "
-                "for this item in this group; if that key was rotated out too early, add it and "
+                "the item's signature is wrong: none of this consumer's signing_keys made it for "
+                "this item and this group; if its key was removed too early, add the key and "
                 "requeue the item"
                 if has_one
                 else "the item is not signed, and this consumer has signing_keys, so it reads only "
-                "what is; give its producers the key"
+                "signed items; give its producers the key"
             )
 
     def serializer_for(self, item: Item) -> Serializer:
@@ -274,8 +274,8 @@ class Protection:
             return serializer
         if self._encryption is None:
             raise UnreadableItem(
-                "the item is encrypted, and this consumer has no encryption=; give it that of its "
-                "producers"
+                "the item is encrypted, and this consumer has no encryption=; give it the one of "
+                "its producers"
             )
         return EncryptedSerializer(serializer, self._encryption)
 
@@ -318,4 +318,4 @@ def _read_names(accept: Iterable[str]) -> frozenset[str]:
     try:
         return frozenset([get_serializer(name).name for name in accept])
     except InvalidOptions as error:
-        raise InvalidOptions(f"accept names what cannot be read: {error}") from error
+        raise InvalidOptions(f"accept names a serializer that cannot be read: {error}") from error

@@ -29,8 +29,8 @@ def tame(error: BaseException) -> BaseException:
     except BaseException as second:
         name = _plainly(type, "__name__", type(error))
         instead = UnusableError(
-            f"the job raised a {name}, which raises {type(second).__name__} when it is looked at; "
-            "have its class keep to what exceptions do"
+            f"the job raised a {name}, and reading this error raises {type(second).__name__}; "
+            "fix the methods of its class"
         )
         return instead.with_traceback(_plainly(BaseException, "__traceback__", error))
     return error

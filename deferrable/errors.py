@@ -90,7 +90,7 @@ class BackendUnavailable(BackendError):
 
 
 class LeaseLost(BackendError):
-    """The item is no longer this consumer's: it was settled already, or its lease ended.
+    """The item no longer belongs to this consumer: it was settled already, or its lease ended.
 
     Nothing was settled by the call that raised this.
     """

@@ -79,7 +79,7 @@ def read_seconds(item: Item, field: str) -> float | None:
         or not abs(value) <= sys.float_info.max
     ):
         raise UnreadableItem(
-            f"the item's {field} is {short_repr(value)}, which is no number of seconds"
+            f"the item's {field} is {short_repr(value)}, which is not a number of seconds"
         )
     return value
 
@@ -94,7 +94,9 @@ def read_count(item: Item, field: str, default: int) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UnreadableItem(f"the item's {field} is {short_repr(value)}, which is no whole number")
+        raise UnreadableItem(
+            f"the item's {field} is {short_repr(value)}, which is not a whole number"
+        )
     return value
 
 
@@ -401,7 +403,7 @@ def _text_of(error: BaseException) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as second:
-        return f"<the text of this error cannot be had: {type(second).__name__}>"
+        return f"<the __str__ of this error raised {type(second).__name__}>"
 
 
 def _traceback_of(error: BaseException) -> str:
@@ -410,7 +412,7 @@ def _traceback_of(error: BaseException) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as second:
-        return f"<the traceback of this error cannot be had: {type(second).__name__}>"
+        return f"<formatting the traceback of this error raised {type(second).__name__}>"
 
 
 def _encodable(text: str) -> str:

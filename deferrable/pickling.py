@@ -56,7 +56,7 @@ def build_later_item(method: Callable[..., object], /, *args: Any, **kwargs: Any
     name = _names.name_of(method)
     if reason is not None:
         raise UnserializableCall(
-            f"{name} cannot be called elsewhere, because {reason}; "
+            f"{name} cannot be called in another process, because {reason}; "
             f"define it with def at the top level of a module"
         )
     return get_serializer("classic").dump_call(name, args, kwargs)

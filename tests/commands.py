@@ -118,7 +118,7 @@ class PythonProcess:
         deadline_time = time.monotonic() + DEADLINE_SECONDS
         while not condition():
             if time.monotonic() > deadline_time:
-                raise AssertionError(f"in vain until {description}:\n{self.text}")
+                raise AssertionError(f"gave up waiting until {description}:\n{self.text}")
             time.sleep(0.005)
 
     def send(self, number: signal.Signals) -> None:

@@ -215,7 +215,7 @@ def wait_here(condition: Callable[[], object], description: str) -> None:
     deadline_time = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         if time.monotonic() > deadline_time:
-            raise TimeoutError(f"waited {DEADLINE_SECONDS} seconds in vain until {description}")
+            raise TimeoutError(f"gave up after {DEADLINE_SECONDS} s of waiting until {description}")
         time.sleep(0.001)
 
 

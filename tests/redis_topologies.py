@@ -24,7 +24,7 @@ def wait_for(condition: Callable[[], object], description: str) -> None:
     deadline_time = time.monotonic() + SETTLE_SECONDS
     while not condition():
         if time.monotonic() > deadline_time:
-            raise TimeoutError(f"waited {SETTLE_SECONDS} seconds in vain until {description}")
+            raise TimeoutError(f"gave up after {SETTLE_SECONDS} s of waiting until {description}")
         time.sleep(0.02)
 
 

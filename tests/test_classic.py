@@ -872,7 +872,7 @@ def test_error_class_that_stands_inside_another_thing_is_refused() -> None:
 
 @pytest.mark.parametrize("thing", ["ValueError", ValueError("x"), int, None])
 def test_what_is_no_exception_class_is_refused(thing: Any) -> None:
-    with pytest.raises(InvalidOptions, match="no exception class"):
+    with pytest.raises(InvalidOptions, match="not an exception class"):
         _classic.dump_error_classes([thing])
 
 

@@ -92,15 +92,15 @@ def shell(redis_url: str) -> Iterator[Shell]:
         (
             "cli_app.jobs:send",
             2,
-            "cli_app.jobs:send is no instance of Deferrable, but of Job; write",
+            "cli_app.jobs:send is not an instance of Deferrable, but of Job; write",
         ),
         (
             "cli_app.empty:stats",
             2,
             "cli_app.empty has no stats; write the path of a module with an",
         ),
-        (":stats", 2, "':stats' is no path to an instance; write MODULE:NAME"),
-        ("cli_app.jobs:", 2, "'cli_app.jobs:' is no path to an instance; write MODULE:NAME"),
+        (":stats", 2, "':stats' is not a path to an instance; write MODULE:NAME"),
+        ("cli_app.jobs:", 2, "'cli_app.jobs:' is not a path to an instance; write MODULE:NAME"),
         (
             "cli_app.broken:stats",
             1,

@@ -306,7 +306,7 @@ def test_second_and_third_signal_end_a_process_whose_loop_a_job_holds(place: Pla
         command.send(signal.SIGTERM)
         command.wait_for("stopping (SIGTERM)")
         command.send(signal.SIGTERM)
-        command.wait_for("leaving now")
+        command.wait_for("the grace period ends now")
         command.send(signal.SIGTERM)
 
         assert command.end() == 3
@@ -331,7 +331,7 @@ def test_unreachable_broker_is_one_line_and_work_begins_when_it_is_there(tmp_pat
     variables = {"REDIS_URL": f"redis://127.0.0.1:{port}/0", "GROUP": "late"}
 
     with Command("worker", STATS, variables=variables) as command:
-        command.wait_for("cannot be polled, and is tried again")
+        command.wait_for("cannot be polled, the worker retries")
         with start_redis(port) as server:
             place = Place(server.url, tmp_path)
             place.group = "late"
@@ -414,7 +414,7 @@ def test_taken_health_port_is_one_line_and_code_1(place: Place) -> None:
         with worker(place, STATS, "--health-port", port) as command:
             assert command.end() == 1
     (line,) = command.text.splitlines()
-    assert line.startswith(f"Error: cannot answer for health on 127.0.0.1:{port}: ")
+    assert line.startswith(f"Error: cannot serve health on 127.0.0.1:{port}: ")
 
 
 # Several processes.

@@ -312,7 +312,7 @@ def lonely() -> None:  # type: ignore[no-redef] # that is the point
         (lambda: lambda: None, "lambda"),
         (lambda: _nested(), "defined inside the function _nested"),
         (lambda: functools.partial(print), "without a name"),
-        (lambda: _replaced, "holds something else under the name lonely"),
+        (lambda: _replaced, "has something else with the name lonely"),
     ],
 )
 async def test_what_nobody_else_could_find_is_refused_by_later_with_what_to_do(

@@ -213,7 +213,7 @@ def test_an_annotation_that_is_not_there_at_run_time_is_named() -> None:
     function = takes("OnlyForTypes")
 
     with pytest.raises(
-        UnreadableItem, match="'OnlyForTypes' is not defined; import what"
+        UnreadableItem, match="'OnlyForTypes' is not defined; import the"
     ) as caught:
         travelled(function, 1)
 

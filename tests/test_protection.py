@@ -410,7 +410,7 @@ async def test_an_item_of_a_key_that_is_gone_is_read_once_the_key_is_back(
 
     assert (await new.run()).status == "errored"
     async for entry in new.each(new.instance.errors()):
-        with pytest.raises(UnreadableItem, match="add it and requeue"):
+        with pytest.raises(UnreadableItem, match="add the key and requeue"):
             await new.do(entry.requeue)
     async for entry in both.each(both.instance.errors()):
         await both.do(entry.requeue)
@@ -534,7 +534,7 @@ def test_what_is_no_json_is_neither_signed_nor_verified(value: Any) -> None:
         ({"signing_keys": (NEW, b"secret")}, "signing key 2 has 6 bytes, which can be guessed"),
         ({"signing_keys": (12345678901234567890,)}, "signing key 1 is a int"),
         ({"accept": "json"}, r"write \('json',\)"),
-        ({"accept": ("json", "yaml")}, "accept names what cannot be read: serializer is 'yaml'"),
+        ({"accept": ("json", "yaml")}, "a serializer that cannot be read: serializer is 'yaml'"),
     ],
 )
 def test_options_that_protect_nothing_are_refused(

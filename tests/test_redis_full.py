@@ -162,7 +162,7 @@ async def test_a_consumer_waits_on_the_server_again_once_there_is_room(
     queue = place.queue(clock=None, wait_time=300)
     fill(place)
     popping = asyncio.create_task(queue.pop())
-    await wait_until(lambda: "takes no new items" in caplog.text, "it has found Redis full")
+    await wait_until(lambda: "accepts no new items" in caplog.text, "it has found Redis full")
     assert not is_blocked(place)
 
     make_room(place)
@@ -171,8 +171,8 @@ async def test_a_consumer_waits_on_the_server_again_once_there_is_room(
 
     _, item = await asyncio.wait_for(popping, 30)
     assert item == {"n": 1}
-    assert caplog.text.count("takes no new items") == 1
-    assert caplog.text.count("takes new items again") == 1
+    assert caplog.text.count("accepts no new items") == 1
+    assert caplog.text.count("accepts new items again") == 1
 
 
 async def test_a_consumer_that_is_taken_for_dead_while_it_waits_goes_on_under_a_new_id(
@@ -181,7 +181,7 @@ async def test_a_consumer_that_is_taken_for_dead_while_it_waits_goes_on_under_a_
     queue = place.queue(clock=None, wait_time=300)
     fill(place)
     popping = asyncio.create_task(queue.pop())
-    await wait_until(lambda: "takes no new items" in caplog.text, "it has found Redis full")
+    await wait_until(lambda: "accepts no new items" in caplog.text, "it has found Redis full")
     name = place.worker()
 
     place.redis.srem(place.keys.workers, name)

@@ -90,13 +90,13 @@ async def test_a_module_not_imported_yet_is_imported_and_registers_its_jobs(modu
         ("no_such_module:work", "importing no_such_module raised ModuleNotFoundError"),
         ("os:system", "no job of this instance"),
         ("plain name", "no job of this instance"),
-        (":work", "it is no module:qualname"),
-        (".relative:work", "it is no module:qualname"),
-        ("a b c:work", "it is no module:qualname"),
-        ("os/../x:work", "it is no module:qualname"),
-        ("os:", "it is no module:qualname"),
-        ("os:system:x", "it is no module:qualname"),
-        ("os:<lambda>", "it is no module:qualname"),
+        (":work", "it is not module:qualname"),
+        (".relative:work", "it is not module:qualname"),
+        ("a b c:work", "it is not module:qualname"),
+        ("os/../x:work", "it is not module:qualname"),
+        ("os:", "it is not module:qualname"),
+        ("os:system:x", "it is not module:qualname"),
+        ("os:<lambda>", "it is not module:qualname"),
         ("builtins:eval", "no job of this instance"),
         ("__main__:work", "__main__ is private"),
         ("json.__main__:main", "__main__ is private"),
@@ -154,7 +154,7 @@ async def test_a_module_whose_error_has_no_text_is_unreadable(module: Any) -> No
 async def test_jobs_of_another_instance_are_not_found() -> None:
     item = await item_called(f"{__name__}:registered")
 
-    with pytest.raises(UnreadableItem, match="decorated with this very instance"):
+    with pytest.raises(UnreadableItem, match="decorated with this instance"):
         other_instance.registry.find(item)
 
 

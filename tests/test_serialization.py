@@ -299,7 +299,7 @@ def test_value_that_cannot_travel_is_refused(serializer: Serializer) -> None:
 def test_argument_from_a_main_that_nobody_can_import_is_refused(
     serializer: Serializer, main: ModuleType, where: str
 ) -> None:
-    with pytest.raises(UnserializableCall, match=r"lives in __main__.*python -m"):
+    with pytest.raises(UnserializableCall, match=r"is defined in __main__.*python -m"):
         serializer.dump_call("shop:send", (1, eval(where, main.__dict__)), {})
 
 
@@ -535,7 +535,7 @@ def test_item_that_says_nothing_of_errors_retries_none(serializer: Serializer) -
 
 @pytest.mark.parametrize("thing", ["ValueError", int, None, ValueError("x")])
 def test_what_is_no_error_class_is_refused(serializer: Serializer, thing: Any) -> None:
-    with pytest.raises(InvalidOptions, match="no exception class"):
+    with pytest.raises(InvalidOptions, match="not an exception class"):
         serializer.dump_error_classes([thing])
 
 

@@ -82,7 +82,7 @@ async def test_a_refused_settlement_is_tried_again_and_logged_once_each_way(
 
     assert (outcome.status, job.runs) == (status, 1)
     assert len(face.faults.injected) == 5
-    assert len(messages(caplog, "cannot be settled for now")) == 1
+    assert len(messages(caplog, "cannot be settled now")) == 1
     assert len(messages(caplog, "are settled again")) == 1
 
 
@@ -100,7 +100,7 @@ async def test_many_refused_settlements_are_logged_once(
         worker.stop()
 
     assert job.runs == 10
-    assert len(messages(caplog, "cannot be settled for now")) == 1
+    assert len(messages(caplog, "cannot be settled now")) == 1
 
 
 async def test_a_refused_settlement_outlives_many_leases_while_touches_are_taken(
@@ -249,7 +249,7 @@ async def test_a_redis_that_refuses_for_a_while_gets_the_settlements_afterwards(
             await wait_until(lambda: len(runs) == 2, "both run")
             allow = REFUSALS[refusal](server)
             opened.set()
-            await wait_until(lambda: messages(caplog, "cannot be settled for now"), "Redis refuses")
+            await wait_until(lambda: messages(caplog, "cannot be settled now"), "Redis refuses")
             allow()
             statuses = sorted([(await anext(worker)).status for _ in range(2)])
             worker.stop()

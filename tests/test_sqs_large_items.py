@@ -126,7 +126,7 @@ async def test_store_neither_reads_nor_deletes_what_it_did_not_keep(
     proxy.requests.clear()
 
     for reference in others:
-        with pytest.raises(UnreadableItem, match="was not kept by"):
+        with pytest.raises(UnreadableItem, match="was not stored by"):
             await store.get(reference)
         await store.delete(reference)
 
@@ -152,7 +152,7 @@ async def test_object_over_the_limit_is_not_read(
     store = make_store(bucket)
     reference = await store.put("body")
 
-    with pytest.raises(UnreadableItem, match="has 4 bytes, over the 3 that are read"):
+    with pytest.raises(UnreadableItem, match="has 4 bytes, and at most 3 are read"):
         await store.get(reference)
 
 
@@ -181,7 +181,7 @@ async def test_delete_that_fails_is_logged_and_changes_nothing(
 
     await store.delete(reference)
 
-    assert f"{reference} of a completed item is left behind" in caplog.text
+    assert f"{reference} of a completed item could not be deleted" in caplog.text
     assert await store.get(reference) == "body"
 
 

@@ -21,17 +21,17 @@ async def test_a_job_that_holds_the_loop_is_logged_with_name_seconds_and_line(
     face.record_events()
 
     async def hold() -> None:
-        wait_here(lambda: "has been held" in caplog.text, "it was reported")  # the line
+        wait_here(lambda: "has been blocked" in caplog.text, "it was reported")  # the line
 
     await face.later(face.job(hold, name="hold"))
 
     async with face.instance.worker() as worker:
         outcome = await anext(worker)
-        await wait_until(lambda: "turns again" in caplog.text, "the end was reported")
+        await wait_until(lambda: "runs again" in caplog.text, "the end was reported")
 
-    report = next(each.getMessage() for each in caplog.records if "held" in each.getMessage())
+    report = next(each.getMessage() for each in caplog.records if "blocked" in each.getMessage())
     assert f"by hold (item {outcome.item['id']})" in report
-    assert "held for 1." in report
+    assert "blocked for 1." in report
     assert "faces.py" in report
     assert "in wait_here: " in report
 
@@ -43,7 +43,7 @@ async def test_it_is_told_by_the_event_overrun_once_the_loop_turns(
     face.record_events()
 
     async def hold() -> None:
-        wait_here(lambda: "has been held" in caplog.text, "it was reported")
+        wait_here(lambda: "has been blocked" in caplog.text, "it was reported")
 
     await face.later(face.job(hold, name="hold"))
 
@@ -93,8 +93,8 @@ async def test_the_advice_fits_the_body_of_the_loop_over_the_worker(
 
     async with face.instance.worker() as worker:
         async for _ in worker:
-            wait_here(lambda: "has been held" in caplog.text, "it was reported")
+            wait_here(lambda: "has been blocked" in caplog.text, "it was reported")
             break
 
-    assert "it is no job" in caplog.text
+    assert "this is not a job" in caplog.text
     assert "make the job a plain function" not in caplog.text

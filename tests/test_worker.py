@@ -432,7 +432,7 @@ def test_two_instances_with_objects_of_one_queue_are_refused(
 ) -> None:
     instances = [Deferrable(one("group")), Deferrable(other("group"))]
 
-    with pytest.raises(InvalidOptions, match=r"instances 1 and 2 .*_group>.* a group of its own"):
+    with pytest.raises(InvalidOptions, match=r"instances 1 and 2 .*_group>.* its own group"):
         Worker(instances)
 
 

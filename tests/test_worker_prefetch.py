@@ -267,7 +267,7 @@ async def test_what_the_broker_did_not_take_back_is_given_back_again(
 
     assert await numbers_in(face.broker.queue) == list(range(LONG + 1, COUNT))
     told = [each.getMessage() for each in caplog.records if "release" in each.getMessage()]
-    assert [each for each in told if "cannot be settled for now" in each] == told
+    assert [each for each in told if "cannot be settled now" in each] == told
     assert len(told) == 1
 
 

@@ -103,7 +103,7 @@ class Serializer(Protocol):
         """Return the fields that say which errors are retried.
 
         Raises:
-            InvalidOptions: one of them is no exception class, or cannot be named in this
+            InvalidOptions: one of them is not an exception class, or cannot be named in this
                 serializer.
         """
         ...

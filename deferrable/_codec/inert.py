@@ -83,7 +83,7 @@ def read_inert(data: bytes) -> Any:
         check_claims(data)
         return _InertUnpickler(io.BytesIO(data)).load()
     except Exception as error:
-        raise unreadable("is no pickle", error) from error
+        raise unreadable("is not a pickle", error) from error
 
 
 class _InertUnpickler(pickle._Unpickler):
@@ -232,7 +232,7 @@ def load_reference(text: str | bytes) -> str:
     match = _REFERENCE.fullmatch(data)
     try:
         if match is None:
-            raise ValueError(f"no pickled reference to a function: {data[:80]!r}")
+            raise ValueError(f"not a pickled reference to a function: {data[:80]!r}")
         return python3_name(match["module"].decode(), match["name"].decode())
     except ValueError as error:
         raise unreadable("does not name one function", error) from error

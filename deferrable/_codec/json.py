@@ -63,7 +63,7 @@ def _dump_exactly(item: Item) -> str:
         )
     try:
         if not _is_json(item):
-            raise TypeError("a key that is no text, or a value such as a tuple, would be changed")
+            raise TypeError("a key that is not text, or a value such as a tuple, would be changed")
         return _encoder.encode(item)
     except (TypeError, ValueError, RecursionError) as error:
         raise SerializationError(
@@ -89,7 +89,7 @@ def _is_plain(container: Any, *, has_tuples: bool = False) -> bool:
         try:
             "".join(container)
         except TypeError:
-            return False  # a key that is no text
+            return False  # a key that is not text
     if len(container) > _MANY and set(map(type, members)) <= _EXACT:
         return True
     for each in members:
@@ -167,6 +167,6 @@ def load_item(text: str | bytes) -> Item:
     value = load(text)
     if not isinstance(value, dict):
         raise UnreadableItem(
-            f"a text of {len(text)} characters is JSON, but no object: {kind_of(value)}"
+            f"a text of {len(text)} characters is JSON, but not an object: {kind_of(value)}"
         )
     return value

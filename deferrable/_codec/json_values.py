@@ -141,7 +141,7 @@ def _read_parameters(function: Callable[..., Any]) -> _Parameters:
     except Exception as error:
         raise UnreadableItem(
             f"the annotations of {_names.name_of(function)} cannot be read: {told(error)}; import "
-            "what they name where it is there at run time"
+            "the names that they use at run time, too"
         ) from error
     positional, rest, keywords, others = [], None, {}, _ANYTHING
     for parameter in parameters:

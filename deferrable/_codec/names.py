@@ -48,11 +48,11 @@ def importable_main(path: str) -> str:
     name = canonical_main()
     if name is None:
         raise LookupError(
-            f"{path} lives in __main__, which no other process can import by that name; move it "
-            f"into a module of its own, or start the program with python -m"
+            f"{path} is defined in __main__, which no other process can import by that name; move "
+            f"it into another module, or start the program with python -m"
         )
     if not _look_up(sys.modules["__main__"], path):
-        raise LookupError(f"module {name} holds nothing under the name {path}")
+        raise LookupError(f"module {name} has nothing with the name {path}")
     return name
 
 
@@ -142,9 +142,9 @@ def why_ambiguous(obj: object) -> str | None:
     """
     name = _own_name(obj)
     if name is None:
-        return f"it is an object of class {type(obj).__qualname__} without a name of its own"
+        return f"it is an object of class {type(obj).__qualname__} without a name"
     if "<lambda>" in name:
-        return "it is a lambda, which has no name to be found by"
+        return "it is a lambda, and lambdas have no name"
     if "<locals>" in name:
         outer = name.split(".<locals>")[0]
         return f"it is defined inside the function {outer}, where no other process can reach it"
@@ -167,7 +167,7 @@ def why_unnameable(obj: object) -> str | None:
     if module == _UNKNOWN_MODULE:
         return "it does not say in which module it was defined"
     if module in MAIN_NAMES and canonical_main() is None:
-        return "it lives in __main__, which no other process can import by that name"
+        return "it is defined in __main__, which no other process can import by that name"
     return None
 
 
@@ -192,11 +192,11 @@ def why_unfindable(obj: object, expected: object = None) -> str | None:
         return f"its module {module_name} is not loaded under that name"
     found = _look_up(module, path)
     if not found:
-        return f"module {module_name} holds nothing under the name {path}"
+        return f"module {module_name} has nothing with the name {path}"
     wanted = [obj] if expected is None else [obj, expected]
     if any(layer is goal for layer in _layers(found) for goal in wanted):
         return None
-    return f"module {module_name} holds something else under the name {path}"
+    return f"module {module_name} has something else with the name {path}"
 
 
 def why_classless(obj: object) -> str | None:
@@ -211,7 +211,7 @@ def why_classless(obj: object) -> str | None:
     module = sys.modules.get("__main__" if module_name in MAIN_NAMES else module_name)
     found = [] if module is None else _look_up(module, qualname_of(obj))
     if found and isinstance(found[1], classmethod):
-        return "Python 3.13 no longer tells a decorated class method its class"
+        return "since Python 3.13 a decorated class method does not get its class"
     return None
 
 
@@ -232,7 +232,7 @@ def why_not_imported(name: str, prefixes: Iterable[str] | None) -> str | None:
     module, colon, path = name.partition(":")
     parts = [*module.split("."), *path.split(".")]
     if not colon or not all(part.isidentifier() for part in parts):
-        return "it is no module:qualname"
+        return "it is not module:qualname"
     private = next((part for part in parts if part.startswith("_")), None)
     if private is not None:
         return f"{private:.80} is private"

@@ -71,7 +71,7 @@ def serializer_for(item: Mapping[str, Any]) -> Serializer:
     if serializer is None:
         raise UnreadableItem(
             f"the item was written by serializer {short_repr(name)}, and this consumer knows "
-            f"{_known()}; upgrade deferrable here, or have the producer use one of these"
+            f"{_known()}; upgrade deferrable here, or let the producer use one of these"
         ) from LookupError(f"no serializer {short_repr(name)}")
     return serializer
 
@@ -165,7 +165,9 @@ class PickleSerializer(_NamedFields):
 
 def _name_of_error(cls: type[BaseException]) -> str:
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-        raise InvalidOptions(f"error_classes holds {short_repr(cls)}, which is no exception class")
+        raise InvalidOptions(
+            f"error_classes holds {short_repr(cls)}, which is not an exception class"
+        )
     return _names.name_of(cls)
 
 

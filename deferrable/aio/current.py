@@ -91,7 +91,7 @@ class CurrentAttempt:
         """Keep the item for at least `seconds` from now, from an async job.
 
         Raises:
-            LeaseLost: it is no longer this consumer's.
+            LeaseLost: it no longer belongs to this consumer.
         """
         await self._queue.touch(self._envelope, seconds)
 
@@ -99,7 +99,7 @@ class CurrentAttempt:
         """Keep the item for at least `seconds` from now, from a plain job.
 
         Raises:
-            LeaseLost: it is no longer this consumer's.
+            LeaseLost: it no longer belongs to this consumer.
             CalledFromEventLoop: from an async job of the blocking face; await `touch` there.
         """
         blocking_door().drive(
@@ -129,5 +129,5 @@ def current_attempt() -> CurrentAttempt:
         return _current.get()
     except LookupError:
         raise LookupError(
-            "current_attempt() tells a job of its own attempt, and no job runs here"
+            "current_attempt() works only inside a job, and no job runs here"
         ) from None

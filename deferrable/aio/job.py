@@ -203,7 +203,7 @@ class Job(Generic[P, R_co]):
             if reason is not None:
                 raise UnserializableCall(
                     f"cannot defer {self.name}: {reason}; make it a static method, or a function "
-                    "beside the class"
+                    "outside the class"
                 )
         if not self._has_given_name:
             reason = _names.why_ambiguous(self.function)

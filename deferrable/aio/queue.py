@@ -211,19 +211,19 @@ class Queue(Closing, QueueFlags):
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         """Move the end of each lease to at least now + its seconds, never back.
 
-        An item that is no longer this consumer's gets `LeaseLost`.
+        An item that no longer belongs to this consumer gets `LeaseLost`.
         """
 
     @abstractmethod
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        """Remove each item for good. One that is no longer this consumer's gets `LeaseLost`."""
+        """Remove each item for good. Return `LeaseLost` for one that this consumer lost."""
 
     @abstractmethod
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
         """Give each item back as its `Release` says.
 
         They come in the order in which they were popped; those that go to the front must be popped
-        in that order again. One that is no longer this consumer's gets `LeaseLost`.
+        in that order again. One that no longer belongs to this consumer gets `LeaseLost`.
         """
 
     @abstractmethod
@@ -432,7 +432,7 @@ class Queue(Closing, QueueFlags):
         """Keep an item for at least `seconds` from now; the end of its lease never moves back.
 
         Raises:
-            LeaseLost: it is no longer this consumer's.
+            LeaseLost: it no longer belongs to this consumer.
             InvalidOptions: `seconds` is no duration.
         """
         seconds = seconds_of("seconds", seconds)
@@ -474,7 +474,8 @@ class Queue(Closing, QueueFlags):
         """Remove an item for good: its work is done.
 
         Raises:
-            LeaseLost: it is no longer this consumer's, or was settled before; nothing was removed.
+            LeaseLost: it no longer belongs to this consumer, or was settled before. Nothing was
+                removed.
             BackendUnavailable: it may or may not have been removed; completing again is allowed.
         """
         await self._settle_one(envelope, "complete", self._traffic.get().complete, envelope)
@@ -518,7 +519,7 @@ class Queue(Closing, QueueFlags):
             is_counted: it counts towards the queue's maximum of redeliveries, like a crash.
 
         Raises:
-            LeaseLost: it is no longer this consumer's, or was settled before.
+            LeaseLost: it no longer belongs to this consumer, or was settled before.
             Unsupported: this queue cannot release with a delay.
             ValueError: the delay is negative or no number; nothing was released.
         """
@@ -582,8 +583,8 @@ class Queue(Closing, QueueFlags):
             is_delayed: False: whatever its ``delay`` says, it is available at once.
 
         Raises:
-            LeaseLost: the old item is no longer this consumer's, or was settled before. Where the
-                broker has no atomic step, the new item may have been pushed all the same.
+            LeaseLost: the old item no longer belongs to this consumer, or was settled before. Where
+                the broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
         push = target.prepare(item, is_delayed=is_delayed, is_new=False)
@@ -629,7 +630,7 @@ class Queue(Closing, QueueFlags):
         """
         raise Unsupported(
             f"{self!r} has no consumers of the Python 2 library, so none can be dead; on Redis "
-            "old_consumers() tells them"
+            "old_consumers() lists them"
         )
 
     async def close(self) -> None:
@@ -683,7 +684,7 @@ class Queue(Closing, QueueFlags):
                 "(SUPPORTS_DELAY says so)"
             )
         if isinstance(delay, bool) or not isinstance(delay, int | float) or delay < 0:
-            raise Unsupported(f"an item's delay is a number of seconds from 0 on, got {delay!r}")
+            raise Unsupported(f"an item's delay is a number of seconds, at least 0, got {delay!r}")
         if delay > self.MAX_DELAY_SECONDS:
             raise Unsupported(
                 f"{self!r} delays an item by at most {self.MAX_DELAY_SECONDS} seconds, got "

@@ -154,7 +154,7 @@ async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) ->
         if not fitting:
             missing.append(each)
         elif len(fitting) > 1 and not exact:
-            raise Trouble(f"{each} fits {len(fitting)} items; write more of the id", USAGE)
+            raise Trouble(f"{each} matches {len(fitting)} items; write more of the id", USAGE)
         chosen += [entry for entry in exact or fitting if entry not in chosen]
     return Found(sorted(chosen, key=_moment), missing, types)
 

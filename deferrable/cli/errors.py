@@ -52,7 +52,11 @@ def errors() -> None:
 @instance_argument
 @click.option("--type", "error_type", default=None, help="Only errors of this class.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many."
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Show at most this many errors.",
 )
 @json_option
 @debug_option
@@ -121,7 +125,7 @@ def requeue(path: str, choice: Choice, as_json: bool) -> None:
 @errors.command()
 @instance_argument
 @choice_options
-@click.option("--yes", "-y", "is_sure", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", "is_sure", is_flag=True, help="Discard without asking.")
 @json_option
 @debug_option
 def discard(path: str, choice: Choice, is_sure: bool, as_json: bool) -> None:
@@ -129,7 +133,7 @@ def discard(path: str, choice: Choice, is_sure: bool, as_json: bool) -> None:
     if not is_sure:
         if not sys.stdin.isatty():
             raise Trouble(
-                "discarding loses items, and there is no terminal to ask on; add --yes to do it",
+                "discarding loses items, and there is no terminal to ask on; add --yes",
                 USAGE,
             )
         choice = _ask(path, choice)

@@ -37,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=_family_of(host))
     except OSError as error:
         raise Trouble(
-            f"cannot answer for health on {host}:{port}: {error.strerror or error}; choose another "
+            f"cannot serve health on {host}:{port}: {error.strerror or error}; choose another "
             "--health-port or --health-host"
         ) from error
 
@@ -90,7 +90,7 @@ class HealthServer:
         verb, _, rest = request.partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if path != b"/health":
-            return _response(404, {"error": "only /health is here"}, verb)
+            return _response(404, {"error": "only /health exists"}, verb)
         if verb not in (b"GET", b"HEAD"):
             return _response(405, {"error": "only GET and HEAD"}, verb)
         is_healthy = self._health.is_healthy

@@ -67,8 +67,8 @@ def check_apart(named: Sequence[Named]) -> None:
         one, other = twins
         raise Trouble(
             f"{named[one].path} and {named[other].path} share {queues[one]!r}, where each would "
-            "take the other's items; register all jobs with one of them, or give one of them a "
-            "group of its own",
+            "take the other's items; register all jobs with one of them, or give one of them "
+            "its own group",
             USAGE,
         )
 
@@ -99,7 +99,7 @@ def load(path: str) -> Named:
     """
     module_name, colon, name = path.partition(":")
     if not module_name or (colon and not name):
-        raise Trouble(f"{path!r} is no path to an instance; write MODULE:NAME", USAGE)
+        raise Trouble(f"{path!r} is not a path to an instance; write MODULE:NAME", USAGE)
     if module_name.endswith(".py") or os.sep in module_name:
         raise Trouble(
             f"{module_name!r} names a file; write {_module_path(module_name, name)}", USAGE
@@ -119,7 +119,8 @@ def load(path: str) -> Named:
     if not isinstance(core, Deferrable):
         kind = type(found).__name__
         raise Trouble(
-            f"{path} is no instance of Deferrable, but of {kind}; write {_proposal(module)}", USAGE
+            f"{path} is not an instance of Deferrable, but of {kind}; write {_proposal(module)}",
+            USAGE,
         )
     return Named(path, core)
 
@@ -162,7 +163,7 @@ def _import(module_name: str, path: str) -> Any:
                 USAGE,
             ) from error
         raise Trouble(
-            f"importing {module_name} raised {told(error)}; correct the module, or see the "
+            f"importing {module_name} raised {told(error)}; fix the module, or show the "
             "traceback with --debug",
             ERROR,
         ) from error

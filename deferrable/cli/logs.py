@@ -153,6 +153,6 @@ def _details(record: logging.LogRecord) -> Iterator[str]:
         except KeyboardInterrupt:
             raise
         except BaseException as second:
-            texts = [f"{type(error).__name__}, whose traceback cannot be had: {told(second)}"]
+            texts = [f"{type(error).__name__}, whose traceback cannot be formatted: {told(second)}"]
     for text in filter(None, [*texts, record.stack_info]):
         yield from text.rstrip("\n").split("\n")

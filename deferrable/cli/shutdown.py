@@ -81,7 +81,7 @@ class Shutdown:
                 return
         cause = self.reason if number is None else signal.Signals(number).name
         _logger.info(
-            "stopping (%s): running jobs have %g s; a second signal leaves at once",
+            "stopping (%s): running jobs have %g s; a second signal ends the grace period",
             cause,
             self._grace_seconds,
         )
@@ -91,7 +91,7 @@ class Shutdown:
             return
         if second is not None:
             self.is_forced = True
-            _logger.warning("leaving now (%s again)", signal.Signals(second).name)
+            _logger.warning("the grace period ends now (%s again)", signal.Signals(second).name)
         self._call(self._worker.stop)
         self._signals.wait(CLEANUP_SECONDS)
         if not self._has_ended.is_set():

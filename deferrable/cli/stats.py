@@ -30,10 +30,10 @@ OLDEST = "oldest_age_seconds"
 
 @click.command()
 @instances_argument
-@click.option("--watch", "is_watching", is_flag=True, help="Show it until Ctrl-C.")
+@click.option("--watch", "is_watching", is_flag=True, help="Update it until Ctrl-C.")
 @click.option(
     "--interval", "interval_seconds", type=click.FloatRange(0.1), default=1.0, show_default=True,
-    metavar="SECONDS", help="How often, with --watch.",
+    metavar="SECONDS", help="How often it is updated, with --watch.",
 )  # fmt: skip
 @json_option
 @debug_option

@@ -89,7 +89,7 @@ class _Child:
         seconds = restart_seconds(self.deaths)
         self.restart_time = now + seconds
         _logger.error(
-            "process %d died (%s); it is started again in %g s",
+            "process %d died (%s); it is restarted in %g s",
             self.process.pid,
             f"exit code {code}" if code >= 0 else signal.Signals(-code).name,
             seconds,

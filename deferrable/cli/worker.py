@@ -25,7 +25,7 @@ _logger = logging.getLogger("deferrable.cli")
 
 DEFAULT_GRACE_SECONDS = 30.0
 _TOO_MANY_THREADS = (
-    "--threads %d is more than --concurrency %d, and no more jobs than that run at once; raise "
+    "--threads %d is more than --concurrency %d, which limits how many jobs run at once; raise "
     "--concurrency, or leave out --threads"
 )
 
@@ -42,24 +42,24 @@ _TOO_MANY_THREADS = (
 )  # fmt: skip
 @click.option(
     "--prefetch", type=click.IntRange(0), default=0, show_default=True,
-    help="How many short jobs to take before there are slots for them.",
+    help="How many items of short jobs to pop before there are slots for them.",
 )  # fmt: skip
 @click.option(
     "--processes", type=click.IntRange(1), default=None,
-    help="How many processes do so; one that dies is started again.  [default: this one, alone]",
+    help="How many processes run jobs; one that dies is restarted.  [default: this one, alone]",
 )  # fmt: skip
 @click.option(
     "--grace", "grace_seconds", type=click.FloatRange(0), default=DEFAULT_GRACE_SECONDS,
-    show_default=True, metavar="SECONDS", help="How long running jobs may go on when it stops.",
+    show_default=True, metavar="SECONDS", help="How long running jobs may go on after a signal.",
 )  # fmt: skip
 @click.option(
     "--health-port", type=click.IntRange(1, 65535), default=None,
-    help="Answer GET /health here; process 2 answers one port further, and so on.",
+    help="Serve GET /health on this port; process 2 uses the next port, and so on.",
 )  # fmt: skip
 @click.option(
-    "--health-host", default="127.0.0.1", show_default=True, help="The address to answer on."
+    "--health-host", default="127.0.0.1", show_default=True, help="The address for --health-port."
 )
-@click.option("--reload", "is_reloading", is_flag=True, help="Begin anew when the code changes.")
+@click.option("--reload", "is_reloading", is_flag=True, help="Restart when the code changes.")
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True
 )

@@ -40,7 +40,7 @@ class Worker(PlainFor):
     def __enter__(self) -> Self:
         refuse_portal_thread("async with ... of deferrable.aio")
         if self._portal is not None:
-            raise RuntimeError("a worker is entered once; make another: instance.worker()")
+            raise RuntimeError("a worker can be entered only once; make another: instance.worker()")
         refuse_patched()  # before the thread is started, which would never run
         self._portal = Portal("deferrable-worker")
         try:

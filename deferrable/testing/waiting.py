@@ -39,5 +39,5 @@ async def wait_until(
         if answer:
             return
         if time.monotonic() > deadline_time:
-            raise TimeoutError(f"waited {deadline_seconds} seconds in vain until {description}")
+            raise TimeoutError(f"gave up after {deadline_seconds} s of waiting until {description}")
         await asyncio.sleep(_POLL_SECONDS)

@@ -123,7 +123,7 @@ def wait_until(condition: Callable[[], bool], description: str) -> None:
     deadline_time = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         if time.monotonic() > deadline_time:
-            raise SystemExit(f"waited {DEADLINE_SECONDS} seconds in vain until {description}")
+            raise SystemExit(f"gave up after {DEADLINE_SECONDS} s of waiting until {description}")
         time.sleep(0.02)
 
 

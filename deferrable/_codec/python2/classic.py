@@ -222,7 +222,7 @@ def dump_error_classes(classes: Iterable[type[BaseException]] | None) -> str:
 
 def _python2_error(cls: type[BaseException]) -> tuple[str, str]:
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-        raise InvalidOptions(f"error_classes holds {cls!r}, which is no exception class")
+        raise InvalidOptions(f"error_classes holds {cls!r}, which is not an exception class")
     reference = python2_name_of_error(cls)
     if reference is None:
         nearest = next(filter(python2_name_of_error, cls.__mro__), Exception)

@@ -255,7 +255,7 @@ async def _put_back(door: Door, store: DebounceStore, key: DebounceKey, token: s
     try:
         await door.finish(lambda: store.restore(key, token))
     except Exception as error:
-        _logger.warning("a debounce window is put back only when its reservation ends: %s", error)
+        _logger.warning("a debounce window is restored only when its reservation ends: %s", error)
 
 
 async def _confirm(door: Door, store: DebounceStore, key: DebounceKey, token: str) -> None:

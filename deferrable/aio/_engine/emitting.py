@@ -66,7 +66,7 @@ def log_or_raise(door: Door, name: str, error: BaseException) -> None:
     error = tame(error)
     if not is_its_own(door, error):
         raise error
-    log_error(_logger, error, "%s failed; it changes nothing", name)
+    log_error(_logger, error, "%s failed; nothing else changes", name)
 
 
 def is_its_own(door: Door, error: BaseException) -> bool:

@@ -107,11 +107,11 @@ class Instance:
 def _check_backend(backend: object) -> None:
     if hasattr(backend, "create_backend_for_group"):
         raise TypeError(
-            f"{type(backend).__name__} is a factory, no backend; write "
+            f"{type(backend).__name__} is a factory, not a backend; write "
             'Deferrable(factory.create_backend_for_group("name"))'
         )
     if not isinstance(backend, Backend):
         raise TypeError(
-            f"a backend is what a factory of deferrable.aio.backend creates, got {backend!r:.200}; "
-            "those of deferrable.backend are for the Deferrable that blocks"
+            f"pass a backend that a factory of deferrable.aio.backend creates, got "
+            f"{backend!r:.200}; backends of deferrable.backend are for the blocking Deferrable"
         )

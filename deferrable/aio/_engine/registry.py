@@ -150,7 +150,7 @@ class Registry(Mapping[str, RegisteredJob]):
                 return FoundCall(job, job.function, (call.target, *call.args), call.kwargs)
         raise UnreadableItem(
             f"the item names the method {call.name!r} of a {type(call.target).__qualname__}, "
-            "which is no job of this instance; decorate it"
+            "which is not a job of this instance; decorate it"
         )
 
     def _job_called(self, name: str) -> RegisteredJob:
@@ -165,8 +165,8 @@ class Registry(Mapping[str, RegisteredJob]):
         if job is None:
             why = "" if reason is None else f" (nothing was imported for it, because {reason})"
             raise UnreadableItem(
-                f"the item names {name!r:.200}, which is no job of this instance{why}; import "
-                "the module that defines it in the consumer, decorated with this very instance, or "
+                f"the item names {name!r:.200}, which is not a job of this instance{why}; import "
+                "the module that defines it in the consumer, decorated with this instance, or "
                 "name its package in import_from="
             )
         return job
@@ -182,7 +182,7 @@ def _read_prefixes(import_from: Iterable[str]) -> tuple[str, ...]:
     for prefix in prefixes:
         if not isinstance(prefix, str) or not prefix.strip("."):
             raise InvalidOptions(
-                f"import_from holds {prefix!r:.80}; it holds names of packages or modules, such as "
+                f"import_from holds {prefix!r:.80}; write names of packages or modules, such as "
                 "'app.'"
             )
     return tuple(f"{prefix.rstrip('.')}." for prefix in prefixes)

@@ -118,7 +118,7 @@ class Worker(AsyncFor):
             BaseException: what a lifespan raised; those entered before it were left.
         """
         if self._life is not None:
-            raise RuntimeError("a worker is entered once; make another: instance.worker()")
+            raise RuntimeError("a worker can be entered only once; make another: instance.worker()")
         refuse_patched()
         self._loop = loop = running_loop()
         is_up: asyncio.Future[None] = loop.create_future()
@@ -283,7 +283,7 @@ class Worker(AsyncFor):
         while not attempts.are_idle:
             await self._in_any_case(attempts.wait_until_idle())
         if not winding_up.cancelled() and winding_up.exception() is not None:
-            _logger.error("a worker did not wind up in order", exc_info=winding_up.exception())
+            _logger.error("a worker did not stop in order", exc_info=winding_up.exception())
 
     async def _wind_up(self, pollers: Sequence[asyncio.Task[None]], attempts: Attempts) -> None:
         """Give back what has not started, and wait for the rest."""
@@ -337,10 +337,10 @@ def _check_queues(instances: Sequence[Instance]) -> None:
         raise InvalidOptions(
             f"instances {one + 1} and {other + 1} of this worker share "
             f"{instances[one].backend.queue!r}, where each would take the other's items; register "
-            "all jobs with one of them, or give one of them a group of its own"
+            "all jobs with one of them, or give one of them its own group"
         )
 
 
 def _check_count(name: str, value: int, *, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidOptions(f"{name} is a whole number from {least} on, got {value!r}")
+        raise InvalidOptions(f"{name} is a whole number of at least {least}, got {value!r}")

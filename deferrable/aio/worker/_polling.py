@@ -156,7 +156,7 @@ class Poller:
         if not self._failures:
             trace = None if isinstance(error, BackendError) else error
             _logger.error(
-                "%r cannot be polled, and is tried again: %s", self._queue, error, exc_info=trace
+                "%r cannot be polled, the worker retries: %s", self._queue, error, exc_info=trace
             )
         self._failures += 1
         self._health.note_poll(self._queue, error)

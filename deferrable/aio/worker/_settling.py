@@ -97,8 +97,7 @@ class Patience:
         unsettled = self._unsettled.setdefault(queue, set())
         if not unsettled:
             _logger.error(
-                "items of %r cannot be settled for now, and are tried again while their leases "
-                "last: %s",
+                "items of %r cannot be settled now; the worker retries while their leases last: %s",
                 queue,
                 error,
             )

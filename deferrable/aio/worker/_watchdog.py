@@ -26,12 +26,12 @@ Found: TypeAlias = tuple[str, str, Callable[[], None]]
 """What holds the loop is called, what to do about it, and what is to be called when it turns."""
 
 JOB_ADVICE = (
-    "await something that does not block, or make the job a plain function; event handlers have to "
-    "be short"
+    "await something that does not block, or make the job a plain function; event handlers must be "
+    "short"
 )
 OTHER_ADVICE = (
-    "it is no job: in the body of an `async for` over the worker, and in whatever else runs on its "
-    "loop, await something that does not block, or await asyncio.to_thread(...)"
+    "this is not a job: in the body of an `async for` over the worker, and in other code that "
+    "runs on its loop, await something that does not block, or await asyncio.to_thread(...)"
 )
 _NO_TASK: Found = ("a callback", OTHER_ADVICE, lambda: None)
 
@@ -81,7 +81,7 @@ class Watchdog:
                     loop.call_soon_threadsafe(on_turn)
                     self._wait_for_the_turn(loop)
                     _logger.warning(
-                        "the event loop turns again; %s held it for %.1f s",
+                        "the event loop runs again; %s blocked it for %.1f s",
                         name,
                         time.monotonic() - start,
                     )
@@ -99,5 +99,5 @@ def _report(name: str, advice: str, thread_id: int, seconds: float) -> None:
         line = traceback.extract_stack(frame)[-1]
         where = f'File "{line.filename}", line {line.lineno}, in {line.name}: {line.line}'
     _logger.warning(
-        "the event loop has been held for %.1f s by %s at %s; %s", seconds, name, where, advice
+        "the event loop has been blocked for %.1f s by %s at %s; %s", seconds, name, where, advice
     )

@@ -161,11 +161,11 @@ class RedisConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close it without waiting."""
-        self._break(unavailable(self._where, "was left: the connection was closed by us"))
+        self._break(unavailable(self._where, "was not waited for: we closed the connection"))
 
     def abandon(self) -> None:
         """Free the socket although the event loop is closed already."""
-        self._reason = self._reason or unavailable(self._where, "was left")
+        self._reason = self._reason or unavailable(self._where, "was not waited for")
         tls = getattr(self._transport, "_ssl_protocol", None)
         transport = getattr(tls, "_transport", self._transport)
         with suppress(Exception):
@@ -261,7 +261,7 @@ async def open_connection(make: Callable[[], Any], where: str) -> RedisConnectio
         connection = make()
     except (redis.RedisError, OSError, ValueError, TypeError) as error:
         raise InvalidOptions(
-            f"the settings of Redis at {where} make no connection: {error}"
+            f"the settings of Redis at {where} allow no connection: {error}"
         ) from error
     connecting = asyncio.ensure_future(connection.connect())
     try:

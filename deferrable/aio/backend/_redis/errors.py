@@ -35,7 +35,7 @@ _WORTH_TRYING_AGAIN = {
     "FAILOVER": "a failover is under way",
     "LOADING": "it is still loading its data",
     "MASTERDOWN": "it is a replica that lost its primary",
-    "NOREPLICAS": "it has fewer good replicas than it demands for a write",
+    "NOREPLICAS": "it has fewer good replicas than it requires for a write",
     "READONLY": "it is a replica; the primary is elsewhere",
     "TRYAGAIN": "the keys are just moving to another node",
     "UNBLOCKED": "the primary became a replica, or the keys moved, during the wait",
@@ -54,8 +54,8 @@ _ADVICE = {
     "MISCONF": "it cannot write its snapshots and refuses writes; see the log of the server",
     "NOAUTH": "give the client a password, or a username and a password",
     "NOPERM": "allow this user the command and the keys that the message names (ACL SETUSER)",
-    "OOM": "it has reached its maxmemory and takes no new items, but consumers go on and make "
-    "room; push again later, raise maxmemory, or look what else fills it",
+    "OOM": "it has reached its maxmemory and accepts no new items, but consumers go on and make "
+    "room; push again later, raise maxmemory, or check what else fills it",
     "WRONGPASS": "check the username and the password",
     "WRONGTYPE": "another program keeps something else under this queue's keys",
 }
@@ -153,8 +153,8 @@ def refused(where: str, text: str) -> BackendError:
     code = code_of(text)
     if text.startswith(_TOO_LARGE):
         error: BackendError = ItemTooLarge(
-            f"Redis at {where} takes no value so large: {text}; pass a reference to the data "
-            "instead of the data, or raise its proto-max-bulk-len"
+            f"Redis at {where} does not accept a value this large: {text}; pass a reference to "
+            "the data instead of the data, or raise its proto-max-bulk-len"
         )
         error.__cause__ = redis.ResponseError(text)
         return error

@@ -246,7 +246,7 @@ class RedisLink:
         connection = await self._nodes.open(node)
         if self._is_closed:
             connection.abort()
-            raise unavailable(self.settings.where(node), "was left: the queue was closed")
+            raise unavailable(self.settings.where(node), "was not waited for: the queue was closed")
         return connection
 
     # The exchange.

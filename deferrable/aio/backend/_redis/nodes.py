@@ -64,7 +64,7 @@ class SentinelNode(NamedNode):
         self.forget()
         raise unavailable(
             self._settings.where(node),
-            "is a replica, though its sentinels say that it is the primary",
+            "is a replica, although its sentinels say that it is the primary",
             advice="a failover is under way, try again",
         )
 

@@ -127,7 +127,8 @@ class RedisSettings:
         if isinstance(client_or_url, redis.asyncio.Redis | redis.Redis):
             return _of_pool(client_or_url.connection_pool)
         raise InvalidOptions(
-            f"a {type(client_or_url).__name__} is no Redis; pass a redis.asyncio.Redis, a "
+            f"a {type(client_or_url).__name__} is not a Redis client; pass a redis.asyncio.Redis, "
+            "a "
             "redis.Redis, a RedisCluster of either kind, or a URL such as redis://localhost:6379/0"
         )
 
@@ -203,8 +204,8 @@ def _of_url(url: str) -> RedisSettings:
         options, path = {}, "@"
     if "@" in path and not url.startswith("unix:"):
         raise InvalidOptions(
-            "that is no URL of a Redis; write redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss:// "
-            "likewise, or unix://PATH, with / # ? % and @ in a password percent-encoded"
+            "that is not the URL of a Redis; write redis://USER:PASSWORD@HOST:PORT/DATABASE, "
+            "rediss:// likewise, or unix://PATH, with / # ? % and @ in a password percent-encoded"
         ) from None
     if not url.startswith("unix:"):
         # What stands before an "@" may be the rest of a password.
@@ -236,7 +237,7 @@ def _check_database(number: str, database: int, shown: str) -> None:
     """Refuse a path that redis-py takes for database 0, or for another one than is written."""
     if number and not number.isdecimal():
         raise InvalidOptions(
-            f"a URL of a Redis ends with the number of a database, and {shown} is none; write "
+            f"a Redis URL ends with the number of a database, and {shown} is not a number; write "
             "redis://localhost:6379/0, or leave it out for database 0"
         )
     if database < 0:
@@ -328,7 +329,7 @@ def _kept(options: Mapping[str, Any], connection_class: type[Any]) -> dict[str, 
                 kept[name] = value
             elif value is not None and value is not False:
                 raise InvalidOptions(
-                    f"the client's setting {name} cannot be honoured by redis-py's asyncio "
+                    f"the client's setting {name} is not supported by redis-py's asyncio "
                     f"{connection_class.__name__}; pass a client without it"
                 )
         elif name not in of_redis_py and not _is_of_redis_py(connection_class):

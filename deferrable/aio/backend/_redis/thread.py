@@ -168,7 +168,7 @@ class ThreadLine:
         for turn in batch:
             if not turn.has_ended:
                 where = self._settings.where()
-                turn.fail(unavailable(where, "was left: a call was interrupted"))
+                turn.fail(unavailable(where, "was not waited for: a call was interrupted"))
             turn.wake()
         with suppress(IndexError):
             self._waiting[0].wake()

@@ -87,6 +87,6 @@ def fail(
 
 def lost(envelope: Envelope) -> LeaseLost:
     return LeaseLost(
-        f"{envelope!r} is no longer this consumer's: it was settled or flushed, or its lease ended "
-        "and it was taken back; touch it in time, or use a longer timeout"
+        f"{envelope!r} no longer belongs to this consumer: it was settled or flushed, or its "
+        "lease ended and it was taken back; touch it in time, or use a longer timeout"
     )

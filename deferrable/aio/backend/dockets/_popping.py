@@ -147,7 +147,7 @@ class Taker:
             self._consumer.break_pop(pop, end_time)
             self._upkeep.hurry()
             if popped and isinstance(error, BackendError):
-                _logger.warning("a pop broke after its first items: %s", error)
+                _logger.warning("a pop failed after its first items: %s", error)
                 return popped
             raise
         self._consumer.end_pop(pop)
@@ -230,10 +230,10 @@ class Taker:
         if is_full != self._is_full:
             self._is_full = is_full
             _logger.warning(
-                "Redis has reached its maxmemory and takes no new items; %s goes on with those that"
-                " are there"
+                "Redis has reached its maxmemory and accepts no new items; %s goes on with the "
+                "existing ones"
                 if is_full
-                else "Redis takes new items again; %s waits for them",
+                else "Redis accepts new items again; %s waits for them",
                 self._commands.keys.queue,
             )
 

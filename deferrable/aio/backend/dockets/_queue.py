@@ -300,7 +300,7 @@ class DocketsQueue(DocketsBase):
     async def take_back(self, consumer_id: str) -> int:
         if consumer_id in await self._commands.workers():
             raise InvalidOptions(
-                f"consumer {consumer_id!r} is one of this library's; what it holds comes back when "
+                f"consumer {consumer_id!r} belongs to this library; its items come back when "
                 "its lease ends"
             )
         seconds = (await self._commands.heartbeats([consumer_id]))[consumer_id]

@@ -97,11 +97,11 @@ class Upkeep:
         except BackendError as error:
             if not self._is_failing:
                 self._is_failing = True
-                _logger.warning("cannot look for items that nobody will settle: %s", error)
+                _logger.warning("cannot look for abandoned items: %s", error)
         else:
             if self._is_failing:
                 self._is_failing = False
-                _logger.warning("can look for items that nobody will settle again")
+                _logger.warning("can look for abandoned items again")
 
     async def _take_back_expired(self, now: float) -> None:
         expired = self._consumer.claim_expired(now)
@@ -157,7 +157,7 @@ class Upkeep:
         orphans = self._consumer.find_orphans(listed, SystemClock.monotonic())
         if orphans:
             await self._commands.move(consumer_id, self._redeliveries(orphans))
-            _logger.warning("put back %d items whose delivery was lost on its way", len(orphans))
+            _logger.warning("put back %d items whose delivery was lost", len(orphans))
 
     def _redeliveries(self, raws: Sequence[bytes]) -> list[Move]:
         now = self._clock.time()

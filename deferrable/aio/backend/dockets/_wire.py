@@ -75,7 +75,7 @@ def delivery_in(raw: bytes) -> tuple[Item, int]:
     envelope = load(raw)
     item = envelope.get("item") if isinstance(envelope, dict) else None
     if not isinstance(item, dict):
-        raise UnreadableItem(f"{len(raw)} bytes are JSON, but no object with an object `item`")
+        raise UnreadableItem(f"{len(raw)} bytes are JSON, but not an object with an object `item`")
     attempts = envelope.get("attempts")
     return item, attempts if isinstance(attempts, int) else 0
 
@@ -116,7 +116,7 @@ class Entry:
         try:
             fields, values = _split_object(raw.decode())
         except (ValueError, RecursionError, IndexError) as error:
-            raise UnreadableItem(f"{len(raw)} bytes are no JSON object: {error}") from error
+            raise UnreadableItem(f"{len(raw)} bytes are not a JSON object: {error}") from error
         if not isinstance(values.get("item"), dict):
             raise UnreadableItem(f"an envelope of {len(raw)} bytes has no object `item`")
         attempts = values.get("attempts")

@@ -366,6 +366,6 @@ def _outcome(lease: Lease | None, envelope: Envelope) -> Exception | None:
     if lease is not None:
         return None
     return LeaseLost(
-        f"{envelope!r} is no longer this consumer's: it was settled or flushed, or its lease "
+        f"{envelope!r} no longer belongs to this consumer: it was settled or flushed, or its lease "
         "ended; touch it in time, or use a longer visibility timeout"
     )

@@ -157,7 +157,7 @@ class _Batch:
             if failure is None and str(index) in done:
                 continue
             code = failure["Code"] if failure else "no answer"
-            text = f"{code}: {failure.get('Message')}" if failure else "the answer leaves it out"
+            text = f"{code}: {failure.get('Message')}" if failure else "it is not in the answer"
             if failure and failure.get("SenderFault") and not is_throttling(code):
                 self._outcomes[index] = self._judge(index, code, text, is_repeat)
             else:

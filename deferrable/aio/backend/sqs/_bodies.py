@@ -78,7 +78,7 @@ def decode(body: str, max_bytes: int = MAX_TEXT_BYTES) -> Item:
     if body.startswith(REFERENCE):
         raise UnreadableItem(
             f"the item is kept at {short_repr(body)}; give this consumer's factory the "
-            "large_items=S3Store(...) that its producers have"
+            "large_items=S3Store(...) of its producers"
         )
     if body.lstrip().startswith("{"):
         return load_item(body)
@@ -101,8 +101,8 @@ def _decompress_zlib(data: bytes, max_bytes: int) -> bytes:
 def _decompress_zstd(data: bytes, max_bytes: int) -> bytes:
     if zstd is None:
         raise UnreadableItem(
-            "the body is compressed by zstd, which Python has from 3.14 on; run consumers on that, "
-            "or have producers not compress until all of them are"
+            "the body is compressed with zstd, which Python has from 3.14 on; run consumers on "
+            "3.14, or do not compress on producers until all consumers run on it"
         )
     return _decompress(zstd.ZstdDecompressor(), data, max_bytes)
 
@@ -115,8 +115,8 @@ def _decompress(decompressor: Any, data: bytes, max_bytes: int) -> bytes:
         raise UnreadableItem(f"the body cannot be decompressed: {error}") from error
     if len(text) > max_bytes:
         raise UnreadableItem(
-            f"the body holds more than {max_bytes} bytes of text once decompressed, which is the "
-            "most that is read"
+            f"the body has more than {max_bytes} bytes of text after decompression, and more are "
+            "not read"
         )
     if not decompressor.eof or decompressor.unused_data:
         raise UnreadableItem("the body cannot be decompressed: it does not end where its data does")
@@ -164,10 +164,10 @@ class _Plain:
             return {self(key): self(member) for key, member in value.pairs}
         elif not (value is None or isinstance(value, int | float)):
             name = value.name if isinstance(value, Inert) else type(value).__name__
-            raise UnreadableItem(f"it holds {short_repr(name)}, which is no JSON value")
+            raise UnreadableItem(f"it holds {short_repr(name)}, which is not a JSON value")
         return value
 
     def _count(self, size: int) -> None:
         self._bytes_left -= size
         if self._bytes_left < 0:
-            raise UnreadableItem("once unfolded, it holds more than is read")
+            raise UnreadableItem("its text has more characters than are read")

@@ -65,11 +65,11 @@ _MAY_PASS = (
 _CREDENTIALS_ADVICE = "check the AWS credentials (keys, profile or role) of this process"
 _CLOCK_ADVICE = "set this machine's clock"
 _ADVICE = (
-    (_KMS, "let these credentials use the KMS key of the queue, and see that it is enabled"),
+    (_KMS, "let these credentials use the KMS key of the queue, and check that the key is enabled"),
     (_EXPIRED, f"these credentials have expired; {_CREDENTIALS_ADVICE}"),
     (_CLOCK, _CLOCK_ADVICE),
     (_KEYS, f"these credentials are wrong; {_CREDENTIALS_ADVICE}"),
-    (_ELSEWHERE, "check region and endpoint: the queue is elsewhere, or wants HTTPS"),
+    (_ELSEWHERE, "check region and endpoint: the queue is elsewhere, or requires HTTPS"),
 )
 """What to do about a family of codes; the first one counts."""
 

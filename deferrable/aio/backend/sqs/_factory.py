@@ -103,7 +103,7 @@ class SQSBackendFactory(BackendFactory):
         check_range("offload_over_bytes", offload_over, 0, math.inf)
         if offload_over_bytes is not None and large_items is None:
             raise InvalidOptions(
-                f"offload_over_bytes={offload_over_bytes!r} has no place for what is larger; give "
+                f"offload_over_bytes={offload_over_bytes!r} needs a store for larger items; give "
                 "large_items=S3Store(...), too"
             )
         if queue_url is not None and error_queue_url is None:
@@ -142,8 +142,8 @@ class SQSBackendFactory(BackendFactory):
             return names_for(group, self._suffix)
         if self._group_of_url not in (None, (group,)):
             raise InvalidOptions(
-                f"queue_url={url!r} is the queue of one group, and this factory has made a backend "
-                f"for another than {group!r}; make another factory"
+                f"queue_url={url!r} is the queue of one group, and this factory already has a "
+                f"backend of another group than {group!r}; make another factory"
             )
         self._group_of_url = (group,)
         return names_beside(name_in(url))
@@ -164,6 +164,6 @@ def _check_regions(queue_url: str | None, error_queue_url: str | None) -> None:
     region, error_region = region_in(queue_url), region_in(error_queue_url)
     if None not in (region, error_region) and region != error_region:
         raise InvalidOptions(
-            f"queue_url is in {region}, error_queue_url in {error_region}; SQS takes both to be in "
-            "one region"
+            f"queue_url is in {region}, error_queue_url in {error_region}; SQS needs both in one "
+            "region"
         )

@@ -70,8 +70,8 @@ def warn_of_maximum(envelope: Envelope, now: float) -> None:
     if rest_seconds(envelope, now) < _WARNING_SECONDS and not handle.is_warned:
         handle.is_warned = True
         _logger.warning(
-            "%r has been held for %.0f s; SQS gives it to somebody else after %d, whatever its job "
-            "does: make the job shorter, or have it defer its rest",
+            "%r has been held for %.0f s; after %d s SQS gives it to another consumer, even if its "
+            "job still runs: make the job shorter, or let it defer the rest of its work",
             envelope,
             now - envelope.pop_time,
             MAX_LEASE_SECONDS,
@@ -80,13 +80,13 @@ def warn_of_maximum(envelope: Envelope, now: float) -> None:
 
 def beyond_maximum(envelope: Envelope, seconds: float) -> Unsupported:
     return Unsupported(
-        f"{envelope!r} cannot be kept for {seconds} seconds more: SQS hides an item for at most "
-        f"{MAX_LEASE_SECONDS} seconds since its pop in all; touch it for less"
+        f"{envelope!r} cannot be kept for {seconds} more seconds: SQS hides an item for at most "
+        f"{MAX_LEASE_SECONDS} seconds in total after its pop; touch it for fewer seconds"
     )
 
 
 def lost(envelope: Envelope, why: str) -> LeaseLost:
     return LeaseLost(
-        f"{envelope!r} is no longer this consumer's: {why}; touch it in time, or use a longer "
-        "visibility timeout"
+        f"{envelope!r} no longer belongs to this consumer: {why}; touch it in time, or use a "
+        "longer visibility timeout"
     )

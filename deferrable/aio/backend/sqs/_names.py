@@ -66,8 +66,8 @@ def names_for(group: str | None, suffix: str | None) -> Names:
     for name in (names.queue, names.error_queue):
         if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
             raise InvalidOptions(
-                f"SQS takes no queue called {name!r}, for group {group!r} and name_suffix "
-                f"{suffix!r}: up to {_LONGEST_NAME} letters, digits, hyphens and underscores"
+                f"SQS does not allow the queue name {name!r} (group {group!r}, name_suffix "
+                f"{suffix!r}); use up to {_LONGEST_NAME} letters, digits, hyphens and underscores"
             )
     return names
 
@@ -88,7 +88,7 @@ def name_in(url: str) -> str:
     name = parts.path.rstrip("/").rpartition("/")[2]
     if parts.scheme not in ("http", "https") or not name:
         raise InvalidOptions(
-            f"{url!r} is no URL of a queue; one is https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
+            f"{url!r} is not the URL of a queue; write https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
         )
     return name
 

@@ -112,12 +112,12 @@ class Place:
         except Refused as error:
             if error.is_missing_queue:
                 raise BackendError(
-                    f"there is no queue at {self._given_url or self.name}, where failed jobs are "
-                    "to go; create it, or give another error_queue_url="
+                    f"there is no queue at {self._given_url or self.name}, which must hold failed "
+                    "jobs; create it, or give another error_queue_url="
                 ) from error
             if error.is_for_any_entry and not error.is_denied:
                 raise  # nothing else would work, either
-            _logger.info("whether there is a queue %s is not known: %s", self, error)
+            _logger.info("cannot check whether queue %s exists: %s", self, error)
         self._is_checked = True
 
     async def learn_most_bytes(self) -> None:
@@ -199,7 +199,8 @@ class Place:
         url = answer.get("QueueUrl")
         if not url:
             raise BackendUnavailable(
-                f"the answer to a look-up of {self} names no URL; is that SQS which answers?"
+                f"the answer to a look-up of {self} contains no URL; does SQS answer at this "
+                "endpoint?"
             )
         return str(url)
 
@@ -222,9 +223,7 @@ class Place:
             return url
         self._creation_time = _monotonic()
         if self._was_found:
-            _logger.warning(
-                "queue %s was deleted, and is created again; what it held is lost", self
-            )
+            _logger.warning("queue %s was deleted, and is created again; its items are lost", self)
         else:
             _logger.info("queue %s was missing, and is created", self)
         return self._url_in(answer)

@@ -230,7 +230,7 @@ class SQSQueue(Queue):
             await self._place.learn_most_bytes()
         except Refused as error:
             # Without the permission to ask, the queue's own refusal tells.
-            _logger.debug("the largest message of %r is not known: %s", self, error)
+            _logger.debug("cannot read the message size limit of %r: %s", self, error)
 
     async def _fitting_body(self, text: str, body: str) -> str | BackendError:
         if self._settings.large_items is not None:
@@ -390,7 +390,7 @@ class SQSQueue(Queue):
             if isinstance(entry, Exception):
                 outcomes[index] = entry
             elif now > envelope.lease_end_time:
-                outcomes[index] = lost(envelope, "its lease ended before SQS could be told")
+                outcomes[index] = lost(envelope, "its lease ended before SQS got the request")
             else:
                 sent[index] = entry
         places = list(sent)
@@ -430,8 +430,8 @@ class SQSQueue(Queue):
             if not is_in(error.code, ("purgequeueinprogress",)):
                 raise
             raise BackendError(
-                f"{self!r} was flushed less than {_PURGE_PAUSE_SECONDS} s ago, and SQS does so "
-                f"once in that time; flush again {self._next_flush_text()}"
+                f"{self!r} was flushed less than {_PURGE_PAUSE_SECONDS} s ago, and SQS allows "
+                f"one flush in that time; flush again {self._next_flush_text()}"
             ) from error
         self._flush_time = self.clock.monotonic()
 

@@ -50,8 +50,8 @@ class _Receive:
         if not (self.is_answered or self._is_told):
             self._is_told = True
             _logger.info(
-                "waiting for a receive from %r, which may bring items: for %.0f s at most (%.0f if "
-                "SQS does not answer)",
+                "waiting for a receive from %r, which may bring items: for at most %.0f s (%.0f s "
+                "if SQS does not answer)",
                 self._place,
                 rest_seconds,
                 rest_seconds + MARGIN_SECONDS,

@@ -90,8 +90,8 @@ class S3Store:
             if answer["ContentLength"] > MAX_TEXT_BYTES:
                 answer["Body"].close()
                 raise UnreadableItem(
-                    f"{reference} has {answer['ContentLength']} bytes, over the {MAX_TEXT_BYTES} "
-                    "that are read"
+                    f"{reference} has {answer['ContentLength']} bytes, and at most "
+                    f"{MAX_TEXT_BYTES} are read"
                 )
             data: bytes = await self._read(answer["Body"])
             return data.decode("ascii")
@@ -99,8 +99,8 @@ class S3Store:
             if error.code not in ("NoSuchKey", "404"):
                 raise
             raise UnreadableItem(
-                f"{reference} is gone: its item was completed by another delivery of the message, "
-                "or a lifecycle rule removes objects sooner than SQS does messages"
+                f"{reference} does not exist any more: another delivery of the message completed "
+                "its item, or a lifecycle rule removes objects sooner than SQS removes messages"
             ) from error
         except UnicodeDecodeError as error:
             raise UnreadableItem(f"{reference} does not hold ASCII text: {error}") from error
@@ -111,8 +111,8 @@ class S3Store:
             await self._call("DeleteObject", self._name(reference))
         except (BackendError, UnreadableItem) as error:
             _logger.warning(
-                "%s of a completed item is left behind: %s; a lifecycle rule of the bucket removes "
-                "such objects",
+                "%s of a completed item could not be deleted: %s; a lifecycle rule of the bucket "
+                "removes such objects",
                 reference,
                 error,
             )
@@ -145,7 +145,7 @@ class S3Store:
         name = reference.removeprefix(self._reference(""))
         if not _NAME.fullmatch(name):
             raise UnreadableItem(
-                f"{short_repr(reference)} was not kept by {self!r}; have the producers' and the "
-                "consumers' factories name the same bucket and prefix"
+                f"{short_repr(reference)} was not stored by {self!r}; use the same bucket and "
+                "prefix in the factories of producers and consumers"
             )
         return name

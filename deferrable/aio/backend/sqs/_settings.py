@@ -210,14 +210,14 @@ class AWSSettings:
     def _check(self, client: Any) -> Any:
         if not _is_client(client):
             raise InvalidOptions(
-                f"{self._service}_connection gave {type(client).__name__} {client!r:.80}; it has "
-                "to give a client of aiobotocore or boto3"
+                f"{self._service}_connection returned {type(client).__name__} {client!r:.80}; "
+                "it must return a client of aiobotocore or boto3"
             )
         service = client.meta.service_model.service_name
         if service != self._service:
             raise InvalidOptions(
-                f"{self._service}_connection gave a client for {service!r}; create one for "
-                f"{self._service!r}"
+                f"{self._service}_connection returned a client for {service!r}; create one "
+                f"for {self._service!r}"
             )
         return client
 
