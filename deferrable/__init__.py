@@ -1,7 +1,7 @@
 """deferrable: defer a function call now, run it later, elsewhere, at least once.
 
-This door hands on the names of the blocking face and what both faces share; ``deferrable.aio`` is
-the face that awaits. It defines nothing, and imports what is asked for when it is asked for.
+This package exports the names of the blocking API, and the names that both APIs share. The asyncio
+API is ``deferrable.aio``. Nothing is defined here, and each name is imported on first use.
 """
 
 import atexit

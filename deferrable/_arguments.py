@@ -1,8 +1,8 @@
-"""Whether a function takes the arguments of a call, checked before the call travels.
+"""Check whether a function takes the arguments of a call, before the call is sent.
 
-Owns one cheap check per function: a stub with the same parameters, to which Python itself binds the
-arguments. The rule: what cannot be told is allowed. A wrapper that takes ``*args, **kwargs`` takes
-anything, and so does a callable that does not show its signature.
+Owns one cheap check per function: a stub with the same parameters, to which Python itself binds
+the arguments. The rule: an argument is allowed if the check cannot know. A wrapper that takes
+``*args, **kwargs`` takes anything, and so does a callable that does not show its signature.
 """
 
 import functools

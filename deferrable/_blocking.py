@@ -1,7 +1,7 @@
-"""Where the blocking door is to be found.
+"""The place where jobs find the blocking door.
 
-Owns one slot. A job of either face serves callers that cannot await, but the asyncio face may not
-know the blocking one; so the package's ``__init__``, which knows both, fills the slot, and nothing
+Owns one slot. A job of either API serves callers that cannot await, but the asyncio API must not
+import the blocking API. So the package's ``__init__``, which knows both, fills the slot. Nothing
 is imported before the first blocking call.
 """
 

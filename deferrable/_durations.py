@@ -1,8 +1,8 @@
 """Durations and moments that users give: a number, a `timedelta` or a `datetime`.
 
-Owns the one check of each. The rule: what is returned is a finite `int` or `float` itself. So
-nothing behind this room meets NaN, an infinity, a `datetime` whose time zone is a guess, or a
-number of a subclass (of numpy, or an `enum.IntEnum`). Brokers are sent the ``repr`` of a number.
+Owns the one check of each. The rule: every result is a finite `int` or `float` itself. So no other
+module gets NaN, an infinity, a `datetime` whose time zone is a guess, or a number of a subclass
+(of numpy, or an `enum.IntEnum`). Brokers get the ``repr`` of a number.
 """
 
 import math

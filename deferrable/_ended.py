@@ -1,8 +1,8 @@
 """How a call ended, as a value.
 
-Owns the two ways in which anything ends. It may not know what was called. What user code returned
-or raised travels between threads and tasks like this, never as an exception set on a future:
-StopIteration, CancelledError and KeyboardInterrupt break there.
+Owns the two ways in which a call ends. The rule: a result or an error of user code passes between
+threads and tasks as such a value, never as an exception set on a future. StopIteration,
+CancelledError and KeyboardInterrupt break there.
 """
 
 from collections.abc import Awaitable, Callable

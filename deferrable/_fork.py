@@ -1,11 +1,11 @@
-"""What has to be made again in a forked child.
+"""What must be created again in a forked child.
 
-Owns the list of who is told after a fork, and the place where a parent's event loops, threads and
-broker clients are set aside in the child. Python tells of its own forks. Of others, as those of
-uWSGI without ``--py-call-uwsgi-fork-hooks``, nobody tells: `notice_fork` finds out.
+Owns the list of functions to call after a fork, and the place where the child keeps its parent's
+event loops, threads and broker clients. Python reports its own forks. Nobody reports others, such
+as those of uWSGI without ``--py-call-uwsgi-fork-hooks``; `notice_fork` detects them.
 
-The one rule: what a child inherits is neither closed nor collected there. Closing an inherited
-client in the child disturbs the parent, because the two processes share the kernel's epoll set.
+The one rule: a child neither closes nor collects what it inherits. Closing an inherited client in
+the child disturbs the parent, because the two processes share the kernel's epoll set.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Names that a package resolves when they are first asked for.
+"""Names that a package resolves on first use.
 
-Owns the one way in which doors hand names on. It may not know what the names mean. A door imports
-nothing, so that ``import deferrable`` is quick and needs no broker's client.
+Owns the one way in which packages re-export names lazily, so that ``import deferrable`` is quick
+and needs no broker's client.
 """
 
 import importlib

@@ -1,16 +1,17 @@
 """Which items are read at all: accepted, signed and decrypted ones.
 
-Owns the order of the checks: is the serializer accepted, is the signature right, can the item be
-decrypted; and the options that ask for them. It owns the signature and the bytes that are signed,
-and what an encrypted item looks like; the user's hook encrypts.
+Owns the order of the checks (is the serializer accepted, is the signature right, can the item be
+decrypted) and the options that enable them. It owns the signature, the bytes that are signed, and
+the form of an encrypted item; the user's hook encrypts.
 
 The rules:
 
-- `check` comes before any field of an item is decoded or acted upon.
+- `check` runs before any field of an item is decoded or used.
 - The whole item is signed, except the signature and the record of an error. So nobody can change
   what runs, with which arguments, where, how often and until when.
-- What decides where an item goes (the job's name, attempts, times) is not encrypted, because
-  brokers, consumers and tools use it. What is decrypted goes to a serializer and is shown nowhere.
+- The fields that decide where an item goes (the job's name, attempts, times) are not encrypted,
+  because brokers, consumers and tools use them. Decrypted data goes to a serializer only and is
+  never shown.
 
 Source: RFC 2104 (HMAC), FIPS 180-4 (SHA-256).
 """

@@ -1,7 +1,7 @@
-"""What an item says about itself, for people.
+"""Item fields for people to read.
 
-Owns the names and numbers of items in logs and tables. Anybody may have written an item: nothing
-here raises because of one, and nothing runs what it holds.
+Owns the names and numbers of items in logs and tables. An item may come from anywhere: nothing
+here raises because of an item's content, and nothing runs it.
 """
 
 from deferrable._codec.serializers import serializer_for

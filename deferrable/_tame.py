@@ -1,9 +1,9 @@
-"""Errors of users' code that break whoever looks at them.
+"""Errors of user code that raise when they are read.
 
-An exception's class, text and attributes are the user's own code, and any of them may raise. What
-is kept, compared or logged of an error is therefore looked at here first.
+An exception's class, text and attributes are the user's own code, and each of them may raise. So
+an error is checked here before it is kept, compared or logged.
 
-The one rule: an ordinary error stays the object that it is.
+The one rule: an ordinary error stays the same object.
 """
 
 from types import TracebackType

@@ -1,7 +1,7 @@
 """Tracebacks of jobs, without the frames of the library that called them.
 
 Owns which frames are left out: those at the start of a traceback, up to the call of the user's
-function. All later frames stay, the library's too, because a failure may have its cause there.
+function. All later frames stay, also the library's, because a failure may have its cause there.
 """
 
 import os

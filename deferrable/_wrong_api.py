@@ -1,12 +1,11 @@
-"""Errors for objects of one API that are used as if they were of the other.
+"""Errors for objects of one API that are used like objects of the other.
 
-Owns the refusals that classes of both APIs inherit. Type checkers do not see them, so that they
-still report such code.
+Owns the refusals that classes of both APIs inherit. They are hidden from type checkers, so that
+type checkers still report such code.
 
 A refused ``__enter__`` must look absent to `hasattr` and to the abstract context managers of
-`contextlib`. So it is a descriptor, its error is an `AttributeError` too, and there is no
-``__exit__`` beside it. Python hides what a descriptor raises from ``for``, so ``__iter__`` is a
-method.
+`contextlib`. So it is a descriptor, its error is also an `AttributeError`, and there is no
+``__exit__``. Python hides the error of a descriptor from ``for``, so ``__iter__`` is a method.
 """
 
 from typing import TYPE_CHECKING, Any, NoReturn

@@ -1,4 +1,4 @@
-"""The backends of the blocking face. This door hands on their names and defines nothing."""
+"""The backends of the blocking API. This package exports their names and defines nothing."""
 
 from typing import TYPE_CHECKING
 

@@ -1,14 +1,15 @@
 """Debounce: which of many equal calls becomes an item, and when.
 
-Owns the decision, what is remembered of a window between two calls, and which calls share one. It
-may not know where windows are kept, nor what time it is: no I/O, no clock; `now` is an argument,
-and whoever keeps windows makes each step atomic.
+Owns the decision, what is remembered of a window between two calls, and which calls share a
+window. It has no I/O and no clock: `now` is an argument, and the store that keeps windows makes
+each step atomic.
 
-Three laws hold for every trace of calls. Each call is followed by a run that starts at or after it
-and within one window. At most one run becomes available per window. A skip implies a pending run.
+Three laws hold for every sequence of calls. Each call is followed by a run that starts at or after
+it and within one window. At most one run becomes available per window. A call is skipped only if a
+run is pending.
 
-The one rule: where not all of them can hold (a producer died, a push failed), the first one does. A
-reservation that nobody confirms is forgotten, so calls are silenced for so long and no longer.
+The one rule: when not all three can hold (a producer died, a push failed), the first one holds. A
+reservation that nobody confirms ends after a while, so it silences calls for that long only.
 """
 
 import math

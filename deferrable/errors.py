@@ -1,7 +1,6 @@
 """The errors of this library, in one tree.
 
-This room owns what users catch. It may know nothing of queues, loops or brokers: a broker's own
-error travels as ``__cause__``, attached at the border where it was met.
+Owns what users catch. A broker's own error is the ``__cause__``, attached where it was caught.
 
     DeferrableError
     ├── InvalidOptions (also ValueError)

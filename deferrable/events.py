@@ -1,7 +1,7 @@
 """The events that an instance emits.
 
-Owns their names and the check of who listens. It may not know when they are emitted. A consumer is
-any object with some ``on_EVENT(self, item)`` methods, plain or async.
+Owns their names and the check of event consumers. A consumer is any object with some
+``on_EVENT(self, item)`` methods, plain or async.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""What travels: an item, a plain dict of JSON values.
+"""The item: a plain dict of JSON values.
 
-Owns the names of the fields that every room reads or writes, how an item is copied, and the name
-of a group's queue. It may not know how a call is serialized, or where an item is kept.
+Owns the names of the fields that all modules read or write, how an item is copied, and the name of
+a group's queue.
 
-The one rule: an item is never changed once lent. Who needs another one makes a copy.
+The one rule: an item is never changed once lent. To change it, make a copy.
 """
 
 import os

@@ -1,16 +1,16 @@
 """What happens to an item: the decisions, without the actions.
 
-Owns when an item is due and when it expires; the choice to run it, expire it or send it on; once
-its job has failed, the choice between a retry, with its wait, and the error queue; and the record
-of the error. Each decision is a small frozen value, which the engine performs.
+Owns when an item is due and when it expires; the choice to run it, expire it or push it again;
+after its job has failed, the choice between a retry, with its wait, and the error queue; and the
+record of the error. Each decision is a small frozen value, which the engine performs.
 
-The one rule: everything here is pure. The caller passes `now`, a random draw, the longest delay
+The one rule: everything here is pure. The caller passes `now`, a random number, the longest delay
 that the queue takes, and the names of error classes.
 
-``due_time`` is the moment before which an item is never run; ``delay`` is how long the queue is
-asked to hide it. A delay that is too long for the queue hops: the item reappears, is not due yet,
-and is sent on for the rest. A ttl counts from ``later``: it survives retries, and a delay uses it
-up. The backoff is that of the old library, because its items travel on the same queues.
+``due_time`` is the moment before which an item is never run; ``delay`` is how long the queue must
+hide it. A delay that is too long for the queue hops: the item reappears before it is due, and is
+pushed again for the rest. A ttl counts from ``later``: retries do not restart it, and a delay uses
+it up. The backoff is that of the old library, because its items use the same queues.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a producer sends along with every item, apart from the call.
+"""Data that a producer sends with every item, in addition to the call.
 
 Owns the base class that users extend, the check of its namespace, and the field of an item that
 holds the encoded values. The rule: only a classic item has a field ``metadata``. A Python 2

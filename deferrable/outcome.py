@@ -1,7 +1,4 @@
-"""What callers get back: a receipt for what they deferred, an outcome for what they ran.
-
-Owns the two values. It may not know how they come about.
-"""
+"""What callers get back: a receipt for a deferred call, an outcome for a run."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias

@@ -1,8 +1,8 @@
 """For code outside this library that reads, or writes, the strings inside items.
 
-Owns the five functions that the first deferrable documented for this, under their old names.
-Knows the serializers, and nothing of queues or jobs. The one rule: here alone a *function* is
-taken from an item, because the caller asks for it; a consumer of ours never does that.
+Owns the five functions that the first deferrable documented for this, under their old names. The
+one rule: only here a *function* is taken from an item, because the caller asks for it. A consumer
+of this library never does that.
 """
 
 import binascii

@@ -212,9 +212,7 @@ def test_annotations_written_as_text_are_resolved() -> None:
 def test_an_annotation_that_is_not_there_at_run_time_is_named() -> None:
     function = takes("OnlyForTypes")
 
-    with pytest.raises(
-        UnreadableItem, match="'OnlyForTypes' is not defined; import the"
-    ) as caught:
+    with pytest.raises(UnreadableItem, match="'OnlyForTypes' is not defined; import the") as caught:
         travelled(function, 1)
 
     assert isinstance(caught.value.__cause__, NameError)

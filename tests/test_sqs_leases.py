@@ -205,7 +205,9 @@ async def test_heartbeats_stop_at_half_a_day_with_a_warning_before(
 
     assert await running == "lost"
     assert HALF_A_DAY <= place.clock.time() - begin_time <= HALF_A_DAY + 600
-    assert len([each for each in caplog.messages if "SQS gives it to another consumer" in each]) == 1
+    assert (
+        len([each for each in caplog.messages if "SQS gives it to another consumer" in each]) == 1
+    )
     held_until = max(place.visibilities())
     assert held_until == 7200
     await place.backend.close()

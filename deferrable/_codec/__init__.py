@@ -1,1 +1,1 @@
-"""How a call becomes the fields of an item, and how the fields become a call again."""
+"""Convert a call to the fields of an item, and the fields back to a call."""

@@ -1,13 +1,13 @@
-"""One digest for each value, the same wherever it is computed.
+"""One digest for each value, the same in every process.
 
-Owns what counts as the same argument: equal structure of equal parts. The order of keywords, dicts
-and sets makes no difference, nor whether two equal parts are one object or two, nor the process,
-its hash seed, or the version of Python. The type does: 1, 1.0 and True are three values. It may not
-know what a digest is used for.
+Owns the rules of equality for arguments: equal structure of equal parts. The order of keywords,
+dicts and sets does not matter. It also does not matter whether two equal parts are one object or
+two, which process asks, its hash seed, or its version of Python. The type matters: 1, 1.0 and True
+are three values.
 
-The one rule: nothing that a process made up (an id, a hash, an order of iteration) enters a digest.
-Whatever pickle can take apart is taken apart as pickle does it (``__reduce_ex__``), but for the few
-types that take themselves apart differently from version to version.
+The one rule: nothing that depends on the process (an id, a hash, an order of iteration) enters a
+digest. Values are taken apart as pickle does it (``__reduce_ex__``), except for the few types
+whose parts differ between versions of Python.
 """
 
 import copyreg

@@ -1,9 +1,9 @@
-"""How much memory a pickle claims, told before it is read.
+"""Reject pickles that would allocate far more than their size.
 
-Owns the walk over a pickle's opcodes. It may not know what they mean but for two things: how long
-each is, and which number of the memo it writes. CPython's unpickler in C makes room for the highest
-number at once, and a bytearray for its whole length, so that a dozen bytes claim gigabytes. The one
-rule: nothing is run, made or imported here.
+Owns the walk over a pickle's opcodes. It reads two things only: how long each opcode is, and which
+number of the memo it writes. CPython's unpickler in C allocates room for the highest number at
+once, and a bytearray for its whole length, so a dozen bytes can claim gigabytes. The one rule:
+nothing is run, created or imported here.
 
 Source: CPython 3.13, ``Lib/pickletools.py`` (the opcodes of protocols 0 to 5) and
 ``Modules/_pickle.c``, ``_Unpickler_MemoPut``.

@@ -1,10 +1,10 @@
 """The contract of a serializer.
 
-Owns what a serializer promises to those who write items and to those who read them, and the decoded
-call. It may not know any serializer; those are in `deferrable._codec.serializers`.
+Owns what a serializer promises to writers and readers of items, and the decoded call. The
+serializers are in `deferrable._codec.serializers`.
 
-The one rule: producers hear ``UnserializableCall`` before anything was written, consumers meet no
-error but ``UnreadableItem``, and both carry the cause.
+The one rule: a producer gets ``UnserializableCall`` before anything is written, a consumer gets no
+error but ``UnreadableItem``, and both have the cause.
 """
 
 from collections.abc import Callable, Iterable, Mapping

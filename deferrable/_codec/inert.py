@@ -1,8 +1,8 @@
-"""Reads what a pickle holds without running any of it.
+"""Read what a pickle holds without running any of it.
 
-Owns the reading of references to functions, of error classes, and of whole pickles for show, all
-as *names*. Knows nothing of items, and may not use an unpickler that makes objects. The one rule:
-nothing is imported and nothing is called, whatever the pickle says.
+Owns the reading of references to functions, of error classes, and of whole pickles for display,
+all as *names*. It must not use an unpickler that creates objects. The one rule: nothing is
+imported and nothing is called, whatever the pickle says.
 """
 
 import io

@@ -1,9 +1,8 @@
 """Items as JSON text.
 
-Owns the one way in which an item becomes text and text becomes an item. It may not know what the
-fields mean. Text is ASCII, so that every broker counts characters and bytes alike and a lone
-surrogate survives; a number that JSON does not have (NaN, infinities) is refused in both
-directions instead of being changed silently.
+Owns the conversion of an item to text and back. Text is ASCII, so that every broker counts
+characters and bytes alike and a lone surrogate survives. A number that JSON does not have (NaN,
+infinities) is refused in both directions instead of being changed silently.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""The values of the ``json`` serializer: JSON one way, and back by a function's annotations.
+"""The values of the ``json`` serializer: to JSON, and back with the help of annotations.
 
-Owns what an argument becomes in JSON and what an annotation makes of it again; msgspec does the
-work. Knows nothing of items. The one rule: what arrives
-is made of the types that the consumer's own function names, never of any that the sender named.
+Owns the conversion of an argument to JSON, and the conversion to the type of its annotation;
+msgspec does the work. The one rule: the result is made of types that the consumer's own function
+names, never of types that the sender named.
 """
 
 import functools

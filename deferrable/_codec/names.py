@@ -1,9 +1,9 @@
-"""How a function or a class is named where it travels: ``module:qualname``.
+"""The name of a function or a class in an item: ``module:qualname``.
 
-Owns that name, the name that ``__main__`` has elsewhere, and the question whether another process
-could find an object by it. Knows nothing of items, pickles or jobs. The one rule: nothing is
-imported on behalf of a name; what is looked up was loaded already, and a script's own file is
-recognised by asking the import system where it *would* find it.
+Owns that name, the name that ``__main__`` has in other processes, and the check whether another
+process could find an object by its name. The one rule: no name causes an import. Only loaded
+modules are searched, and a script's own file is recognized by asking the import system where it
+*would* find it.
 """
 
 import os

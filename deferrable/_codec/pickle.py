@@ -1,8 +1,8 @@
-"""The strings of Python 3's own pickles: base64, and the same names in every process.
+"""The strings of Python 3 pickles: base64, with the same names in every process.
 
-Owns that text in both directions, and what becomes of objects of ``__main__``. Knows nothing of
-calls, and of items only the field's name to say in a message. The one rule: nothing is written
-that another process would look for in *its* ``__main__``, unless there is no other.
+Owns that text in both directions, and what happens to objects of ``__main__``. The one rule:
+nothing is written that another process would look for in *its* ``__main__``, unless there is no
+other name.
 """
 
 import binascii

@@ -1,9 +1,8 @@
-"""The words with which serializers refuse a call, or an item.
+"""The messages with which serializers refuse a call or an item.
 
-Owns those messages and the checks of an item's fields that say them, and the short text of a value
-inside a message. Knows nothing of pickles, nor of which serializer asks. The one rule: no message
-shows the value of an argument, as messages end in logs; nor does any object's own text, however
-long or broken, spoil the message that tells of it.
+Owns these messages, the checks of an item's fields that use them, and the short text of a value in
+a message. The one rule: no message shows the value of an argument, because messages end in logs.
+And a broken ``__repr__`` or a long text never breaks an error message.
 """
 
 import reprlib

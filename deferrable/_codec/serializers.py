@@ -1,9 +1,8 @@
-"""What turns a call into fields of an item, and the fields back into a call.
+"""The serializers: they convert a call to fields of an item, and the fields back to a call.
 
-Owns the fields that the built-in ``pickle``, ``json`` and ``classic`` write; what is in them is
-made in ``pickle``, ``json_values`` and ``python2.classic``, and the contract that they keep is
-``contract``'s. Knows nothing of queues, jobs or instances, and never resolves a function: what
-it reads is a *name*.
+Owns the fields that the built-in ``pickle``, ``json`` and ``classic`` write. Their content is made
+in ``pickle``, ``json_values`` and ``python2.classic``; their contract is in ``contract``. A
+serializer never resolves a function: it reads a *name*.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The face that awaits. This door hands on its names and defines nothing."""
+"""The asyncio API. This package exports its names and defines nothing."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,11 @@
-"""The clock that the engine and the adapters read, and nobody else.
+"""The clock of the engine and the adapters.
 
-Owns the protocol of a clock and the one that shows the real time. A clock is injected (``clock=``),
-so that tests move the time instead of sleeping; see ``deferrable.testing.MovingClock``.
+Owns the protocol of a clock and the real clock. A clock is injected (``clock=``), so that tests
+move the time instead of sleeping; see ``deferrable.testing.MovingClock``.
 
-The one rule: a moment that is stored or sent is of `Clock.time`; a moment that only this process
-compares, such as the end of a lease, is of `Clock.monotonic`, because somebody may set the time.
+The one rule: a moment that is stored or sent comes from `Clock.time`. A moment that only this
+process compares, such as the end of a lease, comes from `Clock.monotonic`, because somebody may
+set the time.
 """
 
 import asyncio

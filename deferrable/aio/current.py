@@ -1,7 +1,7 @@
-"""What a job may know of its own attempt.
+"""A job's view of its own attempt.
 
-Owns the view that `current_attempt` gives from inside a job of either kind. It may not decide
-anything: it shows the attempt, and touches its item when the job asks for it.
+Owns the object that `current_attempt` returns inside a job. It shows the attempt, and touches its
+item when the job asks for it.
 """
 
 from contextvars import ContextVar

@@ -1,10 +1,10 @@
-"""Where debounce windows are kept: the contract, and the store in memory.
+"""Stores of debounce windows: the contract, and the store in memory.
 
-Owns what a store promises to whoever defers calls. It may not know what a call is, what is pushed,
-or where: a store is apart from the queue. What is decided stands in `deferrable.debounce`.
+Owns what a store promises to its callers. A store is independent of the queue. The decisions are
+in `deferrable.debounce`.
 
 The one rule: to read a window, decide and write it back is one step. Of 50 producers that ask at
-once, one is told to push now.
+once, exactly one may push now.
 """
 
 import threading

@@ -1,8 +1,8 @@
-"""The instance: jobs, a backend, and who wants to know.
+"""The instance: jobs, a backend and listeners.
 
-Owns what users configure, and the methods of a consumer. It is given a backend, and names only one
+Owns what users configure, and the methods of a consumer. It gets a backend, and names only one
 adapter: the debounce store of a `redis_client`. `deferring` defers the jobs of an instance, and
-`attempt` runs them; the blocking API drives the same two behind its own door.
+`attempt` runs them; the blocking API uses the same two behind its own door.
 """
 
 import asyncio

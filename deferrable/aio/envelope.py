@@ -1,8 +1,8 @@
-"""What a queue hands over with an item.
+"""What a queue returns together with an item.
 
-Owns the state of one delivery that is the same on every broker: until when this consumer believes
-to hold it, whether its job has started, whether it was settled. It may not know any broker; what an
-adapter needs to find the item again is its `handle`, which nobody else looks at.
+Owns the state of one delivery that is the same on every broker: until when this consumer holds it,
+whether its job has started, and whether it was settled. An adapter finds the item again by the
+`handle`, which no other code reads.
 """
 
 from itertools import count

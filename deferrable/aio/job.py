@@ -1,9 +1,8 @@
 """The job: a function that can be called now, or later.
 
-Owns what `@instance.deferrable` returns: it is called like the function, looks like it to whoever
-inspects it, binds as a method, pickles by reference, and defers. It may not know how deferring is
-done, or how blocking is: ``later`` goes through the blocking door, ``later_async`` through the
-awaiting one, on an instance of either face.
+Owns what `@instance.deferrable` returns. It is called like the function, looks like it to
+introspection, binds as a method, pickles by reference, and defers. On an instance of either API,
+``later`` uses the blocking door and ``later_async`` the awaiting one.
 """
 
 import functools

@@ -1,12 +1,12 @@
 """The contract of a queue, and what is the same for every broker.
 
 Owns the verbs (push, pop, touch, complete, release, replace, flush, stats, close), their promises,
-and the order in which an item is settled when something else takes its place. It may not know any
-broker, nor who calls. An adapter implements the batch hooks, whose names begin with an underscore;
-``deferrable.testing.QueueConformance`` proves it.
+and the order in which an item is settled when something replaces it. An adapter implements the
+batch hooks, whose names begin with an underscore; ``deferrable.testing.QueueConformance`` tests
+it.
 
-The one rule: what replaces an item is pushed before the item is completed, or in one atomic step
-with it. A crash in between duplicates; it never loses.
+The one rule: the replacement of an item is pushed before the item is completed, or in one atomic
+step with it. A crash in between may duplicate, but never loses.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The command line: ``deferrable``, or ``python -m deferrable``.
 
-This door owns what a missing extra says, and what has to happen before the imports of a command,
-which take some tenths of a second. Nothing else of the library imports this package.
+Owns the message for a missing extra, and what must happen before the imports of a command, which
+take some tenths of a second. Nothing else of the library imports this package.
 """
 
 import sys

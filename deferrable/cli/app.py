@@ -1,4 +1,4 @@
-"""The commands, put together. Owns their list, and what every one of them has in common."""
+"""The commands, put together. Owns their list, and what all of them have in common."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What a worker says when it is up. Owns these lines alone."""
+"""The lines that a worker logs when it has started."""
 
 import logging
 import os

@@ -1,7 +1,7 @@
-"""Which error items are meant.
+"""The choice of error items.
 
-Owns the reading of ids and filters, and the search, which leases nothing where it can. Items of the
-Python 2 library have no id; their error has one.
+Owns the reading of ids and filters, and the search, which leases nothing where it can. Items of
+the Python 2 library have no id; their error has one.
 """
 
 import functools

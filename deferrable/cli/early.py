@@ -1,7 +1,7 @@
-"""Signals to a worker before its own handlers are in place, and after they are gone.
+"""Signals to a worker before its own handlers are installed, and after they are removed.
 
-Owns the exit code at those moments: nothing is to be stopped in order yet, so the process ends at
-once. This module imports little, because imports are what takes the time.
+Owns the exit code at those moments: there is nothing to stop in order yet, so the process ends at
+once. This module imports little, because imports take most of that time.
 """
 
 import os

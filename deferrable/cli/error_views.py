@@ -1,6 +1,6 @@
-"""How an error item looks. Owns the table, the page and the JSON; decides nothing.
+"""The display of an error item. Owns the table, the page and the JSON; decides nothing.
 
-What items say is untrusted text: it is never read as markup.
+Text from items is untrusted: it is never read as markup.
 """
 
 import textwrap

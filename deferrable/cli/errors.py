@@ -1,7 +1,7 @@
-"""``deferrable errors``. Owns its four commands: who is asked, what is printed, what it exits with.
+"""``deferrable errors``. Owns its four commands: their questions, output and exit codes.
 
-It may not know how errors are found (`choosing`). Nothing is lost without a yes: discarding asks,
-and without a terminal to ask on it wants to be told.
+The rule: nothing is lost without a yes. Discarding asks, and needs ``--yes`` if there is no
+terminal.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""``GET /health``, for whoever supervises the process.
+"""``GET /health``, for supervisors of the process.
 
-Owns the tiny HTTP server. It may not know what health is. It has a thread and an event loop of its
-own: a job that holds the worker's loop shows in the answer, not in its absence.
+Owns the small HTTP server. It has its own thread and event loop, so it also answers, and reports
+it, when a job blocks the worker's loop.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""``deferrable jobs``. Owns how registered jobs and their options are shown."""
+"""``deferrable jobs``. Owns the display of registered jobs and their options."""
 
 import inspect
 from collections.abc import Mapping, Sequence

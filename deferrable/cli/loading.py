@@ -1,7 +1,7 @@
 """From ``app.jobs:stats`` to the instance.
 
-Owns the reading of such paths, and what is said when one leads nowhere. It may not know what is
-done with an instance. Either face will do: what is handed on is the core.
+Owns the reading of such paths, and the errors for a wrong path. An instance of either API works;
+the result is its core.
 """
 
 import importlib

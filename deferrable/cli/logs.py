@@ -1,10 +1,10 @@
 """The log of a worker process.
 
-Owns where it goes, its two formats, and the one line of each job that did not fail; the engine logs
+Owns the handler, the two formats, and the one line of each job that did not fail; the engine logs
 the others. Records carry their numbers as fields; the JSON format shows them.
 
-The one rule: no text of a job, an item or an error makes a line that looks like a record, or moves
-a terminal. A message is one line, and each line of a traceback begins with a bar.
+The one rule: text from a job, an item or an error never makes a line that looks like a record, and
+never controls a terminal. A message is one line, and each line of a traceback begins with a bar.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""How results look. Owns the consoles, the JSON and the texts of numbers; knows no command."""
+"""The display of results. Owns the consoles, the JSON and the texts of numbers."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""Beginning anew when the code has changed.
+"""Restart the process when source files change.
 
-Owns which files count, how their change is noticed, and the new beginning: the same process runs
-the same command line again. It may not know what runs meanwhile.
+Owns which files count, how a change is noticed, and the restart: the same process runs the same
+command line again.
 """
 
 import os

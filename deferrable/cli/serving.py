@@ -1,7 +1,7 @@
 """One worker process.
 
-Owns what is started around a worker and in which order, and the exit code. It may not know options
-or children. The log tells of every job; health is asked for elsewhere.
+Owns what is started around a worker and in which order, and the exit code. The log reports every
+job; health has its own port.
 """
 
 import asyncio

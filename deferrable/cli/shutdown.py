@@ -1,11 +1,10 @@
 """How a worker process ends.
 
-Owns the steps from the first signal to the exit, in a thread of its own, because a job may hold the
-worker's loop: stop, the grace period, a moment for cancelled jobs to clean up, and then the end,
-whatever still runs. It may not know how a worker stops.
+Owns the steps from the first signal to the exit: stop, the grace period, a moment for cancelled
+jobs to clean up, and then the end, even if jobs still run. It works in a separate thread, because
+a job may block the worker's loop.
 
-The one rule: the item of a job that still runs is given back only in the moment in which the
-process ends.
+The one rule: the item of a job that still runs is given back only just before the process ends.
 """
 
 import asyncio

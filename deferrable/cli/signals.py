@@ -1,9 +1,9 @@
-"""Signals, heard in a thread.
+"""Signals, received in a thread.
 
-Owns how SIGTERM and SIGINT reach whoever waits for them, also while a job holds the main thread. It
-may not know what they mean. Python writes each signal's number to a socket at the moment it
-arrives; a handler would wait until the main thread runs Python code again. Before there is anything
-to stop in order, a signal is an exception in the main thread, as Ctrl-C is everywhere.
+Owns how SIGTERM and SIGINT reach the code that waits for them, also while a job blocks the main
+thread. Python writes each signal's number to a socket when it arrives; a handler would wait until
+the main thread runs Python code again. Before there is anything to stop in order, a signal is an
+exception in the main thread, as Ctrl-C is everywhere.
 """
 
 import select

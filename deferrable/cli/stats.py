@@ -1,4 +1,4 @@
-"""``deferrable stats``. Owns how queues are counted and shown, once or again and again."""
+"""``deferrable stats``. Owns how queues are counted and shown, once or repeatedly."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

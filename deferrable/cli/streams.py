@@ -1,8 +1,8 @@
 """Standard input, output and error of the program.
 
-Owns what happens when one of them is closed, cannot encode a character, or can no longer be written
-to: the program goes on. A command does its work although nobody reads about it any more, and a job
-that prints does not fail when the reader of a worker's log has gone.
+Owns what happens when one of them is closed, cannot encode a character, or can no longer be
+written to: the program goes on. A command does its work even if nobody reads its output any more,
+and a job that prints does not fail when the reader of a worker's log has gone.
 """
 
 import errno

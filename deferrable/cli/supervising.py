@@ -1,10 +1,10 @@
 """Several processes of one worker.
 
-Owns the children: they run the very command line of their parent, are told which signals came, and
-are started again when they die, later each time. It may not know what they do.
+Owns the children: they run the command line of their parent, get the signals that it gets, and are
+restarted when they die, with a growing delay.
 
-A child has a process group of its own, so that Ctrl-C in a terminal reaches it once, by way of its
-parent; when the parent is killed, the child sees its standard input end, and stops as well.
+A child has its own process group, so that Ctrl-C in a terminal reaches it once, through its
+parent. When the parent is killed, the child sees the end of its standard input, and stops as well.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""What the command line says when it cannot go on.
+"""The error of a command.
 
-Owns the one line, and its exit code. It may not know commands. What went wrong is told with what to
-do; the traceback is for whoever asks with ``--debug``.
+Owns the one line, and its exit code. The line says what went wrong and what to do; ``--debug``
+shows the traceback.
 """
 
 import traceback

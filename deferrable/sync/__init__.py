@@ -1,4 +1,4 @@
-"""The face that blocks; bare ``deferrable`` hands on the same names. It defines nothing."""
+"""The blocking API; ``deferrable`` itself exports the same names. Nothing is defined here."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
-"""How a blocking method is made of an awaitable one.
+"""How a blocking method is made from an awaitable one.
 
-Owns the adapter that keeps signature, types and docstring. It may not know what the method does.
+Owns the adapter, which keeps signature, types and docstring.
 """
 
 import asyncio

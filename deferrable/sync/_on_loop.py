@@ -1,9 +1,9 @@
 """Blocking calls in a thread whose event loop is running.
 
-Owns what is said about them, and where they were written. Such a call works, because code that was
-written before relies on it, but nothing else runs on that loop until it returns. So it warns, once
-for each place in the code that makes it. One that is awaited is a mistake, and raises before it has
-any effect.
+Owns the warning and the error about them, with the place in the code. Such a call works, because
+older code relies on it, but nothing else runs on that loop until it returns. So it warns, once for
+each place in the code. A blocking call that is awaited is a mistake, and raises before it has any
+effect.
 """
 
 import dis

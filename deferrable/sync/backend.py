@@ -1,7 +1,7 @@
 """Backends and their factories for callers that cannot await.
 
-Owns the pairing of each factory with its original. It may not know any broker. Factories do no
-I/O, so they create what theirs creates and put a blocking face in front.
+Owns the pairing of each factory with its original. Factories do no I/O, so each creates what its
+original creates and wraps it in the blocking API.
 """
 
 from deferrable.aio import backend as awaiting

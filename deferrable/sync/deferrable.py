@@ -1,7 +1,7 @@
 """The instance for callers that cannot await: the classic API.
 
-Owns the list of its verbs. It may not decide anything: what is configured is the core's, and
-``run_once`` drives the core's own attempt in the calling thread.
+Owns the list of its verbs. It decides nothing: the core holds the configuration, and ``run_once``
+runs the core's own attempt in the calling thread.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Looking through an error queue without awaiting. Owns nothing but the list of its verbs."""
+"""Look through an error queue without awaiting. Owns only the list of its verbs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,6 +1,6 @@
 """A queue for callers that cannot await.
 
-Owns the list of its verbs, and that an interrupted pop keeps nothing.
+Owns the list of its verbs. An interrupted pop keeps no item.
 """
 
 from collections.abc import Hashable, Sequence

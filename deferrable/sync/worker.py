@@ -1,8 +1,8 @@
 """A worker for callers that cannot await.
 
-Owns the thread in which it works, and how the caller reads and leaves it. It may not decide
-anything. The worker has an event loop of its own, not the portal's: what runs on it, a plain event
-handler for instance, may make blocking calls like any other thread.
+Owns the thread in which it works, and how the caller reads and leaves it. The worker has its own
+event loop, not the portal's. So code that runs on it, such as a plain event handler, may make
+blocking calls like any other thread.
 """
 
 from types import TracebackType

@@ -1,7 +1,6 @@
-"""What tests of code that uses deferrable need, and tests of a backend of one's own.
+"""Helpers for tests of code that uses deferrable, and for tests of your own backend.
 
-Owns the names; each is resolved when it is first asked for, so that only the conformance suite
-needs pytest. It may not hold code of its own.
+Owns the names. Each is resolved on first use, so that only the conformance suite needs pytest.
 """
 
 from typing import TYPE_CHECKING, Any

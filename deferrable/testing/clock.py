@@ -1,10 +1,10 @@
 """A clock that a test moves.
 
-Owns the moment that a test set, and the calls that wait for a later one. It may not know what is
-timed. Any number of event loops may wait on one clock, and any thread may move it.
+Owns the moment that a test set, and the calls that wait for a later one. Any number of event loops
+may wait on one clock, and any thread may move it.
 
-The one rule: the time moves first, then the calls that are due are handed over; so whoever is
-called reads a time that is not before the moment it asked for.
+The one rule: the time moves first, then the due calls are made. So a callback never reads a time
+before the moment for which it asked.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""The script of what goes wrong.
+"""The script of faults.
 
-Owns which call meets which fault. It may not know queues: `FaultyQueue` asks, and performs.
+Owns which call gets which fault; `FaultyQueue` asks, and performs.
 
-The one rule: what happens is decided by the script and the seed alone, so that the same test meets
-the same faults each time.
+The one rule: only the script and the seed decide what happens, so that the same test gets the same
+faults each time.
 """
 
 import random

@@ -1,8 +1,8 @@
 """Faults, injected by wrapping a queue.
 
-Owns what a call that meets a fault does, and what its caller sees. It may not know any broker, nor
-who calls: `FaultyQueue` is a queue like any other, and without faults it passes the conformance
-suite. Which call meets which fault is decided by the script.
+Owns what a call with a fault does, and what its caller sees. `FaultyQueue` is a queue like any
+other, and without faults it passes the conformance suite. The script decides which call gets which
+fault.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence

@@ -1,8 +1,7 @@
-"""Waiting for something that another task, thread or process brings about.
+"""Wait for something that another task, thread or process does.
 
 Owns the one way in which a test waits: for a condition, with a deadline and a description of what
-did not happen. It may not know what the condition is. It reads the real clock, because a test that
-hangs has to end.
+did not happen. It reads the real clock, because a test that hangs must end.
 """
 
 import asyncio

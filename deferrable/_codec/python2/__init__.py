@@ -1,1 +1,1 @@
-"""What the Python 2 library writes and reads. It can go with the last process that runs it."""
+"""What the Python 2 library writes and reads. Remove it when no process uses that library."""

@@ -1,9 +1,9 @@
 """The strings that Python 2's deferrable wrote: escaped pickles of protocol 0.
 
-Owns the writing of them, down to the byte where Python 2 can be reproduced, and the reading of
-values; passes on the reading of names, which is ``inert``'s. Knows nothing of items, and nothing
-of Python 3's own serializer. The one rule: a function reference and error classes are read as
-*names*; only ``loads``, which reads arguments, imports modules and makes objects.
+Owns the writing of these strings, byte for byte where Python 2 can be reproduced, and the reading
+of values. The reading of names is in ``inert``. The one rule: a function reference and error
+classes are read as *names*. Only ``loads``, which reads arguments, imports modules and creates
+objects.
 
 Source: CPython 2.7.18, ``Modules/cPickle.c`` (what it writes).
 """

@@ -1,8 +1,8 @@
 """Which error classes Python 2 has, and under what name.
 
-Owns the table of its library's errors, and what Python 3 calls those that were renamed. Knows
-nothing of pickles or of options, and imports no module of the table. The one rule: a class of the
-standard library is in Python 2 only if it is in the table; others are believed to be there.
+Owns the table of its library's errors, and the Python 3 names of those that were renamed. No
+module of the table is imported. The one rule: a class of the standard library is in Python 2 only
+if it is in the table. Other classes are assumed to exist there.
 """
 
 import sys

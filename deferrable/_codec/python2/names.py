@@ -1,7 +1,7 @@
-"""What a module or a global of Python 2 may be called, and what Python 3 calls it.
+"""Names of Python 2's modules and globals, and their Python 3 names.
 
-Owns the rules for names, of errors as of anything else. May not import or look up what a name
-says. The one rule: names of Python 3 are written ``module:name``, as ``names`` writes them.
+Owns the rules for names, of errors as of anything else. It never imports or looks up a name. The
+one rule: names of Python 3 are written ``module:name``, as ``names`` writes them.
 """
 
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING

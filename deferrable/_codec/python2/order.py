@@ -1,8 +1,8 @@
-"""The order in which Python 2 wrote the dicts and sets that it held.
+"""The order in which Python 2 wrote its dicts and sets.
 
-Owns that order, and with it Python 2's hashes and tables. Knows nothing of pickles: keys come in,
-keys go out. The one rule: the order depends on the keys and how they arrived alone, never on
-this process's hash seed.
+Owns that order, and with it Python 2's hashes and tables: keys come in, keys go out. The one rule:
+the order depends only on the keys and on their order of insertion, never on this process's hash
+seed.
 
 Sources: CPython 2.7.18, ``Objects/dictobject.c`` and ``Objects/setobject.c`` (tables),
 ``Objects/stringobject.c``, ``Objects/tupleobject.c`` and ``Objects/intobject.c`` (hashes).

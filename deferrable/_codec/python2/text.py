@@ -1,7 +1,7 @@
-"""The text around a pickle that Python 2 wrote, and the byte strings within.
+"""The text around a pickle that Python 2 wrote, and the byte strings in it.
 
-Owns escaping, its reverse, and which of Python 2's byte strings are text. Knows nothing of what a
-pickle holds, and runs none. The one rule: escaping loses no byte, and is equal to Python 2's.
+Owns escaping, its reverse, and which of Python 2's byte strings are text. No pickle is read here.
+The one rule: escaping loses no byte, and gives the same text as Python 2.
 
 Source: CPython 2.7.18, ``Objects/stringobject.c`` (``string_escape``).
 """

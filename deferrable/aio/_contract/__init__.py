@@ -1,1 +1,1 @@
-"""What every queue shares: batching, popping, closing, and one client for each event loop."""
+"""What all queues share: batching, popping, closing, and one client for each event loop."""

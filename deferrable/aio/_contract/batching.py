@@ -1,11 +1,10 @@
-"""Single calls made at the same time travel together.
+"""Send single calls that are made at the same time as one batch.
 
-Owns the gathering of concurrent calls of one kind, on one event loop, into native batches. It may
-not know which kind: what performs a batch is given to it.
+Owns the gathering of concurrent calls of one kind, on one event loop, into native batches.
 
-The one rule: a quiet queue pays nothing. The first call goes out alone, at once, in its caller's
-own task; whatever piles up while it is under way goes together next. A cancelled caller takes only
-its own entry along, and only if that had not left yet.
+The one rule: a single call does not wait. The first call is sent alone, at once, in its caller's
+own task; calls that arrive meanwhile are sent together next. A cancelled caller removes only its
+own entry, and only if that entry was not sent yet.
 """
 
 import asyncio

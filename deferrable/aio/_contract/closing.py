@@ -1,7 +1,4 @@
-"""What is closed at the end of an ``async with`` block.
-
-Owns the two methods of a context manager that only closes. It may not know what is closed.
-"""
+"""The two methods of a context manager that closes itself at the end of ``async with``."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType

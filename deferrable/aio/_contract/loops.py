@@ -1,8 +1,8 @@
-"""One of something for each event loop, closed on the loop that it belongs to.
+"""One resource for each event loop, closed on its loop.
 
-Owns which loop has which resource (a broker client, a set of batches under way) and when it is
-closed. It may not know what the resource is. Sockets and futures belong to one loop; a queue object
-is used from many (the caller's, the portal's, a test's fresh one), so nothing may be handed across.
+Owns which loop has which resource (a broker client, running batches) and when it is closed.
+Sockets and futures belong to one loop, but a queue is used from many loops (the caller's, the
+portal's, a test's), so no resource may pass from one loop to another.
 
 The one rule: the key is the loop's id, checked with ``is``; ids are used again, loops are not.
 """

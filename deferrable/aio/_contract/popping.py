@@ -1,10 +1,11 @@
-"""Pops made at the same time share the broker's answers.
+"""Pops that are made at the same time share the broker's answers.
 
-Owns who waits for items on one event loop, one native pop at a time, and what becomes of items
-that nobody waits for any more. It may not know the broker.
+Owns who waits for items on one event loop, the one native pop at a time, and what happens to items
+whose caller has given up.
 
-The one rule: a native pop is never cancelled, because its answer may already hold items. Whoever
-gives up asks for the wait to be ended, lets the answer land, and what came unasked is released.
+The one rule: a native pop is never cancelled, because its answer may already hold items. A caller
+that gives up asks the queue to end the wait and lets the answer arrive; items without a caller are
+released.
 """
 
 import asyncio

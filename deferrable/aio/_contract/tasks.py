@@ -1,10 +1,10 @@
-"""Beginning tasks, and waiting for them without letting a cancellation through.
+"""Start tasks, and wait for them in spite of a cancellation.
 
 Owns the one way in which this library waits for work that must reach its end (a settlement, a
-plain function in its thread, a pop whose answer may hold items), and the one that begins work which
-may be done already by then. It may not know what the work is.
+plain function in its thread, a pop whose answer may hold items), and the one way to start work
+that may be done before anybody waits for it.
 
-The one rule: the cancellation is not lost. It is remembered, and the caller raises it again.
+The one rule: a cancellation is not lost. It is remembered, and the caller raises it again.
 """
 
 import asyncio

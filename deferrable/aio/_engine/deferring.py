@@ -1,12 +1,12 @@
-"""Deferring a call: from ``later`` to the queue.
+"""Defer a call: from ``later`` to the queue.
 
-Owns the order of a ``later``: what can fail without I/O comes first, then the debounce decision,
-which reserves its window, then metadata and the push, then the window's confirmation. It may not
-know brokers, threads or loops: a door waits and calls for it.
+Owns the order of a ``later``. Steps that can fail without I/O come first. Then comes the debounce
+decision, which reserves its window, then metadata and the push, then the confirmation of the
+window. A door waits and calls on behalf of this module.
 
-Where windows and queue are in one place, decision and push are one step, and metadata comes first.
+If windows and queue are in one place, decision and push are one step, and metadata comes first.
 
-The one rule: when anything fails after a window was reserved, the window is put back, even if the
+The one rule: if anything fails after a window was reserved, the window is restored, even if the
 push may have arrived. A duplicate is allowed; a lost update is not.
 """
 

@@ -1,8 +1,8 @@
-"""Telling event consumers what happened.
+"""Call event handlers.
 
-Owns the one way in which a handler is called and what its failure means: it is logged, with its
-name, and changes nothing. It may not know why an event happens. Each handler gets a copy of the
-item, so that what it does to it changes nothing either.
+Owns the one way to call a handler and what its failure means: it is logged, with the handler's
+name, and nothing else changes. Each handler gets a copy of the item, so its changes to the item
+have no effect either.
 """
 
 import asyncio

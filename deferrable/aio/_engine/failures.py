@@ -1,7 +1,7 @@
 """The one log line of an attempt that failed.
 
-Owns the words and the fields of that line. A record carries its numbers as ``deferrable_fields``, a
-dict, for formatters that want them one by one. What users raised is written by `told`, because
+Owns the words and the fields of that line. A record carries its numbers as ``deferrable_fields``,
+a dict, for formatters that need them one by one. Errors of users are written with `told`, because
 their own ``__str__`` may raise.
 """
 

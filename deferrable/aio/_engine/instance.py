@@ -1,7 +1,7 @@
-"""What an instance is made of: where its jobs travel, and who wants to know.
+"""The core of an instance: its queues, its settings and its listeners.
 
-Owns the settings that attempts, deferrals and jobs read. It may not know any of them, nor any
-broker. What users call stands above it, in `deferrable.aio.Deferrable`.
+Owns the settings that attempts, deferrals and jobs read. Users call `deferrable.aio.Deferrable`,
+which is built on it.
 """
 
 from collections.abc import Callable, Iterable

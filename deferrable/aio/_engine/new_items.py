@@ -1,7 +1,6 @@
-"""The item that a new call becomes.
+"""The item for a new call.
 
-Owns its fields and what of them is the same for every call of a job, which is made once. It may not
-know how the item is pushed, or whether.
+Owns its fields, and the part of them that is the same for every call of a job and is made once.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Refusing to work where gevent or eventlet has replaced threads or sockets.
+"""Refuse to work where gevent or eventlet has replaced threads or sockets.
 
 Owns the check that a worker makes before it starts. A worker has an event loop in one thread and
 renews leases in another. With patched threads both are one thread, which hangs; with patched

@@ -1,8 +1,8 @@
-"""Which jobs an instance knows, and how an item's call is found among them.
+"""The jobs of an instance, and the search for the job of an item.
 
-Owns the names. It may not know queues or doors. Whatever an item says, what runs is a job that was
-registered on this instance; its module is imported only if the name is not known yet, is public,
-and lies where imports are allowed.
+Owns the names. The rule: whatever an item says, only a job that was registered on this instance
+runs. Its module is imported only if the name is not known yet, is public, and is in a package from
+which imports are allowed.
 """
 
 import importlib

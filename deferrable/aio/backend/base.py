@@ -1,7 +1,7 @@
-"""What every backend is: a queue, its error queue and their group.
+"""The base of all backends: a queue, its error queue and their group.
 
-Owns the pairing and the naming of queues by group. It may not know any broker. A factory holds what
-the backends that it creates share: where the broker is, and the settings.
+Owns the pairing, and the names of queues by group. A factory holds what its backends share: the
+address of the broker, and the settings.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""The worker. This door hands on its names and defines nothing."""
+"""The worker. This package exports its names and defines nothing."""
 
 from typing import TYPE_CHECKING
 

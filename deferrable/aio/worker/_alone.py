@@ -1,13 +1,13 @@
-"""Running an item alone that may kill its process.
+"""Run an item alone that may kill its process.
 
-An item that was redelivered more than once has perhaps killed the processes that ran it. So it runs
-while its worker holds nothing else: nothing more is popped, on any queue of the worker, and it
-starts once everything else has ended and is settled. If it kills this process, too, no other item
-is redelivered for it.
+An item that was redelivered more than once may have killed the processes that ran it. So it runs
+while its worker holds nothing else: no queue of the worker is popped, and it starts when
+everything else has ended and is settled. If it kills this process, too, no other item is
+redelivered because of it.
 
-The one rule: neither waits for the other without end. When the worker has not become empty within
-its patience, the item goes back for as long as the worker was kept from popping, and the patience
-doubles: it is longer than any job that ends, and half of the time at least is for the others.
+The one rule: neither waits for the other for ever. If the worker is not empty within its patience,
+the item goes back, hidden for as long as the worker could not pop, and the patience doubles. So it
+becomes longer than any job that ends, and the others get at least half of the time.
 """
 
 from collections.abc import Callable, Coroutine

@@ -1,10 +1,10 @@
-"""The items that a worker holds, from the moment they are popped until they are settled.
+"""The items that a worker holds, from their pop until they are settled.
 
-Owns which of them is started when, the attempts under way, and how these are given back; the buffer
-of those that wait has a room of its own.
+Owns which of them starts when, the running attempts, and how these are given back. The items that
+wait are in `_buffer`.
 
-The one rule: whatever is taken is started, or given back, or lost to its lease; and is kept until
-one of these.
+The one rule: each popped item is started, or given back, or lost to its lease. It is kept until
+one of these happens.
 """
 
 import asyncio

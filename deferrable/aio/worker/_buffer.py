@@ -1,11 +1,11 @@
 """The items that a worker holds and that have not started.
 
 Owns their order, their leases while they wait, and how they are given back. Some wait for a slot,
-plain ones for a thread beside it, some for another item of their group, and one to run alone.
+plain ones also for a thread, some for another item of their group, and one to run alone.
 
-The one rule: whatever is added is taken out to be started, or given back, or lost to its lease; and
-is kept until one of these. What waits for a slot or a thread does so for no longer than
-`LONGEST_WAIT_SECONDS`, as another worker may be idle.
+The one rule: each added item is taken out to start, or given back, or lost to its lease. It is
+kept until one of these happens. An item waits for a slot or a thread for at most
+`LONGEST_WAIT_SECONDS`, because another worker may be idle.
 """
 
 import asyncio

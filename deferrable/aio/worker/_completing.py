@@ -1,10 +1,10 @@
-"""Completing the items of one queue, for all jobs of a worker.
+"""Complete the items of one queue, for all jobs of a worker.
 
-Owns which items whose jobs have returned are completed together, and when. It may not know attempts
-or slots: what it is given it hands back with what became of it.
+Owns which items of returned jobs are completed together, and when. It returns each item with the
+result of its completion.
 
-The one rule: the job's task does not wait. Its slot is free already, so that everything which ends
-while the broker is busy, or within the moment that the queue allows for it, travels in one call.
+The one rule: the job's task does not wait. Its slot is already free, so all items that end while
+the broker is busy, or within the time that the queue allows for it, are completed in one call.
 """
 
 import asyncio

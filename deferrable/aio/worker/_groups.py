@@ -1,10 +1,10 @@
-"""Which items wait for an earlier one of their group.
+"""Items that wait for an earlier item of their group.
 
-An item of a group holds the group's key from its pop until it is settled, or back in its queue. The
-items of that key that are popped meanwhile wait here, in their order.
+An item of a group holds the group's key from its pop until it is settled, or back in its queue.
+Items of that key that are popped meanwhile wait here, in their order.
 
-The one rule: the next one starts only when the last one has ended for good. When the last one goes
-back to the queue, those behind it go back, too, or they would overtake it.
+The one rule: the next item starts only when the last one has ended for good. If the last one goes
+back to the queue, those behind it go back, too. Otherwise they would overtake it.
 """
 
 from collections import deque

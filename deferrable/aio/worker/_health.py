@@ -1,10 +1,10 @@
 """Whether a worker can do its work.
 
-Owns the moments of the last answered poll and touch of each queue, and what they come to. It may
-not know how polls are made, but that none of them waits for longer than `LONGEST_POLL_SECONDS`: so
-silence means something.
+Owns the moments of the last answered poll and touch of each queue, and the health that follows
+from them. No poll waits longer than `LONGEST_POLL_SECONDS`, so a longer silence is a fault.
 
-The one rule: never alive and deaf. What counts is the age of the last answer, not that a task runs.
+The one rule: a worker that does not get answers is not healthy. The age of the last answer counts,
+not that a task runs.
 """
 
 import threading

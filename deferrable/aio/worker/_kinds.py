@@ -1,12 +1,12 @@
-"""Which items of a queue are plain jobs, and how many of that queue a worker may pop meanwhile.
+"""Which items of a queue are plain jobs, and how many a worker may pop while threads are busy.
 
-A plain job needs a thread beside its slot, and what an item is shows only after the pop. So the
-worker learns the kind of each job, and what share of a queue's items is plain. While there are
-threads, it pops as many items as are expected to fill them. While there are none, it probes: it
-pops a few, keeps the async ones, and gives the plain ones back.
+A plain job needs a slot and a thread, and the kind of an item is known only after the pop. So the
+worker learns the kind of each job, and what share of a queue's items is plain. While threads are
+free, it pops as many items as it expects to fill them. While none is free, it probes: it pops a
+few, keeps the async ones, and gives the plain ones back.
 
-The one rule: the deepest probe is followed by a pause, so that a worker whose threads are busy for
-long asks the broker once in `_LONGEST_PAUSE_SECONDS`.
+The one rule: the deepest probe is followed by a pause. So a worker whose threads are busy for long
+asks the broker once in `_LONGEST_PAUSE_SECONDS`.
 """
 
 import math

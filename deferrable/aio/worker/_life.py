@@ -1,11 +1,10 @@
 """The worker: many attempts at once, over the queues of one or several instances.
 
-Owns its life: what is entered, started, stopped and left, in which order, and what whoever holds it
-may do at which moment. It may not know brokers, nor how an attempt is made; polls, slots, attempts,
-leases and outcomes have rooms of their own.
+Owns its life: what is entered, started, stopped and left, in which order, and what its user may do
+at which moment. Polls, slots, attempts, leases and outcomes have their own modules.
 
-The one rule: one task enters everything and leaves everything, and nothing but the end of its work
-ends it. Whoever cancels it only puts it in a hurry.
+The one rule: one task enters everything and leaves everything, and it ends only when its work
+ends. A cancellation only makes it hurry.
 """
 
 import asyncio

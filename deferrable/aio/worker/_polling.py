@@ -1,10 +1,10 @@
-"""Polling one queue.
+"""Poll one queue.
 
-Owns when the next poll is made, and what a broker that cannot be reached means: the wait before the
-next try grows, up to a maximum, and the log tells once that it went away and once that it is back.
-It may not know slots, jobs or attempts: how many items may come, and who takes them, is given.
+Owns when the next poll is made, and what happens when the broker cannot be reached: the wait
+before the next try grows, up to a maximum. The log reports the failure once and the return once.
+The caller decides how many items may come, and who takes them.
 
-The one rule: nothing but its cancellation ends a poller. A worker that lives is not deaf.
+The one rule: only a cancellation ends a poller. A running worker always keeps polling.
 """
 
 import asyncio

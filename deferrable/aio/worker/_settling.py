@@ -1,10 +1,10 @@
-"""Trying a settlement again that the broker did not take.
+"""Retry a settlement that the broker refused.
 
-Owns which refusals are final, how long the others are tried again, and what the log says meanwhile.
+Owns which refusals are final, how long the others are retried, and what the log says meanwhile.
 
-The one rule: a job that has run is settled while its lease lasts, whatever the broker answers. A
-list of the answers that are worth another try would never be complete; the list of those that are
-not is short.
+The one rule: the item of a job that has run is settled while its lease lasts, whatever the broker
+answers. A list of answers that are worth a retry would never be complete; the list of final
+answers is short.
 """
 
 import asyncio

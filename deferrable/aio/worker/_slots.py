@@ -1,13 +1,13 @@
 """How many items a worker may take, and who waits for that number to change.
 
-Owns the counting: jobs that run, items that wait for a slot, settlements that the broker has not
+Owns the counting: running jobs, items that wait for a slot, settlements that the broker has not
 answered, outcomes that nobody has read. Owns what follows from the counts: how many items a poller
 asks for, the outcomes that wait for their reader, and the bell that wakes pollers and readers.
 
-The one rule: a slot is free when its job ends. What a job leaves behind is limited separately, so
-that a slow broker or a slow reader slows the popping and does not fill the memory. The limit of
-settlements and unread outcomes is the largest of `concurrency`, `prefetch` and a few; while a queue
-that pops ahead by itself is backlogged, outcomes may be two of its batches.
+The one rule: a slot is free when its job ends. Unanswered settlements and unread outcomes have
+their own limit, so that a slow broker or a slow reader slows the popping and does not fill the
+memory. This limit is the largest of `concurrency`, `prefetch` and a small minimum. While a queue
+that pops ahead by itself has a backlog, outcomes may be two of its batches.
 """
 
 import asyncio

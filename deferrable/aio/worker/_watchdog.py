@@ -1,8 +1,7 @@
-"""The watchdog: who holds the worker's event loop.
+"""The watchdog: it reports what blocks the worker's event loop.
 
-Owns the question, asked from a thread of its own, whether the loop still turns, and the report when
-it does not: which task, for how long, at which line. It may not know jobs: what the task is called
-is all that it tells. Leases are kept meanwhile by the keeper.
+Owns the check, made from a separate thread, whether the loop still runs, and the report when it
+does not: which task, for how long, at which line. The keeper keeps the leases meanwhile.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""The suite that proves a queue.
+"""The test suite for queues.
 
 Owns the two classes that the author of a backend subclasses. Each promise about a queue is one
-test, named as a sentence; whatever is true of every backend is here and nowhere else.
+test, named as a sentence. All promises of every backend are here and nowhere else.
 """
 
 from deferrable.testing.conformance._delays import Delays

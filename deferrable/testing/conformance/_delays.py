@@ -1,7 +1,6 @@
 """The promises about items that are not yet due.
 
-Owns the tests of delays, for queues that keep them and for queues that say that they cannot. It may
-not know any broker.
+Owns the tests of delays, for queues that keep them and for queues that refuse them.
 """
 
 from typing import Any

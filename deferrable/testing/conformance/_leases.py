@@ -1,7 +1,6 @@
 """The promises about who holds an item, and until when.
 
-Owns the tests of leases: redelivery, touch, stale holders, deliveries that are too many. It may not
-know any broker.
+Owns the tests of leases: redelivery, touch, old holders, too many deliveries.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The promises about looking at items without taking them.
 
-Owns the tests of `peek` and `pop_keys`. A queue that cannot do it says so in one way.
+Owns the tests of `peek` and `pop_keys`. All queues without them refuse in the same way.
 """
 
 import pytest

@@ -1,7 +1,6 @@
-"""The promises about what goes in and what comes out.
+"""The promises about push and pop.
 
-Owns the tests of push and pop: equality, order, batches, refusals, cancellation. It may not know
-any broker.
+Owns their tests: equality, order, batches, refusals, cancellation.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
 """The promises about finishing with an item: complete, release, replace.
 
-Owns the tests of settlement: what goes, what stays, in which order, and that there is only one. It
-may not know any broker.
+Owns the tests of settlement: what goes, what stays, in which order, and that there is only one.
 """
 
 import asyncio

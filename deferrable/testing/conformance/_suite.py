@@ -1,9 +1,9 @@
-"""What every test of the suite stands on.
+"""The base of all tests of the suite.
 
-Owns what the author of a backend gives, the faces and roles through which each test sees a queue,
-and the few ways in which tests look at it. It may not know any broker, and holds no promise.
+Owns what the author of a backend provides, the APIs and roles through which each test uses a
+queue, and the few helpers of the tests. It holds no promise.
 
-The one rule: nothing here sleeps to wait. Time passes because `pass_time` says so.
+The one rule: nothing here sleeps to wait. Time passes only when `pass_time` moves it.
 """
 
 import functools

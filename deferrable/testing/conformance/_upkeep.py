@@ -1,7 +1,4 @@
-"""The promises about a queue as a whole: flush, stats, close, batching, event loops.
-
-Owns the tests of what is not about one item. It may not know any broker.
-"""
+"""The promises about a queue as a whole: flush, stats, close, batching, event loops."""
 
 import asyncio
 import threading

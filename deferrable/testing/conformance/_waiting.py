@@ -1,7 +1,7 @@
 """The promises of a queue whose pops wait.
 
-Owns the tests of a pop that waits for its item. It may not know any broker. They are apart from the
-others because not every queue waits, and because one that does cannot be seen to be empty quickly.
+Owns the tests of a pop that waits for its item. They are separate, because not every queue waits,
+and because a queue that waits cannot quickly be seen to be empty.
 """
 
 import asyncio

@@ -1,13 +1,13 @@
 """One connection to one Redis server.
 
-Owns the exchange of commands and replies: any number of callers write at once, replies come back in
-the order of the commands. It may not know where the server was found, nor what the commands mean.
-redis-py opens the connection (sockets, TLS, credentials, database); from then on the transport is
-ours, because an awaited call of a redis-py client costs three to four times as much.
+Owns the exchange of commands and replies: any number of callers write at once, and replies come
+back in the order of the commands. redis-py opens the connection (sockets, TLS, credentials,
+database). From then on the transport is ours, because an awaited call of a redis-py client costs
+three to four times as much.
 
-The one rule: replies are matched by order alone. A caller who gives up leaves its reply to be
-thrown away; whatever upsets the order, silence beyond a deadline included, ends the connection, and
-what was under way fails as unavailable. Nothing is sent again here.
+The one rule: replies are matched by order alone. A caller that gives up leaves its reply to be
+discarded. Anything that breaks the order, also silence beyond a deadline, ends the connection; all
+running calls fail as unavailable. Nothing is sent again here.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
 """Debounce windows in Redis, shared by all producers that use it.
 
-Owns what each verb of the contract means there. It may not know what is pushed, nor how, except
-that a queue in the same Redis can be pushed to in the same step. The scripts decide, by the
-server's clock, so that a producer whose own is wrong decides like every other; they are the twin of
-`deferrable.debounce`, held to it by a property test.
+Owns what each verb of the contract does there, and the push to a queue in the same Redis in the
+same step. The scripts decide by the server's clock, so that a producer with a wrong clock decides
+like every other. They repeat the logic of `deferrable.debounce`; a property test compares the two.
 
 The one rule: a window is read, decided on and written in one script.
 """

@@ -1,12 +1,12 @@
-"""What goes wrong between us and Redis, in our own words.
+"""Errors of Redis, translated into the errors of this library.
 
 Owns the translation of broken connections and of Redis's error replies into `BackendError` and its
-kinds; nothing of redis-py leaves this border except as ``__cause__``. It may not know which command
-failed, nor what is done about it. Messages name the address, never a password.
+subclasses. Errors of redis-py leave this module only as ``__cause__``. Messages name the address,
+never a password.
 
-Source: the error codes are those of redis.io's documents on ACL, Cluster, Sentinel, replication and
-persistence; a code is the first word of an error reply. What scripts make of it was measured on
-Redis 6.2.14, 7.0.15 and 8.2.3 and on Valkey 9.1.2.
+Source: the error codes are those of redis.io's documents on ACL, Cluster, Sentinel, replication
+and persistence; a code is the first word of an error reply. What scripts make of it was measured
+on Redis 6.2.14, 7.0.15 and 8.2.3 and on Valkey 9.1.2.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""What the ``redis`` extra brings, imported in one place.
+"""The modules of the ``redis`` extra, imported in one place.
 
-Owns the message that a missing extra ends in. Every room that speaks Redis takes these modules
-from here, so that none of them fails with a bare ``No module named 'redis'``.
+Owns the message for a missing extra. Every module that uses Redis takes these modules from here,
+so that none of them fails with a plain ``No module named 'redis'``.
 """
 
 try:

@@ -1,12 +1,12 @@
 """The link to one Redis, shared by all queues of a factory.
 
 Owns the connections of one event loop and the way of a command: to the right server, in one write,
-answered or refused in our words. It may not know what the commands are for, and it does not send
-anything a second time unless the server said that it did nothing the first time (MOVED, ASK,
-NOSCRIPT, or a protocol error before it); whoever knows that a command may be repeated, repeats it.
+to an answer or one of our errors. The rule: it sends nothing a second time unless the server said
+that it did nothing the first time (MOVED, ASK, NOSCRIPT, or a protocol error before it). Callers
+that know that a command may be repeated, repeat it.
 
-`call` and `run` share one connection, as replies come in the order of the commands. What waits on
-the server (BLMOVE) has one of its own: see `RedisLink.blocking`.
+`call` and `run` share one connection, because replies come in the order of the commands. A command
+that waits on the server (BLMOVE) has its own connection: see `RedisLink.blocking`.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Which server to talk to.
+"""The choice of the server to talk to.
 
-Owns the way from settings to a server: the one that they name, the primary that the sentinels
-agree on, or the node of a cluster that holds a slot. It may not know what is sent there. What it
-learned is kept until somebody says that it is wrong.
+Owns the way from settings to a server: the one that they name, the primary on which the sentinels
+agree, or the node of a cluster that holds a slot. It keeps what it learned until a caller reports
+that it is wrong.
 
 Source: redis.io, "Guidelines for Redis clients with support for Redis Sentinel" and the cluster
 specification (CLUSTER SLOTS, MOVED, ASK).

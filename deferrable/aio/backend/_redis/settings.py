@@ -1,11 +1,11 @@
-"""Where a Redis is and who we are there, read from what the user passed.
+"""Address and credentials of a Redis, read from the user's client or URL.
 
-Owns the reading of a client or URL: host, socket, database, TLS, credentials, Sentinel, cluster. It
-does no I/O. The client lends nothing else: its time-outs, retries, decoding and pool size stay its
-own. So does every setting that is not listed here, such as one that a later redis-py adds.
+Owns the reading of a client or URL: host, socket, database, TLS, credentials, Sentinel, cluster.
+It does no I/O. Other settings of the client (time-outs, retries, decoding, pool size), also those
+that a later redis-py adds, are not used.
 
-The one rule: a setting about where or who that redis-py's asyncio connection cannot honour is
-refused, never dropped.
+The one rule: a setting about address or credentials that redis-py's asyncio connection does not
+support is refused, never dropped.
 """
 
 import asyncio

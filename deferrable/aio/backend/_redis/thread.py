@@ -6,8 +6,8 @@ thread that comes meanwhile leaves its commands and waits. `call` never suspends
 an adapter that uses this link can be driven in any thread, with or without an event loop.
 
 The one rule: replies are matched by order alone. Where an interrupt (Ctrl-C) may have cost a part
-of a command or of a reply, the socket is closed, and everybody who had commands on it gets an error
-that says that their effect is unknown. Nothing is sent twice.
+of a command or of a reply, the socket is closed, and everybody who had commands on it gets an
+error that says that their effect is unknown. Nothing is sent twice.
 """
 
 import select

@@ -1,10 +1,10 @@
-"""What the debounce scripts are given, and what they answer.
+"""Arguments and answers of the debounce scripts.
 
 Owns the keys of a window, how long it is kept, how scripts are put together from their files, and
-how an answer is read. It may not know who asks, nor what is pushed.
+how an answer is read.
 
 The one rule: the scripts may be sent twice. A token names a call, and the same token is the same
-call; so a command whose answer was lost is sent once more.
+call. So a command whose answer was lost is sent again.
 """
 
 import time

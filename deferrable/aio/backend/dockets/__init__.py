@@ -1,4 +1,4 @@
-"""The backend in Redis. This door hands on its names and defines nothing."""
+"""The backend in Redis. This package exports its names and defines nothing."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""What the main queue and the error queue of one name share.
+"""The common part of the main queue and the error queue of one name.
 
-Owns their place: the keys, the link, and whether another queue lies in the same Redis under the
-same name, so that one script can act on both. It may not know what either does with it.
+Owns their place: the keys, the link, and whether another queue is in the same Redis under the same
+name, so that one script can change both.
 """
 
 from abc import abstractmethod

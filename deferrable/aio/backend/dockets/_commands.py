@@ -1,8 +1,8 @@
-"""What a Dockets queue says to Redis.
+"""The commands that a Dockets queue sends to Redis.
 
-Owns the commands and scripts, the keys that each names, and the sizes of batches. It may not know
-who holds what, nor why something is done; and nothing is sent twice here, except through
-`repeating`, by whoever knows that it may be.
+Owns the commands and scripts, the keys that each names, and the sizes of batches. The rule:
+nothing is sent twice here, except through `repeating`, by callers that know that it may be
+repeated.
 """
 
 import asyncio

@@ -1,11 +1,11 @@
-"""What one consumer of a Dockets queue holds.
+"""The items that one consumer of a Dockets queue holds.
 
-Owns the consumer's id, the items that it holds and until when, and the pops that are under way; all
-of it under one lock, because a queue is used from several threads and event loops. It does no I/O
-and reads no clock.
+Owns the consumer's id, the items that it holds and until when, and its running pops. One lock
+guards all of it, because a queue is used from several threads and event loops. It does no I/O and
+reads no clock.
 
-The one rule: an item that Redis lists as ours is either held here, or on its way to be by a pop
-under way, or an orphan. Nothing is called an orphan as long as one of the others may be true.
+The one rule: an item that Redis lists as ours is either held here, or will be held by a running
+pop, or is an orphan. Nothing is called an orphan while one of the other two may be true.
 """
 
 import math

@@ -1,10 +1,10 @@
-"""A debounced push onto a Dockets queue whose Redis keeps the debounce windows, too.
+"""A debounced push to a Dockets queue whose Redis also keeps the debounce windows.
 
-Owns the joining of the two: when one script can decide, push and keep the window, and what that
-script is given. It may not know who asks, nor decide anything itself.
+Owns the combination of the two: when one script can decide, push and keep the window, and the
+arguments of that script.
 
-The one rule: decision and push are one step. There is no reservation, so nobody dies in between,
-and a push that failed has left no window behind.
+The one rule: decision and push are one step. There is no reservation, so no producer can die in
+between, and a failed push leaves no window behind.
 """
 
 from dataclasses import dataclass

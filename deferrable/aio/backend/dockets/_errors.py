@@ -1,11 +1,10 @@
 """The error queue of a Dockets queue: a hash from error id to item.
 
-Owns what each verb of the contract means for that hash, and the leases beside it, which Dockets did
-not have: there, two consumers got the same errors. It may not know the queue of jobs, except that
-a script can push an item there.
+Owns what each verb of the contract does to that hash, and the leases of its items. Dockets had no
+such leases: there, two consumers got the same errors.
 
-The one rule: the end of a lease is what its holder proves it with. The holder sets it, nobody else
-sets the same again, and every step looks whether it is still there.
+The one rule: the end of a lease proves who holds it. The holder sets it, nobody else sets the same
+value again, and every step checks whether it is still there.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""What becomes of an entry that leaves a working list.
+"""What happens to an entry that leaves a working list.
 
 Owns the choice: back to the queue, later, or into the errors hash, and with which text. It does no
-I/O and reads no clock. Pushing, completing and the like are not decided here.
+I/O and reads no clock. Pushes, completions and the like are not decided here.
 """
 
 from dataclasses import dataclass

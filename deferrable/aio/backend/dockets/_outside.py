@@ -1,10 +1,10 @@
-"""What consumers hold that are not among the workers, as those of Python 2 are not.
+"""Items of consumers that are not in the set of workers, such as those of Python 2.
 
-Owns the search for their working lists. Redis has no index of them, so the keys of the server are
-looked at. A look at all of them would cost a large Redis too much, so `find` looks at some and goes
-on at the next call.
+Owns the search for their working lists. Redis has no index of them, so the search looks at the
+keys of the server. A look at all of them would cost a large Redis too much, so `find` looks at
+some and continues at the next call.
 
-The one rule: nothing is moved here. Such a list may be a live consumer's.
+The one rule: nothing is moved here. Such a list may belong to a live consumer.
 """
 
 from collections.abc import Collection

@@ -1,13 +1,14 @@
-"""How a consumer of a Dockets queue takes items.
+"""How a consumer of a Dockets queue pops items.
 
-Owns one pop from its first look to its last: what is there, the wait for what comes, and what is
-done with entries that nobody can read. It may not know what becomes of the items afterwards.
+Owns one pop from its first look to its last: the available items, the wait for new ones, and the
+handling of unreadable entries.
 
-An idle consumer asks little: when a wait has ended with nothing, the next one begins at once, and
-the script that looks for due items runs again only when one is due or another is the next.
+An idle consumer sends few commands. When a wait ends with nothing, the next one begins at once;
+the script that looks for due items runs again only when one is due or another item is the next.
 
-The one rule: from the moment at which the server may hand something over until it is held, a pop is
-under way, and known to be. One that broke stays so for as long as the server may still act on it.
+The one rule: from the moment at which the server may move an item until the item is held, a pop is
+recorded as running. A pop that failed stays recorded for as long as the server may still act on
+it.
 """
 
 import asyncio

@@ -1,11 +1,11 @@
-"""The Redis backend, which speaks the protocol of Dockets.
+"""The Redis backend, which uses the protocol of Dockets.
 
-Owns what each verb of the contract means for the queue of jobs: Redis lists, a sorted set and a
-hash, shared with Dockets 0.4.2 of Python 2. It may not know the engine, nor redis-py, which the
-link hides; the errors hash is a queue of its own, see `DocketsErrorQueue`.
+Owns what each verb of the contract does to the queue of jobs: Redis lists, a sorted set and a
+hash, shared with Dockets 0.4.2 of Python 2. The errors hash has its own queue, see
+`DocketsErrorQueue`.
 
-The one rule: an entry is found again by its bytes, in this consumer's own working list. What is not
-there any more was settled by somebody else, and nothing is settled here.
+The one rule: an entry is found again by its bytes, in this consumer's own working list. If it is
+not there any more, somebody else has settled it, and nothing is settled here.
 """
 
 import math

@@ -1,11 +1,11 @@
-"""Bringing back what nobody will settle.
+"""Bring back items that nobody will settle.
 
-Owns when to look for it and what is done with it: items of ours past their end, items of dead
-consumers, and orphans, which are in our working list though nobody here runs them. It may not know
-who pops or touches; both have it run in passing.
+Owns when to look for them and what to do: our own items after the end of their lease, items of
+dead consumers, and orphans, which are in our working list although nobody here runs them. Pops and
+touches call it on their way.
 
-The one rule: a script moves an entry only if it is still there, and of another consumer only if
-that one is still dead; so any number of consumers may look at once.
+The one rule: a script moves an entry only if it is still there, and an entry of another consumer
+only if that consumer is still dead. So any number of consumers may look at once.
 """
 
 import logging

@@ -1,11 +1,10 @@
 """How long a pop waits, and what ends its wait early.
 
-Owns one pop's deadline and the ending of a command that waits on the server. It may not know what
-is waited for.
+Owns one pop's deadline, and how a command that waits on the server is ended.
 
-The one rule: the command is never cancelled, because its answer may already hold an item. The
-server is asked to answer it now, with nothing (CLIENT UNBLOCK), which it does unless it has just
-answered with something.
+The one rule: the command is never cancelled, because its answer may already hold an item. Instead
+the server is asked to answer it now, with nothing (CLIENT UNBLOCK). It does so unless it has just
+answered with an item.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
-"""What travels through a Dockets queue, and under which keys.
+"""The texts and keys of a Dockets queue.
 
 Owns the names of the keys and the texts of envelopes and of entries of the errors hash. It does no
 I/O and reads no clock.
 
-The one rule: the text of an item stays byte for byte what its producer wrote. Decoding and encoding
-it again would change floats, big integers, the order of fields, and so signatures.
+The one rule: the text of an item stays byte for byte as its producer wrote it. Decoding and
+encoding it again would change floats, big integers, the order of fields, and so signatures.
 
 Source: the layout is that of Dockets 0.4.2, which runs on Python 2 and may share the Redis.
 """

@@ -1,4 +1,4 @@
-"""The backend in this process's memory. This door hands on its names and defines nothing."""
+"""The backend in this process's memory. This package exports its names and defines nothing."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,10 @@
 """The in-memory backend: the reference for what a queue promises, and the one for tests.
 
-Owns the lock around the items of one group, and who waits for them on which event loop. It may not
-know what an item means. Items are kept as JSON text and read at pop, so that what is popped is what
-a broker would have given, and shares nothing with what was pushed.
+Owns the lock around the items of one group, and who waits for them on which event loop. Items are
+kept as JSON text and read at pop. So a popped item is what a broker would have given, and shares
+nothing with the pushed item.
 
-The one rule: the lock is never held across an await, and never while another's code runs.
+The one rule: the lock is never held across an await, and never while other code runs.
 """
 
 import asyncio

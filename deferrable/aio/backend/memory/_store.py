@@ -1,10 +1,11 @@
-"""What the in-memory queue holds.
+"""The items of the in-memory queue.
 
-Owns the order of items, who holds which, until when, and when an item has been delivered too often.
-It may not know threads, event loops or clocks: whoever calls holds the lock and says what time it
-is. Nothing that jobs need takes longer than O(log n).
+Owns the order of items, who holds which and until when, and when an item has been delivered too
+often. The caller holds the lock and passes the time. Nothing that jobs need takes longer than
+O(log n).
 
-The one rule: `catch_up` comes first; after it, what is held is held, and what is due is available.
+The one rule: call `catch_up` first. After it, leases that have ended are over, and due items are
+available.
 """
 
 import heapq

@@ -1,10 +1,10 @@
-"""What receives bring to one event loop, and who takes it.
+"""The messages that receives bring to one event loop.
 
-Owns the receives under way, the messages that are still being read (their items lie in S3, or they
+Owns the running receives, the messages that are still being read (their items are in S3, or they
 go to the error queue), and the items that no pop has taken yet.
 
-Items must not wait: no heartbeat covers them before a pop has returned them. So a pop ends with
-what is there, and what it leaves under way belongs to the next one. No receive is ever cancelled.
+Items must not wait: no heartbeat covers them before a pop has returned them. So a pop returns what
+is there, and leaves running receives to the next pop. No receive is ever cancelled.
 """
 
 import asyncio

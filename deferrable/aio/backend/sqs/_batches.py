@@ -1,12 +1,13 @@
-"""Batches of SQS: what travels together, and what becomes of each entry.
+"""Batches of SQS: which entries are sent together, and what happened to each.
 
 Owns the splitting by count and bytes, the matching of answers to entries by their ids, and which
-entries go out again.
+entries are sent again.
 
-Each entry gets the answer that carries its own id. One that is not mentioned was not answered.
+Each entry gets the answer with its own id. An entry that the answer does not mention was not
+answered.
 
-Source: SQS API reference, SendMessageBatch, and its siblings: HTTP 200 carries ``Successful`` and
-``Failed``; `SenderFault` tells whose fault it was.
+Source: SQS API reference, SendMessageBatch and its siblings: HTTP 200 carries ``Successful`` and
+``Failed``; `SenderFault` says whose fault it was.
 """
 
 import asyncio

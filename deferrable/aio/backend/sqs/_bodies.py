@@ -1,11 +1,11 @@
-"""What the body of an SQS message says.
+"""The forms of the body of an SQS message.
 
-Owns the forms that a body has: an item's JSON text as it is, the same compressed, what Python 2's
-deferrable wrote (base64 of an escaped pickle), and a reference to where a body is that is too large
-for a message. It may not know SQS, nor do any I/O; `_s3_store` reads what a reference names.
+Owns the forms: an item's JSON text, the same compressed, what Python 2's deferrable wrote (base64
+of an escaped pickle), and a reference to a body that is too large for a message. It does no I/O;
+`_s3_store` reads the object that a reference names.
 
-The one rule: nothing that a body says is run, imported, or believed about its own size. A JSON
-object begins with ``{`` and base64 has no colon, so no form is ever taken for another.
+The one rule: nothing that a body says is run or imported, and its own size is not trusted. A JSON
+object begins with ``{`` and base64 has no colon, so no form is ever mistaken for another.
 """
 
 import binascii

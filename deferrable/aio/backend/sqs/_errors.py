@@ -1,10 +1,10 @@
 """What the failures of SQS mean.
 
-Owns the translation of what botocore raises, or what a batch's answer says, into this library's
-errors: whether it may pass by itself, and what to do about it.
+Owns the translation of botocore's errors, and of the entries of a batch's answer, into this
+library's errors: whether the failure may pass by itself, and what to do about it.
 
-Servers differ in their codes, so codes are compared by family, not by their exact text. What may
-pass is never reported as final: a push is then sent again, and a settlement, too.
+Servers differ in their codes, so codes are compared by family, not by their exact text. A failure
+that may pass is never reported as final: a push is then sent again, and so is a settlement.
 """
 
 import ssl

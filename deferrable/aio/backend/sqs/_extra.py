@@ -1,7 +1,7 @@
-"""What the ``sqs`` extra brings, imported in one place.
+"""The modules of the ``sqs`` extra, imported in one place.
 
-Owns the message that a missing extra ends in. Every room that speaks SQS takes these modules from
-here, so that none of them fails with a bare ``No module named 'aiobotocore'``.
+Owns the message for a missing extra. Every module that uses SQS takes these modules from here, so
+that none of them fails with a plain ``No module named 'aiobotocore'``.
 """
 
 try:

@@ -1,7 +1,6 @@
 """The SQS backend: how its queues are made.
 
-Owns the factory: the settings that its queues share, their names, and the link that they have in
-common. It may not know what the verbs do; `SQSQueue` does.
+Owns the factory: the settings that its queues share, their names, and the link that they share.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""What this process holds of SQS.
+"""The deliveries that this process holds.
 
-Owns the handle of one delivery, and for how many seconds more SQS can be asked to hide it. No I/O.
+Owns the handle of one delivery, and how many more seconds SQS can hide it. It does no I/O.
 """
 
 import logging

@@ -1,14 +1,14 @@
 """The link to one SQS, shared by all queues of a factory.
 
-Owns the clients of each event loop and the way of a request: sent, answered or refused in our
-words, sent again while the failure may pass. It may not know what requests are for.
+Owns the clients of each event loop and the way of a request: sent, answered or refused with one of
+our errors, and sent again while the failure may pass.
 
-Two clients for each loop, as long polls would starve everything else on one pool: one that polls
-and sends nothing twice, because whoever polls does so again anyway, and one for the rest. botocore
-sends nothing again by itself.
+Each loop has two clients, because long polls would starve all other requests on one pool. One
+polls, and sends nothing twice, because a poller polls again anyway. The other one does the rest.
+botocore's own retries are off.
 
-The one rule: whatever is called here may be sent twice. A send may duplicate then, and the rest
-changes nothing the second time.
+The one rule: every request here may be sent twice. A send may then duplicate; the others change
+nothing the second time.
 """
 
 import asyncio

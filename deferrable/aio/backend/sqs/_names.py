@@ -1,6 +1,7 @@
-"""What queues in SQS are called.
+"""The names of queues in SQS.
 
-Owns the name of a group's queue and of its error queue, and what a queue's URL says. No I/O.
+Owns the name of a group's queue and of its error queue, and the parts of a queue's URL. It does no
+I/O.
 """
 
 import re

@@ -1,10 +1,10 @@
-"""Where one queue is in SQS, and the requests about it.
+"""The URL of one queue in SQS, and the requests about it.
 
-Owns its URL: given, looked up by its name, or created if it is missing; how large its messages may
-be; and the count of the requests that were made for it.
+Owns its URL (given, looked up by its name, or created if it is missing), how large its messages
+may be, and the count of its requests.
 
-Nothing is asked before the queue is first used. A queue given by its URL is never looked up, nor
-created. One that was deleted is created again only with a line in the log.
+No request is sent before the queue is first used. A queue given by its URL is never looked up or
+created. A deleted queue is created again only with a line in the log.
 """
 
 import asyncio

@@ -1,10 +1,9 @@
 """A queue in SQS.
 
-Owns what each verb of the contract means in SQS. It may not know the engine, nor aiobotocore, which
-the link hides.
+Owns what each verb of the contract does in SQS.
 
-The one rule: a receipt handle is believed only within the lease as this process counts it. SQS may
-well delete a message by a handle that is stale.
+The one rule: a receipt handle is trusted only within the lease as this process counts it. SQS may
+delete a message by an old handle.
 
 Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessage, PurgeQueue.
 """

@@ -1,7 +1,7 @@
-"""Items whose errors SQS did not write.
+"""Items in the error queue that this library did not bury.
 
-Owns what stands in the error queue for a message that holds no item, and the error of an item that
-SQS itself has moved there. No I/O.
+Owns the item that stands for a message without a readable item, and the error of an item that SQS
+itself has moved there. It does no I/O.
 """
 
 import socket

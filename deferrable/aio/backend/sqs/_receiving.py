@@ -1,10 +1,10 @@
-"""Receiving from one queue in SQS.
+"""Receive from one queue in SQS.
 
 Owns the request that waits: how long, since when its messages are ours, and what the log says when
 a stop has to wait for it.
 
-A receive under way is never cancelled, as its answer may already hold messages; those would stay
-hidden until their visibility timeout. Only one whose answer is overdue is given up.
+A running receive is never cancelled, because its answer may already hold messages, which would
+stay hidden until their visibility timeout. Only a receive whose answer is overdue is abandoned.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
-"""Where items are kept that are too large for an SQS message: one object of S3 for each.
+"""The store for items that are too large for an SQS message: one S3 object for each.
 
-Owns the objects' names, and their writing, reading and deleting. It may not know queues or what a
-body says. A message holds a reference instead, which reads like ``s3://BUCKET/PREFIX/UUID``.
+Owns the objects' names, and their writing, reading and deleting. A message holds a reference
+instead, such as ``s3://BUCKET/PREFIX/UUID``.
 
-The one rule: an object is there before the message that names it, and outlives it. What a failure
-leaves behind is an object that no message names; a lifecycle rule of the bucket removes those. And
+The one rule: an object exists before the message that names it, and longer than it. A failure
+leaves at most an object that no message names; a lifecycle rule of the bucket removes those. And
 only objects that a store named itself are read or deleted, whatever a message says.
 """
 

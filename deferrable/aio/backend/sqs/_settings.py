@@ -1,10 +1,10 @@
-"""Where SQS is and who we are there, read from what the user passed.
+"""Endpoint and credentials of SQS, read from what the user passed.
 
 Owns the reading of a client, or of the environment: endpoint, region, credentials, verification,
-proxies. It does no I/O by itself, and the client lends nothing else: its time-outs, retries and
-pool size stay its own. It may not know what is sent.
+proxies. It does no I/O by itself. Other settings of the client (time-outs, retries, pool size) are
+not used.
 
-The one rule: what was lent is neither used nor closed; our own clients are made of its settings.
+The one rule: a lent client is neither used nor closed; our own clients are made from its settings.
 """
 
 import asyncio
