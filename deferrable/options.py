@@ -100,7 +100,7 @@ def error_class_tuple(name: str, classes: object) -> tuple[type[BaseException], 
 def check_max_attempts(name: str, value: object) -> None:
     """Refuse a number of attempts that is no whole number from 1 on."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}; 1 is no retry")
+        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}; 1 means no retry")
 
 
 def _plain_seconds(name: str, value: object) -> object:

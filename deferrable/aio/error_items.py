@@ -1,8 +1,8 @@
 """Looking through an error queue.
 
 Owns the iteration over error items: each once, leased while it lasts, and given back at its end
-unless it was requeued or discarded; and the look at them without a lease, for who only wants to
-see them or takes few of many. No job runs here, and no call is decoded before it is asked for.
+unless it was requeued or discarded; and the look at them without a lease, for who only wants to see
+them or takes few of many. No job runs here, and no call is decoded before it is asked for.
 """
 
 import asyncio

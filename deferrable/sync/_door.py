@@ -1,8 +1,8 @@
 """The blocking door: the engine's coroutines, driven in the thread that called.
 
-Owns how a caller that cannot await waits: broker I/O and async jobs hop to the portal's thread,
-and everything plain is an ordinary call right here. A coroutine of the engine never suspends
-behind this door: each of its waits has ended when it returns.
+Owns how a caller that cannot await waits: broker I/O and async jobs hop to the portal's thread, and
+everything plain is an ordinary call right here. A coroutine of the engine never suspends behind
+this door: each of its waits has ended when it returns.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
 """The portal of blocking calls: one for the whole process.
 
-Owns when it starts (at the first blocking call) and stops (when the process exits), and what
-serves calls that come later still. A forked child starts its own, and leaves the parent's
-untouched.
+Owns when it starts (at the first blocking call) and stops (when the process exits), and what serves
+calls that come later still. A forked child starts its own, and leaves the parent's untouched.
 """
 
 import asyncio

@@ -7,9 +7,9 @@ connections of its own, because a job may block the loop that it runs on.
 The one rule: a broker that cannot be reached does not end a lease. Only the broker's word, or the
 moment at which the lease ends unrenewed, does.
 
-Items are added and removed by other threads, without a lock. Whoever adds one reads afterwards
-when the keeper wakes, and wakes it if that is too late. The keeper says first that it never wakes,
-looks at the items then, and says last when it wakes. So it sees each item, or is woken for it.
+Items are added and removed by other threads, without a lock. Whoever adds one reads afterwards when
+the keeper wakes, and wakes it if that is too late. The keeper says first that it never wakes, looks
+at the items then, and says last when it wakes. So it sees each item, or is woken for it.
 """
 
 import asyncio

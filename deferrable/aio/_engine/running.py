@@ -2,11 +2,10 @@
 
 Owns the protocols of a door, what stops a job from outside, and the door of a caller that awaits.
 The engine's coroutines use no asyncio primitive themselves, so that another door can drive them in
-a thread without a loop: `deferrable.sync._door`, which this package never imports. How an
-attempt's job is run is in `deferrable.aio._engine.task_door`.
+a thread without a loop: `deferrable.sync._door`, which this package never imports. How an attempt's
+job is run is in `deferrable.aio._engine.task_door`.
 
-The one rule: what user code did comes back as a value, and a running job is told to stop only
-once.
+The one rule: what user code did comes back as a value, and a running job is told to stop only once.
 """
 
 import asyncio
