@@ -87,3 +87,9 @@ class SQSPlace:
 
     def set_wait(self, consumer: Backend, seconds: float) -> None:
         consumer.queue._receiver._wait_seconds = int(seconds)  # type: ignore[attr-defined]
+
+    def begin_trouble(self) -> None:
+        """Nothing but the strikes happens to it."""
+
+    def end_trouble(self) -> None:
+        """There was none."""
