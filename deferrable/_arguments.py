@@ -32,7 +32,7 @@ class _Default:
 
 
 def binder_for(function: Callable[..., Any]) -> Binder | None:
-    """The check for `function`, or None where nothing can be told."""
+    """The check for `function`, or None if it does not show its parameters."""
     parameters = _parameters_of(function)
     if parameters is None:
         return None
@@ -70,7 +70,7 @@ def _parameters_of(function: Callable[..., Any]) -> str | None:
 def _as_called(function: Any) -> Any:
     """`function` without what only says how it looks (``__signature__``, ``__wrapped__``).
 
-    A decorator that passes an argument of its own often shows the signature of what it wraps.
+    A decorator that adds an argument often shows the signature of the function that it wraps.
     """
     if isinstance(function, FunctionType):
         bare = FunctionType(

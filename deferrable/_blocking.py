@@ -14,7 +14,7 @@ _door: object = None
 
 
 def register(load_door: Callable[[], object]) -> None:
-    """Say how the blocking door is had."""
+    """Register the function that loads the blocking door."""
     global _load, _door
     _load, _door = load_door, None
 

@@ -56,7 +56,7 @@ async def value_of_awaited(awaitable: Awaitable[T]) -> Ended[T]:
 
 
 async def value_of_async(start: Callable[[], Awaitable[T]]) -> Ended[T]:
-    """Call and await something; never raises. For a task of its own, which may never begin."""
+    """Call and await something; never raises. For a separate task, which may never begin."""
     try:
         return Returned(await start())
     except BaseException as error:

@@ -28,8 +28,8 @@ _locks: dict[int, threading.Lock] = {}
 def on_fork(method: Callable[[], None]) -> None:
     """Have a bound method called in every child forked from now on, in the order of registration.
 
-    Its object is held weakly, so that it needs no farewell. The call is made before any other code
-    of the child, in its only thread; it must not block and must not raise.
+    Its object is held weakly, so there is nothing to unregister. The call is made before any other
+    code of the child, in its only thread; it must not block and must not raise.
     """
     number = next(_numbers)
     listeners = _listeners  # a collection may come when this module's own names are gone already

@@ -93,7 +93,7 @@ def sign(item: Item, queue: str, key: bytes) -> str:
 
 
 def is_signed(item: Item, queue: str, keys: Sequence[bytes]) -> bool:
-    """Whether one of the keys made the signature of `item`, told in the same time for each.
+    """Whether one of the keys made the signature of `item`, in the same time for each key.
 
     Raises:
         TypeError, ValueError, RecursionError: the item is not made of JSON values.
@@ -120,7 +120,7 @@ class Encryption(Protocol):
     """What encrypts and decrypts, such as a ``cryptography.fernet.Fernet``. Any thread may call."""
 
     def encrypt(self, data: bytes, /) -> bytes:
-        """Return `data` so that only who has the key can read it."""
+        """Return `data` so that only owners of the key can read it."""
         ...
 
     def decrypt(self, data: bytes, /) -> bytes:

@@ -55,7 +55,7 @@ class PushDelayed:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Push nothing: an item that becomes available at `pending_time` does for this call too."""
+    """Push nothing: an item that becomes available at `pending_time` covers this call, too."""
 
     pending_time: float
 
@@ -66,7 +66,7 @@ Decision: TypeAlias = PushNow | PushDelayed | Skip
 def decide(
     available_time: float | None, now: float, window_seconds: float, always_delay: bool
 ) -> Decision:
-    """What becomes of a call made at `now`.
+    """Decide on a call made at `now`.
 
     Args:
         available_time: when the item pushed last became or becomes available; None: there is none.
@@ -146,7 +146,7 @@ def confirm(window: Window | None, now: float, token: str) -> Window | None:
 
 
 def restore(window: Window | None, now: float, token: str) -> Window | None:
-    """The window once the push of `token` has failed: as if it had never been decided on.
+    """The window after the push of `token` has failed: as it was before the decision.
 
     It stays as it is where the reservation is another's by now, or past.
     """
@@ -178,8 +178,9 @@ def life_seconds(window_seconds: float) -> float:
 def identity(group: str | None, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """A text that two calls share when they have the same group, function and equal arguments.
 
-    The order of keywords, dicts and sets makes no difference, nor whether two equal values are one
-    object or two, in any process and version of Python. 1, 1.0 and True differ, as do ``str`` and
+        The order of keywords, dicts and sets makes no difference. It also makes no difference
+        whether two equal values are one object or two, in any process and version of Python. 1, 1.0
+        and True differ, as do ``str`` and
     ``bytes``, and a positional argument differs from the same one passed by keyword.
 
     Args:

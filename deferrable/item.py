@@ -58,7 +58,7 @@ def _random_ids() -> list[str]:
 
 
 def id_text(item: Item) -> str:
-    """The item's id for logs: one short line, whatever stands there."""
+    """The item's id for logs: one short line, whatever the field holds."""
     item_id = item.get("id")
     if not isinstance(item_id, str):
         return str(item_id) if item_id is None else f"<{type(item_id).__name__}>"

@@ -255,7 +255,7 @@ def after_error(
     hides_early: bool = False,
     retry_names: Collection[str] = (),
 ) -> Verdict:
-    """Decide what becomes of an item whose job raised `error`.
+    """Decide what happens to an item whose job raised `error`.
 
     It is retried if the job asked for it, or if the error is of the classes that the item names,
     while attempts remain and its ttl leaves time for another start. Else it is buried.
@@ -320,7 +320,7 @@ def with_error(
 def shortened(item: Item, excess_bytes: int) -> Item:
     """`item` with a shorter record of its error, so that it is fewer bytes; the call stays whole.
 
-    What is left of the traceback is its end, which tells of the error.
+    The end of the traceback stays, because it shows the error.
 
     Args:
         excess_bytes: how many fewer; 0: none. There may be less to take away than that.
@@ -343,7 +343,7 @@ def shortened(item: Item, excess_bytes: int) -> Item:
 def requeued(item: Item, now: float) -> Item:
     """A copy of an item of the error queue, to be run again as if it were new.
 
-    Its attempts and its ttl begin anew; its id stays.
+    Its attempts and its ttl start again; its id stays.
     """
     copy = copy_item(item)
     for field in ("error", "delay", "due_time"):

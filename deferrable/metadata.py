@@ -42,7 +42,7 @@ class MetadataProducerConsumer:
     """Carries a value from the producer to the consumer, such as a correlation id.
 
     Extend it, set `NAMESPACE`, and register one with an instance on both sides. Both methods may be
-    async. What `consume_metadata` sets in a context variable, the job sees.
+    async. The job sees context variables that `consume_metadata` sets.
 
     Raises:
         ValueError: `NAMESPACE` is None.
@@ -58,14 +58,14 @@ class MetadataProducerConsumer:
             )
 
     def produce_metadata(self) -> Any:
-        """Return what travels with the item; called by each ``later`` that pushes.
+        """Return the value to send with the item; called by each ``later`` that pushes.
 
-        A debounced call may ask for it and then be skipped: where one step decides and pushes, as
-        with windows and queue in one Redis, it has to be there before.
+        It may also be called for a debounced call that is then skipped: if one step decides and
+        pushes, as with windows and queue in one Redis, the value is needed before.
         """
 
     def consume_metadata(self, metadata: Any) -> Any:
-        """Receive what `produce_metadata` returned, before the job runs.
+        """Receive the value of `produce_metadata`, before the job runs.
 
         Args:
             metadata: the value, or None if the item has none of this namespace.
@@ -75,10 +75,10 @@ class MetadataProducerConsumer:
 def check_namespace(
     new: MetadataProducerConsumer, registered: Iterable[MetadataProducerConsumer]
 ) -> None:
-    """Refuse what has no namespace, and a second user of one.
+    """Refuse an object without a namespace, or with one that is already in use.
 
     Raises:
-        ValueError: its namespace is no text, or one that is registered has the same.
+        ValueError: its namespace is not text, or a registered object has the same.
     """
     # Asked here as well, because a subclass's own __init__ may not call the base's.
     if not isinstance(new.NAMESPACE, str):

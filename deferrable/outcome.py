@@ -17,13 +17,13 @@ OutcomeStatus: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True, init=False)
 class Receipt:
-    """What became of a call to ``later``.
+    """The result of a call to ``later``.
 
     Attributes:
         id: the item's id; None when nothing was pushed because an equal call is pending.
         status: ``pushed`` (it may run now), ``delayed`` (it may run later), ``skipped``
-            (debounced: the pending call runs in its stead).
-        available_time: when it, or the call that runs in its stead, may run, in epoch seconds.
+            (debounced: a pending call runs instead).
+        available_time: when it, or the call that runs instead, may run, in epoch seconds.
     """
 
     id: str | None
@@ -48,14 +48,14 @@ _set_available_time = vars(Receipt)["available_time"].__set__
 
 
 class Outcome(Struct, frozen=True):  # which is made in a fifth of a frozen dataclass's time
-    """What became of one attempt.
+    """The result of one attempt.
 
     Attributes:
         item: the item as it was popped.
         status: ``completed``, ``retried`` (a copy waits for the next attempt), ``errored`` (it is
             in the error queue), ``expired`` (its ttl had passed; it was not run), ``released`` (it
             was given back), ``lost`` (the lease ended meanwhile; nothing was settled), ``hopped``
-            (it was not due yet and was sent on).
+            (it was not due yet and was pushed again).
         error: what the job raised, if it did.
         result: what the job returned, if it did.
         duration_seconds: from the pop's end to the settlement.

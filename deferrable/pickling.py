@@ -67,9 +67,9 @@ def unpickle_method_call(
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """Return the function that ``item`` names, its positional and its keyword arguments.
 
-    The function's module is *imported* if it is not loaded, and whatever stands there under the
-    recorded name is returned: for items from those whom you trust. (Consumers do not do this;
-    they run registered jobs only.)
+    The function's module is *imported* if it is not loaded, and the object there under the recorded
+    name is returned: for items from those whom you trust. (Consumers do not do this; they run
+    registered jobs only.)
 
     Raises:
         UnreadableItem: the call cannot be decoded or the function is not there, with the cause.

@@ -12,7 +12,7 @@ __all__ = ["Retry", "checked"]
 
 
 class Retry(Exception):
-    """Raise it inside a job to have its item run again.
+    """Raise it inside a job to run its item again.
 
     When no attempts remain the item goes to the error queue; the error recorded is then the
     ``__cause__`` (``raise Retry() from error``), or this one if there is none.
@@ -20,7 +20,7 @@ class Retry(Exception):
     Args:
         after_seconds: how long to wait first, a number of seconds or a `timedelta`; None: the job's
             backoff.
-        count: whether this attempt counts. An attempt that does not may be repeated without end.
+        count: whether this attempt counts. An attempt that does not count may be repeated for ever.
 
     Raises:
         InvalidOptions: `after_seconds` is something else, or negative.
@@ -42,7 +42,7 @@ class Retry(Exception):
 
 
 def checked(error: BaseException) -> BaseException:
-    """`error`, or what is wrong with what it asks for.
+    """`error`, or the error in what it asks for.
 
     Its attributes may have been set after it was made, or be a subclass's own.
     """

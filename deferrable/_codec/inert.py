@@ -45,7 +45,7 @@ class Inert:
 class InertDict:
     """Stands for a dict, without asking a key for its hash.
 
-    A tuple of one tuple twice, of one twice, ... takes a few bytes to tell, and for ever to hash.
+    A tuple of one tuple twice, of one twice, ... takes a few bytes to write, and for ever to hash.
     """
 
     __slots__ = ("pairs",)

@@ -51,7 +51,7 @@ def dump(item: Item, *, is_plain: bool = False) -> str:
         if is_plain or (type(item) is dict and _is_plain(item)):
             return _fast_encoder.encode(item).decode("ascii")
     except (TypeError, ValueError, RecursionError):
-        pass  # that is told exactly
+        pass  # the error below says it exactly
     return _dump_exactly(item)
 
 
@@ -77,7 +77,7 @@ _MANY = 50
 
 
 def _is_plain(container: Any, *, has_tuples: bool = False) -> bool:
-    """Whether a dict or list holds what both encoders write alike; told by types, for speed.
+    """Whether both encoders write a dict or list alike; decided by types, for speed.
 
     Args:
         has_tuples: tuples are allowed, which are written as lists.

@@ -57,7 +57,7 @@ def importable_main(path: str) -> str:
 
 
 def is_main(module_name: str) -> bool:
-    """Tell whether ``module_name`` means this program's ``__main__``, by whatever name.
+    """Whether ``module_name`` means this program's ``__main__``, under any name.
 
     A program run as ``python worker.py`` must meet its own classes under ``worker``, not import
     its file a second time. Cheap for every other name: the file system is asked only when the
@@ -152,7 +152,7 @@ def why_ambiguous(obj: object) -> str | None:
 
 
 def why_unnameable(obj: object) -> str | None:
-    """Say why no other process can find ``obj``, as far as its name alone tells.
+    """Say why no other process can find ``obj``, judging by its name alone.
 
     This is the part that can be asked at decoration, when the module does not hold the function
     yet.

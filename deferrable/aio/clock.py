@@ -70,7 +70,7 @@ class SystemClock:
 def timer_time(clock: Clock) -> float:
     """The moment on the scale by which `clock` counts the seconds of `call_later`.
 
-    That is the running event loop's for the machine's own clock: whoever replaced the loop's time
+    That is the running event loop's for the machine's own clock: code that replaced the loop's time
     has replaced both.
     """
     if isinstance(clock, SystemClock):

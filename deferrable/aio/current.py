@@ -22,8 +22,8 @@ class CurrentAttempt:
     """The attempt that is being made.
 
     Attributes:
-        item: the item; it is the job's to read, not to change.
-        state: what the instance's lifespan gave; None without one, and outside a worker.
+        item: the item; the job may read it, but not change it.
+        state: the value of the instance's lifespan; None without one, and outside a worker.
     """
 
     __slots__ = ("_clock", "_control", "_envelope", "_queue", "item", "state")
@@ -67,11 +67,11 @@ class CurrentAttempt:
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the job is to stop; None: it is not.
+        """Why the job must stop; None: it need not.
 
         An async job that is cancelled finds the reason here: ``lease lost``, ``timed out`` or
         ``cancelled`` (the worker stops, or the caller of ``run_once`` gave up). A plain job can
-        look for it while it works.
+        check it while it works.
         """
         return self._control.reason
 
@@ -83,7 +83,7 @@ class CurrentAttempt:
 
     @property
     def is_lease_lost(self) -> bool:
-        """Whether the item is another consumer's by now: what is done here, is done in vain."""
+        """Whether another consumer may have the item by now: then work here is wasted."""
         has_ended = self._queue.clock.monotonic() >= self._envelope.lease_end_time
         return has_ended or self._control.reason == "lease lost"
 
@@ -100,7 +100,7 @@ class CurrentAttempt:
 
         Raises:
             LeaseLost: it no longer belongs to this consumer.
-            CalledFromEventLoop: from an async job of the blocking face; await `touch` there.
+            CalledFromEventLoop: from an async job of the blocking API; await `touch` there.
         """
         blocking_door().drive(
             lambda door: door.wait(self._queue.touch(self._envelope, seconds)),
@@ -115,7 +115,7 @@ _current: ContextVar[CurrentAttempt] = ContextVar("deferrable_current_attempt")
 
 
 def set_current_attempt(attempt: CurrentAttempt) -> None:
-    """Have `current_attempt` give `attempt` in the running context."""
+    """Let `current_attempt` return `attempt` in the running context."""
     _current.set(attempt)
 
 

@@ -50,7 +50,7 @@ class DebounceKey:
         text: the identity of the call; see `deferrable.debounce.identity`.
         classic: the two keys under which the old library keeps the same window in Redis, for items
             of the classic serializer; see `deferrable.debounce.classic_keys`. A store that shares
-            no windows with it goes by `text` alone.
+            no windows with it uses only `text`.
     """
 
     text: str
@@ -59,7 +59,7 @@ class DebounceKey:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a store decided on one call.
+    """The decision of a store on one call.
 
     Attributes:
         decision: push now, push delayed, or skip.
@@ -82,11 +82,11 @@ class JoinedPush(Protocol):
         always_delay: bool,
         token: str,
     ) -> Reservation:
-        """Push `item`, now or delayed, or skip it; nothing is to be confirmed or restored.
+        """Push `item`, now or delayed, or skip it. Do not confirm or restore afterwards.
 
-        The item is stored with ``delay``, ``original_delay`` and, if it is delayed, ``due_time`` of
-        the decision, whatever it holds under these names; so it cannot have been signed. It is
-        neither kept nor changed.
+        The item is stored with the ``delay``, ``original_delay`` and, if it is delayed,
+        ``due_time`` of the decision. These replace its own fields, so it cannot be signed. The
+        caller's item is neither kept nor changed.
 
         Raises:
             SerializationError: it is not made of JSON values.
@@ -99,11 +99,11 @@ class JoinedPush(Protocol):
 class DebounceStore(Closing):
     """Keeps the windows of debounced calls. Implement it to keep them elsewhere.
 
-    A push goes: `reserve`, the push itself, `confirm`; when the push fails or is cancelled,
-    `restore` in the place of `confirm`. A producer that dies in between does neither.
+    The order of a push is: `reserve`, the push itself, `confirm`. If the push fails or is
+    cancelled, `restore` is called instead of `confirm`. A producer that dies calls neither.
 
-    The methods may be called from several event loops at once. What they raise never stops work:
-    a call whose window cannot be reserved is pushed at once.
+    The methods may be called from several event loops at once. Their errors never stop work: a call
+    whose window cannot be reserved is pushed at once.
     """
 
     @abstractmethod
@@ -128,9 +128,9 @@ class DebounceStore(Closing):
 
     @abstractmethod
     async def confirm(self, key: DebounceKey, token: str) -> None:
-        """The push has worked: it counts for as long as its item is pending, and its window after.
+        """The push has worked: it counts while its item is pending, and for its window after that.
 
-        It must do nothing if the reservation is not there any more, or is another token's.
+        It must do nothing if the reservation does not exist any more, or has another token.
 
         Raises:
             BackendError: the reservation may end as if nothing had been pushed.
@@ -138,23 +138,23 @@ class DebounceStore(Closing):
 
     @abstractmethod
     async def restore(self, key: DebounceKey, token: str) -> None:
-        """The push has failed: put the window back as it was before `reserve`.
+        """The push has failed: restore the window as it was before `reserve`.
 
-        It must do nothing if the reservation is not there any more, or is another token's.
+        It must do nothing if the reservation does not exist any more, or has another token.
 
         Raises:
-            BackendError: the window may be put back only when its reservation ends.
+            BackendError: the window may be restored only when its reservation ends.
         """
 
     def joined_with(self, queue: Queue) -> JoinedPush | None:
-        """What decides and pushes in one step, where windows and `queue` are in one place.
+        """A function that decides and pushes in one step, if windows and `queue` are in one place.
 
-        None, as most stores return: nothing does.
+        None if they are not, as for most stores.
         """
         return None
 
     async def close(self) -> None:
-        """Close what the store holds open, on every loop. Windows stay; twice is harmless."""
+        """Close the store's connections, on every loop. Windows stay. May be called twice."""
         return
 
 
@@ -165,9 +165,9 @@ class InMemoryDebounceStore(DebounceStore):
     that cannot matter any more are dropped.
 
     Args:
-        clock: what tells the time; None: the machine's own.
-        max_windows: the most windows kept. Beyond it the ones reserved longest ago are dropped
-            early; the next such call is then a first one (a duplicate, never a loss).
+        clock: the source of time; None: the machine's own.
+        max_windows: the most windows kept. Above it the oldest reservations are dropped early; the
+            next such call then counts as a first one (a duplicate, never a loss).
     """
 
     def __init__(self, clock: Clock | None = None, *, max_windows: int = 100_000) -> None:

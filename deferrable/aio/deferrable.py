@@ -44,34 +44,34 @@ class Deferrable(Instance, Decorating, Closing):
     Without error classes, of the instance or of a job, no error is retried.
 
     Args:
-        backend: where jobs travel; made by a backend factory of `deferrable.aio.backend`.
+        backend: the queue of the jobs, from a backend factory of `deferrable.aio.backend`.
         redis_client: where debounce windows are kept instead of in the backend's own store: a
-            ``redis.asyncio.Redis``, a ``redis.Redis`` or a URL. SQS has no store of its own.
-        default_error_classes: errors that are retried for jobs that do not say.
-        default_max_attempts: how often a job runs at most that does not say.
+            ``redis.asyncio.Redis``, a ``redis.Redis`` or a URL. SQS has no store.
+        default_error_classes: errors that are retried, for jobs without ``error_classes``.
+        default_max_attempts: how often a job runs at most, for jobs without ``max_attempts``.
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
-            write to; ``classic`` while consumers of the Python 2 library live on the queue.
-        accept: the serializers of items that are read; None: all. Of other items nothing is
-            decoded; they go to the error queue as they are.
+            write to; ``classic`` while consumers of the Python 2 library use the queue.
+        accept: the serializers of items that are read; None: all. Other items are not decoded;
+            they go to the error queue unchanged.
         signing_keys: secrets of at least 16 bytes each, shared by producers and consumers. The
             first one signs; an item is read only if one of them has signed it. To rotate, add the
             new key at the end everywhere, then put it first, then drop the old one.
-        encryption: hides arguments and metadata from whoever can read the broker: what has
+        encryption: hides arguments and metadata from readers of the broker: an object with
             ``encrypt`` and ``decrypt``, bytes to bytes, such as a ``cryptography.fernet.Fernet``.
         import_from: what may be imported to find the job that an item names, if it is not
-            registered yet: packages or modules, such as ``("app.",)``; None: anything but what is
-            private, or nothing if `accept` names neither ``pickle`` nor ``classic``. Either way
-            only registered jobs are run.
-        debounce_store: where debounce windows are kept instead, for any other store.
+            registered yet: packages or modules, such as ``("app.",)``; None: all public names, or
+            nothing if `accept` names neither ``pickle`` nor ``classic``. In every case only
+            registered jobs are run.
+        debounce_store: another store for debounce windows, instead of `redis_client`.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
-        clock: what tells the time; None: the backend's clock.
+        clock: the source of time; None: the backend's clock.
         check_arguments: ``later`` refuses arguments that the job's function does not take, and with
             ``json`` those that do not fit its annotations. False: for a producer whose version of
             the function is older or newer than the consumers'.
 
     Raises:
-        InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
+        InvalidOptions: a default is out of range, a serializer is unknown, or a key is not valid.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Deferrable(Instance, Decorating, Closing):
 
     @property
     def redis_client(self) -> Any:
-        """What was given as ``redis_client``; None: nothing was.
+        """The ``redis_client`` that was given, or None.
 
         Setting it keeps debounce windows there from the next ``later`` on.
         """
@@ -255,7 +255,7 @@ class Deferrable(Instance, Decorating, Closing):
 
 
 def _cancellation_of_caller() -> Callable[[], bool]:
-    """What tells whether the running task is cancelled from now on."""
+    """Tells whether the running task is cancelled from now on."""
     task = asyncio.current_task()
     if task is None:
         return bool

@@ -32,7 +32,7 @@ R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 
 _FUNCTION_ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__")
-"""By these, `inspect` and frameworks tell a coroutine function from a plain one."""
+"""By these, `inspect` and frameworks recognize a coroutine function."""
 
 _LENT_NAMES = ("later", "later_async")
 
@@ -52,7 +52,7 @@ class Job(Generic[P, R_co]):
 
     Attributes:
         function: the function itself.
-        name: what it is called in items: ``module:qualname``, or the name given.
+        name: its name in items: ``module:qualname``, or the given name.
     """
 
     __name__: str
@@ -82,7 +82,7 @@ class Job(Generic[P, R_co]):
 
     @property
     def binder(self) -> Binder | None:
-        """What refuses arguments that the function does not take; made once."""
+        """The check that refuses arguments which the function does not take; made once."""
         return self._registered._own_binder
 
     @functools.cached_property
@@ -102,7 +102,7 @@ class Job(Generic[P, R_co]):
         """Defer a call. Blocks until the broker has it; from a coroutine use `later_async`.
 
         Raises:
-            InvalidOptions: options that are callables came to something out of range.
+            InvalidOptions: an option that is a callable returned a value out of range.
             UnserializableCall: no other process could run this call; nothing was pushed.
             ArgumentMismatch: the function does not take these arguments; nothing was pushed.
             ItemTooLarge: it is over the broker's limit; nothing was pushed.
@@ -152,7 +152,7 @@ class Job(Generic[P, R_co]):
         return Call(args, kwargs)
 
     def options(self, **changes: Unpack[OptionChanges]) -> "Job[P, R_co]":
-        """This job with other options for the calls made on what is returned.
+        """This job with other options, for calls of the returned object.
 
         Args:
             changes: options of the decorator without ``name``, and ``run_at``: when it may run,
@@ -171,9 +171,9 @@ class Job(Generic[P, R_co]):
         return other
 
     def lend_later(self) -> None:
-        """Give the function itself, and what wraps this job, the methods that defer it.
+        """Give the function itself, and wrappers of this job, the methods that defer it.
 
-        The first library did so: code that calls the decorator and keeps its function, or has
+        The first library did so. Code that calls the decorator and keeps its function, or has
         another decorator above this one, finds ``later`` there.
         """
         lent = {name: getattr(self, name) for name in _LENT_NAMES}
@@ -188,11 +188,11 @@ class Job(Generic[P, R_co]):
         """Refuse a function that no other process could find.
 
         Args:
-            is_local: no other process ever looks for it, so its name need not lead to it.
+            is_local: no other process ever looks for it, so it need not be importable.
 
         Raises:
-            UnserializableCall: it is a lambda, or nested, or its name leads elsewhere; or it is a
-                class method that would run without its class.
+            UnserializableCall: it is a lambda, or nested, or its name means another object; or it
+                is a class method that would run without its class.
         """
         job = self._registered
         if job._is_known_findable or (is_local and job._is_known_usable):
@@ -240,7 +240,7 @@ class Job(Generic[P, R_co]):
 
 
 class BoundJob(Generic[P, R_co]):
-    """A job that is a method, bound to an object, which travels as its first argument."""
+    """A job that is a method, bound to an object. The object is sent as its first argument."""
 
     def __init__(self, job: Job[..., R_co], bound: object) -> None:
         _wrap(self, job)  # with what makes it a coroutine function or not
@@ -292,7 +292,7 @@ class BoundJob(Generic[P, R_co]):
 
 
 def _wrap(wrapper: object, wrapped: object) -> None:
-    """Take over the looks of what is wrapped, but no attribute in the place of a method of ours."""
+    """Copy the attributes of the wrapped function, except those that would hide our methods."""
     functools.update_wrapper(cast(Callable[..., Any], wrapper), cast(Any, wrapped), updated=())
     ours, attributes = type(wrapper), vars(wrapper)
     for name, value in getattr(wrapped, "__dict__", {}).items():
@@ -301,7 +301,7 @@ def _wrap(wrapper: object, wrapped: object) -> None:
 
 
 def _is_free(attribute: object) -> bool:
-    """Whether a function has nothing of its user's in a place."""
+    """Whether the user has set no such attribute on a function."""
     return attribute is None or isinstance(getattr(attribute, "__self__", None), Job)
 
 

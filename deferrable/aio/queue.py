@@ -74,9 +74,9 @@ class Touch:
 class Release:
     """Give an item back.
 
-    What has not started goes to the front, what has to the back; with a delay it becomes available
-    `delay_seconds` from now. A counted release counts towards the queue's maximum of redeliveries,
-    as a crash would.
+    An item that has not started goes to the front, any other to the back. With a delay it becomes
+    available `delay_seconds` from now. A counted release counts towards the queue's maximum of
+    redeliveries, like a crash.
     """
 
     envelope: Envelope
@@ -86,14 +86,14 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Peeked:
-    """An item as it was looked at, under nobody's lease; `key` is what `pop_keys` takes."""
+    """An item that was shown without a lease. `pop_keys` takes its `key`."""
 
     key: str
     item: Item
 
 
 class _Traffic:
-    """The calls under way on one event loop."""
+    """The running calls on one event loop."""
 
     def __init__(self, queue: "Queue") -> None:
         self.push = Batcher(queue._push_batch, queue.MAX_PUSH_BATCH_SIZE)
@@ -109,7 +109,7 @@ class _Traffic:
 
 
 class _OneByOne:
-    """The calls of a queue that has no loop: each goes out by itself."""
+    """The calls of a queue that has no loop: each is sent alone."""
 
     def __init__(self, queue: "Queue") -> None:
         self._queue = queue
@@ -127,22 +127,22 @@ class Queue(Closing, QueueFlags):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag
-    is a promise in both directions: a queue that says that it cannot delay refuses a delay. A hook
-    that takes a batch returns, in the batch's order, None or an exception for each entry; what it
-    raises is the failure of all. Hooks translate their broker's errors into `BackendError` and its
-    kinds, and they must bear being called from several event loops at once.
+    is a promise in both directions: a queue without `SUPPORTS_DELAY` must refuse a delay. A hook
+    for a batch returns None or an exception for each entry, in the batch's order; if it raises, all
+    entries have failed. Hooks translate their broker's errors into `BackendError` and its
+    subclasses. Several event loops may call them at once.
 
     Args:
         lease_seconds: how long a popped item stays hidden from other consumers without a touch.
-        max_lease_seconds: heartbeats stop so long after the pop; None: they never do.
-        max_redeliveries: an item of which more deliveries than that ended without settlement is
-            buried by the adapter or its broker.
-        clock: what tells the time; None: the machine's own.
+        max_lease_seconds: how long after the pop heartbeats stop; None: they never stop.
+        max_redeliveries: the adapter or its broker buries an item when more deliveries than that
+            ended without settlement.
+        clock: the source of time; None: the machine's own.
 
     Attributes:
-        longest_poll_seconds: no pop waits longer for a first item, whatever it is set to. For who
-            cannot let a wait land that no `_interrupt_pop` ends.
-        needs_loop: False for what `without_loop` gives.
+        longest_poll_seconds: no pop waits longer for a first item. Set by callers that cannot wait
+            for a pop which `_interrupt_pop` cannot end.
+        needs_loop: False for a queue that `without_loop` returned.
     """
 
     def __init__(
@@ -163,22 +163,22 @@ class Queue(Closing, QueueFlags):
 
     @property
     def identity(self) -> Hashable | None:
-        """Equal for two queue objects that give out the same items; None: it cannot be told.
+        """Equal for two queue objects with the same items; None: unknown.
 
-        A worker refuses to poll one queue by two objects of it. An adapter answers without I/O.
+        A worker refuses two objects of one queue. An adapter must answer without I/O.
         """
         return None
 
     def _without_loop(self) -> "Queue | None":
         """This queue for callers that cannot await; None: its pushes need an event loop.
 
-        Pushes onto what is returned never suspend, so that any thread can drive them. It takes
-        pushes only. An adapter makes it of `_copy_without_loop`.
+        Pushes to the returned queue never suspend, so any thread can run them. It takes pushes
+        only. An adapter makes it with `_copy_without_loop`.
         """
         return None
 
     def _copy_without_loop(self) -> Self:
-        """What an adapter returns from `_without_loop`, once it has made the hooks fit for it."""
+        """A copy for `_without_loop`, which the adapter then changes to work without a loop."""
         view = copy(self)
         view.needs_loop = False
         view._traffic = cast("PerLoop[_Traffic]", _OneByOne(view))
@@ -193,8 +193,8 @@ class Queue(Closing, QueueFlags):
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         """Store the items, each available after its own delay.
 
-        They were checked against the flags. The item is the caller's: the hook must neither change
-        nor keep it, and has the text for that.
+        They were checked against the flags. The item belongs to the caller: the hook must neither
+        change nor keep it. It stores the text.
         """
 
     @abstractmethod
@@ -202,8 +202,8 @@ class Queue(Closing, QueueFlags):
         """Take up to `count` items, waiting for the first one as long as the queue is set to.
 
         `count` is at most `MAX_POP_BATCH_SIZE` times `BATCHES_AT_ONCE`. Return an empty sequence
-        when the wait ended without any. It is not cancelled by a caller who gives up, only asked to
-        end by `_interrupt_pop`; it is cancelled when its loop is shut down. Items must then come
+        when the wait ended without items. A caller that gives up does not cancel it, but asks it to
+        end by `_interrupt_pop`. It is cancelled when its loop shuts down; its items must then come
         back after their lease.
         """
 
@@ -222,7 +222,7 @@ class Queue(Closing, QueueFlags):
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
         """Give each item back as its `Release` says.
 
-        They come in the order in which they were popped; those that go to the front must be popped
+        They are in the order in which they were popped. Those that go to the front must be popped
         in that order again. One that no longer belongs to this consumer gets `LeaseLost`.
         """
 
@@ -232,49 +232,49 @@ class Queue(Closing, QueueFlags):
 
     @abstractmethod
     async def _stats(self) -> Mapping[str, float]:
-        """As many as the broker knows of the numbers that `stats` tells, and others of its own."""
+        """Those numbers of `stats` that the broker knows, and further ones of the adapter."""
 
     async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
-        """See `peek`; only where `SUPPORTS_PEEK`."""
+        """See `peek`; called only if `SUPPORTS_PEEK`."""
         raise NotImplementedError
 
     async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
-        """See `pop_keys`; only where `SUPPORTS_PEEK`."""
+        """See `pop_keys`; called only if `SUPPORTS_PEEK`."""
         raise NotImplementedError
 
     async def _close(self) -> None:
-        """Close what the adapter holds open, on every loop. Called once or more."""
+        """Close the adapter's connections, on every loop. May be called several times."""
         return
 
     def _interrupt_pop(self) -> None:
-        """Have a `_pop_batch` that waits on the running loop return soon. It may do nothing."""
+        """Make a `_pop_batch` that waits on the running loop return soon. May do nothing."""
         return
 
     def _most_item_bytes(self) -> float:
-        """The most bytes of an item as it travels: `MAX_ITEM_BYTES`, or less where that is known.
+        """The most bytes of an item as it is sent: `MAX_ITEM_BYTES`, or less if that is known.
 
-        An adapter whose queues have limits of their own overrides this.
+        An adapter whose queues have their own limits overrides this.
         """
         return self.MAX_ITEM_BYTES
 
     def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
-        """How many bytes an item's text is when it travels.
+        """How many bytes are sent for an item's text.
 
-        An adapter that can make it shorter overrides this. What `replace` pushes is not new: its
-        first push was taken, and what was added since must not keep it here.
+        An adapter that can make it shorter overrides this. An item that `replace` pushes is not
+        new: its first push was accepted, and the data added since must not block it here.
         """
         return len(text)
 
     async def _replace(self, envelope: Envelope, push: Push, to: "Queue") -> None:
         """Perform `push` on `to`, then complete `envelope`.
 
-        An adapter whose broker can do both in one atomic step does so, only if the original is
-        still this consumer's.
+        An adapter whose broker can do both in one atomic step does so, but only if the original
+        still belongs to this consumer.
         """
         replacement = (to, push.text)
         if envelope.replacement != replacement:
             await to._traffic.get().push(push)
-            # Or each further try to complete the original would push another copy.
+            # Otherwise each further try to complete the original would push another copy.
             envelope.replacement = replacement
         outcomes = check_outcomes([envelope], await self._complete_batch([envelope]))
         if outcomes[0] is not None:
@@ -285,7 +285,8 @@ class Queue(Closing, QueueFlags):
     async def push(self, item: Item | Push) -> None:
         """Store `item`; it is available at once, or after its ``delay`` seconds.
 
-        Pushes made at the same time travel together. The item is not kept and not changed.
+        Pushes that are made at the same time are sent together. The item is not kept and not
+        changed.
 
         Args:
             item: a dict of JSON values, or what `prepare` returned for one.
@@ -302,7 +303,7 @@ class Queue(Closing, QueueFlags):
         """Store several items; one failure does not stop the rest.
 
         Returns:
-            ``(item, ok)`` for each, in their order. Why one failed is logged.
+            ``(item, ok)`` for each, in their order. The log says why one failed.
 
         Raises:
             ValueError: there are more than `MAX_PUSH_BATCH_SIZE`; nothing was sent.
@@ -341,20 +342,20 @@ class Queue(Closing, QueueFlags):
     async def pop(self) -> Popped | tuple[None, None]:
         """Take the next item and hold it for `lease_seconds`.
 
-        Cancelling it loses nothing: an item that came for nobody is given back to the front.
+        Cancelling it loses nothing: an item that arrives too late goes back to the front.
 
         Returns:
             ``(envelope, item)``, or ``(None, None)`` when there was none.
 
         Raises:
-            BackendUnavailable: the broker could not be reached. An item that it had handed over
-                already comes back after its lease.
+            BackendUnavailable: the broker could not be reached. An item that it had already handed
+                over comes back after its lease.
         """
         popped = await self._traffic.get().pop(1)
         return popped[0] if popped else (None, None)
 
     async def pop_batch(self, count: int) -> list[Popped]:
-        """Take up to `count` items; see `pop`. Fewer than asked does not mean that it is empty.
+        """Take up to `count` items; see `pop`. Fewer items do not mean that the queue is empty.
 
         Raises:
             ValueError: `count` is over `MAX_POP_BATCH_SIZE` or under 1; nothing was popped.
@@ -367,7 +368,7 @@ class Queue(Closing, QueueFlags):
     async def pop_up_to(self, count: int) -> list[Popped]:
         """Take up to `count` items, however many, in one pop; see `pop`.
 
-        Several native batches may be popped at once. Fewer than asked does not mean that it is
+        Several native batches may be popped at once. Fewer items do not mean that the queue is
         empty.
         """
         most = self.MAX_POP_BATCH_SIZE * self.BATCHES_AT_ONCE
@@ -376,16 +377,17 @@ class Queue(Closing, QueueFlags):
     async def peek(self, cursor: str = "", count: int = 500) -> tuple[list[Peeked], str]:
         """Look at items without taking them, a page at a time.
 
-        What is there from the first page to the last is shown at least once, whoever holds it;
-        what comes or goes meanwhile may be. Nothing changes for other consumers.
+        An item that stays in the queue from the first page to the last is shown at least once, also
+        if a consumer holds it. An item that arrives or goes meanwhile may be shown. Nothing changes
+        for other consumers.
 
         Args:
-            cursor: what the page before returned; empty: begin.
+            cursor: as the previous page returned it; empty: begin.
             count: about how many to look at.
 
         Returns:
-            a page, which may be empty, and the cursor of the next one; an empty cursor: that was
-            the last.
+            a page, which may be empty, and the cursor of the next page. An empty cursor means that
+            this was the last page.
 
         Raises:
             Unsupported: this queue cannot show items without taking them.
@@ -398,7 +400,7 @@ class Queue(Closing, QueueFlags):
         """Take the items with these keys, as `peek` showed them, and hold them; see `pop`.
 
         Returns:
-            ``(envelope, item)``, or None for what is gone or held already, for each in their order.
+            ``(envelope, item)``, or None if it is gone or already held, for each key in order.
 
         Raises:
             Unsupported: this queue cannot show items without taking them.
@@ -407,24 +409,24 @@ class Queue(Closing, QueueFlags):
         return list(await self._pop_keys(keys)) if keys else []
 
     async def pop_at_once(self, count: int) -> list[Popped]:
-        """Take up to `count` items that are there, for who reads a queue to its end.
+        """Take up to `count` available items, for callers that read a queue to its end.
 
-        An adapter whose pops wait overrides it, and does not wait.
+        An adapter whose pops wait overrides this so that it does not wait.
         """
         return await self.pop_batch(count)
 
     async def wait_for_items(self, seconds: float) -> None:
         """Return when a pop may find something, after `seconds` at the latest.
 
-        For a worker, between two pops of a queue whose pops do not wait. It promises nothing: an
-        adapter that learns of a push without asking its broker may return then.
+        A worker calls it between two pops of a queue whose pops do not wait. An adapter that learns
+        of a push without asking its broker may return then.
         """
         await asyncio.sleep(seconds)
 
     async def end_pops(self) -> None:
-        """Return once no pop has left anything under way on this loop; what it brings is released.
+        """Return once no pop has left a request running on this loop; its items are released.
 
-        For a worker that polls no more. An adapter whose pops leave nothing behind does nothing.
+        A worker calls it when it stops polling. An adapter whose pops leave nothing does nothing.
         """
         return
 
@@ -433,7 +435,7 @@ class Queue(Closing, QueueFlags):
 
         Raises:
             LeaseLost: it no longer belongs to this consumer.
-            InvalidOptions: `seconds` is no duration.
+            InvalidOptions: `seconds` is not a duration.
         """
         seconds = seconds_of("seconds", seconds)
         self._check_held("touch", envelope)
@@ -484,7 +486,7 @@ class Queue(Closing, QueueFlags):
         """Remove several items; see `complete`.
 
         Returns:
-            ``(envelope, ok)`` for each, in their order. Why one failed is logged.
+            ``(envelope, ok)`` for each, in their order. The log says why one failed.
 
         Raises:
             ValueError: there are more than `MAX_COMPLETE_BATCH_SIZE`; nothing was sent.
@@ -512,16 +514,16 @@ class Queue(Closing, QueueFlags):
     ) -> None:
         """Give an item back unfinished.
 
-        What has not started goes back to the front, what has to the back.
+        An item that has not started goes back to the front, any other to the back.
 
         Args:
-            delay_seconds: it becomes available only after so long.
+            delay_seconds: it becomes available only after this time.
             is_counted: it counts towards the queue's maximum of redeliveries, like a crash.
 
         Raises:
             LeaseLost: it no longer belongs to this consumer, or was settled before.
             Unsupported: this queue cannot release with a delay.
-            ValueError: the delay is negative or no number; nothing was released.
+            ValueError: the delay is negative or not a number; nothing was released.
         """
         delay_seconds = seconds_of("delay_seconds", delay_seconds)
         if delay_seconds and not self.SUPPORTS_RELEASE_DELAY:
@@ -536,8 +538,8 @@ class Queue(Closing, QueueFlags):
         """Give several items back at once, in the order in which they were popped.
 
         Returns:
-            ``(envelope, ok)`` for each, in the order given; False where it was no longer this
-            consumer's, or the broker refused.
+            ``(envelope, ok)`` for each, in the order given; False if the item no longer belonged to
+            this consumer, or the broker refused.
         """
         outcomes = await self.release_each(envelopes)
         _log_failures("release", envelopes, outcomes)
@@ -571,19 +573,19 @@ class Queue(Closing, QueueFlags):
         *,
         is_delayed: bool = True,
     ) -> None:
-        """Have `item` take the place of a popped one.
+        """Replace a popped item by `item`.
 
         The new item is pushed before the old one is completed, or with it in one atomic step, and
-        only while the old one is still this consumer's.
+        only while the old one belongs to this consumer.
 
         Args:
-            envelope: of the item that is finished with, popped from this queue.
-            item: what is pushed, with its own ``delay``.
-            to: where it is pushed; None: onto this queue.
-            is_delayed: False: whatever its ``delay`` says, it is available at once.
+            envelope: of the old item, popped from this queue.
+            item: the new item, with its own ``delay``.
+            to: the queue to push to; None: this queue.
+            is_delayed: False: it is available at once, whatever its ``delay`` says.
 
         Raises:
-            LeaseLost: the old item no longer belongs to this consumer, or was settled before. Where
+            LeaseLost: the old item no longer belongs to this consumer, or was settled before. If
                 the broker has no atomic step, the new item may have been pushed all the same.
         """
         target = self if to is None else to
@@ -591,7 +593,7 @@ class Queue(Closing, QueueFlags):
         await self._settle_one(envelope, "replace", self._replace, envelope, push, target)
 
     async def flush(self) -> None:
-        """Empty the queue, without waiting: what is available, delayed and in flight."""
+        """Empty the queue without waiting: available, delayed and in-flight items."""
         await self._flush()
 
     async def stats(self) -> Mapping[str, float]:
@@ -600,32 +602,32 @@ class Queue(Closing, QueueFlags):
         Returns:
             ``available``, ``in_flight`` and ``delayed``, numbers of items; and
             ``oldest_age_seconds``, how long ago the available item that is popped next was pushed
-            (a delay counts in), absent when nothing is available. What is not known is absent.
+            (including its delay), absent when nothing is available. Unknown numbers are absent.
         """
         return await self._stats()
 
     async def old_consumers(self) -> dict[str, int]:
         """Consumers of the Python 2 library that hold items: how many, by consumer id.
 
-        It cannot be told whether they are alive. What a dead one holds never comes back by itself;
-        see `take_back`. A broker that the Python 2 library did not leave such items in has none.
+        Nobody can know whether they are alive. The items of a dead one never come back by
+        themselves; see `take_back`. Only Redis has such consumers.
         """
         return {}
 
     async def take_back(self, consumer_id: str) -> int:
-        """Give back what a consumer of the Python 2 library holds, which you know to be dead.
+        """Give back the items of a consumer of the Python 2 library that you know to be dead.
 
         Each item goes to the back of the queue and counts one more delivery. If the consumer is
         alive after all, its items run twice.
 
         Args:
-            consumer_id: as `old_consumers` tells it.
+            consumer_id: from `old_consumers`.
 
         Returns:
-            how many items it was.
+            the number of items.
 
         Raises:
-            InvalidOptions: it is no such consumer, or a heartbeat says that it is alive.
+            InvalidOptions: it is not such a consumer, or a heartbeat says that it is alive.
             Unsupported: this broker has no such consumers.
         """
         raise Unsupported(
@@ -634,7 +636,7 @@ class Queue(Closing, QueueFlags):
         )
 
     async def close(self) -> None:
-        """Close connections on every event loop. Items are left as they are; twice is harmless."""
+        """Close connections on every event loop. Items stay as they are. May be called twice."""
         await self._traffic.close()
         await self._close()
 
@@ -656,9 +658,9 @@ class Queue(Closing, QueueFlags):
         """What `push` would store for `item`.
 
         Args:
-            is_delayed: False: whatever its ``delay`` says, it is available at once.
-            is_new: it takes the place of no item that was stored already.
-            is_plain: it is known to hold JSON values only, and is not looked through for others.
+            is_delayed: False: it is available at once, whatever its ``delay`` says.
+            is_new: it does not replace an item that is stored already.
+            is_plain: it is known to hold JSON values only, and is not checked for others.
 
         Raises:
             SerializationError, Unsupported, ItemTooLarge: see `push`.
@@ -722,9 +724,9 @@ class Queue(Closing, QueueFlags):
         perform: Callable[[*Ts], Awaitable[None]],
         *args: *Ts,
     ) -> None:
-        """Settle an envelope; refused before any I/O once that was done.
+        """Settle an envelope; refuse before any I/O if it is settled already.
 
-        A settlement that failed for another reason than a lost lease may be tried again.
+        A settlement may be retried, unless it failed because of a lost lease.
         """
         self._check_held(verb, envelope)
         envelope.settlement = "under way"
@@ -779,7 +781,7 @@ class Queue(Closing, QueueFlags):
 
 
 def without_loop(queue: Queue) -> Queue:
-    """`queue` as a caller that cannot await pushes onto it: itself where its pushes need a loop."""
+    """`queue` for callers that cannot await: itself if its pushes need a loop."""
     return queue._without_loop() or queue
 
 
@@ -797,7 +799,7 @@ async def _in_batches(
     at_once: int,
     hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
 ) -> list[Exception | None]:
-    """Perform `entries` in native batches; a batch that fails whole fails each of its entries."""
+    """Perform `entries` in native batches; if a whole batch fails, each of its entries fails."""
 
     async def perform(batch: Sequence[T]) -> Sequence[Exception | None]:
         try:

@@ -51,7 +51,7 @@ def run() -> None:
 
 def _finish_output() -> None:
     sys.stdout.flush()
-    # What jobs print is no result of a worker.
+    # The output of jobs is not a result of a worker.
     reason = None if is_worker() else why_not_written()
     if reason is not None:
         click.echo(f"Error: standard output is not complete: {reason}", err=True)

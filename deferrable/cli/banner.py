@@ -14,7 +14,7 @@ _logger = logging.getLogger("deferrable.cli")
 
 
 def log_banner(named: Sequence[Named], concurrency: int, prefetch: int) -> None:
-    """Log who works on what: one line for the process, one for each instance."""
+    """Log one line for the process, and one for each instance with its queue and jobs."""
     slots = f"concurrency {concurrency}" + (f", prefetch {prefetch}" if prefetch else "")
     log_fields(
         _logger,

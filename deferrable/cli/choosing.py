@@ -30,17 +30,17 @@ __all__ = [
 ]
 
 CHUNK = 500
-"""Errors that are looked at together, and settled before the next are leased."""
+"""How many errors are read together, and settled before the next are leased."""
 _MOST_TYPES = 10
-"""Types of errors that a line lists."""
+"""How many types of errors a line lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was asked for: ids or beginnings of ids, or all, of one type or of any.
+    """The requested items: ids or beginnings of ids, or all, of one type or of any.
 
     Attributes:
-        until_time: what was recorded later is not meant.
+        until_time: errors that were recorded later do not match.
     """
 
     ids: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Choice:
     until_time: float = math.inf
 
     def includes(self, entry: ErrorItem) -> bool:
-        """Whether it is meant."""
+        """Whether it matches."""
         if _moment(entry) > self.until_time:
             return False
         if self.error_type is not None and entry.error.get("error_type") != self.error_type:
@@ -59,7 +59,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found, oldest first, and which ids were not."""
+    """The found items, oldest first, and the ids that were not found."""
 
     entries: Sequence[ErrorItem]
     missing: Sequence[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Found:
 
 
 def key_of(entry: ErrorItem) -> str:
-    """What the item is called here: its id, or its error's."""
+    """The item's id, or its error's."""
     return str(entry.id or entry.error.get("id") or "")
 
 
@@ -103,16 +103,16 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
 async def each_chunk(
     items: ErrorItems, choice: Choice, limit: int | None = None, types: "Counter[str] | None" = None
 ) -> AsyncIterator[tuple[int, list[ErrorItem]]]:
-    """Go through the errors, some at a time: how many were looked at, and which of them are meant.
+    """Read the errors, some at a time: how many were read, and which of them match.
 
-    Those of one step come oldest first: the queue may show them in any order.
+    Those of one step are sorted oldest first, because the queue may show them in any order.
 
-    Nothing is leased, where the queue can show errors without that. Else those that are not meant
-    stay leased while `items` lasts, or they would come again.
+    Nothing is leased if the queue can show errors without a lease. Otherwise those that do not
+    match stay leased while `items` lasts; without a lease they would come again.
 
     Args:
-        limit: stop once so many are meant; None: go on to the end.
-        types: counts what was looked at.
+        limit: stop once so many match; None: go on to the end.
+        types: counts the types of the errors that were read.
     """
     left = math.inf if limit is None else limit
     while left and (entries := await items.peek_items(int(min(left, CHUNK)))):
@@ -126,17 +126,17 @@ async def each_chunk(
 
 
 async def in_chunks(entries: Sequence[ErrorItem]) -> AsyncIterator[tuple[int, list[ErrorItem]]]:
-    """What was chosen, as `each_chunk` gives it."""
+    """The chosen items, from `each_chunk`."""
     for start in range(0, len(entries), CHUNK):
         chunk = list(entries[start : start + CHUNK])
         yield len(chunk), chunk
 
 
 async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) -> Found:
-    """Go through the errors until all that are meant are found, or `limit` of them.
+    """Read the errors until all matching ones are found, or `limit` of them.
 
     Raises:
-        Trouble: the beginning of an id fits several items.
+        Trouble: the beginning of an id matches several items.
     """
     entries: list[ErrorItem] = []
     types: Counter[str] = Counter()
@@ -145,7 +145,7 @@ async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) ->
         entries += included
         whole.difference_update(map(key_of, included))
         if choice.ids and not whole:
-            break  # What is left can fit no id better.
+            break  # The remaining errors cannot match an id better.
     chosen: list[ErrorItem] = [] if choice.ids else entries
     missing: list[str] = []
     for each in choice.ids:
@@ -160,7 +160,7 @@ async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) ->
 
 
 def tell_types(error_type: str | None, types: "Counter[str]") -> None:
-    """Say which types of errors there are, as none is of the type that was asked for."""
+    """Say which types of errors exist, because none has the requested type."""
     if error_type is None or types[error_type] or not types:
         return
     known = [f"{name} ({count:,})" for name, count in types.most_common(_MOST_TYPES)]

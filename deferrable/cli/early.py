@@ -25,7 +25,7 @@ def end_at_signals() -> None:
 
 
 def set_exit_code(code: int) -> None:
-    """Note the code with which the process is about to end anyhow."""
+    """Note the exit code with which the process is about to end."""
     global _exit_code
     _exit_code = code
 

@@ -22,16 +22,16 @@ __all__ = ["as_data", "as_page", "as_table", "traceback_text"]
 
 
 _ID_COLUMNS = 36
-"""An id can be copied whole, where there is room."""
+"""A terminal of this width shows whole ids, to copy."""
 _SHORT_ID_COLUMNS = 13
-"""Enough of an id: commands take the beginning of one."""
+"""How much of an id is enough: commands take the beginning of one."""
 _NARROW_COLUMNS = 100
 """A narrower terminal shows the error instead of whole ids."""
 _JOB_COLUMNS = 20
 
 
 def as_table(entries: Sequence[ErrorItem], columns: int) -> Table:
-    """One line for each, in a terminal of so many columns."""
+    """One line for each, in a terminal with this number of columns."""
     id_columns = _SHORT_ID_COLUMNS if columns < _NARROW_COLUMNS else _ID_COLUMNS
     made = table("id", "job", "error", ">attempts", ">age")
     made.columns[0].no_wrap, made.columns[0].min_width = True, id_columns
@@ -41,7 +41,7 @@ def as_table(entries: Sequence[ErrorItem], columns: int) -> Table:
         made.add_row(
             untrusted(_id_text(key_of(entry), id_columns)),
             untrusted(_shortened(job_name(entry.item))),
-            # The one column that gives way.
+            # The one column that may shrink.
             untrusted(_error_text(entry).partition("\n")[0], no_wrap=True, overflow="ellipsis"),
             str(attempt_number(entry.item)),
             age_text(entry.error.get("ts")),
@@ -50,7 +50,7 @@ def as_table(entries: Sequence[ErrorItem], columns: int) -> Table:
 
 
 def as_page(entry: ErrorItem) -> Table:
-    """All of one, but for the traceback."""
+    """All of one item, without the traceback."""
     error, item = entry.error, entry.item
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="dim", no_wrap=True)
@@ -70,7 +70,7 @@ def as_page(entry: ErrorItem) -> Table:
 
 
 def traceback_text(entry: ErrorItem) -> Text | None:
-    """Where it failed, to be printed as it is: what is wrapped cannot be read or copied."""
+    """Its traceback, to be printed without wrapping: wrapped lines cannot be copied."""
     trace = entry.error.get("traceback")
     if not isinstance(trace, str) or not trace.strip():
         return None
@@ -78,7 +78,7 @@ def traceback_text(entry: ErrorItem) -> Text | None:
 
 
 def as_data(entry: ErrorItem, is_whole: bool) -> dict[str, Any]:
-    """For programs; whole with the call, the traceback and the item itself."""
+    """For programs: everything, with the call, the traceback and the item itself."""
     error, item = entry.error, entry.item
     data = {
         "id": key_of(entry),
@@ -107,7 +107,7 @@ def _call(entry: ErrorItem) -> dict[str, Any]:
 
 
 def _repr(value: object) -> str:
-    """All of an argument; where its own ``__repr__`` fails, what a message would say of it."""
+    """The whole argument; if its own ``__repr__`` raises, the text of an error message for it."""
     try:
         return repr(value)
     except KeyboardInterrupt:
@@ -129,7 +129,7 @@ def _id_text(item_id: str, columns: int) -> str:
 
 
 def _shortened(name: str) -> str:
-    """The end of a name tells more than its beginning."""
+    """The end of a name says more than its beginning."""
     return name if len(name) <= _JOB_COLUMNS else f"…{name[1 - _JOB_COLUMNS :]}"
 
 

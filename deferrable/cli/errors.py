@@ -36,7 +36,7 @@ from deferrable.errors import DeferrableError
 __all__ = ["errors"]
 
 SHOWN = 10
-"""Items that are shown before they are lost."""
+"""How many items are shown before they are discarded."""
 _HELD = "it is gone, or somebody else holds it; try again"
 
 
@@ -84,7 +84,7 @@ def list_(path: str, error_type: str | None, limit: int, as_json: bool) -> None:
 @json_option
 @debug_option
 def show(path: str, choice: Choice, as_json: bool) -> None:
-    """Show items whole: the call, the error, the traceback.
+    """Show whole items: the call, the error, the traceback.
 
     The arguments are decoded, as a worker would.
     """
@@ -118,7 +118,7 @@ def _print_page(entry: ErrorItem) -> None:
 @json_option
 @debug_option
 def requeue(path: str, choice: Choice, as_json: bool) -> None:
-    """Have items run again, as if they were new."""
+    """Run items again, as if they were new."""
     _with_items(path, _settle("requeued", ErrorItem.requeue, choice, as_json))
 
 
@@ -176,7 +176,7 @@ def _ask(path: str, choice: Choice) -> Choice:
     Nothing is leased while it waits for the answer, for however long.
 
     Returns:
-        what may be lost: of all items those that were there when it asked.
+        what may be discarded: with --all, the items that were there when it asked.
 
     Raises:
         Trouble: the answer is no.
@@ -201,7 +201,7 @@ def _ask(path: str, choice: Choice) -> Choice:
 
 
 def _show_some(entries: Sequence[ErrorItem], count: int | None) -> None:
-    """Show the first of `count` items, of which `entries` are some; None: of many."""
+    """Show the first of `count` items, of which `entries` are some; None: the count is not known."""
     console = to_output(is_error=True)
     console.print(as_table(entries[:SHOWN], console.width))
     if len(entries) > SHOWN:
@@ -221,12 +221,12 @@ async def _settle_each(
     word: str,
     total: int,
 ) -> tuple[list[str], dict[str, str]]:
-    """The ids of those that were settled, and why the others were not.
+    """The ids of the settled items, and why the others were not settled.
 
-    No more than a chunk is leased at a time, and what somebody else holds is left alone.
+    At most one chunk is leased at a time, and items that somebody else holds are left alone.
 
     Args:
-        total: how many will be looked at, as far as is known.
+        total: how many will be read, as far as it is known.
     """
     done: list[str] = []
     failed: dict[str, str] = {}

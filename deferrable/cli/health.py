@@ -28,10 +28,10 @@ _REASONS = {
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to where health may be asked.
+    """A socket that is bound to the address for health.
 
     Raises:
-        Trouble: it is taken, or not ours to take.
+        Trouble: the address is in use, or not allowed.
     """
     try:
         return socket.create_server((host, port), family=_family_of(host))
@@ -47,7 +47,7 @@ def _family_of(host: str) -> socket.AddressFamily:
 
 
 class HealthServer:
-    """Answers from the beginning of the ``with`` block to its end."""
+    """Answers requests from the beginning of the ``with`` block to its end."""
 
     def __init__(self, health: Health, listener: socket.socket) -> None:
         self._health = health

@@ -36,7 +36,7 @@ instance_argument = click.argument("path", metavar="MODULE:NAME")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An instance, by the path that named it."""
+    """An instance and its path."""
 
     path: str
     instance: Deferrable
@@ -46,7 +46,7 @@ def load_all(paths: Sequence[str]) -> list[Named]:
     """The instances at `paths`, each once.
 
     Raises:
-        Trouble: a path leads to none.
+        Trouble: a path leads to no instance.
     """
     by_instance: dict[Deferrable, Named] = {}
     for path in paths:
@@ -56,10 +56,10 @@ def load_all(paths: Sequence[str]) -> list[Named]:
 
 
 def check_apart(named: Sequence[Named]) -> None:
-    """One worker can serve them all.
+    """Check that one worker can serve them all.
 
     Raises:
-        Trouble: two instances take items from one queue.
+        Trouble: two instances pop from one queue.
     """
     queues = [each.instance.backend.queue for each in named]
     twins = same_queue(queues)
@@ -74,10 +74,10 @@ def check_apart(named: Sequence[Named]) -> None:
 
 
 def check_shared(named: Sequence[Named]) -> None:
-    """Other processes can defer to them.
+    """Check that other processes can defer to them.
 
     Raises:
-        Trouble: an instance has its items in the memory of one process.
+        Trouble: an instance keeps its items in the memory of one process.
     """
     for each in named:
         queue = each.instance.backend.queue
@@ -95,7 +95,7 @@ def load(path: str) -> Named:
     """The instance at `path`.
 
     Raises:
-        Trouble: it leads to none.
+        Trouble: it leads to no instance.
     """
     module_name, colon, name = path.partition(":")
     if not module_name or (colon and not name):
@@ -126,7 +126,7 @@ def load(path: str) -> Named:
 
 
 def _module_path(file: str, name: str) -> str:
-    """How the module in a file is named, seen from the current directory."""
+    """The name of the module in a file, as imported from the current directory."""
     relative = Path(os.path.relpath(file)).with_suffix("")
     where = " in the directory that holds it" if os.pardir in relative.parts else ""
     below = [part for part in relative.parts if part != os.pardir]

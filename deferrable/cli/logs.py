@@ -34,7 +34,7 @@ _LOGGED_BY_ENGINE = frozenset({"retried", "errored", "lost"})
 
 
 def configure(log_format: str, level: str, process: str = "") -> None:
-    """Have the process log to standard error. What an application configures later, counts.
+    """Log to standard error. A configuration that an application sets later is kept.
 
     Args:
         process: the name of this process among several, for each line.
@@ -50,7 +50,7 @@ def configure(log_format: str, level: str, process: str = "") -> None:
 def enable_loggers() -> None:
     """Enable our loggers again.
 
-    `logging.config` disables every logger that exists and that it does not name, unless it is told
+    `logging.config` disables every logger that exists and that it does not name, unless it is asked
     not to. Ours exist before an application is imported.
     """
     for name in list(logging.root.manager.loggerDict):
@@ -85,7 +85,7 @@ def log_outcome(outcome: Outcome) -> None:
 
 
 class _Format(logging.Formatter):
-    """What both formats share: a record whose text cannot be had is a line all the same."""
+    """The base of both formats: a record that cannot be formatted is a line all the same."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _details(record: logging.LogRecord) -> Iterator[str]:
-    """The lines that follow the message: a traceback, and a stack that was asked for."""
+    """The lines after the message: a traceback, and a stack if it was requested."""
     error = record.exc_info[1] if record.exc_info else None
     texts = [record.exc_text] if record.exc_text else []
     if error is not None:

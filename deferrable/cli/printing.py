@@ -36,7 +36,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def to_output(is_error: bool = False) -> Console:
-    """The terminal, or whatever the output was sent to, which has no width to fit into."""
+    """The terminal. Other outputs have no width to fit into."""
     console = Console(file=sys.stderr if is_error else sys.stdout, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _PIPE_COLUMNS
@@ -44,12 +44,12 @@ def to_output(is_error: bool = False) -> Console:
 
 
 def print_json(value: Any, is_line: bool = False) -> None:
-    """Print a value for programs; what JSON does not know is printed as text."""
+    """Print a value for programs; values that JSON cannot hold are printed as text."""
     click.echo(json_text(value, sys.stdout, indent=None if is_line else 2))
 
 
 def json_text(value: Any, stream: Any, indent: int | None = None) -> str:
-    """JSON that `stream` can encode, in which nothing is left that a terminal obeys."""
+    """JSON that `stream` can encode, without characters that control a terminal."""
     encoding = getattr(stream, "encoding", None) or "ascii"
     is_ascii = not encoding.lower().replace("-", "").startswith("utf")
     text = json.dumps(value, indent=indent, default=short_repr, ensure_ascii=is_ascii)
@@ -57,7 +57,7 @@ def json_text(value: Any, stream: Any, indent: int | None = None) -> str:
 
 
 _UNPRINTABLE = re.compile("[^ -~\n]")
-"""Characters that may have to be escaped."""
+"""Characters that may need an escape."""
 
 
 def _json_escape(found: re.Match[str]) -> str:
@@ -66,7 +66,7 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def escaped(text: str, kept: str = "") -> str:
-    """Text in which every control, every line end and every bidi override is written out.
+    """Text with every control character, line end and bidi override escaped.
 
     Args:
         kept: characters that stay as they are.
@@ -79,7 +79,7 @@ def escaped(text: str, kept: str = "") -> str:
 
 
 def untrusted(text: object, *, kept: str = "", **style: Any) -> Text:
-    """Text that came from elsewhere: no markup, and nothing that a terminal obeys."""
+    """Untrusted text: without markup and characters that control a terminal."""
     return Text(escaped(str(text), kept), **style)
 
 
@@ -105,7 +105,7 @@ def table(*columns: str, title: Text | None = None) -> Table:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration in the unit that people use for such: ``12 ms``, ``3.5 s``, ``3 min``, ``2 h``."""
+    """A duration in a unit that suits people: ``12 ms``, ``3.5 s``, ``3 min``, ``2 h``."""
     if 0 < seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -116,14 +116,14 @@ def seconds_text(seconds: float) -> str:
 
 
 def age_text(moment: object) -> str:
-    """How long ago a moment in epoch seconds was; a dash for what is no moment."""
+    """How long ago a moment in epoch seconds was; a dash for other values."""
     if isinstance(moment, bool) or not isinstance(moment, int | float) or not isfinite(moment):
         return "-"
     return seconds_text(max(0, round(time.time() - moment)))
 
 
 def version_text() -> str:
-    """The version that is installed, or a word for a source tree that is not."""
+    """The installed version, or words for a source tree that is not installed."""
     try:
         return version("deferrable")
     except PackageNotFoundError:

@@ -20,10 +20,10 @@ _LOOK_SECONDS = 0.5
 
 
 class FileWatch:
-    """Watches the imported modules that are the user's own.
+    """Watches the imported modules of the user.
 
     Args:
-        on_change: called once, in the watch's thread, with what has changed.
+        on_change: called once, in the watch's thread, with the changed file.
     """
 
     def __init__(self, on_change: Callable[[str], None]) -> None:
@@ -56,7 +56,7 @@ class FileWatch:
 
 
 def imported_files() -> set[str]:
-    """The source files of what is imported, without the standard library and what is installed."""
+    """The source files of imported modules, without the standard library and installed packages."""
     libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib")}
     libraries |= {*site.getsitepackages(), site.getusersitepackages()}
     roots = tuple(os.path.join(each, "") for each in libraries)
@@ -72,10 +72,10 @@ def wait_for_change_below(folder: Path, wait: Callable[[float], bool]) -> bool:
     """Return once a source file below `folder` has changed: for code that cannot be imported.
 
     Args:
-        wait: waits for so many seconds; True: give up.
+        wait: waits for a number of seconds; if it returns True, give up.
 
     Returns:
-        whether a file has changed; False when it was given up.
+        whether a file has changed; False after giving up.
     """
     seen = _moments(_files_below(folder))
     while not wait(_LOOK_SECONDS):

@@ -30,10 +30,10 @@ __all__ = ["RELOAD", "Serving", "serve"]
 _logger = logging.getLogger("deferrable.cli")
 
 _RELOAD_POLL_SECONDS = 1.0
-"""Who has changed the code does not want to wait for a long poll to end; this one is awaited."""
+"""After a change of the code, nobody wants to wait for a long poll to end; this one is short."""
 
 RELOAD = -1
-"""Instead of an exit code: the process is to begin anew."""
+"""Instead of an exit code: restart the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Serving:
     """How to serve.
 
     Attributes:
-        health_socket: bound, for who asks for health; None: nobody may ask.
+        health_socket: a bound socket for requests for health; None: there is no such port.
         is_reloading: a change of a file ends it, too.
     """
 
@@ -62,8 +62,8 @@ def serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
     Raises:
         Trouble: it could not start, or not stop in order.
     """
-    # What was imported stays for as long as the process does. Jobs make and drop so many objects
-    # that the collector would look at all of it every thousand of them.
+    # Imported modules stay as long as the process. Jobs create and drop so many objects that the
+    # collector would look at all modules every thousand of them.
     gc.collect()
     gc.freeze()
     try:
@@ -100,7 +100,7 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
 
 
 class _Life:
-    """A worker that can be stopped while it starts: a lifespan may take its time."""
+    """A worker that can be stopped while it starts, because a lifespan may take long."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker

@@ -24,13 +24,13 @@ __all__ = ["CLEANUP_SECONDS", "RELEASE_SECONDS", "Shutdown", "Stoppable"]
 _logger = logging.getLogger("deferrable.cli")
 
 CLEANUP_SECONDS = 3.0
-"""How long async jobs may take to clean up once they are cancelled."""
+"""How long async jobs may take to clean up after their cancellation."""
 RELEASE_SECONDS = 3.0
 """How long the broker may take to answer the releases at the end."""
 
 
 class Stoppable(Protocol):
-    """What is known of the worker."""
+    """The state of the worker."""
 
     def stop(self) -> None: ...
     async def release_running(self) -> None: ...
@@ -105,7 +105,7 @@ class Shutdown:
 
     def _leave(self) -> None:
         _logger.warning("jobs still run; their items are given back, and the process ends")
-        # Whatever hangs from here on, a lock of a stream for instance, the process does end.
+        # The process ends even if something hangs from here on, such as a lock of a stream.
         last = threading.Timer(RELEASE_SECONDS + 1, os._exit, [FORCED])
         last.daemon = True
         last.start()

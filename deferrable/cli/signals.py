@@ -22,7 +22,7 @@ _WAKE = 0
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal to stop came, and there was nothing to stop in order."""
+    """A signal to stop arrived, and there was nothing to stop in order."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -46,7 +46,7 @@ class Signals:
     def raising(self) -> Iterator[None]:
         """Within the block, a signal raises `Stopped` in the main thread.
 
-        Code that swallows it does not silence it: the next `wait` tells of it, too.
+        Code that swallows it does not hide it: the next `wait` reports it, too.
         """
         self._is_raising = True
         try:
@@ -84,6 +84,6 @@ class Signals:
         self._writer.close()
 
     def _heed(self, number: int, frame: object) -> None:
-        """Have Python catch the signal; the socket tells of it."""
+        """Make Python catch the signal; the socket reports it."""
         if self._is_raising:
             raise Stopped(number)

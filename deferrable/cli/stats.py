@@ -46,7 +46,7 @@ def stats(paths: Sequence[str], is_watching: bool, interval_seconds: float, as_j
     try:
         asyncio.run(_show(named, is_watching, interval_seconds, as_json))
     except KeyboardInterrupt:
-        if not is_watching:  # Ctrl-C is how one leaves a watch.
+        if not is_watching:  # Ctrl-C is the way to leave a watch.
             raise
 
 
@@ -89,7 +89,7 @@ async def _count(named: Named) -> dict[str, Any]:
 
 
 def total(counts: Mapping[str, float]) -> int:
-    """How many items there are in a queue with these `stats()`, which tell more than counts."""
+    """The number of items in a queue with these `stats()`."""
     return sum(int(counts.get(name, 0)) for name in COUNTS[:3])
 
 

@@ -18,7 +18,7 @@ _GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
 
 class _Output(io.RawIOBase):
-    """A file descriptor; what it does not take is dropped, and the first reason is kept."""
+    """A file descriptor. Output that it does not accept is dropped; the first reason is kept."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
@@ -65,7 +65,7 @@ def is_unread() -> bool:
 
 
 def why_not_written() -> str | None:
-    """Why standard output is not whole; None where it is, or where its reader did not want more."""
+    """Why standard output is not complete; None if it is, or if its reader has closed it."""
     for each in _outputs:
         if each.fileno() == 1 and each.error is not None and each.error.errno not in _GONE:
             return each.error.strerror or str(each.error)
@@ -73,7 +73,7 @@ def why_not_written() -> str | None:
 
 
 def _open_closed_descriptors() -> None:
-    """A closed one would be given to the next socket or file, which prints would then reach."""
+    """A closed descriptor would be reused for the next socket or file, and get our output."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

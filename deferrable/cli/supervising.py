@@ -29,16 +29,16 @@ _LOOK_SECONDS = 0.1
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _STABLE_SECONDS = 60.0
-"""A child that lived for so long did not die of how it was started."""
+"""If a child lived for this long, its start was not the reason of its death."""
 
 
 def restart_seconds(deaths: int) -> float:
-    """The wait before a child is started again that died so many times in a row, from 1 on."""
+    """The wait before a restart of a child that died this many times in a row (at least once)."""
     return float(min(_FIRST_PAUSE_SECONDS * 2 ** min(deaths - 1, 10), _LONGEST_PAUSE_SECONDS))
 
 
 def code_of(codes: Iterable[int]) -> int:
-    """What the supervisor exits with, from what its children did: the worst of it.
+    """The exit code of the supervisor: the worst of its children's.
 
     A child that SIGTERM ended had only begun to start: it handles the signal from its imports on.
     """
@@ -50,13 +50,13 @@ def code_of(codes: Iterable[int]) -> int:
 
 
 def child_index() -> int | None:
-    """Which child this process is, from 0 on; None if it is none."""
+    """Which child this process is, counted from 0; None if it is not a child."""
     index = os.environ.get(_INDEX)
     return int(index) if index is not None else None
 
 
 def watch_parent() -> None:
-    """Have this child stop when its parent is gone."""
+    """Stop this child when its parent is gone."""
 
     def watch() -> None:
         while os.read(0, 1):
@@ -135,7 +135,7 @@ def _restart_the_dead(children: Sequence[_Child]) -> None:
 
 
 def _forward(children: Sequence[_Child]) -> None:
-    # Whichever signal it was: SIGINT would end a child that only begins to start with a traceback.
+    # For every signal: SIGINT would end a child that has just begun to start with a traceback.
     for child in children:
         if child.process.poll() is None:
             child.process.terminate()

@@ -17,14 +17,14 @@ from deferrable.errors import DeferrableError
 __all__ = ["ERROR", "FORCED", "USAGE", "Trouble", "debug_option", "telling"]
 
 ERROR, USAGE, FORCED = 1, 2, 3
-"""Exit codes: something failed; what was typed is wrong; a worker left jobs running."""
+"""Exit codes: something failed; wrong usage; a worker left jobs running."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DEBUG = "deferrable.debug"
 
 
 class Trouble(click.ClickException):
-    """What cannot be done, and what to do; `__cause__` is shown with ``--debug``."""
+    """The problem, and what to do; `__cause__` is shown with ``--debug``."""
 
     def __init__(self, message: str, exit_code: int = ERROR) -> None:
         super().__init__(escaped(" ".join(message.split())))
@@ -58,7 +58,7 @@ debug_option = click.option(
 
 @contextmanager
 def telling(path: str) -> Iterator[None]:
-    """Turn what the library raises about the instance at `path` into one line."""
+    """Turn an error of the library about the instance at `path` into one line."""
     try:
         yield
     except DeferrableError as error:

@@ -82,8 +82,8 @@ def worker(
 ) -> None:
     """Run the jobs of one or more instances.
 
-    SIGTERM or SIGINT stops it: nothing more is taken, running jobs have the grace period, then
-    async ones are cancelled and everything unfinished is given back. A second signal ends the
+    SIGTERM or SIGINT stops it: nothing more is popped, and running jobs have the grace period. Then
+    async jobs are cancelled, and all unfinished items are given back. A second signal ends the
     grace period.
     """
     index = child_index()
@@ -130,7 +130,7 @@ def _stopped(cause: str) -> int:
 
 
 def _wait_for_change(trouble: Trouble, signals: Signals) -> int:
-    """Have the code mended; `RELOAD`, or the exit code after a signal."""
+    """Wait until the code is fixed. Return `RELOAD`, or the exit code after a signal."""
     trouble.show()
     click.echo("waiting for a change", err=True)
     heard: list[int] = []

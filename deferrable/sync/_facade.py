@@ -31,7 +31,7 @@ Closing = TypeVar("Closing", bound=_Closing)
 
 
 class Facade(Generic[C]):
-    """Something blocking in front of an object of the face that awaits."""
+    """A blocking wrapper around an object of the asyncio API."""
 
     def __init__(self, core: C) -> None:
         self._core = core

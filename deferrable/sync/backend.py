@@ -19,12 +19,12 @@ __all__ = [
 
 
 class Backend(ClosingFacade[base.Backend]):
-    """The blocking face of a backend, whoever wrote it.
+    """The blocking API of a backend, also of a third-party one.
 
     Attributes:
-        group: what it was created for; None for the nameless group.
-        queue: where jobs wait.
-        error_queue: where those go that failed for good.
+        group: its group; None for the group without a name.
+        queue: the queue of jobs.
+        error_queue: the queue of items that failed for good.
         debounce_store: where debounce windows are kept by default; None: nowhere.
     """
 
@@ -37,7 +37,7 @@ class Backend(ClosingFacade[base.Backend]):
 
 
 class BackendFactory:
-    """The blocking face of a factory, whoever wrote it."""
+    """The blocking API of a factory, also of a third-party one."""
 
     def __init__(self, core: base.BackendFactory) -> None:
         self._core = core

@@ -34,30 +34,30 @@ __all__ = ["Deferrable"]
 
 
 class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
-    """Defers calls to a backend and runs them from it, in the thread that calls.
+    """Defers calls to a backend and runs them from it, in the calling thread.
 
     Without error classes, of the instance or of a job, no error is retried.
 
     Args:
-        backend: where jobs travel; made by a backend factory of `deferrable.backend`.
+        backend: the queue of the jobs, from a backend factory of `deferrable.backend`.
         redis_client: where debounce windows are kept instead of in the backend's own store: a
-            ``redis.Redis``, a ``redis.asyncio.Redis`` or a URL. SQS has no store of its own.
-        default_error_classes: errors that are retried for jobs that do not say.
-        default_max_attempts: how often a job runs at most that does not say.
+            ``redis.Redis``, a ``redis.asyncio.Redis`` or a URL. SQS has no store.
+        default_error_classes: errors that are retried, for jobs without ``error_classes``.
+        default_max_attempts: how often a job runs at most, for jobs without ``max_attempts``.
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
-            write to; ``classic`` while consumers of the Python 2 library live on the queue.
-        accept, signing_keys, encryption, import_from: which items are read, how those that are
-            written are protected, and what is imported; see `deferrable.aio.Deferrable`.
-        debounce_store: where debounce windows are kept instead, for any other store.
+            write to; ``classic`` while consumers of the Python 2 library use the queue.
+        accept, signing_keys, encryption, import_from: which items are read, how new items are
+            protected, and what may be imported; see `deferrable.aio.Deferrable`.
+        debounce_store: another store for debounce windows, instead of `redis_client`.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
-        clock: what tells the time; None: the backend's clock.
+        clock: the source of time; None: the backend's clock.
         check_arguments: ``later`` refuses arguments that the job's function does not take, and with
             ``json`` those that do not fit its annotations. False: for a producer whose version of
             the function is older or newer than the consumers'.
 
     Raises:
-        InvalidOptions: a default is out of range, a serializer is unknown, or a key is no key.
+        InvalidOptions: a default is out of range, a serializer is unknown, or a key is not valid.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
 
     @property
     def backend(self) -> Backend:
-        """Where jobs travel; read at each ``later``."""
+        """The queue of the jobs; read at each ``later``."""
         return self._backend
 
     @backend.setter
@@ -108,12 +108,12 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
 
     @property
     def serializer(self) -> Serializer:
-        """What new items are written with, for the backend that is set now."""
+        """The serializer of new items, for the current backend."""
         return self._core.serializer
 
     @property
     def clock(self) -> Clock:
-        """What tells the time: the one given, or the clock of the backend that is set now."""
+        """The given clock, or the clock of the current backend."""
         return self._core.clock
 
     @property
@@ -127,7 +127,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
 
     @property
     def redis_client(self) -> Any:
-        """What was given as ``redis_client``; see `deferrable.aio.Deferrable.redis_client`."""
+        """The given ``redis_client``; see `deferrable.aio.Deferrable.redis_client`."""
         return self._core.redis_client
 
     @redis_client.setter
@@ -136,7 +136,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
 
     @property
     def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
-        """Errors that are retried for jobs that do not say; read at each ``later``."""
+        """Errors that are retried, for jobs without ``error_classes``; read at each ``later``."""
         return self._core.default_error_classes
 
     @default_error_classes.setter
@@ -145,7 +145,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
 
     @property
     def default_max_attempts(self) -> int:
-        """How often a job runs at most that does not say; read at each ``later``."""
+        """How often a job without ``max_attempts`` runs at most; read at each ``later``."""
         return self._core.default_max_attempts
 
     @default_max_attempts.setter
@@ -159,14 +159,14 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
         """Pop one item and make one attempt at it, keeping its lease meanwhile.
 
         Plain jobs, event handlers and metadata consumers run in this thread; async jobs run on the
-        portal's. An interrupt (Ctrl-C) releases the item, no attempt counted, and is raised again.
+        portal's. An interrupt (Ctrl-C) releases the item, counts no attempt, and is raised again.
 
         Returns:
-            what became of the attempt; None when the queue had nothing.
+            the outcome of the attempt; None if the queue was empty.
 
         Raises:
             BackendError: the broker could not be reached, or refused the pop or the settlement. It
-                is not tried again: the caller decides. What was popped comes back after its lease.
+                is not retried: the caller decides. A popped item comes back after its lease.
             CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
         """
         refuse_portal_thread("await run_once() of deferrable.aio.Deferrable")
@@ -174,11 +174,11 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
         return self.process(envelope, item)
 
     def process(self, envelope: Envelope | None, item: Item | None) -> Outcome | None:
-        """Make one attempt at an item that was popped already; see `run_once`.
+        """Make one attempt at a popped item; see `run_once`.
 
         Args:
-            envelope: as ``queue.pop()`` returned it; a falsy one: there was nothing.
-            item: likewise.
+            envelope: from ``queue.pop()``; None if the queue was empty.
+            item: from ``queue.pop()``.
         """
         instead = "await process(...) of deferrable.aio.Deferrable"
         if not envelope or item is None:
@@ -216,7 +216,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
         return ErrorItems(self._core.errors())
 
     def register_event_consumer(self, consumer: object) -> None:
-        """Have an object's handlers called; see `deferrable.aio.Deferrable`."""
+        """Call an object's handlers from now on; see `deferrable.aio.Deferrable`."""
         self._core.register_event_consumer(consumer)
 
     def clear_event_consumers(self) -> None:
@@ -226,7 +226,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
     def register_metadata_producer_consumer(
         self, producer_consumer: MetadataProducerConsumer
     ) -> None:
-        """Have an object produce and consume metadata; see `deferrable.aio.Deferrable`."""
+        """Let an object produce and consume metadata; see `deferrable.aio.Deferrable`."""
         self._core.register_metadata_producer_consumer(producer_consumer)
 
     def clear_metadata_producer_consumers(self) -> None:

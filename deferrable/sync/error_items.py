@@ -28,7 +28,7 @@ class ErrorItem(Facade[awaiting.ErrorItem]):
 
     @property
     def error(self) -> Mapping[str, Any]:
-        """What is recorded of the failure; see `deferrable.aio.ErrorItem.error`."""
+        """The record of the failure; see `deferrable.aio.ErrorItem.error`."""
         return self._core.error
 
     @property

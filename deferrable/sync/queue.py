@@ -17,7 +17,7 @@ __all__ = ["Queue"]
 async def _put_back(
     queue: AwaitingQueue, popped: tuple[Envelope, Item] | tuple[None, None]
 ) -> None:
-    """Release what was popped for a caller who was interrupted in the very moment of its coming."""
+    """Release an item that arrived just when its caller was interrupted."""
     if popped[0] is not None:
         await queue.release_batch([popped[0]])
 
@@ -33,7 +33,7 @@ async def _put_all_back(queue: AwaitingQueue, popped: Sequence[tuple[Envelope, I
 
 
 class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
-    """The blocking face of a queue; see `deferrable.aio.Queue` for what each verb promises."""
+    """The blocking API of a queue; see `deferrable.aio.Queue` for what each verb promises."""
 
     push = blocking(AwaitingQueue.push)
     push_batch = blocking(AwaitingQueue.push_batch)
@@ -68,7 +68,7 @@ class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
 
     @property
     def identity(self) -> Hashable | None:
-        """Equal for two queue objects that give out the same items; None: it cannot be told."""
+        """Equal for two queue objects with the same items; None: unknown."""
         return self._core.identity
 
     def check(self, item: Item) -> None:

@@ -23,9 +23,9 @@ __all__ = ["Worker"]
 class Worker(PlainFor):
     """Pops items and runs their jobs until it is left or stopped; see `deferrable.aio.Worker`.
 
-    ``with instance.worker() as worker: for outcome in worker: ...``. Plain jobs run in threads of
-    the worker's, async ones on its event loop. An interrupt (Ctrl-C) while it is read leaves the
-    block, and with it the worker, within the grace period.
+    ``with instance.worker() as worker: for outcome in worker: ...``. Plain jobs run in the worker's
+    threads, async ones on its event loop. An interrupt (Ctrl-C) of the loop leaves the block, and
+    stops the worker within the grace period.
     """
 
     def __init__(self, core: awaiting.Worker) -> None:
@@ -86,8 +86,8 @@ class Worker(PlainFor):
         return outcome
 
     def stop(self) -> None:
-        """Pop no more, and come to an end within the grace period; from any thread.
+        """Pop no more, and stop within the grace period. May be called from any thread.
 
-        Called again, it ends the grace period. A signal handler may call it, too.
+        A second call ends the grace period. A signal handler may call it, too.
         """
         self._core.stop()

@@ -41,7 +41,7 @@ class MovingClock:
     def pending(self) -> int:
         """How many calls wait for a later moment.
 
-        A test that has to know that something sleeps waits for this before it moves the time.
+        Wait for this in a test before you move the time, to know that a task sleeps.
         """
         with self._lock:
             return sum(not call.is_cancelled for _, _, call in self._calls)
@@ -51,7 +51,7 @@ class MovingClock:
         return self._now + self._stepped
 
     def monotonic(self) -> float:
-        """The same moment, but for what `step` added."""
+        """The same moment, without what `step` added."""
         return self._now
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> "_Call":
@@ -70,7 +70,7 @@ class MovingClock:
         return call
 
     def advance(self, seconds: float) -> None:
-        """Move the time on, and have every call that is now due made soon, each on its own loop.
+        """Move the time forward, and schedule every call that is now due, each on its own loop.
 
         Calls of one loop are made in the order of their moments. It does not wait for them.
 
@@ -86,7 +86,8 @@ class MovingClock:
                 call.hand_over()
 
     def step(self, seconds: float) -> None:
-        """Set the time by so much, back if it is negative, as if somebody set the machine's clock.
+        """Change the time by `seconds`, which may be negative, as if somebody set the machine's
+        clock.
 
         No time passes: no call becomes due, and `monotonic` stays.
         """
@@ -116,7 +117,7 @@ class _Call:
         self.is_cancelled = True
 
     def hand_over(self) -> None:
-        """Have the call made by its own loop, unless that is closed."""
+        """Let its own loop make the call, unless that loop is closed."""
         try:
             self._loop.call_soon_threadsafe(self._make, context=self._context)
         except RuntimeError:

@@ -29,7 +29,7 @@ AFTER: tuple[Kind, ...] = ("fail_after", "duplicate")
 
 @dataclass(slots=True, eq=False)
 class Fault:
-    """One line of the script; `times` is how many calls it has yet to strike."""
+    """One line of the script; `times` is how many more calls it will hit."""
 
     verb: Verb
     kind: Kind
@@ -48,18 +48,18 @@ class Fault:
 
 
 class Faults:
-    """The script of what goes wrong; empty at first.
+    """The script of faults; empty at first.
 
-    Each method but `at_random` takes `times`, how many calls it strikes (None: all of them), and
-    `matching`, a predicate on the item concerned: the one that is pushed (by a replace too), or
-    that was popped. Calls that travel together are struck one by one. The fault that was scripted
-    first strikes first; one call meets one fault.
+    Each method except `at_random` takes `times`, how many calls it hits (None: all of them), and
+    `matching`, a predicate on the item: the one that is pushed (also by a replace), or that was
+    popped. The calls of a batch are hit one by one. Faults hit in the order of the script; one
+    call gets one fault.
 
     Args:
-        seed: of the chance that `at_random` draws.
+        seed: of the random numbers for `at_random`.
 
     Attributes:
-        injected: ``(verb, kind)`` for each fault that struck, in order.
+        injected: ``(verb, kind)`` for each fault that hit a call, in order.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -69,7 +69,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def drop(self, verb: Verb, times: int | None = 1, matching: Matching | None = None) -> None:
-        """Have calls not reach the broker; their caller sees `BackendUnavailable`."""
+        """Make calls not reach the broker; their caller gets `BackendUnavailable`."""
         self._add(Fault(verb, "drop", times, matching))
 
     def fail_before(
@@ -79,31 +79,31 @@ class Faults:
         matching: Matching | None = None,
         error: Exception | None = None,
     ) -> None:
-        """Have the broker refuse calls, without effect, with `error` (else a `BackendError`)."""
+        """Make the broker refuse calls, without effect, with `error` (by default a `BackendError`)."""
         self._add(Fault(verb, "fail_before", times, matching, refusal=error))
 
     def fail_after(
         self, verb: Verb, times: int | None = 1, matching: Matching | None = None
     ) -> None:
-        """Have calls take effect, and lose the answer: their caller sees `BackendUnavailable`.
+        """Let calls take effect, and lose the answer: their caller gets `BackendUnavailable`.
 
-        Items of a lost pop are in flight for nobody, until their lease ends.
+        Items of a lost pop stay in flight without a consumer, until their lease ends.
         """
         self._add(Fault(verb, "fail_after", times, matching))
 
     def duplicate(
         self, verb: Verb, times: int | None = 1, matching: Matching | None = None
     ) -> None:
-        """Have calls performed twice; the caller sees the first answer.
+        """Perform calls twice; the caller gets the first answer.
 
-        An item that is popped so is delivered once more, by itself, from the back of the queue.
+        An item of such a pop is delivered again later, from the back of the queue.
         """
         self._add(Fault(verb, "duplicate", times, matching))
 
     def delay(
         self, verb: Verb, seconds: float, times: int | None = 1, matching: Matching | None = None
     ) -> None:
-        """Have calls wait for `seconds` on the queue's clock before they go out."""
+        """Make calls wait for `seconds` on the queue's clock before they are sent."""
         self._add(Fault(verb, "delay", times, matching, seconds=seconds))
 
     def at_random(
@@ -114,7 +114,7 @@ class Faults:
         seconds: float = 0,
         times: int | None = None,
     ) -> None:
-        """Have calls meet a fault with `probability`, drawn from the seed.
+        """Give calls a fault with `probability`, decided by the seed.
 
         Args:
             seconds: how long a ``delay`` is.
@@ -122,14 +122,14 @@ class Faults:
         self._add(Fault(verb, kind, times, probability=probability, seconds=seconds))
 
     def clear(self) -> None:
-        """Forget the script: nothing goes wrong any more."""
+        """Forget the script: no more faults."""
         with self._lock:
             self._script.clear()
 
     def choose(
         self, verb: Verb, item: Item | None, kinds: Sequence[Kind] = get_args(Kind)
     ) -> Fault | None:
-        """The fault that this call meets, now used up once."""
+        """The fault of this call, now used up once."""
         for fault in list(self._script):
             if fault.verb != verb or fault.kind not in kinds:
                 continue

@@ -25,13 +25,13 @@ _FLAGS = [name for name in vars(Queue) if name.isupper()]
 
 
 class FaultyQueue(Queue):
-    """A queue that stands before another, and has calls go wrong as `faults` say.
+    """A queue that wraps another one, and makes calls fail as `faults` says.
 
     Args:
-        queue: what performs the calls that go through. Closing this one closes it.
+        queue: performs the calls that have no fault. Closing this queue closes it.
         faults: the script; None: an empty one, to be filled later.
-        has_atomic_replace: False: replace pushes, then completes, and each can go wrong by itself,
-            whatever the wrapped queue could do.
+        has_atomic_replace: False: replace pushes, then completes, and each can fail alone, even if
+            the wrapped queue has an atomic step.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class FaultyQueue(Queue):
         return outcomes
 
     async def _one(self, verb: Verb, item: Item | None, perform: Callable[[], Awaitable[T]]) -> T:
-        """Perform a call that travels alone."""
+        """Perform a single call."""
         fault = self.faults.choose(verb, item)
         await self._meet(fault)
         answer = await perform()
@@ -168,7 +168,7 @@ class FaultyQueue(Queue):
         return answer
 
     async def _meet(self, fault: Fault | None) -> None:
-        """What happens before the call goes out."""
+        """The effects of faults before the call."""
         if fault is None or fault.kind in AFTER:
             return
         if fault.kind == "delay":

@@ -19,13 +19,13 @@ async def wait_until(
     description: str,
     deadline_seconds: float = 30,
 ) -> None:
-    """Return once `condition` returns, or awaits to, something true.
+    """Return once `condition` returns, or awaits to, a true value.
 
     Args:
-        condition: is asked again and again; what it raises ends the wait.
-        description: what is waited for, in words; the error tells it.
-        deadline_seconds: how long to wait, in real time. The default is long, so that only what
-            hangs reaches it, on a busy machine too.
+        condition: is called repeatedly; its error ends the wait.
+        description: the condition in words, for the error.
+        deadline_seconds: how long to wait, in real time. The default is long, so that only a hang
+            reaches it, also on a busy machine.
 
     Raises:
         TimeoutError: it was not true in time.

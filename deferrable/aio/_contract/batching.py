@@ -45,7 +45,7 @@ class Batcher(Generic[T]):
         """
         if not self._is_busy:
             return self._perform_first(entry)
-        # No coroutine: cancelled with its caller, the future tells that nobody waits any more.
+        # No coroutine: it is cancelled with its caller, and so shows that nobody waits any more.
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((entry, future))
         return future

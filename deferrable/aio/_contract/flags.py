@@ -20,29 +20,29 @@ class QueueFlags:
     SUPPORTS_RELEASE_DELAY: ClassVar[bool] = True
     """`release` takes a delay."""
     RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = True
-    """An item whose lease ended goes behind those that wait, not before them."""
+    """An item whose lease ended goes behind waiting items, not before them."""
     SUPPORTS_PEEK: ClassVar[bool] = False
     """`peek` shows items without taking them, and `pop_keys` takes chosen ones."""
     IS_LOCAL: ClassVar[bool] = False
-    """Only this process pops what is pushed, so a job needs no name that others can import."""
+    """Only this process pops the items, so a job needs no name that others can import."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_POP_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_TOUCH_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_COMPLETE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     BATCHES_AT_ONCE: ClassVar[int] = 1
-    """How many native batches of one kind may be under way at once for one caller."""
+    """How many native batches of one kind one caller may run at once."""
     COUNTS_RELEASES: ClassVar[bool] = False
-    """The broker takes a release for a delivery that failed. Releases are then few: a worker keeps
-    what it has popped until it runs or stops."""
+    """The broker counts a release as a failed delivery. So a worker releases little: it keeps its
+    popped items until they run or the worker stops."""
     POPS_AHEAD: ClassVar[int] = 0
     """How many items a worker may pop before it has slots for them, so that batches are full."""
     COMPLETE_GATHER_SECONDS: ClassVar[float] = 0.0
-    """In a worker, a complete may wait so long for others to travel along."""
+    """How long a worker's completion may wait for others, to fill a batch."""
     MAX_ITEM_BYTES: float = math.inf
-    """The most bytes of one item's JSON text. An object may have a limit of its own."""
+    """The most bytes of one item's JSON text. A queue object may have its own limit."""
     MAX_DELAY_SECONDS: ClassVar[float] = math.inf
     """The longest delay that the broker itself takes; longer ones hop."""
     KEEPS_DELAYS: ClassVar[bool] = False
-    """The broker keeps delays of any length by its own clock. What is popped is due then, even if
-    the clock of a producer or of this machine is wrong."""
+    """The broker keeps delays of any length by its own clock. So a popped item is due, even if the
+    clock of a producer or of this machine is wrong."""

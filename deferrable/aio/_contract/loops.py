@@ -58,7 +58,7 @@ class _Entry(Generic[T]):
 
 
 class PerLoop(Generic[T]):
-    """Gives each running event loop a resource of its own.
+    """Gives each running event loop its own resource.
 
     Args:
         open_resource: a function that returns an async generator, which yields the resource once
@@ -107,7 +107,7 @@ class PerLoop(Generic[T]):
         return entry
 
     async def close(self) -> None:
-        """Close every resource on its own loop. Closing twice is harmless; `get` opens anew.
+        """Close every resource on its own loop. May be called twice; `get` opens again.
 
         The resource of a loop that is neither closed nor running is left to that loop, which
         closes it when it shuts its async generators down. That of a loop that does not get to it
@@ -116,7 +116,7 @@ class PerLoop(Generic[T]):
         """
         with self._lock:
             # A loop that stands still keeps its resource: if dropped here, that would be finalized
-            # in the midst of whatever runs there next, and perhaps cancelled with it.
+            # in the middle of other code there, and perhaps cancelled with it.
             entries = [
                 entry
                 for entry in self._entries.values()
@@ -191,7 +191,7 @@ class SharedPerLoop(Generic[T]):
             await self.close()
 
     async def close(self) -> None:
-        """Close them all, each on its own loop. Twice is harmless; `here` opens anew."""
+        """Close them all, each on its own loop. May be called twice; `here` opens again."""
         await self._resources.close()
 
 

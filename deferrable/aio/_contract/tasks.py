@@ -34,7 +34,7 @@ def start_task(
 
 
 async def until_done(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Return once `task` is done, whatever its result, and however often the caller is cancelled.
+    """Return once `task` is done, with any result, even if the caller is cancelled repeatedly.
 
     Returns:
         the last cancellation that arrived meanwhile, for the caller to raise again, or None.

@@ -28,7 +28,7 @@ async def emit(
     """Call each consumer's handler for `event`, in the order of registration.
 
     Args:
-        item: what they are told of; None for the event ``empty``.
+        item: the item of the event; None for the event ``empty``.
         context: a copy of it is what a handler sees; None: the caller's own context.
     """
     for consumer in consumers:

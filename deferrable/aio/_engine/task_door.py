@@ -35,7 +35,7 @@ _UNSET = object()
 
 
 class TaskDoor(AwaitingDoor):
-    """Behind which an attempt is made in a task of its own.
+    """The door of an attempt that runs in its own task.
 
     The task is cancelled for its job's sake while that runs, and for nothing else, but by whoever
     ends the loop.
@@ -185,7 +185,7 @@ async def _heed_cancellations(
         with suppress(asyncio.CancelledError):
             # A job that cancels itself and returns has left that for the next await.
             await asyncio.sleep(0)
-    # It was meant for the job, which has heeded it or not; not for the settlement.
+    # It was meant for the job, which reacted to it or not; not for the settlement.
     while task.uncancel():
         pass
 

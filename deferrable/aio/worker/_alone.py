@@ -40,10 +40,10 @@ class Alone:
         slots: are paused while it waits and runs.
         buffer: where it waits.
         clock: the worker's.
-        start: starts what it is given. Whether it could.
-        on_pause: called when the polls under way should end soon.
+        start: starts an item; returns whether it could.
+        on_pause: called when running polls should end soon.
         on_room: called when others may be popped again.
-        do_besides: does something in a task that the worker waits for at its end.
+        do_besides: runs something in a task that the worker waits for at its end.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Alone:
         self._resume_time = -float("inf")
 
     def add(self, each: Buffered) -> None:
-        """Have an item run alone, here or elsewhere."""
+        """Let an item run alone, here or elsewhere."""
         self._buffer.add_aside(each)
         rest_seconds = max(0.0, self._resume_time - self._clock.monotonic())
         if rest_seconds or self._waiting is not None or self._is_running:
@@ -82,12 +82,12 @@ class Alone:
         self._on_pause()
 
     def close(self) -> None:
-        """The worker stops: whoever returns the buffer returns this item."""
+        """The worker stops: this item is given back together with the buffer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def note_change(self) -> None:
-        """The worker holds less than before, or no longer this item."""
+        """The worker holds fewer items, or no longer this item."""
         waiting = self._waiting
         if not self._slots.is_paused:
             return
@@ -117,7 +117,7 @@ class Alone:
         self._waiting = None
         self._is_running = False
         self._slots.is_paused = False
-        # Others that came with it were given back, and are likely to be the next.
+        # Others of its batch were given back, and are likely to be popped next.
         self._slots.is_careful = is_careful
         self._on_room()
 

@@ -40,25 +40,25 @@ __all__ = ["Attempts"]
 _logger = logging.getLogger("deferrable")
 
 _PASS_SECONDS = 0.01
-"""More jobs than there are slots start in one pass of the loop only while it is so short."""
+"""One pass of the loop starts more jobs than there are slots only while it is this short."""
 
 _ENDS = frozenset({"completed", "retried", "errored", "expired"})
-"""How an attempt ends after which its item is not run again as it is."""
+"""The ends of an attempt after which its item is not run again unchanged."""
 
 _Task: TypeAlias = "asyncio.Task[Outcome | Raised | None]"
 
 
 class Attempts:
-    """Starts what it is given as slots allow, and tells what became of it.
+    """Starts its items as slots allow, and reports their outcomes.
 
     Args:
         slots: are counted here, but for the polls.
         surroundings: of every attempt.
-        states: what the lifespans gave.
+        states: the values of the lifespans.
         on_room: called when there may be room for more.
-        tell: takes each outcome.
+        tell: gets each outcome.
         clock: the worker's.
-        on_pause: called when the polls under way should end soon.
+        on_pause: called when running polls should end soon.
     """
 
     def __init__(
@@ -91,12 +91,13 @@ class Attempts:
         self._completers: dict[Queue, Completer[Attempt]] = {}
         self._besides: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Future[None] | None = None
-        # Each job starts from here, or it would see what the job has set that made room for it.
+        # Each job starts in this context; else it would see variables of the job that made room for
+        # it.
         self._context = copy_context()
         self._loop = asyncio.get_running_loop()
 
     def take(self, instance: Instance, queue: Queue, popped: Sequence[Popped]) -> None:
-        """Start what was popped, or keep it until it can be started."""
+        """Start popped items, or keep them until they can start."""
         slots, kinds = self._slots, self.kinds_of(instance)
         begin_time = self._loop.time()
         if slots.is_careful:
@@ -124,12 +125,12 @@ class Attempts:
     def _add(self, held: Buffered) -> None:
         if is_suspect(held.queue, held.envelope):
             self._alone.add(held)
-            self._loop.call_soon(self._alone.note_change)  # after what came with it is taken
+            self._loop.call_soon(self._alone.note_change)  # after the rest of its batch
         else:
             self._buffer.add(held)
 
     def _return_surplus(self, queue: Queue, kinds: Kinds, popped: int) -> None:
-        """Have plain items go back that will not get a thread within a second."""
+        """Give plain items back that will not get a thread within a second."""
         now = self._clock.monotonic()
         count = -self._slots.thread_room(now)
         surplus = self._buffer.newest_plain(queue, count) if count > 0 else []
@@ -149,7 +150,7 @@ class Attempts:
             self._clock.call_later(pause_seconds, self._on_room)
 
     def kinds_of(self, instance: Instance) -> Kinds:
-        """What is known of the items of an instance's queue."""
+        """The known kinds of the items of an instance's queue."""
         queue, registry = instance.backend.queue, instance.registry
         kinds = self._kinds.get(queue)
         if kinds is None:
@@ -171,13 +172,13 @@ class Attempts:
         self._kinds[queue].learn(item)
 
     def note_poll_end(self) -> None:
-        """A poll is over; what it brought is taken before whatever this leads to."""
+        """A poll is over; its items are taken before any effect of this call."""
         if self._slots.is_paused:
             self._loop.call_soon(self._alone.note_change)
 
     @property
     def are_idle(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether nothing is running."""
         is_working = self._running or self._besides
         return not is_working and all(each.is_idle for each in self._completers.values())
 
@@ -190,9 +191,9 @@ class Attempts:
             completer.hurry()
 
     def find(self, task: asyncio.Task[Any]) -> Found:
-        """What a task that holds the loop is called, what to do, and what emits its `overrun`.
+        """The name of a task that blocks the loop, the advice, and what emits its `overrun`.
 
-        From any thread; what is emitted, is on the worker's loop.
+        May be called from any thread; the event is emitted on the worker's loop.
         """
         # A copy, made in one step.
         of_tasks = {its_task: attempt for attempt, its_task in list(self._running.items())}
@@ -204,11 +205,13 @@ class Attempts:
     # Giving back.
 
     async def return_buffered(self) -> None:
-        """Release what waits for a slot, in its old order, while the worker has patience."""
+        """Release the items that wait for a slot, in their old order, while the worker has
+        patience.
+        """
         await self._buffer.give_back()
 
     async def return_unstarted(self) -> None:
-        """Have attempts whose jobs have not begun release their items, in their old order."""
+        """Make attempts whose jobs have not begun release their items, in their old order."""
         unstarted = [each for each in self._running.items() if not each[0].has_started]
         for attempt, task in reversed(unstarted):
             # One by one, the last one first: each goes to the front.
@@ -217,17 +220,17 @@ class Attempts:
                 await asyncio.wait([task])
 
     def cancel(self) -> None:
-        """Cancel the jobs that can be, once; their items are released."""
+        """Cancel all async jobs once; their items are released."""
         for attempt in list(self._running):
             attempt.control.stop("cancelled")
 
     async def release_running(self) -> None:
-        """Release what still runs, from any loop; only a process that ends now may do so."""
+        """Release the items of running jobs, from any loop; only for a process that ends now."""
         running = list(self._running)
         await asyncio.gather(*(each.give_back() for each in running), return_exceptions=True)
 
     async def wait_until_idle(self) -> None:
-        """Return when nothing is under way; cancelling the wait changes nothing."""
+        """Return when nothing is running; cancelling the wait changes nothing."""
         while not self.are_idle:
             if self._idle is None or self._idle.done():
                 self._idle = asyncio.get_running_loop().create_future()
@@ -249,9 +252,9 @@ class Attempts:
         self._go_on()
 
     def _may_start(self, count: int, begin_time: float) -> bool:
-        """Whether another may start in the pass of the loop in which `count` have.
+        """Whether another job may start in a pass of the loop in which `count` have started.
 
-        Jobs that never wait end right there, and whatever else is due waits for them.
+        Jobs that never wait end right there, and all other due work waits for them.
         """
         slots = self._slots
         if count >= slots.concurrency and self._loop.time() - begin_time >= _PASS_SECONDS:
@@ -285,7 +288,7 @@ class Attempts:
     ) -> bool:
         """Start an attempt. False: its lease has ended meanwhile."""
         if queue.clock.monotonic() >= envelope.lease_end_time:
-            # Somebody else's by now, as after a pause of the process.
+            # Another consumer has it by now, for example after a pause of the process.
             self._keeper.let_go(queue, envelope)
             _logger.warning("the lease of %r ended before it started", envelope)
             return False
@@ -338,7 +341,8 @@ class Attempts:
         del self._running[attempt]
         ended = Raised(asyncio.CancelledError()) if task.cancelled() else task.result()
         if ended is None:
-            # Nothing that runs will end soon and travel along, and another waits for this one.
+            # No other running job will end soon to fill the batch, and another item waits for this
+            # one.
             is_urgent = not self._slots.running and self._buffer.has_more(key_of(attempt))
             self._completer_of(attempt.queue).add(attempt, is_urgent=is_urgent)
         elif isinstance(ended, Raised):
@@ -348,7 +352,7 @@ class Attempts:
 
     def _note_completion(self, attempt: Attempt, error: BaseException | None) -> None:
         if error is not None:
-            # The ordinary way tells a lost lease, and tries again what the broker did not take, or
+            # The ordinary way detects a lost lease, and retries what the broker did not take, or
             # what a loop that is being shut down has cancelled: its job has run.
             self._begin(attempt, attempt.complete())
         elif attempt.has_listeners:

@@ -30,7 +30,7 @@ __all__ = ["Buffer", "Buffered"]
 _logger = logging.getLogger("deferrable")
 
 LONGEST_WAIT_SECONDS = 1.0
-"""Quick jobs do not reach it, but for a pause of the process; and others wait no longer."""
+"""The longest wait. Quick jobs do not reach it, except after a pause of the process."""
 
 
 @dataclass(eq=False, slots=True)
@@ -45,13 +45,13 @@ class Buffered:
 
 
 class Buffer:
-    """First in, first out in each of its lines; how many there are, the slots count.
+    """The waiting items, first in, first out in each line. The slots count them.
 
     Args:
-        slots: where they are counted.
-        surroundings: whose keeper keeps them.
+        slots: count the items.
+        surroundings: its keeper keeps their leases.
         on_room: called when there may be room for more.
-        do_besides: does something in a task that the worker waits for at its end.
+        do_besides: runs something in a task that the worker waits for at its end.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Buffer:
     # In.
 
     def enter_group(self, each: Buffered) -> bool:
-        """Whether the item may start as far as its group is concerned; else it waits here."""
+        """Whether the item's group allows it to start; if not, it waits here."""
         if self._groups.enter(each):
             return True
         self._keep(each)
@@ -83,13 +83,13 @@ class Buffer:
         return False
 
     def add(self, each: Buffered) -> None:
-        """Have an item wait for a slot, and for a thread if it is plain."""
+        """Let an item wait for a slot, and for a thread if it is plain."""
         self._keep(each)
         self._line_of(each).append(each)
         self._count(each, 1)
 
     def add_aside(self, each: Buffered) -> None:
-        """Have an item wait until `take_aside`."""
+        """Let an item wait until `take_aside`."""
         self._keep(each)
         self._aside.append(each)
 
@@ -109,11 +109,11 @@ class Buffer:
 
     @property
     def is_ready(self) -> bool:
-        """Whether an item waits for nothing but a slot."""
+        """Whether an item waits only for a slot."""
         return bool(self._waiting) or (bool(self._plain) and self._slots.has_thread)
 
     def take_out(self) -> Buffered:
-        """The one that has waited longest of those that are ready."""
+        """The ready item that has waited longest."""
         line = self._waiting
         if self._plain and self._slots.has_thread:
             is_older = line and line[0].envelope.number < self._plain[0].envelope.number
@@ -142,10 +142,10 @@ class Buffer:
         return self._groups.has_more(key)
 
     def leave_group(self, key: Hashable, *, goes_on: bool) -> Buffered | None:
-        """The item that held a group is gone: the next one, which may start.
+        """The item that held a group is gone. Return the next one, which may start.
 
         Args:
-            goes_on: it has ended for good; else those behind it go back to the queue.
+            goes_on: it has ended for good; if False, the items behind it go back to the queue.
         """
         following, back = self._groups.leave(key, goes_on=goes_on)
         self._slots.blocked -= len(back) + (following is not None)
@@ -161,12 +161,12 @@ class Buffer:
         return own[max(0, len(own) - count) :]
 
     def watch(self) -> None:
-        """Have what is there be given back if it is not started in time."""
+        """Give the waiting items back if they do not start in time."""
         if self._timer is None and self._surroundings.is_open:
             self._look()
 
     def close(self) -> None:
-        """Give nothing back any more unless asked to."""
+        """Give nothing back any more, except on request."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -188,7 +188,7 @@ class Buffer:
         self._look_again()
 
     def _look_again(self) -> None:
-        """Beside those that go back now, others wait in the other line."""
+        """Other items wait in the other line while these go back."""
         if self._waiting and self._plain:
             self._timer = self._plain[0].queue.clock.call_later(LONGEST_WAIT_SECONDS, self._look)
 
@@ -200,10 +200,10 @@ class Buffer:
         which: "Callable[[Buffered], bool]" = lambda _: True,
         delay_seconds: float = 0.0,
     ) -> None:
-        """Release what is there, in its old order, while the worker has patience.
+        """Release the waiting items, in their old order, while the worker has patience.
 
-        It counts as being settled meanwhile. What was not released when this is cancelled is there
-        again. Those that wait for one of these in its group go back, too.
+        They count as being settled meanwhile. If this is cancelled, the items that were not
+        released wait again. Items behind one of these in its group go back, too.
         """
         given = [each for each in self._all() if which(each)]
         holders = {each for each in given if key_of(each) is not None}
@@ -270,7 +270,7 @@ class Buffer:
             yield from line
 
     def _remove(self, each: Buffered) -> bool:
-        """Forget an item. Whether it was here."""
+        """Forget an item; return whether it was here."""
         if each in self._aside:
             self._aside.remove(each)
         elif each in self._line_of(each):

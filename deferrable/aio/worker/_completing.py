@@ -28,12 +28,12 @@ R = TypeVar("R", bound=Returned)
 
 
 class Completer(Generic[R]):
-    """Completes what it is given, one call of the queue at a time.
+    """Completes its items, one call of the queue at a time.
 
     Args:
         queue: where the items were popped.
-        tell: is handed each of them with None, or with why it was not completed: the queue's error,
-            or the cancellation of a loop that is being shut down.
+        tell: gets each of them with None, or with why it was not completed: the queue's error, or
+            the cancellation of a loop that is being shut down.
     """
 
     def __init__(self, queue: Queue, tell: Callable[[R, BaseException | None], None]) -> None:
@@ -47,21 +47,21 @@ class Completer(Generic[R]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything was handed back."""
+        """Whether every item was returned."""
         return not self._pending and self._completing is None
 
     def add(self, returned: R, *, is_urgent: bool = False) -> None:
         """Complete an item soon.
 
         Args:
-            is_urgent: do not wait for others to travel along.
+            is_urgent: do not wait for others to fill the batch.
         """
         self._pending.append(returned)
         if self._completing is None:
             self._begin_soon(is_urgent=is_urgent)
 
     def hurry(self) -> None:
-        """Wait for nothing more to travel along."""
+        """Do not wait any more to fill a batch."""
         self._is_in_a_hurry = True
         if self._timer is not None:
             self._timer.cancel()
@@ -83,7 +83,7 @@ class Completer(Generic[R]):
         self._completing.add_done_callback(self._go_on)
 
     async def _complete(self) -> None:
-        # In full batches, where there is one; the rest has its moment of waiting, too.
+        # Full batches first, if there are any; the rest also waits for its moment.
         size, most = len(self._pending), self._queue.MAX_COMPLETE_BATCH_SIZE
         count = size - size % most if size > most else size
         batch, self._pending = self._pending[:count], self._pending[count:]
@@ -91,9 +91,9 @@ class Completer(Generic[R]):
         try:
             outcomes = await self._queue.complete_each([each.envelope for each in batch])
         except BaseException as error:
-            # Whatever it was, each of them is somebody's to settle.
+            # After any error, the caller must settle each of them.
             outcomes = [error] * len(batch)
-        self._completing = None  # or whoever is told would take it for busy
+        self._completing = None  # before the callbacks, which would see it as busy
         for returned, outcome in zip(batch, outcomes, strict=True):
             self._tell(returned, outcome)
 

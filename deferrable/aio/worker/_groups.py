@@ -43,7 +43,7 @@ class Groups(Generic[G]):
         self._behind: dict[Hashable, deque[G]] = {}
 
     def enter(self, each: G) -> bool:
-        """Whether the item may start; else it waits here."""
+        """Whether the item may start; if not, it waits here."""
         key = key_of(each)
         if key is None:
             return True
@@ -58,10 +58,10 @@ class Groups(Generic[G]):
         """The item that held the group is gone.
 
         Args:
-            goes_on: it has ended for good; else it is run again before those behind it.
+            goes_on: it has ended for good; if False, it runs again before those behind it.
 
         Returns:
-            the next one of the group, which may start now, and those that are to go back.
+            the next one of the group, which may start now, and those that must go back.
         """
         behind = self._behind.get(key)
         if behind is None:
@@ -76,7 +76,7 @@ class Groups(Generic[G]):
         return bool(self._behind.get(key))
 
     def remove(self, each: G) -> bool:
-        """Forget an item that waits. Whether there was one."""
+        """Forget a waiting item; return whether it was here."""
         behind = self._behind.get(key_of(each), deque())
         if each not in behind:
             return False

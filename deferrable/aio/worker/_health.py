@@ -17,21 +17,21 @@ from deferrable.aio.queue import Queue
 __all__ = ["LONGEST_POLL_SECONDS", "SILENCE_SECONDS", "Health", "QueueHealth"]
 
 LONGEST_POLL_SECONDS = 25.0
-"""No poll waits longer for a first item, whatever its queue is set to. SQS waits for 20 at most."""
+"""No poll waits longer for a first item. SQS waits for 20 s at most."""
 SILENCE_SECONDS = 2 * LONGEST_POLL_SECONDS
-"""A poll that was not answered for so long never will be."""
+"""After this time without an answer, a poll counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueHealth:
-    """One queue's.
+    """The health of one queue.
 
     Attributes:
         is_healthy: the broker answers.
-        poll_age_seconds: for how long a poll has been wanting an answer; 0 while every slot is
-            taken, as there is none under way.
+        poll_age_seconds: how long a poll has waited for an answer; 0 while every slot is taken,
+            because no poll runs then.
         touch_age_seconds: since the held items were renewed, or there were none to renew.
-        error: what the last poll or touch failed with, if it did.
+        error: the error of the last poll or touch, if it failed.
     """
 
     is_healthy: bool
@@ -51,7 +51,7 @@ class _Record:
 
 
 class Health:
-    """The health of one worker; it may be asked from any thread."""
+    """The health of one worker. Any thread may read it."""
 
     def __init__(self, queues: Iterable[Queue]) -> None:
         self._records = {queue: _Record(queue.clock.monotonic()) for queue in queues}
@@ -63,7 +63,7 @@ class Health:
             self._records[queue].is_polled = False
 
     def note_poll_start(self, queue: Queue) -> None:
-        """It is polled."""
+        """The queue is polled."""
         now, record = queue.clock.monotonic(), self._records[queue]
         with self._lock:
             if not record.is_polled:
@@ -78,7 +78,7 @@ class Health:
                 record.poll_time = now
 
     def note_touch(self, queue: Queue, error: Exception | None) -> None:
-        """Every held item was renewed, or there was none; or none could be, for `error`."""
+        """Every held item was renewed, or there was none; or none could be, because of `error`."""
         now, record = queue.clock.monotonic(), self._records[queue]
         with self._lock:
             record.touch_error = _text_of(error)
@@ -87,7 +87,7 @@ class Health:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether every queue is."""
+        """Whether every queue is healthy."""
         return all(each.is_healthy for each in self.queues().values())
 
     def queues(self) -> Mapping[str, QueueHealth]:

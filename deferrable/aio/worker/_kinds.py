@@ -18,32 +18,32 @@ from deferrable.item import Item
 __all__ = ["Kinds"]
 
 _WEIGHT = 1 / 16
-"""Of one item in the share of the plain ones, so that a few dozen items decide it."""
+"""The weight of one item in the share of plain ones, so that a few dozen items decide it."""
 _LEAST_SHARE = 0.01
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
 _FORGET_SECONDS = 10.0
-"""After so long without one, the next probe is no deeper than the first."""
+"""After this time without a probe, the next one is no deeper than the first."""
 
 _MOST_PROBED = 100
-"""How deep a probe looks at most for an async job behind plain ones, at fewer slots than that."""
+"""How deep a probe looks at most for an async job behind plain ones, with fewer slots than that."""
 
 _MOST_HELD = 10
-"""Plain items of a queue that takes none back unharmed may wait for a thread; one batch of SQS."""
+"""How many plain items may wait for a thread if a release harms them; one batch of SQS."""
 
 
 class Kinds:
-    """What is known of one queue's items.
+    """The known kinds of one queue's items.
 
     Args:
-        find: whether the job of this name is plain; None: it is not known, or not yet.
-        is_mixed: whether any of the jobs is plain. Else nothing is limited until an item is.
+        find: whether the job of this name is plain; None: it is not known (yet).
+        is_mixed: whether any of the jobs is plain. If not, there is no limit until an item is.
         depth: how many items a probe takes at most, if that is more than a hundred.
 
     Attributes:
-        share: what part of the items that came last were plain; 0: none.
+        share: which part of the last items was plain; 0: none.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Kinds:
         self._probe_time = -math.inf
 
     def is_plain(self, item: Item) -> bool:
-        """Whether the item is known to be a plain job. It is noted."""
+        """Whether the item is known to be a plain job. Also notes it."""
         method = item.get("method")
         if not isinstance(method, str):
             return False
@@ -87,18 +87,18 @@ class Kinds:
     def to_ask(
         self, count: int, thread_room: int, now: float, *, held: int, takes_back: bool
     ) -> int:
-        """How many items may be popped where there are slots for `count`.
+        """How many items may be popped if there are slots for `count`.
 
         Args:
             thread_room: how many plain jobs more could start within a second.
             now: on the worker's monotonic clock.
             held: plain items that wait for a thread.
-            takes_back: the queue takes back what cannot start.
+            takes_back: the queue takes back items that cannot start.
         """
         if not self.share:
             return count
         if self._is_returning:
-            return 0  # or what is popped now would be in front of what goes back
+            return 0  # or items that are popped now would be in front of those that go back
         if thread_room > 0:
             return min(count, math.ceil(thread_room / self.share))
         if not takes_back:
@@ -108,10 +108,10 @@ class Kinds:
         return self._depth if now >= self._probe_time else 0
 
     def begin_return(self, now: float, popped: int, returned: int) -> float:
-        """Plain items go back: after how many seconds, from now, a probe may be made again.
+        """Plain items go back. Return after how many seconds a probe may be made again.
 
-        A probe that brought all that it asked for is followed by a deeper one at once, up to the
-        deepest. The pauses grow while probes bring nothing else.
+        A probe that brought as many items as it asked for is followed by a deeper one at once, up
+        to the deepest. The pauses grow while probes bring only plain items.
 
         Args:
             popped: how many items came with them.

@@ -36,7 +36,7 @@ __all__ = ["Worker"]
 _logger = logging.getLogger("deferrable")
 
 DEFAULT_THREADS = 32
-"""Plain functions that run at once, unless told otherwise: what Python's own executor uses at most.
+"""Plain functions that run at once, by default: the maximum of Python's own executor.
 
 Source: ``concurrent.futures.ThreadPoolExecutor``, max_workers.
 """
@@ -45,29 +45,29 @@ Source: ``concurrent.futures.ThreadPoolExecutor``, max_workers.
 class Worker(AsyncFor):
     """Pops items and runs their jobs until it is left or stopped.
 
-    ``async with instance.worker() as worker: async for outcome in worker: ...``. Outcomes have to
-    be read: while nobody reads them, nothing more is popped. The iteration ends when the worker
-    was stopped and everything is settled. A worker is entered once.
+    ``async with instance.worker() as worker: async for outcome in worker: ...``. Read the outcomes:
+    while nobody reads them, nothing more is popped. The iteration ends when the worker was stopped
+    and everything is settled. A worker can be entered only once.
 
     Args:
-        instances: whose queues are served; they share the slots.
+        instances: their queues are served; they share the slots.
         concurrency: how many jobs run at once.
         threads: how many of them may be plain functions, each of which needs a thread.
-        prefetch: how many items may be popped beyond the free slots; 0: none. For many jobs of
-            less than 20 ms at few slots: only while these come one after the other, and the queue
-            has more. One that gets no slot goes back after a second at most, but another worker
-            may be idle meanwhile; and if the process dies, each item that it holds counts a
-            redelivery.
+        prefetch: how many items may be popped beyond the free slots; 0: none. For many jobs of less
+            than 20 ms with few slots: it works only while such jobs end one after the other, and
+            the queue has more. An item that gets no slot goes back after at most a second, but
+            another worker may be idle meanwhile. If the process dies, each item that it holds
+            counts a redelivery.
         grace_seconds: how long running jobs may go on when the worker stops; then async ones are
             cancelled and their items given back. Plain functions cannot be cancelled: leaving waits
-            for them, and their items stay theirs.
+            for them, and their items are not given back.
 
     Attributes:
         health: whether the brokers answer.
 
     Raises:
-        InvalidOptions: a number is out of range, there is no instance, or two of them have items
-            of one queue.
+        InvalidOptions: a number is out of range, there is no instance, or two of them share a
+            queue.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Worker(AsyncFor):
         Raises:
             RuntimeError: it was entered before, or gevent or eventlet has patched this process.
             WrongApi: no event loop of asyncio is running in this thread.
-            BaseException: what a lifespan raised; those entered before it were left.
+            BaseException: the error of a lifespan; those entered before it were left.
         """
         if self._life is not None:
             raise RuntimeError("a worker can be entered only once; make another: instance.worker()")
@@ -125,7 +125,7 @@ class Worker(AsyncFor):
         try:
             await asyncio.wait([self._life, is_up], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            # A lifespan may wait for long; a worker that is up heeds this as a stop in a hurry.
+            # A lifespan may wait for long; a worker that is up takes this as a hurried stop.
             self._life.cancel()
             await self._wait_for_the_end()
             raise
@@ -176,10 +176,10 @@ class Worker(AsyncFor):
         return await self._outcomes.next()
 
     def stop(self) -> None:
-        """Pop no more, and come to an end within the grace period.
+        """Pop no more, and stop within the grace period.
 
-        Called again, it ends the grace period. Any thread and any signal handler may call it; a
-        worker that is not entered yet ends as soon as it is.
+        A second call ends the grace period. Any thread and any signal handler may call it. A
+        worker that is not entered yet stops as soon as it is.
         """
         self._stop_count += 1
         if self._loop is None:
@@ -189,10 +189,10 @@ class Worker(AsyncFor):
             self._loop.call_soon_threadsafe(self._heed_stop)
 
     async def release_running(self) -> None:
-        """Give back the items of all jobs that still run, the plain ones too. From any loop.
+        """Give back the items of all jobs that still run, also of plain ones. From any loop.
 
-        For a process that ends in the same moment, and for nobody else: a plain function runs on,
-        and its item may be running elsewhere by then.
+        Only for a process that ends at once: a plain function still runs, and its item may then
+        run on another worker, too.
         """
         if self._attempts is not None:
             await self._attempts.release_running()
@@ -203,7 +203,7 @@ class Worker(AsyncFor):
             self._is_in_a_hurry.set()
 
     async def _wait_for_the_end(self) -> asyncio.CancelledError | None:
-        """Return when its life is over; a cancellation, returned, puts it in a hurry."""
+        """Return when its life is over. A cancellation makes it hurry, and is returned."""
         assert self._life is not None
         cancellation = None
         with anyio.CancelScope(shield=True):
@@ -214,7 +214,7 @@ class Worker(AsyncFor):
                     cancellation = error
                     self._is_in_a_hurry.set()
         if cancellation is not None and not self._life.cancelled():
-            self._life.exception()  # looked at, or asyncio would complain
+            self._life.exception()  # read it, or asyncio would complain
         return cancellation
 
     # What its one task does.
@@ -263,7 +263,7 @@ class Worker(AsyncFor):
         if not is_up.done():
             is_up.set_result(None)
         await self._until(self._is_to_stop)
-        # Before anybody is cancelled below: what a poll brings from now on must not start any more.
+        # Before the cancellations below: items of polls must not start from now on.
         attempts.close()
         for poller in pollers:
             poller.cancel()
@@ -285,8 +285,8 @@ class Worker(AsyncFor):
             _logger.error("a worker did not stop in order", exc_info=winding_up.exception())
 
     async def _wind_up(self, pollers: Sequence[asyncio.Task[None]], attempts: Attempts) -> None:
-        """Give back what has not started, and wait for the rest."""
-        # A poll under way ends first: its answer may hold items.
+        """Give back items that have not started, and wait for the others."""
+        # A running poll ends first: its answer may hold items.
         await asyncio.wait(pollers)
         await attempts.return_buffered()
         await attempts.return_unstarted()
@@ -320,7 +320,7 @@ class Worker(AsyncFor):
 
 
 async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
-    """What a lifespan gives; `stack` leaves it. None without one."""
+    """The value of a lifespan; `stack` leaves it. None without one."""
     if lifespan is None:
         return None
     manager = lifespan()

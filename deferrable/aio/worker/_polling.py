@@ -26,11 +26,11 @@ _logger = logging.getLogger("deferrable")
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _IDLE_SECONDS = 0.05
-"""A poll of a queue that does not wait by itself takes so long, if nothing comes before."""
+"""How long a poll takes on a queue that does not wait by itself, if nothing arrives before."""
 
 
 def reconnect_seconds(failures: int, draw: float) -> float:
-    """The wait after so many failures in a row, from 1 on: half of it is left to chance.
+    """The wait after a number of failures in a row (at least 1): half of it is random.
 
     Args:
         draw: a number from 0 to 1.
@@ -40,7 +40,7 @@ def reconnect_seconds(failures: int, draw: float) -> float:
 
 
 def same_queue(queues: Sequence[Queue]) -> tuple[int, int] | None:
-    """The places of two that are one queue, as far as queues can tell; None: there are none."""
+    """The places of two objects of one queue, as far as queues know; None: there are none."""
     places: dict[Hashable, int] = {}
     for place, queue in enumerate(queues):
         identity = queue.identity
@@ -54,11 +54,11 @@ class Room(Protocol):
     """How many items one poller may ask for."""
 
     def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
-        """How many may be asked for now; 0: none, and nothing was taken.
+        """How many items may be requested now; 0: none, and nothing was reserved.
 
         Args:
             is_quiet: the last poll found nothing.
-            is_backlogged: it found all that it asked for.
+            is_backlogged: it found as many as it asked for.
         """
         ...
 
@@ -66,15 +66,15 @@ class Room(Protocol):
         """Return when there may be room."""
 
     def give_up(self) -> None:
-        """The poll for what was taken is over."""
+        """The poll for the reserved number is over."""
 
 
 class Poller:
     """Polls `queue` until it is cancelled; cancelling it loses nothing.
 
     Args:
-        room: says how many items may be asked for.
-        take: is handed what came; it must not raise.
+        room: says how many items may be requested.
+        take: gets the items; it must not raise.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Poller:
         loop, limit = asyncio.get_running_loop(), asyncio.timeout(LONGEST_POLL_SECONDS)
         start = loop.time()
         try:
-            # Ended like this, a poll still lands, and what it brings is given back.
+            # The answer of such a poll still arrives, and its items are given back.
             async with limit:
                 self._limit = limit
                 popped = await self._queue.pop_up_to(count)
@@ -147,7 +147,7 @@ class Poller:
             self._limit = None
 
     def hurry(self) -> None:
-        """End the poll under way where that costs nothing. What it brings goes back."""
+        """End the running poll where that costs nothing. Its items go back."""
         limit = self._limit
         if limit is not None and not limit.expired() and not self._queue.COUNTS_RELEASES:
             limit.reschedule(asyncio.get_running_loop().time())

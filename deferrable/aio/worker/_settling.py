@@ -27,7 +27,7 @@ _logger = logging.getLogger("deferrable")
 
 
 def is_final(error: BackendError) -> bool:
-    """Whether the same settlement can never be taken."""
+    """Whether the same settlement can never succeed."""
     return isinstance(error, LeaseLost | ItemTooLarge | Unsupported)
 
 
@@ -35,7 +35,7 @@ class Patience:
     """The patience of one worker, on its own loop.
 
     Attributes:
-        is_over: what the broker does not take is tried no more.
+        is_over: settlements that the broker refuses are not retried any more.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Patience:
         self._unsettled: dict[Queue, set[Envelope]] = {}
 
     def end(self) -> None:
-        """Let what waits for its next try make it now, and no other one."""
+        """Make all waiting settlements try once more now, and not again."""
         self.is_over = True
         for pause in self._pauses:
             pause.set()
@@ -52,14 +52,14 @@ class Patience:
     async def settle(
         self, queue: Queue, envelope: Envelope, start: Callable[[], Coroutine[Any, Any, T]]
     ) -> T:
-        """Settle an item of `queue`, however often it takes while its lease lasts.
+        """Settle an item of `queue`, with as many tries as needed while its lease lasts.
 
         Args:
             start: begins one try.
 
         Raises:
-            LeaseLost: the lease ended before the broker took it.
-            BackendError: it can never be taken, or the patience is over.
+            LeaseLost: the lease ended before the settlement succeeded.
+            BackendError: it can never succeed, or the patience is over.
         """
         failures = 0
         try:
@@ -82,7 +82,7 @@ class Patience:
             self.forget(queue, envelope)
 
     async def pause(self, clock: Clock, failures: int) -> None:
-        """Wait before the next try, the longer the more have failed, until the patience is over."""
+        """Wait before the next try, longer after each failure, until the patience is over."""
         pause = asyncio.Event()
         timer = clock.call_later(reconnect_seconds(failures, random.random()), pause.set)
         self._pauses.add(pause)
@@ -93,7 +93,7 @@ class Patience:
             timer.cancel()
 
     def note_refusal(self, queue: Queue, envelope: Envelope, error: Exception) -> None:
-        """It is tried again. The log says so once for all items of a queue."""
+        """It is retried. The log says so once for all items of a queue."""
         unsettled = self._unsettled.setdefault(queue, set())
         if not unsettled:
             _logger.error(
@@ -104,7 +104,7 @@ class Patience:
         unsettled.add(envelope)
 
     def forget(self, queue: Queue, envelope: Envelope) -> None:
-        """It is tried no more. The log tells when that is true of all items of a queue."""
+        """It is not retried any more. The log says when that is true of all items of a queue."""
         unsettled = self._unsettled.get(queue)
         if unsettled and envelope in unsettled:
             unsettled.discard(envelope)

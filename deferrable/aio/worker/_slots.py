@@ -25,21 +25,22 @@ from deferrable.outcome import Outcome
 __all__ = ["FEW_SETTLEMENTS", "Bell", "Outcomes", "PollSlots", "Slots"]
 
 FEW_SETTLEMENTS = 20
-"""So many may be unanswered whatever the concurrency is: at least two batches of the broker whose
-batches are smallest, or one job at a time would wait for each of its completes to be gathered."""
+"""This many may be unanswered with any concurrency: at least two batches of the broker whose
+batches are smallest, or one job at a time would wait for each of its completes to be gathered.
+"""
 
 
 _MOST_BLOCKED = 10
-"""For each slot, so many items may wait for others of their groups: a batch of SQS holds ten."""
+"""How many items may wait for others of their groups, for each slot: a batch of SQS holds ten."""
 
 _MOST_AHEAD = 10
 _AHEAD_SECONDS = 1.0
-"""An item that is popped ahead of its slot waits about so long: others might have run it."""
+"""How long an item that is popped ahead of its slot may wait: others might have run it."""
 
 _QUICK_SECONDS = 0.02
 """The same for one that is prefetched. Many round trips to a broker, and short for others."""
 _MOST_QUICK = 10_000
-"""No process ends more jobs in that time: 2 µs for each."""
+"""No process ends more jobs than this in that time: 2 µs for each."""
 
 
 @dataclass(slots=True)
@@ -51,19 +52,19 @@ class Slots:
         pollers: how many queues are polled.
         running: jobs that run.
         buffered: items that are popped and wait for a slot; plain ones are counted apart.
-        asked: items that polls under way are expected to bring.
-        polling: polls under way.
+        asked: items that running polls are expected to bring.
+        polling: running polls.
         settling: jobs that ended and whose settlement is not answered yet.
         unread: outcomes that nobody has read yet.
         threads: how many plain jobs may run at once.
         threaded: plain jobs that run.
         thread_waiting: plain ones that are popped and wait for a slot and a thread.
         blocked: items that wait until an earlier one of their group is settled. They take no slot.
-        is_paused: nothing is popped, as one item is to run alone.
-        is_careful: what is popped next may have to run alone, so one item is popped at a time.
+        is_paused: nothing is popped, because one item must run alone.
+        is_careful: the next items may have to run alone, so one item is popped at a time.
         prefetch: how many items of a backlogged queue may be popped before there are slots for
             them, while jobs end quickly.
-        pops_ahead: whether any queue lets items be popped so without being told to.
+        pops_ahead: whether any queue pops ahead by itself.
         has_stalled: items were given back because no slot came, and no job has ended since.
         end_times: when the last jobs ended, on the worker's monotonic clock, if anything is popped
             ahead.
@@ -103,7 +104,7 @@ class Slots:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the worker holds nothing, and no poll may bring anything."""
+        """Whether the worker holds nothing, and no poll may bring an item."""
         held = self.running + self.buffered + self.thread_waiting + self.blocked + self.settling
         return not held and not self.polling
 
@@ -125,20 +126,20 @@ class Slots:
         is_backlogged: bool = True,
         now: float = 0.0,
     ) -> int:
-        """How many items a poller that is idle may ask for; 0 for none now.
+        """How many items an idle poller may ask for; 0: none now.
 
-        The free slots are shared out among the pollers that are idle. Each may ask for one even
-        when the others' polls could fill all slots, or one empty queue would keep another waiting;
-        what comes too much waits in the buffer.
+        The idle pollers share the free slots. Each may ask for one item even when the other polls
+        could fill all slots; otherwise one empty queue would make another wait. Surplus items wait
+        in the buffer.
 
         Args:
             batch_size: the most that one native pop brings.
-            ahead: how many items may be asked for beyond the free slots, where pops cost money. No
-                more than jobs ended lately, and while there are some in the buffer a full batch or
+            ahead: how many items may be requested beyond the free slots, where pops cost money. Not
+                more than jobs that ended lately; and while the buffer holds some, a full batch or
                 none.
-            is_backlogged: the last poll of that queue found all that it asked for. Nothing is
-                popped ahead otherwise; the prefetched ones in batches, too: a full one, or half of
-                what may be held.
+            is_backlogged: the last poll of that queue found as many items as it asked for. Only
+                then are items popped ahead. Prefetched items also come in batches: a full one, or
+                half of the number that may be held.
             now: on the worker's monotonic clock.
         """
         if self.is_paused or self.blocked >= _MOST_BLOCKED * self.concurrency:
@@ -159,24 +160,24 @@ class Slots:
 
     @property
     def _waiting(self) -> int:
-        """Items that wait for a slot. What waits for a thread only keeps no async job waiting."""
+        """Items that wait for a slot. Items that only wait for a thread do not delay async jobs."""
         return self.buffered + min(self.thread_waiting, max(0, self.threads - self.threaded))
 
     def thread_room(self, now: float) -> int:
         """How many plain items more could start within a second; it may be negative.
 
-        As many as there are free threads; and more only if more plain jobs ended in the last second
-        than there are threads, as these were shorter than that.
+        As many as there are free threads. More only if more plain jobs ended in the last second
+        than there are threads, because such jobs are short.
         """
         ends = self.thread_end_times
         quick = len(ends) - bisect_right(ends, now - _AHEAD_SECONDS) - self.threads
         return self.threads + max(0, quick) - self.threaded - self.thread_waiting
 
     def _beyond(self, ahead: int, now: float) -> int:
-        """How many items may be held for which there is no slot."""
+        """How many items without a slot may be held."""
         beyond = min(ahead, self._ended_since(now - _AHEAD_SECONDS)) if ahead else 0
         if self.prefetch:
-            # More ends than slots in so short a time: the jobs of these were shorter than that.
+            # More ends than slots in such a short time: these jobs were shorter than that.
             quick = self._ended_since(now - _QUICK_SECONDS) - self.concurrency
             beyond = max(beyond, min(self.prefetch, quick))
         return beyond
@@ -190,11 +191,11 @@ class Slots:
         self.end_times.append(now)
 
     def begin_poll(self, count: int, *, is_quiet: bool) -> int:
-        """A poll asks for `count` items; what it is expected to bring, for `end_poll`.
+        """A poll asks for `count` items. Return how many it is expected to bring, for `end_poll`.
 
         Args:
-            is_quiet: the last poll of that queue found nothing. It is expected to bring one item,
-                or a queue without work would halve the batches of one with plenty.
+            is_quiet: the last poll of that queue found nothing. It is expected to bring one item.
+                Otherwise a queue without work would halve the batches of a full queue.
         """
         expected = 1 if is_quiet else count
         self.asked += expected
@@ -202,13 +203,13 @@ class Slots:
         return expected
 
     def end_poll(self, expected: int) -> None:
-        """The poll is over; what it brought is counted as buffered."""
+        """The poll is over; its items count as buffered."""
         self.asked -= expected
         self.polling -= 1
 
 
 class Bell:
-    """Wakes whoever waits for a change, on one event loop.
+    """Wakes all waiters for a change, on one event loop.
 
     A woken waiter checks its condition again, and may wait again. It is like an event that is
     cleared before each wait, but a ring that nobody waits for costs nothing, and that happens
@@ -221,7 +222,7 @@ class Bell:
         self._waiting: list[asyncio.Future[None]] = []
 
     def ring(self) -> None:
-        """Wake all who wait now."""
+        """Wake all current waiters."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for future in waiting:
@@ -229,7 +230,7 @@ class Bell:
                     future.set_result(None)
 
     async def wait(self) -> None:
-        """Return at the next ring. Look whether it is needed right before, without an await."""
+        """Return at the next ring. Check right before, without an await, whether you need it."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         await future
@@ -239,8 +240,8 @@ class Outcomes:
     """The outcomes of a worker, in order, from its attempts to its reader.
 
     Args:
-        slots: counts what is unread.
-        on_room: called when one was read.
+        slots: counts unread outcomes.
+        on_room: called when an outcome was read.
     """
 
     def __init__(self, slots: Slots, on_room: Callable[[], None]) -> None:
@@ -256,12 +257,12 @@ class Outcomes:
         self._readable.ring()
 
     def end(self) -> None:
-        """There will be no more."""
+        """There will be no more outcomes."""
         self._has_ended = True
         self._readable.ring()
 
     def next_unread(self) -> Outcome | None:
-        """The next one if it is there already."""
+        """The next outcome, if there is one already."""
         if not self._unread:
             return None
         self._slots.unread -= 1
@@ -284,7 +285,7 @@ class PollSlots:
     Args:
         slots: of the worker.
         bell: rings when there may be room for more.
-        queue: what the poller polls.
+        queue: the queue of the poller.
         clock: of the worker.
         kinds: how many of the queue's items are plain jobs.
         on_poll_end: called when a poll is over.

@@ -19,10 +19,10 @@ __all__ = ["HELD_SECONDS", "JOB_ADVICE", "OTHER_ADVICE", "Found", "Watchdog"]
 _logger = logging.getLogger("deferrable")
 
 HELD_SECONDS = 1.0
-"""A loop that did not turn for so long is reported."""
+"""A loop that did not run for this long is reported."""
 
 Found: TypeAlias = tuple[str, str, Callable[[], None]]
-"""What holds the loop is called, what to do about it, and what is to be called when it turns."""
+"""The name of what blocks the loop, the advice, and what to call when the loop runs again."""
 
 JOB_ADVICE = (
     "await something that does not block, or make the job a plain function; event handlers must be "
@@ -39,9 +39,9 @@ class Watchdog:
     """Watches the loop on which it is started.
 
     Args:
-        find: tells, in the watchdog's thread and while the task holds the loop, what it is called,
-            what to do about it, and what is to be called on that loop as soon as it turns again.
-        held_seconds: how long the loop may stand still.
+        find: returns, in the watchdog's thread and while the task blocks the loop, its name, what
+            to do about it, and what is to be called on that loop as soon as it turns again.
+        held_seconds: how long the loop may be blocked.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Watchdog:
         self._turned = threading.Event()
 
     def start(self) -> None:
-        """Begin to watch the running loop."""
+        """Start to watch the running loop."""
         loop, thread_id = asyncio.get_running_loop(), threading.get_ident()
         threading.Thread(
             target=self._watch, args=(loop, thread_id), name="deferrable-watchdog", daemon=True
         ).start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stopped.set()
         self._turned.set()
 
@@ -76,7 +76,7 @@ class Watchdog:
                     task = asyncio.current_task(loop)
                     name, advice, on_turn = _NO_TASK if task is None else self._find(task)
                     _report(name, advice, thread_id, time.monotonic() - start)
-                    # At once, so that it comes before what the end of the job brings about.
+                    # At once, so that it comes before the effects of the job's end.
                     loop.call_soon_threadsafe(on_turn)
                     self._wait_for_the_turn(loop)
                     _logger.warning(

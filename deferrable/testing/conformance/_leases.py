@@ -189,7 +189,7 @@ class Leases(Suite):
         await self.pass_time(clock, core.lease_seconds)
         ((current, _),) = await take(second, 1)
         if self.fences_stale_holders:
-            # As if its clock were behind: only the broker can tell now.
+            # As if its clock were behind: only the broker can know now.
             stale.lease_end_time = math.inf
         else:
             await self.pass_time(clock, 1)
@@ -254,7 +254,7 @@ class Leases(Suite):
         self, queue: Queue, items: Items
     ) -> None:
         if not self.tells_releases_from_crashes:
-            pytest.skip("this broker cannot tell a release from a crash")
+            pytest.skip("this broker cannot distinguish a release from a crash")
         await queue.push(items(1)[0])
 
         for _ in range(self.max_redeliveries + 2):

@@ -91,17 +91,17 @@ class Suite:
 
     @pytest.fixture
     def core(self, backend: Backend, role: str) -> Queue:
-        """The queue under test, awaiting, whatever the face: for what a face cannot show."""
+        """The queue under test in the asyncio API, for what the blocking API cannot show."""
         return _queue_of(backend, role)
 
     @pytest.fixture
     def queue(self, backend: Backend, face: "Face", role: str) -> Queue:
-        """The queue under test, through a face."""
+        """The queue under test, through one of the two APIs."""
         return face(backend, role)
 
     @pytest.fixture
     def second(self, second_backend: Backend, face: "Face", role: str) -> Queue:
-        """Another consumer of the queue under test, through the same face."""
+        """Another consumer of the queue under test, through the same API."""
         return face(second_backend, role)
 
     @pytest.fixture

@@ -26,7 +26,7 @@ class Identity(Suite):
     ) -> None:
         same, other = queue.identity == second.identity, queue.identity == other_queue.identity
 
-        # Where none can be told, all are None.
+        # If they are not known, all are None.
         assert (same, other) == (True, queue.identity is None)
 
 

@@ -88,12 +88,12 @@ class RedisConnection(asyncio.Protocol):
         self._closed = self._loop.create_future()
         self._last_time = self._loop.time()
         self.client_id: int | None = None
-        """The server's number of this connection, once learnt; None: it does not tell."""
+        """The server's number of this connection, once known; None: the server does not say it."""
         self._transport = _transport_of(connection, where)
         if private(connection, "_reader").at_eof():
-            # The stream was told, and will not tell again.
+            # The stream has got the error, and will not report it again.
             raise unavailable(where, "closed the connection as soon as it was open")
-        # The stream that redis-py made waits for a call of its own when this is closed.
+        # The stream that redis-py made needs its own call when this is closed.
         self._former = self._transport.get_protocol()
         self._transport.set_protocol(self)
         self._poll = select.poll()
@@ -124,8 +124,8 @@ class RedisConnection(asyncio.Protocol):
         """Send `commands` in one write and return their replies; error replies are among them.
 
         Args:
-            on_first: told the first reply when it comes, for the last may be long in coming. It
-                must not raise.
+            on_first: gets the first reply when it arrives, because the last may take long. It must
+                not raise.
 
         Raises:
             BackendUnavailable: the connection is broken, broke, or was silent for too long. Whether
@@ -310,7 +310,7 @@ def connect_failure(where: str, error: BaseException | None) -> BackendError:
 
 def _transport_of(connection: Any, where: str) -> Any:
     transport = getattr(private(connection, "_writer"), "transport", None)
-    # Not by its class: uvloop's transports have one of their own.
+    # Not by its class: uvloop's transports have another one.
     if not hasattr(transport, "set_protocol"):
         raise BackendError(
             f"the connection to Redis at {where} has no asyncio transport; a "

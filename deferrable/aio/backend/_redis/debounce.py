@@ -61,7 +61,7 @@ class RedisDebounceStore(DebounceStore):
         redis_client: a ``redis.asyncio.Redis``, a ``redis.Redis``, one of their cluster clients, or
             a URL. It lends its settings only: no I/O is done on it, and it is never closed. A
             backend's own store is given the links that its queues use.
-        clock: what tells the time; None: the server.
+        clock: the source of time; None: the server.
 
     Raises:
         InvalidOptions: the client has a setting that cannot be honoured.

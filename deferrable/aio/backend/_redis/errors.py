@@ -75,7 +75,7 @@ _OF_A_SCRIPT = re.compile(r"ERR Error running script \(call to \w+\): (?:@\w+: ?
 _DENIED_IN_A_SCRIPT = re.compile(
     r"(?:ERR )?(?:ACL failure in script|The user executing the script)"
 )
-"""How a refusal by the ACL begins in a script. Redis gives it no code of its own there."""
+"""How a refusal by the ACL begins in a script. Redis gives it no error code there."""
 
 
 class ReplyError(Exception):

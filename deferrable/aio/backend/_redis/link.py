@@ -86,7 +86,7 @@ class BlockingLine:
     ) -> list[Any]:
         """Send `commands` in one write; their replies. See `RedisLink.call`.
 
-        `on_first` is told the first reply when it comes, an error reply too; it must not raise.
+        `on_first` gets the first reply when it arrives, also an error reply; it must not raise.
 
         Cancelling it has the connection closed at the end of the block, which ends the wait on the
         server too; what the server had handed over by then stays handed over.
@@ -124,7 +124,7 @@ class RedisLink:
         They are no transaction: commands of others may come in between.
 
         Args:
-            key: a key that the commands are about, which tells the node of a cluster; None: the
+            key: a key that the commands are about, which decides the node of a cluster; None: the
                 first argument of the first command. All keys of a call share a slot.
             deadline_seconds: after so much silence of the server the connection is given up.
 
@@ -210,7 +210,7 @@ class RedisLink:
     async def _reach(
         self, slot: int | None, connect: Callable[[Node | None], Awaitable[RedisConnection]]
     ) -> tuple[Node | None, RedisConnection]:
-        """The server of `slot` and a connection to it, looked up anew if it cannot be reached."""
+        """The server of `slot` and a connection to it, looked up again if it cannot be reached."""
         node = await self._nodes.find(slot)
         try:
             return node, await connect(node)

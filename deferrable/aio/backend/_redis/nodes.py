@@ -43,7 +43,7 @@ class NamedNode:
 
 
 class SentinelNode(NamedNode):
-    """The primary of a service, as its sentinels tell."""
+    """The primary of a service, as its sentinels report it."""
 
     _node: Node | None = None
 

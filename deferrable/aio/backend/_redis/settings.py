@@ -83,7 +83,7 @@ class RedisSettings:
         address: equal for two clients of one Redis database.
         is_cluster: it is a Redis Cluster.
         startup_nodes: of a cluster, where to ask for its nodes.
-        address_remap: what the user makes of an address that a cluster or a sentinel tells.
+        address_remap: the user's function that changes an address from a cluster or a sentinel.
         service_name: of a Sentinel setup, the name of the primary.
         sentinels: of a Sentinel setup, whom to ask for it.
         min_other_sentinels: how many other sentinels one must see to be believed.

@@ -64,7 +64,7 @@ class _Turn:
         return self.replies is not None or self.error is not None
 
     def fail(self, error: BackendError) -> None:
-        """Each caller gets an error of its own: raised twice, one would hold both tracebacks."""
+        """Each caller gets its own error: one error raised twice would hold both tracebacks."""
         copy = type(error)(*error.args)
         copy.__cause__ = error.__cause__
         self.error = copy
@@ -284,7 +284,7 @@ class _Socket:
             _share(replies, batch)
 
     def _end(self, batch: Sequence[_Turn]) -> None:
-        """Close it after a protocol error, which answers whoever caused it. The rest is unread."""
+        """Close it after a protocol error, the answer to the call that caused it."""
         self.close()
         last = self._replies[-1]
         reason = Unread(f"Redis at {self._where} closed the connection: {last}")

@@ -56,7 +56,7 @@ class Call:
 
     Attributes:
         is_classic: its window is shared with the old library.
-        clock: what tells the time if it was injected; None: the server.
+        clock: the source of time if it was injected; None: the server.
     """
 
     token: str

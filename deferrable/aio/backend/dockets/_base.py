@@ -25,7 +25,7 @@ class DocketsBase(Queue):
     Args:
         name: as in ``queue.NAME``.
         links: to the Redis; shared, and closed when the last queue that uses them is.
-        clock: what tells the time; None: the server tells it where it matters to others.
+        clock: the source of time; None: the server tells it where it matters to others.
     """
 
     IS_FOR_ERRORS: ClassVar[bool]

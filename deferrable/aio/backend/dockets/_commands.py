@@ -145,7 +145,7 @@ class Commands:
     """The commands of one queue.
 
     Args:
-        clock: what tells the time if it was injected; None: the server's does.
+        clock: the source of time if it was injected; None: the server's does.
     """
 
     def __init__(self, links: RedisLinks, keys: Keys, clock: Clock | None) -> None:
@@ -228,8 +228,8 @@ class Commands:
         reclaims.
 
         Args:
-            note_next_id: told, as the wait begins, the id of the next delayed item; empty: there
-                is none.
+            note_next_id: gets, as the wait begins, the id of the next delayed item; empty: there is
+                none.
         """
         keys, consumer_id = self.keys, pop.consumer_id
         # Rounded up: one that ended a moment too early would be followed by another.
@@ -377,7 +377,7 @@ class Commands:
             ("SCAN", cursor, *arguments), key=self.keys.queue
         )
         ids = [name.decode(errors="replace")[len(before) : -len(after)] for name in names]
-        # An id has no dot; a group whose name goes on with one has working lists of its own.
+        # An id has no dot; a group whose name continues with a dot has its own working lists.
         return next_cursor, [each for each in ids if "." not in each]
 
     async def counts_in_flight(self, consumer_ids: Sequence[str]) -> dict[str, int]:

@@ -22,7 +22,7 @@ __all__ = ["Consumer", "Held", "Pop"]
 class Held:
     """One delivery: the bytes that lie in the working list, and how long they are ours.
 
-    Two deliveries may have equal bytes, so this object is what tells them apart.
+    Two deliveries may have equal bytes, so only this object distinguishes them.
 
     Attributes:
         end_time: when this consumer takes the item back unless it is touched; monotonic, as all
@@ -55,7 +55,7 @@ class Pop:
 
 
 class Consumer:
-    """The state of one consumer: one queue object in one process, under an id of its own."""
+    """The state of one consumer: one queue object in one process, under its own id."""
 
     def __init__(self) -> None:
         self._start_anew()
@@ -223,7 +223,7 @@ class Consumer:
         return bool(self._suspects)
 
     def find_orphans(self, listed: Sequence[bytes], monotonic_now: float) -> list[bytes]:
-        """What of `listed`, our working list as Redis has just told it, nobody runs.
+        """The entries of `listed`, our working list as Redis just returned it, that nobody runs.
 
         Bytes are orphans once they were seen unheld twice and every pop that was under way at the
         first look has ended; until then they are remembered as suspects.

@@ -35,7 +35,7 @@ _SERVER_MARGIN_SECONDS = 1.0
 """How much later than it should a server may notice that the wait of a lost client is over."""
 
 _TRUST_SECONDS = 60.0
-"""How long a due moment that the server told is believed; then its clock is looked at again."""
+"""How long the server's due moment is trusted; then its clock is read again."""
 
 _FULL_PAUSE_SECONDS = 0.1
 """A full Redis lets nobody wait on the server, so it is asked again after this time."""

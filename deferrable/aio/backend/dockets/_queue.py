@@ -191,7 +191,7 @@ class DocketsQueue(DocketsBase):
         async def move(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
             return await self._move_own([moves[held] for held in claimed], claimed)
 
-        # The last one first: whoever is put to the front later is popped earlier.
+        # The last one first: an item that is put to the front later is popped earlier.
         ordered = [*to_back, *reversed(to_front)]
         outcomes = dict(zip(ordered, await self._settle(ordered, move), strict=True))
         return [outcomes[release.envelope] for release in releases]
@@ -346,7 +346,7 @@ class DocketsBackendFactory(BackendFactory):
         max_lease_seconds: an item held for so long is taken back, touched or not; None: never.
         max_item_bytes: the most bytes of a new item's JSON, from 1 to 536,870,912, which is what
             Redis itself takes unless it is configured otherwise. `later` refuses a larger one.
-        clock: what tells the time; None: the machine's own, and where consumers must agree, the
+        clock: the source of time; None: the machine's own, and where consumers must agree, the
             server's.
 
     Raises:

@@ -91,7 +91,7 @@ class Upkeep:
         return now >= next_time
 
     async def run_in_passing(self) -> None:
-        """Do what is due, beside something else that must not fail with it."""
+        """Do the due upkeep during another call, which must not fail because of it."""
         try:
             await self.run()
         except BackendError as error:

@@ -87,7 +87,7 @@ class Wait:
             task.add_done_callback(self._ending.discard)
 
     async def _keep_ending(self, line: BlockingLine) -> None:
-        # Again and again: the command may not have arrived when it is told to end.
+        # Repeatedly: the command may not have arrived yet when the server is asked to end it.
         pause_seconds = 0.002
         while self._line is line:
             with suppress(BackendError):

@@ -81,7 +81,7 @@ def delivery_in(raw: bytes) -> tuple[Item, int]:
 
 
 def push_time_in(raw: bytes) -> float | None:
-    """When the item of an envelope was pushed; None: nobody can tell."""
+    """When the item of an envelope was pushed; None: unknown."""
     try:
         envelope = load(raw)
     except UnreadableItem:

@@ -76,7 +76,7 @@ class _Group:
         return min(self.main.rest_seconds(now), self.errors.rest_seconds(now))
 
     def wake(self, now: Now) -> None:
-        """Wake whoever waits for what there is now, or for a moment that is too late now."""
+        """Wake the waiters whose items are there now, or whose moment is too late now."""
         if not self.waiters:
             return
         moment = now.monotonic + self.rest_seconds(now)
@@ -301,7 +301,7 @@ class InMemoryBackendFactory(BackendFactory):
     """Creates backends whose items live in this process, and end with it.
 
     Backends that one factory creates for one group are consumers of the same items. A forked child
-    has a copy of its own.
+    has its own copy.
 
     Args:
         timeout: how many seconds a pop waits for an item; None: not at all.
@@ -309,7 +309,7 @@ class InMemoryBackendFactory(BackendFactory):
         max_redeliveries: an item of which more deliveries than that ended without settlement goes
             to the error queue.
         max_lease_seconds: heartbeats stop so long after the pop; None: they never do.
-        clock: what tells the time; None: the machine's own.
+        clock: the source of time; None: the machine's own.
 
     Raises:
         InvalidOptions: a number is out of range.

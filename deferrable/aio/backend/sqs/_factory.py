@@ -65,7 +65,7 @@ class SQSBackendFactory(BackendFactory):
         compress_over_bytes: the bodies of longer items are compressed; None: never.
         large_items: where items go that are too large for a message; None: they are refused.
         offload_over_bytes: larger items go there, too; None: only those that are too large.
-        clock: what tells the time; None: the machine's own.
+        clock: the source of time; None: the machine's own.
 
     Raises:
         InvalidOptions: a value is out of range, or `sqs_connection` cannot be used.

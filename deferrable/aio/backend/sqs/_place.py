@@ -124,7 +124,7 @@ class Place:
         """Ask how large messages may be, once.
 
         Raises:
-            Refused: it is not told; `most_bytes` stays None.
+            Refused: SQS does not say it; `most_bytes` stays None.
         """
         if self._is_asked:
             return
@@ -214,7 +214,7 @@ class Place:
         try:
             answer = await self._ask("CreateQueue", **parameters)
         except Refused as error:
-            # Somebody else has created it just now, with settings of their own.
+            # Somebody else has created it just now, with other settings.
             url = await self._look_up()
             if url is None:
                 raise BackendError(
@@ -243,7 +243,7 @@ class Place:
         return attributes
 
     async def _arn(self) -> str:
-        # Looked up anew: both may have been deleted since.
+        # Looked up again: both may have been deleted since.
         self._url = self._given_url or await self._look_up() or await self._create()
         self._was_found = True
         answer = await self._ask(

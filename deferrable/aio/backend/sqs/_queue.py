@@ -228,7 +228,7 @@ class SQSQueue(Queue):
         try:
             await self._place.learn_most_bytes()
         except Refused as error:
-            # Without the permission to ask, the queue's own refusal tells.
+            # Without the permission to ask, the queue's first refusal shows it.
             _logger.debug("cannot read the message size limit of %r: %s", self, error)
 
     async def _fitting_body(self, text: str, body: str) -> str | BackendError:
@@ -241,8 +241,8 @@ class SQSQueue(Queue):
         return body if len(body) <= self._most_item_bytes() else self._too_large(len(body))
 
     def _routing(self, push: Push) -> Entry:
-        """What an entry of a batch has beside its body."""
-        # Always said: the queue may have a delay of its own.
+        """The fields of a batch entry, without its body."""
+        # Always given: the queue may have its own default delay.
         entry: dict[str, object] = {"DelaySeconds": math.ceil(push.delay_seconds)}
         group_id = push.item.get("message_group_id")
         if group_id is not None:
@@ -377,7 +377,7 @@ class SQSQueue(Queue):
     async def _perform_on(
         self, operation: str, envelopes: Sequence[Envelope], entries: Sequence[Entry | Exception]
     ) -> list[Exception | None]:
-        """Send a batch about messages that are still ours, as far as this process can tell.
+        """Send a batch about messages that are still ours, as far as this process knows.
 
         Args:
             entries: for each envelope, or why it is not sent.

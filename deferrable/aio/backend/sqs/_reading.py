@@ -21,8 +21,8 @@ def buried_by_sqs(
     """`item`, popped from an error queue, with an error if it has none: SQS has moved it there.
 
     Args:
-        queue_name: where from, if the message does not tell.
-        max_receive_count: how often it was received in vain.
+        queue_name: the queue of the message, if the message does not say it.
+        max_receive_count: how often it was received without a settlement.
     """
     if "error" in item:
         return item
@@ -31,7 +31,7 @@ def buried_by_sqs(
     error = lifecycle.TooManyDeliveries(max_receive_count, max_receive_count - 1)
     record = lifecycle.error_record(error, _moved_time(attributes, now), socket.gethostname())
     record["error_text"] += f"; SQS moved it here from {source}"
-    # The same at each reading, as whoever goes through the error queue expects.
+    # The same at each reading, as readers of the error queue expect.
     record["id"] = message["MessageId"]
     return {**item, "error": record}
 

@@ -92,7 +92,7 @@ class Receiver:
         """Up to `count` messages, and a moment before which none of them was handed over.
 
         Args:
-            longest_seconds: it waits no longer, whatever it is set to.
+            longest_seconds: it waits no longer than this.
 
         Raises:
             BackendUnavailable: it was not answered `MARGIN_SECONDS` after its wait.
@@ -142,7 +142,7 @@ class Receiver:
         return before_last_time
 
     def tell_who_waits(self) -> None:
-        """Have the log tell in a moment what is still under way on the running loop."""
+        """Log in a moment which receives still run on the running loop."""
         for receive in self._under_way.get():
             asyncio.get_running_loop().call_later(_LOOK_SECONDS, receive.tell)
 

@@ -30,7 +30,7 @@ _NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class S3Store:
     """A place for the items that are over the limit of an SQS message.
 
-    Each is an object of its own, written before the message is sent and deleted after the item was
+    Each has its own object, written before the message is sent and deleted after the item was
     completed. Objects can be left behind (by a flush, a crash, a delete that failed, which is
     logged): give the bucket a lifecycle rule that removes them, after a longer time than SQS keeps
     messages. Without an object, its item goes to the error queue as unreadable.

@@ -29,7 +29,7 @@ _REREAD_SECONDS = 1.0
 
 
 class Lent:
-    """What one client of the user's tells.
+    """The settings of a client that the user passed.
 
     Attributes:
         arguments: of ``create_client``: endpoint, region, verification.
@@ -237,7 +237,7 @@ def _lent_by(client: Any) -> Lent:
     arguments = {
         "endpoint_url": client.meta.endpoint_url,
         "region_name": client.meta.region_name,
-        # No public attribute tells who a client is, nor whom it believes.
+        # No public attribute shows a client's credentials and its trusted certificates.
         "verify": private(client, "_endpoint", "http_session", "_verify"),
     }
     return Lent(arguments, options, private(client, "_request_signer", "_credentials"))
