@@ -141,8 +141,8 @@ def test_a_bare_class_as_error_classes_is_refused_with_what_to_write(face: Face)
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        (f"{__name__}:missing", "no job of this instance"),
-        (f"{__name__}:good_item", "no job of this instance"),
+        (f"{__name__}:missing", "not a job of this instance"),
+        (f"{__name__}:good_item", "not a job of this instance"),
         ("no_such_module:work", "ModuleNotFoundError"),
         (5, "method"),
         (None, "method"),

@@ -261,7 +261,7 @@ async def test_an_object_item_calls_nothing_but_jobs(method: str) -> None:
     [error] = await run_everything()
 
     assert method in str(error)
-    assert "no job of this instance" in str(error)
+    assert "not a job of this instance" in str(error)
 
 
 # What travels, and what does not.

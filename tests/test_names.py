@@ -191,7 +191,7 @@ def test_function_that_its_module_does_not_hold_yet_is_nameable_but_not_findable
     function = namespace["not_bound_yet"]
 
     assert _names.why_unnameable(function) is None
-    assert "holds nothing" in str(_names.why_unfindable(function))
+    assert "has nothing" in str(_names.why_unfindable(function))
 
 
 def test_function_whose_name_holds_something_else_is_not_findable() -> None:

@@ -85,11 +85,11 @@ async def test_a_module_not_imported_yet_is_imported_and_registers_its_jobs(modu
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        (f"{__name__}:missing", "no job of this instance"),
-        (f"{__name__}:unregistered", "no job of this instance"),
+        (f"{__name__}:missing", "not a job of this instance"),
+        (f"{__name__}:unregistered", "not a job of this instance"),
         ("no_such_module:work", "importing no_such_module raised ModuleNotFoundError"),
-        ("os:system", "no job of this instance"),
-        ("plain name", "no job of this instance"),
+        ("os:system", "not a job of this instance"),
+        ("plain name", "not a job of this instance"),
         (":work", "it is not module:qualname"),
         (".relative:work", "it is not module:qualname"),
         ("a b c:work", "it is not module:qualname"),
@@ -97,7 +97,7 @@ async def test_a_module_not_imported_yet_is_imported_and_registers_its_jobs(modu
         ("os:", "it is not module:qualname"),
         ("os:system:x", "it is not module:qualname"),
         ("os:<lambda>", "it is not module:qualname"),
-        ("builtins:eval", "no job of this instance"),
+        ("builtins:eval", "not a job of this instance"),
         ("__main__:work", "__main__ is private"),
         ("json.__main__:main", "__main__ is private"),
         ("_thread:exit", "_thread is private"),
@@ -197,7 +197,7 @@ async def test_what_may_be_imported_is(module: Any, tmp_path: Path, allowed: Any
     module("trap", f"open({str(sprung)!r}, 'w').close()\n")
     careful = Deferrable(instance.backend, import_from=allowed)
 
-    with pytest.raises(UnreadableItem, match="no job of this instance; import"):
+    with pytest.raises(UnreadableItem, match="not a job of this instance; import"):
         careful.registry.find(await item_called("trap:work"))
 
     assert sprung.exists()

@@ -258,7 +258,7 @@ async def test_a_worker_is_entered_once(each_face: Face) -> None:
             pass
 
     await each_face.do(enter if each_face.is_blocking else enter_awaiting)
-    with pytest.raises(RuntimeError, match="entered once"):
+    with pytest.raises(RuntimeError, match="entered only once"):
         await each_face.do(enter if each_face.is_blocking else enter_awaiting)
 
 

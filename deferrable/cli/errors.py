@@ -201,7 +201,7 @@ def _ask(path: str, choice: Choice) -> Choice:
 
 
 def _show_some(entries: Sequence[ErrorItem], count: int | None) -> None:
-    """Show the first of `count` items, of which `entries` are some; None: the count is not known."""
+    """Show the first of `count` items, of which `entries` are some; None: not counted."""
     console = to_output(is_error=True)
     console.print(as_table(entries[:SHOWN], console.width))
     if len(entries) > SHOWN:

@@ -79,7 +79,7 @@ class Faults:
         matching: Matching | None = None,
         error: Exception | None = None,
     ) -> None:
-        """Make the broker refuse calls, without effect, with `error` (by default a `BackendError`)."""
+        """Make the broker refuse calls, without effect; `error` is by default a `BackendError`."""
         self._add(Fault(verb, "fail_before", times, matching, refusal=error))
 
     def fail_after(
