@@ -44,6 +44,7 @@ SLEEPS = {
 """File or folder -> why it sleeps on the real clock."""
 
 READINGS = {
+    "sqs_server.py": "moto's own long poll, which ends by the real time",
     "attacks/": "tells how long an attack took",
     "commands.py": "its deadline",
     "faces.py": "its deadline",
