@@ -20,7 +20,7 @@ def lazy_names(
     Args:
         package: the package's ``__name__``.
         homes: for each public name, the module that defines it.
-        submodules: names of modules inside the package that are had as its attributes, too.
+        submodules: names of modules inside the package that are also its attributes.
     """
 
     def resolve(name: str) -> Any:

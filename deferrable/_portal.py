@@ -27,7 +27,7 @@ __all__ = ["EXITING", "Portal", "own_loop"]
 T = TypeVar("T")
 
 _STOP_SECONDS = 5.0
-"""How long the exit of the process waits for coroutines that do not heed their cancellation."""
+"""How long the exit of the process waits for coroutines that ignore their cancellation."""
 
 EXITING = "the process is exiting, and nothing serves blocking calls of other threads any more"
 
@@ -77,7 +77,7 @@ class _Handover(Generic[T]):
     ) -> None:
         self._loop = loop
         self._coroutine = coroutine
-        # The caller's, whoever it is that tells the loop.
+        # The caller's context, even if another thread starts it.
         self._context = copy_context() if context is None else context
         self._cancel = cancel
         self._done = threading.Lock()
@@ -297,12 +297,12 @@ class Portal:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         while not self._is_stopping:
-            # A task of the user's own that raises SystemExit or KeyboardInterrupt makes asyncio
-            # leave the loop; whoever awaits the task sees it. The portal goes on.
+            # A user's task that raises SystemExit or KeyboardInterrupt makes asyncio leave the
+            # loop; the code that awaits the task sees the error. The portal goes on.
             value_of(self._loop.run_forever)
         value_of(_finish, self._loop, list(self._handovers))
         self._loop.close()
-        self._is_woken = False  # or somebody would rely on a wake-up that was never heeded
+        self._is_woken = False  # or a caller would rely on a wake-up that the loop never saw
         self._give_up_all()
 
 

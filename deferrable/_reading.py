@@ -28,6 +28,6 @@ def _one_line(name: str) -> str:
 
 
 def attempt_number(item: Item) -> int:
-    """Which attempt it is for whoever popped it, counted from 1."""
+    """The number of the attempt for the consumer that popped the item, counted from 1."""
     attempts = item.get("attempts")
     return attempts + 1 if isinstance(attempts, int) else 1

@@ -1,8 +1,4 @@
-"""What a job raises to be run again.
-
-Owns the one exception by which a job decides for itself that it is to be tried again, whatever its
-``error_classes`` say. It may not know how that is done.
-"""
+"""The exception that a job raises to be run again, whatever its ``error_classes`` say."""
 
 from deferrable._codec.refusals import told
 from deferrable._durations import Duration, optional_seconds_of

@@ -90,7 +90,7 @@ class _Declared:
         self._box: Any = None
 
     def convert(self, value: Any) -> Any:
-        # msgspec reads an annotation at each call, but one of its own types only once.
+        # msgspec reads an annotation at each call, but a msgspec type only once.
         if self._box is None:
             fields = [("value", self.annotation)]
             self._box = msgspec.defstruct("_Box", fields, array_like=True, gc=False)

@@ -18,26 +18,26 @@ from typing import Protocol
 __all__ = ["Clock", "SystemClock", "Timer", "call_at", "sleep", "timer_time"]
 
 _NO_TIME = 0.001
-"""A clock that moved by less than so many seconds stood still."""
+"""A clock that moved by less than this did not move."""
 
 
 class Timer(Protocol):
     """A call that a clock will make."""
 
     def cancel(self) -> None:
-        """Do not make the call. Harmless when it was made or cancelled already."""
+        """Do not make the call. May be called after it was made or cancelled."""
         ...
 
 
 class Clock(Protocol):
-    """Tells the time and calls back later. It may be used from any thread and any event loop."""
+    """Gives the time and calls back later. Any thread and any event loop may use it."""
 
     def time(self) -> float:
         """The moment, in epoch seconds. It may jump, in both directions."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some moment. They never jump, whatever happens to `time`."""
+        """Seconds since some moment. They never jump, even if `time` does."""
         ...
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
@@ -53,10 +53,10 @@ def _real_monotonic() -> Callable[[], float]:
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's clock."""
 
-    # Kept in the class: tools that freeze the time replace what they find in modules. A test that
-    # stops the time wants a date that stands still, not a lease that never ends.
+    # Kept in the class: tools that freeze the time replace the functions in modules. A test that
+    # freezes the time wants a fixed date, not a lease that never ends.
     monotonic = staticmethod(_real_monotonic())
 
     def time(self) -> float:

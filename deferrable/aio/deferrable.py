@@ -127,25 +127,25 @@ class Deferrable(Instance, Decorating, Closing):
     async def run_once(self) -> Outcome | None:
         """Pop one item and make one attempt at it, keeping its lease meanwhile.
 
-        Cancelling it loses nothing: an async job is cancelled and its item released, no attempt
-        counted; a plain function, which cannot be cancelled, is waited for and settled.
+        Cancelling it loses nothing. An async job is cancelled and its item released, and no attempt
+        is counted. A plain function cannot be cancelled, so it is waited for and settled.
 
         Returns:
-            what became of the attempt; None when the queue had nothing.
+            the outcome of the attempt; None if the queue was empty.
 
         Raises:
             BackendError: the broker could not be reached, or refused the pop or the settlement. It
-                is not tried again: the caller decides. What was popped comes back after its lease.
+                is not retried: the caller decides. A popped item comes back after its lease.
         """
         envelope, item = await self.backend.queue.pop()
         return await self.process(envelope, item)
 
     async def process(self, envelope: Envelope | None, item: Item | None) -> Outcome | None:
-        """Make one attempt at an item that was popped already; see `run_once`.
+        """Make one attempt at a popped item; see `run_once`.
 
         Args:
-            envelope: as ``queue.pop()`` returned it; None: there was nothing.
-            item: likewise.
+            envelope: from ``queue.pop()``; None if the queue was empty.
+            item: from ``queue.pop()``.
         """
         if not envelope or item is None:
             await self.emit_empty(_door)
@@ -181,7 +181,7 @@ class Deferrable(Instance, Decorating, Closing):
             del outcome
 
     async def emit_empty(self, door: Door) -> None:
-        """Tell who listens that a pop found nothing."""
+        """Emit that a pop found nothing."""
         await emit(door, self.event_consumers, "empty", None, None)
 
     def worker(
@@ -211,19 +211,19 @@ class Deferrable(Instance, Decorating, Closing):
     def errors(self) -> ErrorItems:
         """The items of the error queue, each once, oldest first where the broker knows.
 
-        They are leased while the iteration lasts; what was neither requeued nor discarded by its
-        end stays in the error queue. Use it as a context manager to end it early.
+        They are leased while the iteration lasts. Items that were neither requeued nor discarded
+        stay in the error queue. Use it as a context manager to end it early.
         """
         return ErrorItems(self)
 
     def register_event_consumer(self, consumer: object) -> None:
-        """Have the ``on_EVENT(self, item)`` methods of an object called, plain or async.
+        """Call the ``on_EVENT(self, item)`` methods of an object from now on, plain or async.
 
-        Consumers are called in the order of registration, after what the event names. One that
-        raises is logged and changes nothing.
+        Consumers are called in the order of registration, after the event. If one raises, the error
+        is logged and nothing else changes.
 
         Raises:
-            ValueError: it has a method called ``on_`` something that is no event.
+            ValueError: it has an ``on_`` method for an event that does not exist.
         """
         check_event_consumer(consumer)
         self.event_consumers = (*self.event_consumers, consumer)
@@ -235,7 +235,7 @@ class Deferrable(Instance, Decorating, Closing):
     def register_metadata_producer_consumer(
         self, producer_consumer: MetadataProducerConsumer
     ) -> None:
-        """Have an object produce metadata for every item, and consume it before every job.
+        """Let an object produce metadata for every item, and consume it before every job.
 
         Raises:
             ValueError: its namespace is already in use.
@@ -248,7 +248,7 @@ class Deferrable(Instance, Decorating, Closing):
         self.metadata_producer_consumers = ()
 
     async def close(self) -> None:
-        """Close the backend and the debounce store. Twice is harmless."""
+        """Close the backend and the debounce store. May be called twice."""
         await self.backend.close()
         if self._debounce_store is not None:
             await self._debounce_store.close()
@@ -269,7 +269,7 @@ def _cancellation_of_caller() -> Callable[[], bool]:
 
 
 def _redis_store(redis_client: Any, clock: Clock | None) -> DebounceStore:
-    # Imported here, so that only those who ask for it need the redis extra.
+    # Imported here, so that only users of it need the redis extra.
     from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 
     return RedisDebounceStore(redis_client, clock=clock)

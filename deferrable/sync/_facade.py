@@ -44,10 +44,10 @@ def blocking(
     method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
     undo: Callable[[C, R], Coroutine[Any, Any, object]] | None = None,
 ) -> Callable[Concatenate[Facade[C], P], R]:
-    """A method of a facade that waits for its core's.
+    """A method of a facade that waits for the method of its core.
 
     Args:
-        method: of the core; an adapter's own override counts.
+        method: of the core; an adapter's override is used.
         undo: takes back, from the core, a result that an interrupt leaves unclaimed.
 
     Raises:
@@ -72,7 +72,7 @@ def blocking(
 class _MadeLike:
     """The constructor of a facade, called like that of its core's class.
 
-    The class is asked for when it is first needed: its adapter may need an extra.
+    The class is loaded on first use, because its adapter may need an extra.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class _MadeLike:
 def made_like(
     load: Callable[[], Callable[P, C]],
 ) -> Callable[[Callable[[F, C], None]], Callable[Concatenate[F, P], None]]:
-    """Have a facade's constructor, which takes the core, take what the core is made of.
+    """Make a facade's constructor take the arguments of its core, instead of the core.
 
     Args:
         load: returns the class of the core; called when a facade is made.
@@ -111,10 +111,10 @@ def made_like(
 
 
 class ClosingFacade(Facade[Closing], PlainWith):
-    """One that is closed, by itself or at the end of a ``with`` block."""
+    """A facade that can be closed, also by the end of a ``with`` block."""
 
     def close(self) -> None:
-        """Close what it holds open. Twice is harmless."""
+        """Close its connections. May be called twice."""
         refuse_portal_thread(f"await {type(self._core).__qualname__}.close() of deferrable.aio")
         blocking = blocked_loop.set(_running_loop())
         try:
@@ -142,5 +142,5 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def core_of(value: Any) -> Any:
-    """What stands behind a facade; anything else is itself."""
+    """The core of a facade; any other object is returned as it is."""
     return value._core if isinstance(value, Facade) else value

@@ -20,13 +20,13 @@ _GET_AWAITABLE = dis.opmap["GET_AWAITABLE"]
 
 
 def warn_of_blocking(instead: str) -> None:
-    """Warn that the call under way blocks the running event loop.
+    """Warn that the current call blocks the running event loop.
 
     Args:
-        instead: what to write in its place.
+        instead: what to write instead.
 
     Raises:
-        WrongApi: what the call returns is awaited.
+        WrongApi: the result of the call is awaited.
     """
     frame: FrameType | None = sys._getframe(1)
     level = 2

@@ -76,5 +76,5 @@ class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
         self._core.check(item)
 
     def excess_bytes(self, item: Item) -> int:
-        """How many bytes `item` is over the most that `push` takes; 0: it fits."""
+        """By how many bytes `item` exceeds the limit of `push`; 0: it fits."""
         return self._core.excess_bytes(item)

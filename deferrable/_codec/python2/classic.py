@@ -57,8 +57,8 @@ def dumps(obj: object) -> str:
     bytes, integers and tuples of them, for dicts that grew from a presized literal of eight keys
     or more, and for objects of any other class. All of these can be *read* there.
 
-    A dict or set is written in the order that Python 2 would have given it, having none of its
-    own, so equal ones give equal text. ``bytes`` arrive as Python 2's ``str``.
+    A dict or set is written in the order that Python 2 would have given it, so equal ones give
+    equal text. ``bytes`` arrive as Python 2's ``str``.
 
     Raises:
         Exception: whatever the object's own pickling raises; nothing is wrapped here.

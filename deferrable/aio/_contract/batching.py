@@ -22,8 +22,8 @@ class Batcher(Generic[T]):
     """Performs entries, one batch at a time.
 
     Args:
-        perform: takes entries; returns, in their order, None or an exception for each. What it
-            raises is every entry's failure.
+        perform: takes entries; returns, in their order, None or an exception for each. If it
+            raises, all entries have failed.
         max_size: the most entries of one batch.
     """
 
@@ -40,7 +40,7 @@ class Batcher(Generic[T]):
         """Perform `entry`, alone or together with others.
 
         Returns:
-            what is to be awaited at once; it raises this entry's own failure, or that of the whole
+            an awaitable, to await at once. It raises this entry's own failure, or that of the whole
             batch.
         """
         if not self._is_busy:
@@ -51,7 +51,7 @@ class Batcher(Generic[T]):
         return future
 
     async def _perform_first(self, entry: T) -> None:
-        if self._is_busy:  # somebody was quicker between the call and the await
+        if self._is_busy:  # another caller was quicker between the call and the await
             await self(entry)
             return
         self._is_busy = True
@@ -76,7 +76,7 @@ class Batcher(Generic[T]):
                 self._pending = waiting[self._max_size :]
                 await self._perform_for(waiting[: self._max_size])
         except BaseException:
-            # Nobody else would ever perform these.
+            # No other caller would ever perform these.
             _cancel(self._pending)
             raise
         finally:
@@ -114,8 +114,8 @@ def check_outcomes(
     """`outcomes`, which a hook returned for `entries`.
 
     Raises:
-        BackendError: they are not one for each entry; the adapter is at fault, and whether the
-            entries took effect is unknown.
+        BackendError: there is not exactly one for each entry. The adapter is wrong, and it is
+            unknown whether the entries took effect.
     """
     if len(outcomes) != len(entries):
         raise BackendError(

@@ -14,7 +14,7 @@ class Closing(AsyncWith, ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Close it. Twice is harmless."""
+        """Close it. May be called twice."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -27,14 +27,14 @@ _PATIENCE_SECONDS = 1.0
 blocked_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
     "deferrable_blocked_loop", default=None
 )
-"""The loop whose thread is known to wait for what runs in this context."""
+"""The loop whose thread waits for the code that runs in this context."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
     """The event loop that runs in this thread.
 
     Raises:
-        WrongApi: none runs. What awaits may run on a loop that is not asyncio's, such as trio's.
+        WrongApi: none runs. The caller may run on another kind of loop, such as trio's.
     """
     try:
         return asyncio.get_running_loop()
@@ -81,7 +81,7 @@ class PerLoop(Generic[T]):
         on_fork(self._start_anew)
 
     def get(self) -> T:
-        """The running loop's resource, made now if there is none yet.
+        """The running loop's resource, opened now if there is none yet.
 
         Raises:
             WrongApi: no event loop of asyncio is running in this thread.
@@ -109,13 +109,13 @@ class PerLoop(Generic[T]):
     async def close(self) -> None:
         """Close every resource on its own loop. May be called twice; `get` opens again.
 
-        The resource of a loop that is neither closed nor running is left to that loop, which
-        closes it when it shuts its async generators down. That of a loop that does not get to it
-        is closed when it does: its thread may be waiting for this very call. Where that is not
-        known (`blocked_loop`), it shows after a moment.
+        The resource of a loop that is neither closed nor running is left to that loop, which closes
+        it when it shuts its async generators down. A loop that is blocked closes its resource when
+        it runs again: its thread may be waiting for this very call. If that is not known
+        (`blocked_loop`), it becomes clear after a moment.
         """
         with self._lock:
-            # A loop that stands still keeps its resource: if dropped here, that would be finalized
+            # A loop that does not run keeps its resource: if dropped here, that would be finalized
             # in the middle of other code there, and perhaps cancelled with it.
             entries = [
                 entry
@@ -181,11 +181,11 @@ class SharedPerLoop(Generic[T]):
         return self._resources.get()
 
     def join(self, user: object) -> None:
-        """`user` needs the resources until it leaves, or is gone."""
+        """Note that `user` needs the resources until it leaves, or is gone."""
         self._users.add(user)
 
     async def leave(self, user: object) -> None:
-        """`user` needs them no longer; they are closed when nobody does."""
+        """Note that `user` needs them no longer; they are closed when nobody does."""
         self._users.discard(user)
         if not self._users:
             await self.close()

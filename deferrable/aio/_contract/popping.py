@@ -34,8 +34,8 @@ class Popper:
     """Serves the waiters of one loop, first come, first served.
 
     Args:
-        pop: pops up to so many items, waiting as long as the queue waits.
-        release: gives back, to the front, items that were popped for nobody.
+        pop: pops up to a number of items, waiting as long as the queue waits.
+        release: gives items without a caller back to the front.
         interrupt: asks for a waiting `pop` to end early; it may do nothing.
         max_size: the most items of one native pop.
     """
@@ -55,7 +55,7 @@ class Popper:
         self._popping: asyncio.Task[None] | None = None
 
     async def __call__(self, count: int) -> list[Popped]:
-        """Up to `count` items; none when the queue's wait ended without any."""
+        """Up to `count` items; none if the queue's wait ended without any."""
         loop = asyncio.get_running_loop()
         waiter = _Waiter(count, loop.create_future())
         self._waiters.append(waiter)
@@ -69,7 +69,7 @@ class Popper:
 
     async def _withdraw(self, waiter: _Waiter) -> None:
         if waiter.future.done() and not waiter.future.cancelled():
-            # Served in the very pass in which it was cancelled.
+            # It got items in the same pass of the loop in which it was cancelled.
             if waiter.future.exception() is None:
                 await self._give_back(waiter.future.result())
             return

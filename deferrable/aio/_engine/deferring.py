@@ -42,7 +42,7 @@ _logger = logging.getLogger("deferrable")
 
 
 class _Debounced:
-    """A call that is to be debounced, with the options that hold for it."""
+    """A debounced call, with its options."""
 
     # No dataclass: a field that is a job would be a method to type checkers.
     __slots__ = ("args", "job", "kwargs", "options")
@@ -71,7 +71,7 @@ async def defer(
     """Push one call, or skip it if it is debounced and an equal one is pending.
 
     Raises:
-        InvalidOptions: options that are callables came to something out of range.
+        InvalidOptions: an option that is a callable returned a value out of range.
         UnserializableCall: no other process could run the call.
         ArgumentMismatch: the function would reject the call.
         BackendError: the push failed; see `Queue.push`.
@@ -80,7 +80,8 @@ async def defer(
     now = instance.clock.time()
     resolved, item = template_of(instance, job, options).make_item(args, kwargs, now)
     if resolved.debounce_seconds or instance.metadata_producer_consumers:
-        # Before a window is reserved or metadata is produced; else the push checks it as soon.
+        # Before a window is reserved or metadata is produced; otherwise the push checks it as
+        # early.
         instance.backend.queue.check(item)
     if not resolved.debounce_seconds:
         return await _push(instance, door, item, now)
@@ -107,7 +108,7 @@ async def defer_many(
     now, queue = instance.clock.time(), door.here(instance.backend.queue)
     receipts: list[Receipt | None] = []
     debounced: list[tuple[int, _Debounced, ResolvedOptions, Item]] = []
-    # Little is kept for each: what lives on is what the garbage collector looks at.
+    # Little is kept for each: the garbage collector looks at everything that stays.
     indexes: list[int] = []
     pushes: list[Push] = []
     template = template_of(instance, job, options)
@@ -169,7 +170,7 @@ async def _debounce(
         raise InvalidOptions(NO_DEBOUNCE_STORE)
     key, token = _debounce_key(instance, call, item), item["id"]
     always_delay = call.options.debounce_always_delay
-    # The one step alters the item in the store, where nobody can sign it.
+    # The one step changes the item in the store, where nobody can sign it.
     queue = door.here(instance.backend.queue)
     joined = None if instance.protection.signs else store.joined_with(queue)
     if joined is not None:
@@ -224,7 +225,7 @@ async def _tell_skipped(
 async def _tell_joined(
     instance: Instance, door: Door, item: Item, reservation: Reservation
 ) -> Receipt:
-    """Tell what one step has decided and done."""
+    """Emit and return what the one step has decided and done."""
     if isinstance(reservation.decision, Skip):
         return await _tell_skipped(instance, door, item, reservation)
     _set_decided_delay(instance, item, reservation)
@@ -242,7 +243,7 @@ async def _push_reserved(
 
 
 def _set_decided_delay(instance: Instance, item: Item, reservation: Reservation) -> float:
-    """Have the item wait as decided, until a moment of the store's clock; returns now."""
+    """Delay the item as decided, until a moment of the store's clock; returns now."""
     now, decision = instance.clock.time(), reservation.decision
     if isinstance(decision, PushDelayed):
         set_first_delay(instance, item, decision.delay_seconds, now)

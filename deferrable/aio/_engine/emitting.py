@@ -54,7 +54,7 @@ async def _tell(
 
 
 def log_or_raise(door: Door, name: str, error: BaseException) -> None:
-    """Log what a callable of the user's raised, which changes nothing.
+    """Log the error of a user's callable; nothing else changes.
 
     Args:
         name: of the callable. (Not its ``repr``, which is the user's code, too.)

@@ -21,7 +21,7 @@ from deferrable.options import ErrorClasses, check_max_attempts, error_class_tup
 __all__ = ["Instance", "Lifespan"]
 
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]]
-"""What is open for as long as a worker works: a pool, a client."""
+"""Resources that stay open while a worker works: a pool, a client."""
 
 
 class Instance:
@@ -61,7 +61,7 @@ class Instance:
 
     @property
     def serializer(self) -> Serializer:
-        """What new items are written with, for the backend that is set now."""
+        """The serializer of new items, for the current backend."""
         protection = self.protection
         if self.backend.queue.IS_LOCAL:
             return protection.local_serializer
@@ -69,14 +69,14 @@ class Instance:
 
     @property
     def clock(self) -> Clock:
-        """What tells the time: the one given, or the clock of the backend that is set now."""
+        """The given clock, or the clock of the current backend."""
         return self.backend.queue.clock if self._clock is None else self._clock
 
     @property
     def debounce_store(self) -> DebounceStore | None:
-        """Where debounce windows are kept: the store given, or that of the backend that is set now.
+        """The store of debounce windows: the given one, or that of the current backend.
 
-        None: the backend has no place for them, and none was given.
+        None: the backend cannot store them, and no store was given.
         """
         return self.backend.debounce_store if self._debounce_store is None else self._debounce_store
 
@@ -86,7 +86,7 @@ class Instance:
 
     @property
     def default_error_classes(self) -> tuple[type[BaseException], ...] | None:
-        """Errors that are retried for jobs that do not say; read at each ``later``."""
+        """Errors that are retried, for jobs without ``error_classes``; read at each ``later``."""
         return self._default_error_classes
 
     @default_error_classes.setter
@@ -95,7 +95,7 @@ class Instance:
 
     @property
     def default_max_attempts(self) -> int:
-        """How often a job runs at most that does not say; read at each ``later``."""
+        """How often a job without ``max_attempts`` runs at most; read at each ``later``."""
         return self._default_max_attempts
 
     @default_max_attempts.setter

@@ -17,7 +17,7 @@ __all__ = ["Template", "set_first_delay", "template_of"]
 
 
 class Template:
-    """What the items of one job's calls share, for as long as what it was made of stays."""
+    """The common part of the items of one job's calls, while its sources do not change."""
 
     __slots__ = (
         "_attempts",
@@ -60,7 +60,7 @@ class Template:
         self._resolved = resolve(options, 0) if are_constant(options) else None
 
     def is_of(self, instance: Instance, options: JobOptions) -> bool:
-        """Whether it was made of these, and of what the instance holds now."""
+        """Whether it was made from these, and from the current settings of the instance."""
         return (
             self._options is options
             and self._group == instance.backend.group
@@ -71,10 +71,10 @@ class Template:
     def make_item(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], now: float
     ) -> tuple[ResolvedOptions, Item]:
-        """The seconds that hold for a call of the job, and a new item for it.
+        """The seconds of a call of the job, and a new item for it.
 
         Raises:
-            InvalidOptions: options that are callables came to something out of range.
+            InvalidOptions: an option that is a callable returned a value out of range.
             UnserializableCall: no other process could run the call.
             ArgumentMismatch: the function would reject it.
         """
@@ -104,7 +104,7 @@ class Template:
 
 
 def template_of(instance: Instance, job: RegisteredJob, options: JobOptions) -> Template:
-    """What the items of the job's calls share now; kept with the job.
+    """The current common part of the items of the job's calls; kept with the job.
 
     Raises:
         InvalidOptions: error classes that the serializer cannot name.
@@ -117,6 +117,6 @@ def template_of(instance: Instance, job: RegisteredJob, options: JobOptions) -> 
 
 
 def set_first_delay(instance: Instance, item: Item, seconds: float, now: float) -> None:
-    """Have a new item become due `seconds` from `now`."""
+    """Make a new item due `seconds` from `now`."""
     set_delay(item, seconds, now, instance.backend.queue.MAX_DELAY_SECONDS)
     item["original_delay"] = seconds

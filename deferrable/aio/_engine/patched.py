@@ -18,7 +18,7 @@ _PATCHING_LIBRARIES = ("gevent", "eventlet")
 
 
 def patching_library(name: str) -> str | None:
-    """The library that has replaced what is in a module of Python's own; None: nobody has.
+    """The library that has replaced parts of a module of Python; None: no library has.
 
     Args:
         name: of the module.

@@ -21,16 +21,16 @@ __all__ = ["FoundCall", "RegisteredJob", "Registry"]
 
 
 class RegisteredJob(Protocol):
-    """What the engine knows of a job."""
+    """The engine's view of a job."""
 
     @property
     def name(self) -> str:
-        """What it is called in items."""
+        """Its name in items."""
         ...
 
     @property
     def function(self) -> Callable[..., Any]:
-        """What is called when it is run."""
+        """The function to call when it is run."""
         ...
 
     @property
@@ -40,12 +40,12 @@ class RegisteredJob(Protocol):
 
     @property
     def binder(self) -> Binder | None:
-        """What refuses arguments that `function` does not take; None: they are not checked."""
+        """The check that refuses arguments which `function` does not take; None: no check."""
         ...
 
     @property
     def settings(self) -> JobOptions:
-        """The options that hold for its calls."""
+        """The options of its calls."""
         ...
 
     template: object
@@ -79,9 +79,9 @@ class Registry(Mapping[str, RegisteredJob]):
     """The jobs of one instance by their names.
 
     Args:
-        protection: what says how an item is read.
-        import_from: what may be imported for an item: packages and modules; None: anything that
-            is not private, or nothing if `protection` reads no pickles.
+        protection: decides which items are read.
+        import_from: packages and modules that may be imported for an item; None: all public ones,
+            or none if `protection` reads no pickles.
 
     Raises:
         InvalidOptions: `import_from` holds something else.
@@ -90,7 +90,7 @@ class Registry(Mapping[str, RegisteredJob]):
     def __init__(self, protection: Protection, import_from: Iterable[str] | None = None) -> None:
         self._protection = protection
         if import_from is None and not protection.reads_pickles:
-            # Who may write such items may not run code here. Importing a module runs it.
+            # Writers of such items must not run code here. Importing a module runs it.
             import_from = ()
         self._import_prefixes = None if import_from is None else _read_prefixes(import_from)
         self._jobs: dict[str, RegisteredJob] = {}
@@ -122,7 +122,7 @@ class Registry(Mapping[str, RegisteredJob]):
         """The call that `item` holds.
 
         Raises:
-            UnreadableItem: it names no job of this instance, or does not decode; nothing of it
+            UnreadableItem: it names no job of this instance, or cannot be decoded. No code of it
                 was run.
         """
         serializer = self._protection.serializer_for(item)
@@ -133,10 +133,10 @@ class Registry(Mapping[str, RegisteredJob]):
         return FoundCall(job, job.function, call.args, call.kwargs)
 
     def decode(self, item: Item) -> DecodedCall:
-        """The call that `item` holds, for show. Whether it could be made is not asked.
+        """The call that `item` holds, for display. It may be a call that cannot be made.
 
         Raises:
-            UnreadableItem: it does not decode.
+            UnreadableItem: it cannot be decoded.
         """
         serializer = self._protection.serializer_for(item)
         job = None if "object" in item else self._jobs.get(serializer.load_name(item))

@@ -37,8 +37,7 @@ _UNSET = object()
 class TaskDoor(AwaitingDoor):
     """The door of an attempt that runs in its own task.
 
-    The task is cancelled for its job's sake while that runs, and for nothing else, but by whoever
-    ends the loop.
+    While its job runs, the task is cancelled only to stop the job, or by the end of the loop.
 
     Args:
         context: in which the task runs.
@@ -67,7 +66,7 @@ class TaskDoor(AwaitingDoor):
     def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
     ) -> Coroutine[Any, Any, Ended[Any]]:
-        # What the task runs in is entered already.
+        # The task's own context is entered already.
         return super().call(None if context is self._context else context, function, *args)
 
     def consume(
@@ -97,7 +96,7 @@ class TaskDoor(AwaitingDoor):
         ended = await self._run_in_thread(run, context)
         _take_over(context)
         if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
-            # A plain callable around an async one: what it returned is the job.
+            # A plain callable around an async one: its result is the job.
             coroutine = ended.value
             try:
                 return await run_in_task(
@@ -158,7 +157,7 @@ async def run_in_task(
         ended = Returned(await start())
     except BaseException as error:
         if issubclass(type(error), GeneratorExit) and not _is_loop_running():
-            raise  # the loop was given up, and nothing can be awaited any more
+            raise  # the loop has ended, and nothing can be awaited any more
         ended = Raised(error)
     finally:
         control.detach()
@@ -183,7 +182,7 @@ async def _heed_cancellations(
         control.note_cancelled()
     elif isinstance(ended, Returned):
         with suppress(asyncio.CancelledError):
-            # A job that cancels itself and returns has left that for the next await.
+            # If a job cancels itself and returns, the cancellation strikes at the next await.
             await asyncio.sleep(0)
     # It was meant for the job, which reacted to it or not; not for the settlement.
     while task.uncancel():
@@ -193,14 +192,14 @@ async def _heed_cancellations(
 def _call_in_thread(
     call: Callable[[], Ended[Any]], limiter: anyio.CapacityLimiter | None
 ) -> asyncio.Future[Ended[Any]]:
-    """Have `call` made in a worker thread; the future is done when it has ended, and not before.
+    """Make `call` in a worker thread. The future is done when the call has ended, and not before.
 
-    A loop that is being shut down cancels every task, the one that waits for the thread too, while
-    the thread goes on. The future is no task.
+    A loop that shuts down cancels every task, also one that waits for the thread, while the thread
+    goes on. The future is not a task, so it is not cancelled.
     """
     loop = asyncio.get_running_loop()
     ending: asyncio.Future[Ended[Any]] = loop.create_future()
-    start = threading.Lock()  # Who acquires it first decides whether the call is made.
+    start = threading.Lock()  # The first to acquire it decides whether the call is made.
     # Emptied by the thread: an error's traceback holds the frame of `work`, which must not hold the
     # future that holds the error.
     endings = [ending]
@@ -250,7 +249,7 @@ def _is_loop_running() -> bool:
 
 
 def start_timer(run: Run, callback: Callable[[], None]) -> Timer | None:
-    """Have `callback` called when the job's time is over; None: it has no limit."""
+    """Call `callback` when the job's time is over; None: it has no limit."""
     if run.timeout_seconds is None:
         return None
     return run.clock.call_later(run.timeout_seconds, callback)
@@ -267,5 +266,5 @@ def as_timeout(run: Run, ended: Ended[Any]) -> Ended[Any]:
 
 
 def _is_cancellation(ended: Ended[Any]) -> bool:
-    # By its true class: a user's error may say another one, or raise when it is asked.
+    # By its true class: a user's error may name another one, or raise when it is asked.
     return isinstance(ended, Raised) and issubclass(type(ended.error), asyncio.CancelledError)

@@ -34,9 +34,9 @@ class QueueConformance(PushAndPop, Leases, Settlement, Delays, Looking, Upkeep):
     the same queues, which are empty at first. Their pops do not wait (or for an instant only), and
     their leases are at least 5 seconds long.
 
-    Where moving the clock is not enough to make time pass, because the broker has a clock of its
-    own, override ``async def pass_time(self, clock, seconds)``: when it returns, a lease that was
-    due to end within `seconds` has ended, and what was delayed by as much is due.
+    If moving the clock is not enough to make time pass, because the broker has its own clock,
+    override ``async def pass_time(self, clock, seconds)``: when it returns, a lease that was due to
+    end within `seconds` has ended, and what was delayed by as much is due.
 
     Attributes:
         max_redeliveries: what the backend is set to.

@@ -137,7 +137,7 @@ class Counting(Suite):
         assert "oldest_age_seconds" not in after
 
     async def _stats_become(self, queue: Queue, expected: Mapping[str, float]) -> None:
-        """Brokers may count late, and may not know every number; none is wrong for ever."""
+        """Brokers may count late, and may lack some numbers, but no number stays wrong."""
         seen: list[Mapping[str, float]] = []
 
         async def are_as_expected() -> bool:

@@ -165,7 +165,7 @@ class WaitingQueueConformance(Suite):
         try:
             await wait_until(popping.done, "the waiting pop ends", self.wait_seconds + 5)
         except TimeoutError:
-            # Whoever still waits, perhaps in a thread, would outlive the test.
+            # A pop that still waits, perhaps in a thread, would outlive the test.
             await self.pass_time(clock, self.wait_seconds)
             raise
         return await popping

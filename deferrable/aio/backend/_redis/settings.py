@@ -301,7 +301,7 @@ def _async_class(connection_class: type[Any]) -> type[Any]:
     if issubclass(connection_class, redis.asyncio.connection.AbstractConnection):
         return connection_class
     raise InvalidOptions(
-        f"the client uses connections of its own class {connection_class.__name__}, which is not "
+        f"the client uses connections of the class {connection_class.__name__}, which is not "
         "asyncio; pass a redis.asyncio.Redis"
     )
 

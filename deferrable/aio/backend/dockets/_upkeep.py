@@ -112,7 +112,7 @@ class Upkeep:
             moves = self._redeliveries([held.raw for held in expired])
             await self._commands.move(expired[0].consumer_id, moves)
         except BaseException:
-            # Whoever completes one now must hear that it is lost, if it has gone back.
+            # A caller that completes one now must get `LeaseLost`, if it has gone back.
             self._consumer.unclaim(expired, may_be_settled=False)
             raise
         self._consumer.drop(expired)

@@ -101,7 +101,8 @@ class Place:
         """Find the queue, or create it, and learn how large its messages may be; only once.
 
         Raises:
-            BackendError: there is none. Where these credentials may not know that, the log says so.
+            BackendError: there is no queue. If the credentials do not allow the check, the log says
+                so.
         """
         if self._is_checked:
             return
