@@ -30,9 +30,9 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 def message(name: str, *packages: str) -> str:
     """A pattern of the message for `name`, which the installed `packages` have no more."""
-    words = [f"has no attribute {name},"]
+    words = [f"has no usable {name},"]
     for package in packages:
-        words.append(f" {package} {version(package)}")
+        words.append(f" {'redis-py' if package == 'redis' else package} {version(package)}")
         if package in TESTED:
             words.append("(tested: {} to {})".format(*TESTED[package]))
     return ".*".join(map(re.escape, words))
@@ -140,7 +140,7 @@ def test_object_of_no_known_package_is_named() -> None:
     class Double:
         pass
 
-    with pytest.raises(BackendError, match=r"test_private\..*Double has no attribute _sock"):
+    with pytest.raises(BackendError, match=r"test_private\..*Double has no usable _sock"):
         private(Double(), "_sock")
 
 

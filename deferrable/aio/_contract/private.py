@@ -24,19 +24,26 @@ TESTED: Mapping[str, tuple[str, str]] = {
 _BROUGHT_BY = {"botocore": "aiobotocore"}
 """Packages of which another one fixes the version."""
 
+_KNOWN_AS = {"redis": "redis-py"}
 
-def private(owner: Any, *names: str) -> Any:
+
+def private(owner: Any, *names: str, having: str | None = None) -> Any:
     """The attribute of `owner` that `names` lead to, one after another.
 
+    Args:
+        having: an attribute that what is found must have to be of use.
+
     Raises:
-        BackendError: one of them is missing in the installed version of its package.
+        BackendError: the installed version of its package has no such attribute.
     """
     found = owner
     for name in names:
         try:
-            found = getattr(found, name)
+            owner, found = found, getattr(found, name)
         except AttributeError:
             raise BackendError(_missing(type(found), name)) from None
+    if having is not None and not hasattr(found, having):
+        raise BackendError(_missing(type(owner), names[-1]))
     return found
 
 
@@ -46,11 +53,11 @@ def _missing(of: type[Any], name: str) -> str:
     known = sorted(packages & (TESTED.keys() | _BROUGHT_BY.keys()))
     if not known:
         return (
-            f"{of.__module__}.{of.__qualname__} has no attribute {name}, which deferrable needs; "
-            "pass a client whose parts are made by its own package"
+            f"{of.__module__}.{of.__qualname__} has no usable {name}, which deferrable needs; pass "
+            "a client whose parts are made by its own package"
         )
     return (
-        f"{of.__qualname__} has no attribute {name}, which deferrable needs; installed are "
+        f"{of.__qualname__} has no usable {name}, which deferrable needs; installed are "
         f"{' and '.join(map(_installed, known))}: install tested versions, or a newer deferrable"
     )
 
@@ -60,7 +67,8 @@ def _installed(package: str) -> str:
         number = version(package)
     except PackageNotFoundError:
         number = "of unknown version"
+    shown = f"{_KNOWN_AS.get(package, package)} {number}"
     if package in _BROUGHT_BY:
-        return f"{package} {number}"
+        return shown
     oldest, newest = TESTED[package]
-    return f"{package} {number} (tested: {oldest} to {newest})"
+    return f"{shown} (tested: {oldest} to {newest})"

@@ -212,7 +212,7 @@ class _Socket:
     def __init__(self, connection: Any, where: str) -> None:
         self._connection = connection  # kept, as it closes the socket when it is collected
         self._where = where
-        self._socket = _socket_of(connection, where)
+        self._socket = private(connection, "_sock", having="sendall")
         self._socket.settimeout(ANSWER_SECONDS)
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_NOTHING)
         # Received and fed in one step of C code, so that an interrupt costs no bytes in between.
@@ -314,14 +314,3 @@ def _share(replies: list[Any], batch: Sequence[_Turn]) -> None:
     for turn in batch:
         turn.replies = replies[start : start + turn.count]
         start += turn.count
-
-
-def _socket_of(connection: Any, where: str) -> Any:
-    """The socket of a redis-py connection, which has no public name for it."""
-    found = private(connection, "_sock")
-    if not hasattr(found, "sendall") or not hasattr(found, "fileno"):
-        raise BackendError(
-            f"the connection to Redis at {where} has no socket; a {type(connection).__name__} that "
-            "talks to no server cannot be used here"
-        )
-    return found
