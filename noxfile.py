@@ -80,12 +80,24 @@ PYTHON_TESTS = [
             *("arguments", "attempt", "classic", "cycles", "doors", "hostile_errors", "instance"),
             *("job", "json_serializer", "later", "names", "options", "pickle_claims", "pickling"),
             *("registry", "serialization", "wrong_api"),
+            # The ways through the code.
+            "pictures",
             # The suite of queues, once in this process and once on Redis.
             *("dockets", "memory"),
         )
     ),
 ]
 """What a version of Python can change."""
+
+
+ADAPTER_TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        *("debounce_redis", "dockets", "private", "redis_link", "thread_link"),
+        *("sqs_errors", "sqs_loops", "sqs_settings"),
+    )
+]
+"""What a version of redis-py, hiredis, aiobotocore or aiohttp can change."""
 
 
 def install(session: nox.Session, *groups: str, extras: str = "redis,sqs") -> None:
@@ -119,10 +131,33 @@ def tests_others(session: nox.Session) -> None:
     run_tests(session, *[] if session.posargs else PYTHON_TESTS)
 
 
+@nox.session(name="oldest-newest")
+@nox.parametrize("age", ["oldest", "newest"])
+def oldest_newest(session: nox.Session, age: str) -> None:
+    """Run the adapters' tests with the oldest clients of brokers allowed, then with the newest."""
+    install(session, "test")
+    extras = PROJECT["project"]["optional-dependencies"]
+    allowed = [*extras["redis"], *extras["sqs"], "aiobotocore[boto3]"]  # both on one botocore
+    if age == "oldest":
+        pinned = [each.replace(">=", "==") for each in allowed]
+        session.install("-q", *pinned, "aiohttp==3.9.2; python_version < '3.13'")
+    else:
+        session.install("-q", "--upgrade", *allowed)
+    # The oldest botocore calls what Python 3.12 deprecates.
+    ignored = "ignore:datetime.datetime.utcnow:DeprecationWarning"
+    run_pytest(session, "-W", ignored, *ADAPTER_TESTS)
+
+
 def run_tests(
     session: nox.Session, *arguments: str, env: Mapping[str, str | None] | None = None
 ) -> None:
     install(session, "test")
+    run_pytest(session, *arguments, env=env)
+
+
+def run_pytest(
+    session: nox.Session, *arguments: str, env: Mapping[str, str | None] | None = None
+) -> None:
     # Many tests wait for a process or a server of theirs: more of them than cores go at once.
     # What goes to a worker together, and what begins first, is in tests/turns.py.
     options = ("-n", "3", "--dist", "loadscope", *arguments)
