@@ -89,18 +89,18 @@ class _Handover(Generic[T]):
     # On the portal's loop.
 
     def start(self) -> None:
-        """Begin, unless that was done or has become pointless."""
+        """Begin, unless it has begun already or nobody needs it any more."""
         if self.task is None and self.ended is None:
             self.task = start_task(self._loop, self._run(), self._context)
 
     def cancel(self) -> None:
-        """Have the coroutine cancelled, once."""
+        """Cancel the coroutine, once."""
         if self.task is None:
             self.give_up(asyncio.CancelledError())
         elif self._has_begun:
             (self._cancel or self.task.cancel)()
         else:
-            # A task that is cancelled before its first step never takes it, and tells nobody.
+            # A task that is cancelled before its first step never takes it, and calls nobody.
             self._loop.call_soon(self.cancel)
 
     async def _run(self) -> None:
@@ -164,8 +164,8 @@ class Portal:
     ) -> T:
         """Run a coroutine on the portal's loop and wait for it in this thread.
 
-        An interrupt (Ctrl-C, or whatever a signal handler raises) has the coroutine cancelled, and
-        is raised when that has ended.
+        An interrupt (Ctrl-C, or an error of a signal handler) cancels the coroutine, and is raised
+        when that has ended.
 
         Args:
             undo: makes the coroutine that takes back a result that an interrupt leaves unclaimed.
@@ -233,7 +233,7 @@ class Portal:
         return self._loop
 
     def is_ending(self) -> bool:
-        """Whether it ends, and so cancels whatever runs."""
+        """Whether it ends, and so cancels everything that runs."""
         return self._is_stopping
 
     def end(self) -> None:
@@ -261,7 +261,7 @@ class Portal:
             handover.give_up(SystemExit(EXITING))
 
     def _tell(self, step: Callable[[], object]) -> None:
-        """Have the loop take a step, after those that it was told before.
+        """Make the loop take a step, after the earlier ones.
 
         Waking the loop is a system call, which lets go of the interpreter's lock: when many threads
         come at once, the first one wakes it for all.

@@ -1,8 +1,8 @@
-"""Looking through an error queue.
+"""Look through an error queue.
 
-Owns the iteration over error items: each once, leased while it lasts, and given back at its end
-unless it was requeued or discarded; and the look at them without a lease, for who only wants to see
-them or takes few of many. No job runs here, and no call is decoded before it is asked for.
+Owns the iteration over error items: each once, leased during the iteration, and given back at its
+end unless it was requeued or discarded. Owns also the look at them without a lease, for callers
+that only show them or take a few of many. No job runs here, and a call is decoded only on request.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class ErrorItem:
     def error(self) -> Mapping[str, Any]:
         """``error_type``, ``error_text``, ``traceback``, ``hostname``, ``ts``, ``id``.
 
-        And ``reason``, why it was not retried, where one was recorded.
+        And ``reason``, why it was not retried, if one was recorded.
         """
         error = self.item.get("error")
         return error if isinstance(error, dict) else {}
@@ -64,13 +64,13 @@ class ErrorItem:
         """The call that failed, decoded now.
 
         Raises:
-            UnreadableItem: it does not decode, or the instance must not read it.
+            UnreadableItem: it cannot be decoded, or the instance must not read it.
         """
         self._instance.protection.check(self.item, self._backend.group)
         return self._instance.registry.decode(self.item)
 
     async def requeue(self) -> None:
-        """Have it run again, as if it were new: its attempts and its ttl begin anew.
+        """Run it again, as if it were new: its attempts and its ttl start again.
 
         Raises:
             UnreadableItem: it names no job at all, or the instance must not read it; it stays in
@@ -95,7 +95,7 @@ class ErrorItem:
     @property
     def _held(self) -> Envelope:
         if self._envelope is None:
-            raise LeaseLost(f"{self!r} was only looked at; take it first")
+            raise LeaseLost(f"{self!r} was only shown, not leased; take it first")
         return self._envelope
 
     def __repr__(self) -> str:
@@ -143,8 +143,8 @@ class ErrorItems(Closing, AsyncFor):
     async def peek_items(self, count: int) -> list[ErrorItem]:
         """The next ones that were not seen yet, about `count`; none at the end.
 
-        Nothing is leased where the queue can show items without that. Else they are leased until
-        the iteration is closed, as `next_items` leases them.
+        Nothing is leased if the queue can show items without a lease. Otherwise they are leased
+        until the iteration is closed, as by `next_items`.
         """
         queue = self._backend.error_queue
         if not queue.SUPPORTS_PEEK:
@@ -163,7 +163,9 @@ class ErrorItems(Closing, AsyncFor):
         return entries
 
     async def take(self, entries: Sequence[ErrorItem]) -> list[ErrorItem]:
-        """Lease what was only looked at; those that are still there and that nobody else holds."""
+        """Lease items that were only shown. Return those that still exist and that nobody else
+        holds.
+        """
         taken = [entry for entry in entries if entry._envelope is not None]
         wanted = {entry._key: entry for entry in entries if entry._envelope is None}
         keys = [key for key in wanted if key is not None]
@@ -177,12 +179,12 @@ class ErrorItems(Closing, AsyncFor):
         return taken
 
     async def give_back(self) -> None:
-        """Give back what is held, before the end; only what can be looked at without a lease."""
+        """Give held items back before the end, if the queue can show them without a lease."""
         if self._backend.error_queue.SUPPORTS_PEEK:
             await self.close()
 
     async def close(self) -> None:
-        """Give back what was neither requeued nor discarded. Twice is harmless."""
+        """Give back items that were neither requeued nor discarded. May be called twice."""
         leases, self._keeper = self._keeper, None
         held, self._held = self._unsettled(), []
         if leases is None:
@@ -197,7 +199,7 @@ class ErrorItems(Closing, AsyncFor):
             await leases.tidy()
 
     def _is_new(self, entry: ErrorItem) -> bool:
-        """Whether it was not seen yet. One that has failed again meanwhile is for another time."""
+        """Whether it was not seen yet. An item that failed again meanwhile is left for later."""
         known_by = entry.id or entry._key
         if known_by is None:
             return True
@@ -217,4 +219,4 @@ class ErrorItems(Closing, AsyncFor):
 
 
 def _note_nothing() -> None:
-    """Whoever settles the item hears that its lease was lost."""
+    """Do nothing: the settlement of the item will raise `LeaseLost`."""

@@ -1,8 +1,8 @@
 """The blocking door: the engine's coroutines, driven in the thread that called.
 
-Owns how a caller that cannot await waits: broker I/O and async jobs hop to the portal's thread, and
-everything plain is an ordinary call right here. A coroutine of the engine never suspends behind
-this door: each of its waits has ended when it returns.
+Owns how a caller that cannot await waits: broker I/O and async jobs hop to the portal's thread,
+and everything plain is an ordinary call right here. A coroutine of the engine never suspends
+behind this door: each of its waits has ended when it returns.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class _Caller:
     """The door of one call, in the thread that made it.
 
     Attributes:
-        interrupt: struck while something had to be brought to its end; it is raised after all.
+        interrupt: arrived while a step had to reach its end; it is raised afterwards.
     """
 
     exits_are_failures = False
@@ -139,7 +139,7 @@ class _Caller:
                 coroutine.close()  # if it was cancelled before its first step
         limit = run.timeout_seconds
         if limit is not None and run.clock.monotonic() - start_time >= limit:
-            # No handler could be told before: this thread was busy with the job.
+            # No handler could be called before: this thread was busy with the job.
             await run.on_overrun()
         try:
             return ended
@@ -169,7 +169,7 @@ def _hold_nothing() -> None:
 
 
 def _watch(run: Run) -> Callable[[], None]:
-    """Have the log say when a plain job is over its time; returns what ends that."""
+    """Log when a plain job is over its time; return the function that ends this."""
     limit = run.timeout_seconds
     if limit is None:
         return lambda: None
@@ -183,11 +183,11 @@ def refuse_portal_thread(instead: str) -> None:
     """Refuse a blocking call where it would wait for itself; warn on any other event loop.
 
     Args:
-        instead: what to write in its place.
+        instead: what to write instead.
 
     Raises:
         CalledFromEventLoop: this is the portal's own thread.
-        WrongApi: what the call returns is awaited.
+        WrongApi: the result of the call is awaited.
     """
     # Most calls are made where no loop runs, and then this thread is not the portal's either.
     loop = asyncio._get_running_loop()
@@ -196,7 +196,7 @@ def refuse_portal_thread(instead: str) -> None:
     if is_portal_thread():
         raise CalledFromEventLoop(
             "a blocking call on the thread that serves blocking calls (inside an async job or "
-            f"handler run by the blocking face) would wait for itself; use {instead}"
+            f"handler run by the blocking API) would wait for itself; use {instead}"
         )
     if not is_portal_loop(loop):  # as it is where gevent runs all threads in one
         warn_of_blocking(instead)

@@ -1,7 +1,8 @@
 """The portal of blocking calls: one for the whole process.
 
-Owns when it starts (at the first blocking call) and stops (when the process exits), and what serves
-calls that come later still. A forked child starts its own, and leaves the parent's untouched.
+Owns when it starts (at the first blocking call) and stops (when the process exits), and what
+serves calls that come later still. A forked child starts its own, and leaves the parent's
+untouched.
 """
 
 import asyncio
@@ -26,9 +27,9 @@ _ON_LOOP = (
 
 
 class _ExitPortal(Portal):
-    """Serves what is called while the process exits, when no thread can be started any more.
+    """Serves calls while the process exits, when no thread can be started any more.
 
-    Each call has a loop of its own, in the thread that calls.
+    Each call has its own loop, in the calling thread.
 
     Args:
         serves_threads: non-daemon threads work still, after the end of the main one. Once the
@@ -64,7 +65,7 @@ class _ExitPortal(Portal):
             return value_of(runner.run, coroutine, context=context), None
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Nothing runs beside a call any more."""
+        """Nothing runs at the same time as a call."""
 
 
 def _is_main_thread() -> bool:

@@ -1,6 +1,7 @@
 """What a queue says about itself, for both APIs.
 
-Each flag is declared here once. An adapter's class sets it; a blocking queue has what its core has.
+Each flag is declared here once. An adapter's class sets it; a blocking queue has what its core
+has.
 """
 
 import math

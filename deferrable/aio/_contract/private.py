@@ -1,7 +1,7 @@
 """Names that other packages keep private, and that an adapter cannot do without.
 
-Owns the reading of such a name, and the error for a version of the package that has it no more. The
-error names the installed version and the versions that the tests run with.
+Owns the reading of such a name, and the error for a version of the package that has it no more.
+The error names the installed version and the versions that the tests run with.
 
 Each name that is read here is a risk: prefer what a package documents.
 """

@@ -1,15 +1,15 @@
-"""The keeper: every lease of this process, renewed from a thread of its own.
+"""The keeper: it renews every lease of this process from a separate thread.
 
-Owns when held items are touched, in batches, and what a failed touch means. It calls back when a
-lease is lost, on the loop of whoever holds the item. Its thread has an event loop and broker
-connections of its own, because a job may block the loop that it runs on.
+Owns when held items are touched, in batches, and what a failed touch means. When a lease is lost,
+it calls back on the loop of the item's holder. Its thread has its own event loop and broker
+connections, because a job may block the loop on which it runs.
 
-The one rule: a broker that cannot be reached does not end a lease. Only the broker's word, or the
-moment at which the lease ends unrenewed, does.
+The one rule: a broker that cannot be reached does not end a lease. A lease ends only when the
+broker says so, or at its end if it was not renewed.
 
-Items are added and removed by other threads, without a lock. Whoever adds one reads afterwards when
-the keeper wakes, and wakes it if that is too late. The keeper says first that it never wakes, looks
-at the items then, and says last when it wakes. So it sees each item, or is woken for it.
+Other threads add and remove items, without a lock. After adding an item, a thread reads when the
+keeper wakes, and wakes it if that is too late. The keeper first notes that it never wakes, then
+looks at the items, and last notes when it wakes. So it sees each item, or is woken for it.
 """
 
 import asyncio
@@ -41,19 +41,19 @@ _LEAD = 1 - 1 / TOUCHES_PER_LEASE
 """The part of a lease that is left when an item is touched first."""
 _MOST_TOUCHES_PER_LEASE = 30  # while the broker cannot be reached
 _EARLY = 1 / 6
-"""What is due within this part of a lease is touched together with what is due now."""
+"""Items that are due within this part of a lease are touched together with those due now."""
 
 OnRound: TypeAlias = Callable[[Queue, Exception | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is to be done about held items at one moment.
+    """What to do with the held items at one moment.
 
     Attributes:
         touches: the envelopes to renew, keyed by the extension in seconds.
-        ended: those whose lease ended unrenewed.
-        run_out: those that were held for the maximum; their leases are left to end.
+        ended: those whose lease ended without a renewal.
+        run_out: those that were held for the maximum; their leases are not renewed any more.
     """
 
     touches: Mapping[float, Sequence[Envelope]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ def pause_seconds(envelope: Envelope, now: float, lease_seconds: float) -> float
 
 
 class _Holder(NamedTuple):
-    """Who holds an item: what to call when its lease is lost, and on which loop."""
+    """The holder of an item: what to call when its lease is lost, and on which loop."""
 
     on_lost: Callable[[], object]
     loop: asyncio.AbstractEventLoop
@@ -119,16 +119,16 @@ class _Line:
 
     @property
     def is_needed(self) -> bool:
-        """Whether an item is held, or somebody watches."""
+        """Whether an item is held, or the queue is watched."""
         return bool(self.held or self.watchers)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a round is under way."""
+        """Whether a round is running."""
         return self._round is not None
 
     def look(self) -> None:
-        """Go round now, or at the moment at which the next item is due."""
+        """Run a round now, or when the next item is due."""
         if self._round is not None:
             return  # it looks at its end
         if self._timer is not None:
@@ -155,7 +155,7 @@ class _Line:
     def _forget_the_settled(self) -> None:
         for envelope in list(self.held):
             if envelope.settlement == "done":
-                # Its holder need not let it go, and could not if an interrupt struck too early.
+                # Its holder need not drop it, and could not if an interrupt came too early.
                 self.held.pop(envelope, None)
         for on_round, loop in list(self.watchers.items()):
             if loop.is_closed():
@@ -164,9 +164,9 @@ class _Line:
         self._failed.intersection_update(self.held)
 
     def _next_moment(self, queue: Queue) -> float:
-        """When something is due. Somebody who watches hears after a third of a lease in any case.
+        """When something is due. A watcher is called after a third of a lease in any case.
 
-        What is being settled may be there again by then, too.
+        Items that are being settled may be held again by then, too.
         """
         if self._round_time is None:
             self._round_time = queue.clock.monotonic()
@@ -214,14 +214,14 @@ class _Line:
             self.look()
 
     def stop_round(self) -> "asyncio.Task[None] | None":
-        """Cancel the round under way if nobody needs the line any more."""
+        """Cancel the running round if nobody needs the line any more."""
         if self._round is None or self.is_needed:
             return None
         self._round.cancel()
         return self._round
 
     def _take_due(self, queue: Queue, now: float) -> list[Envelope]:
-        """What is to be touched in this round, and what has ended."""
+        """The items to touch in this round, and those whose lease has ended."""
         due: list[Envelope] = []
         soon = now + queue.lease_seconds * _EARLY
         for envelope, holder in list(self.held.items()):
@@ -242,7 +242,7 @@ class _Line:
     async def _touch(
         self, queue: Queue, touches: Mapping[float, Sequence[Envelope]]
     ) -> Exception | None:
-        """Touch them; None, or why not a single one was answered."""
+        """Touch them. Return None, or why no touch at all was answered."""
         self._failed = {each for envelopes in touches.values() for each in envelopes}
         errors: list[Exception] = []
         is_answered = not touches
@@ -264,7 +264,7 @@ class _Line:
         if holder is None:
             return
         described = repr(envelope)
-        # First of all, so that its holder settles nothing before it hears of it.
+        # First of all, so that its holder settles nothing before the callback.
         envelope.lease_end_time = -math.inf
         _logger.warning(
             "lost the lease of %s after %.1f s (max_lease_seconds=%s); not completed here",
@@ -301,11 +301,11 @@ def _log_run_out(queue: Queue, envelope: Envelope, now: float) -> None:
 
 
 class Keeper:
-    """Renews the leases of the items that it was given, until they are let go.
+    """Renews the leases of its items, until they are dropped.
 
     Args:
-        loop: where it works; None: in a thread of its own, which starts when there is something to
-            do, and ends in `tidy` when nobody needs it any more.
+        loop: where it works; None: in its own thread, which starts when there is something to do,
+            and ends in `tidy` when nobody needs it any more.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -322,7 +322,7 @@ class Keeper:
         on_lost: Callable[[], object],
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Renew the item's lease until it is let go, or lost. Replaces an earlier `on_lost` of it.
+        """Renew the item's lease until it is dropped, or lost. Replaces an earlier `on_lost` of it.
 
         Args:
             on_lost: called on `loop` when the lease was lost.
@@ -335,13 +335,13 @@ class Keeper:
                 self._wake(line)
 
     def let_go(self, queue: Queue, envelope: Envelope) -> None:
-        """Touch the item no more. Harmless if it was let go before."""
+        """Stop touching the item. May be called twice."""
         line = self._lines.get(queue)
         if line is not None:
             line.held.pop(envelope, None)
 
     def watch(self, queue: Queue, on_round: OnRound) -> None:
-        """Go round at least three times in a lease, even if nothing of `queue` is held.
+        """Run at least three rounds in a lease, even if nothing of `queue` is held.
 
         Args:
             on_round: called in the keeper's thread after each round, with None, or why nothing
@@ -355,7 +355,7 @@ class Keeper:
         self._wake(line)
 
     def unwatch(self, queue: Queue, on_round: OnRound) -> None:
-        """Undo `watch`. Harmless if it was not called."""
+        """Undo `watch`. May be called without it."""
         line = self._lines.get(queue)
         if line is not None:
             line.watchers.pop(on_round, None)
@@ -363,8 +363,8 @@ class Keeper:
     async def tidy(self) -> None:
         """End the timers, and the thread, if nobody needs them any more.
 
-        It is called by those who have held items for long. A caller of ``run_once`` does not pay
-        for this: it leaves a timer behind, which finds nothing to do.
+        Callers that held items for long call it. A caller of ``run_once`` does not pay for this: it
+        leaves a timer behind, which finds nothing to do.
         """
         portal = self._portal
         if portal is None:
@@ -427,7 +427,7 @@ class Keeper:
 
 
 class _Process:
-    """The keepers of this process: one with a thread, and those that must do without."""
+    """The keepers of this process: one with a thread, and those without."""
 
     def __init__(self) -> None:
         self.keeper: Keeper | None = None
@@ -469,7 +469,7 @@ def keeper(loop: asyncio.AbstractEventLoop) -> Keeper:
     """The keeper of this process.
 
     Args:
-        loop: where it works if no thread can be had, as after the end of the main one.
+        loop: where it works if no thread can start, for example after the end of the main thread.
     """
     return _process.keeper or _process.get(loop)
 

@@ -2,10 +2,11 @@
 
 Owns the protocols of a door, what stops a job from outside, and the door of a caller that awaits.
 The engine's coroutines use no asyncio primitive themselves, so that another door can drive them in
-a thread without a loop: `deferrable.sync._door`, which this package never imports. How an attempt's
-job is run is in `deferrable.aio._engine.task_door`.
+a thread without a loop: `deferrable.sync._door`, which this package never imports. How an
+attempt's job is run is in `deferrable.aio._engine.task_door`.
 
-The one rule: what user code did comes back as a value, and a running job is told to stop only once.
+The one rule: what user code did comes back as a value, and a running job is told to stop only
+once.
 """
 
 import asyncio
@@ -47,12 +48,12 @@ StopReason: TypeAlias = Literal["cancelled", "lease lost", "timed out"]
 
 
 class Control:
-    """What may end a job before it ends itself, from outside of it.
+    """Stops a job from outside.
 
-    The first reason counts; a job is cancelled once, so that its cleanup may await.
+    The first reason counts. A job is cancelled once, so that its cleanup may await.
 
     Attributes:
-        reason: why the job is to stop; None: it is not.
+        reason: why the job must stop; None: it need not.
         deadline_time: when its time limit ends, in epoch seconds; None: it has none, or has not
             started.
     """
@@ -66,17 +67,17 @@ class Control:
         self._has_cancelled = False
 
     def stop(self, reason: StopReason) -> None:
-        """Have the job stop, if it can; called on the loop on which an async job runs."""
+        """Stop the job, if possible; called on the loop on which an async job runs."""
         if self.reason is None:
             self.reason = reason
             if self._cancel is not None:
                 self._has_cancelled = self._cancel()
 
     def attach(self, cancel: Callable[[], bool]) -> None:
-        """Say how the job is cancelled, now that it runs. It is at once if it was to stop.
+        """Set how the job is cancelled, now that it runs. Cancel it now if it must stop already.
 
         Args:
-            cancel: returns whether that is how the job ends; False if it has ended otherwise.
+            cancel: returns whether it ended the job; False if the job has ended otherwise.
         """
         self._cancel = cancel
         if self.reason is not None:
@@ -91,24 +92,24 @@ class Control:
         self._cancel = None
 
     def note_cancelled(self) -> None:
-        """The job was cancelled by whoever ends its loop."""
+        """The job was cancelled because its loop ends."""
         if self.reason is None:
             self.reason = "cancelled"
             self._has_cancelled = True
 
 
 class NotStarted(Exception):
-    """How a job ended that was to stop before it could start."""
+    """The end of a job that had to stop before it could start."""
 
 
 def name_of_attempt(job_name: str, item: Item) -> str:
-    """What logs call an attempt."""
+    """The name of an attempt in logs."""
     return f"{job_name} (item {id_text(item)})"
 
 
 @dataclass(slots=True)  # Not frozen, which costs each job 1.5 µs; nobody changes it.
 class Run:
-    """A job to be run.
+    """A job to run.
 
     Attributes:
         function: what is called with `args` and `kwargs`.
@@ -116,9 +117,9 @@ class Run:
         context: what it sees.
         timeout_seconds: when it is stopped (an async one) or reported (a plain one).
         on_overrun: awaited once when a plain function is over its time.
-        control: what may stop it meanwhile.
-        clock: what the time limit is measured by.
-        job_name: of the job, for whoever looks at tasks.
+        control: may stop it meanwhile.
+        clock: measures the time limit.
+        job_name: of the job, for tools that show tasks.
         item: whose job it is.
     """
 
@@ -143,12 +144,12 @@ class Run:
         return name_of_attempt(self.job_name, self.item)
 
     def note_deadline(self) -> None:
-        """The job starts now; from now on it may know until when it may run."""
+        """The job starts now, and so does its time limit."""
         if self.timeout_seconds is not None:
             self.control.deadline_time = self.clock.time() + self.timeout_seconds
 
     def log_overrun(self) -> None:
-        """Say that a plain function is over its time; the event may have to wait for its end."""
+        """Report that a plain function is over its time; the event may have to wait for its end."""
         _logger.warning(
             "%s runs for longer than its timeout_seconds=%s; a plain function cannot be stopped, "
             "and its item's lease is kept",
@@ -158,10 +159,10 @@ class Run:
 
 
 class Door(Protocol):
-    """What the engine's coroutines need from whoever drives them."""
+    """What the engine's coroutines need from the code that drives them."""
 
     def here(self, queue: Queue) -> Queue:
-        """The queue as this door pushes onto it."""
+        """The queue to which this door pushes."""
         ...
 
     def wait(
@@ -178,14 +179,14 @@ class Door(Protocol):
         """Wait for I/O that must reach its end. A cancellation is raised only afterwards.
 
         Args:
-            start: begins it; a door that tries again what the broker did not take calls it again.
+            start: begins it; a door that retries a refused settlement calls it again.
         """
         ...
 
     def call(
         self, context: Context | None, function: Callable[..., Any], *args: Any
     ) -> Coroutine[Any, Any, Ended[Any]]:
-        """Call a short callable of the user's, plain or async, inside `context` (None: here)."""
+        """Call a short callable of the user, plain or async, inside `context` (None: here)."""
         ...
 
     def is_being_cancelled(self) -> bool:
@@ -194,11 +195,11 @@ class Door(Protocol):
 
 
 class AttemptDoor(Door, Protocol):
-    """What an attempt needs besides.
+    """What an attempt needs in addition.
 
     Attributes:
-        exits_are_failures: a SystemExit or KeyboardInterrupt that a job raises is its own failure;
-            else it is the caller's, and the item is released.
+        exits_are_failures: a SystemExit or KeyboardInterrupt of a job is a failure of the job; if
+            False, it ends the caller, and the item is released.
     """
 
     exits_are_failures: bool
@@ -206,7 +207,7 @@ class AttemptDoor(Door, Protocol):
     def consume(
         self, context: Context, function: Callable[..., Any], value: object
     ) -> Coroutine[Any, Any, Ended[Any]]:
-        """Have a metadata consumer called inside `context`, now or right before the job."""
+        """Call a metadata consumer inside `context`, now or right before the job."""
         ...
 
     def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
@@ -216,7 +217,7 @@ class AttemptDoor(Door, Protocol):
     def keep(
         self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
     ) -> Callable[[], object]:
-        """Keep the item's lease while what follows is done; returns what lets it go.
+        """Keep the item's lease during the next steps; return the function that ends this.
 
         Args:
             on_lost: called once, on the loop on which async jobs run, when it is found lost.
@@ -308,13 +309,13 @@ def _throw(steps: Any, error: BaseException) -> Any:
 
 
 async def in_context(context: Context, awaitable: Awaitable[T]) -> T:
-    """Await something inside a context; what it sets there stays set."""
+    """Await something inside a context; variables that it sets there stay set."""
     result: T = await _InContext(context, awaitable)
     return result
 
 
 class BlockingDoor(Protocol):
-    """What serves a caller that cannot await."""
+    """Serves callers that cannot await."""
 
     def drive(self, make: Callable[[AttemptDoor], Coroutine[Any, Any, T]], instead: str) -> T:
         """Run the engine's coroutine that `make` makes, in this thread.

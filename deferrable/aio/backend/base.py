@@ -19,11 +19,11 @@ class Backend(Closing):
     """A queue and its error queue.
 
     Attributes:
-        group: what they were created for; None for the nameless group.
-        queue: where jobs wait.
-        error_queue: where those go that failed for good.
-        debounce_store: where an instance keeps debounce windows unless it was given another store;
-            None: this broker has no place for them.
+        group: their group; None for the group without a name.
+        queue: the queue of jobs.
+        error_queue: the queue of items that failed for good.
+        debounce_store: where an instance keeps debounce windows by default; None: this broker
+            cannot store them.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Backend(Closing):
         return f"<Backend, {group_text(self.group)}: {self.queue!r}, {self.error_queue!r}>"
 
     async def close(self) -> None:
-        """Close both queues and the debounce store. Twice is harmless."""
+        """Close both queues and the debounce store. May be called twice."""
         await self.queue.close()
         await self.error_queue.close()
         if self.debounce_store is not None:
@@ -54,10 +54,10 @@ class BackendFactory(ABC):
     """Creates the backends of one broker. An implementation overrides `_create_backend`."""
 
     def create_backend_for_group(self, group: str | None) -> Backend:
-        """A backend for `group`. No I/O is done; None or empty is the nameless group.
+        """A backend for `group`; None or empty is the group without a name. Does no I/O.
 
-        Groups of one factory share connections and differ in their queues' names:
-        ``deferrable`` for the nameless one, else ``deferrable_GROUP``.
+        Groups of one factory share connections and have different queue names:
+        ``deferrable_GROUP``, or ``deferrable`` for the group without a name.
         """
         return self._create_backend(group, queue_name(group))
 

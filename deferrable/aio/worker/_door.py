@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Surroundings:
-    """What the attempts of one worker share.
+    """The common part of the attempts of one worker.
 
     Args:
         keeper: keeps their leases.
@@ -38,10 +38,10 @@ class Surroundings:
 
     Attributes:
         turns: of the plain jobs, whose items can be given back while they wait for one.
-        threads: where they run; the limiter makes nobody wait. The default one is shared with
-            everybody else in the process.
+        threads: their limiter, which never makes them wait. The default limiter is shared with all
+            other code in the process.
         is_open: whether jobs may still begin.
-        patience: to try settlements again that the broker does not take.
+        patience: for retries of settlements that the broker refuses.
         on_plain: called when a job turns out to be plain that was not known to be.
     """
 
@@ -62,7 +62,7 @@ def _note_nothing(queue: Queue, item: Item) -> None:
 
 
 class WorkerDoor(TaskDoor):
-    """Behind which one attempt of a worker is made.
+    """The door of one attempt of a worker.
 
     Args:
         queue: where the item was popped.
@@ -108,7 +108,7 @@ class WorkerDoor(TaskDoor):
     async def consume(
         self, context: Context, function: Callable[..., Any], value: object
     ) -> Ended[Any]:
-        # Whether it belongs into the job's thread is known once the job is.
+        # Only the job shows whether it must run in the job's thread.
         self._consumers = (*self._consumers, (function, value))
         return Returned(None)
 
@@ -152,7 +152,7 @@ class WorkerDoor(TaskDoor):
             self._surroundings.on_plain(self._queue, run.item)
 
     def end_job(self) -> None:
-        """The job has ended, or will never begin; said twice, it counts once."""
+        """The job has ended, or will never begin. A second call has no effect."""
         if not self._has_job_ended:
             self._has_job_ended = True
             self._on_job_end(self._is_plain)
@@ -168,7 +168,7 @@ class WorkerDoor(TaskDoor):
             self._surroundings.turns.release()
 
     async def _wait_for_turn(self, run: Run) -> bool:
-        """Whether a thread could be had; False when the attempt was stopped meanwhile."""
+        """Whether it got a thread; False if the attempt was stopped meanwhile."""
         turns, loop = self._surroundings.turns, asyncio.get_running_loop()
         if not turns.locked():
             await turns.acquire()
@@ -181,7 +181,7 @@ class WorkerDoor(TaskDoor):
         if waiting.cancelled():
             return False
         if run.control.reason is None and not self._surroundings.is_open:
-            # The worker stops, and is about to have items given back in their order.
+            # The worker stops, and will soon give items back in their order.
             stopped = loop.create_future()
             run.control.attach(stopped.cancel)
             await asyncio.wait([stopped])

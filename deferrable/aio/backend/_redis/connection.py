@@ -46,7 +46,7 @@ ANSWER_SECONDS = 5.0
 """How long a server may stay silent; redis-py's own default for a socket."""
 
 _IDLE_SECONDS = 0.05
-"""After so much silence, the socket is looked at before it is trusted with a command."""
+"""After this much silence, the socket is checked before a command is sent."""
 
 _NOTHING = object()
 
@@ -69,7 +69,7 @@ class _Exchange:
 
 
 class RedisConnection(asyncio.Protocol):
-    """A connection that is open. Made by `open_connection`.
+    """An open connection. Made by `open_connection`.
 
     Args:
         connection: of redis-py, connected.
@@ -106,7 +106,7 @@ class RedisConnection(asyncio.Protocol):
         if self._pending or self._loop.time() - self._last_time < _IDLE_SECONDS:
             return True
         if self._poll.poll(0):
-            # Nobody asked, so it is the end of the stream, which the loop has not seen yet.
+            # There was no command, so it is the end of the stream, which the loop has not seen yet.
             self._break(unavailable(self._where, "closed an idle connection"))
             return False
         return True
@@ -154,7 +154,7 @@ class RedisConnection(asyncio.Protocol):
         self.client_id = reply if isinstance(reply, int) else None
 
     async def close(self) -> None:
-        """Close it; what is under way fails as unavailable. Twice is harmless."""
+        """Close it; running calls fail as unavailable. May be called twice."""
         self.abort()
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._closed), CONNECT_SECONDS)
@@ -220,7 +220,7 @@ class RedisConnection(asyncio.Protocol):
             exchange.on_first(reply)
         is_last = ends_connection(reply)
         if is_last:
-            # It stands for those that the server did not read, too.
+            # It also answers the commands that the server did not read.
             exchange.replies += [reply] * (exchange.count - len(exchange.replies))
         if len(exchange.replies) == exchange.count:
             self._pending.popleft()
@@ -253,9 +253,9 @@ async def open_connection(make: Callable[[], Any], where: str) -> RedisConnectio
     """A connection from what `make` returns: a redis-py connection, not yet connected.
 
     Raises:
-        BackendUnavailable: nobody is there, or nobody answered within `CONNECT_SECONDS`.
-        BackendError: we were sent away.
-        InvalidOptions: the settings make no connection.
+        BackendUnavailable: there is no server, or no answer within `CONNECT_SECONDS`.
+        BackendError: Redis refused the connection.
+        InvalidOptions: no connection can be made from the settings.
     """
     try:
         connection = make()
@@ -284,7 +284,7 @@ async def _give_up(connecting: "asyncio.Task[Any]", connection: Any) -> None:
     connecting.cancel()
     await asyncio.wait([connecting], timeout=1)
     if connecting.done() and not connecting.cancelled():
-        connecting.exception()  # Looked at, or the loop would complain.
+        connecting.exception()  # Read it, or the loop would complain.
     with suppress(Exception):
         await connection.disconnect(nowait=True)
 

@@ -51,20 +51,20 @@ class RedisDebounceStore(DebounceStore):
     A window is the hash ``deferrable.debounce.IDENTITY``, which expires when it cannot matter any
     more. Items of the classic serializer have the old library's keys instead, with its values, so
     that both generations share windows; the token of a reservation is in a third key, for as long
-    as the reservation lasts. (On a cluster, where the old library never worked, those windows are
-    ours alone.)
+    as the reservation lasts. (On a cluster, where the old library never worked, only this library
+    uses those windows.)
 
-    It may be used from any event loop. A command whose answer was lost is sent once more; the
-    token makes it the same reservation.
+    Any event loop may use it. A command whose answer was lost is sent again; the token makes it the
+    same reservation.
 
     Args:
         redis_client: a ``redis.asyncio.Redis``, a ``redis.Redis``, one of their cluster clients, or
-            a URL. It lends its settings only: no I/O is done on it, and it is never closed. A
-            backend's own store is given the links that its queues use.
+            a URL. Only its settings are used: there is no I/O on it, and it is never closed. A
+            backend's own store gets the links of its queues.
         clock: the source of time; None: the server.
 
     Raises:
-        InvalidOptions: the client has a setting that cannot be honoured.
+        InvalidOptions: the client has a setting that is not supported.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class RedisDebounceStore(DebounceStore):
         *,
         clock: Clock | None = None,
     ) -> None:
-        # Those of a backend are its queues' to close.
+        # The queues of a backend close its links.
         self._is_sharing = isinstance(redis_client, RedisLinks)
         self._links = (
             redis_client

@@ -70,7 +70,7 @@ _TOO_LARGE = f"{_PROTOCOL_ERROR}: invalid bulk length"
 """A value is over ``proto-max-bulk-len``, and the server did not read it."""
 
 _OF_A_SCRIPT = re.compile(r"ERR Error running script \(call to \w+\): (?:@\w+: ?\d+: )*-?")
-"""What Redis 6.2 puts before the error of a command in a script; later ones put nothing there."""
+"""The text that Redis 6.2 puts before the error of a command in a script; later versions do not."""
 
 _DENIED_IN_A_SCRIPT = re.compile(
     r"(?:ERR )?(?:ACL failure in script|The user executing the script)"
@@ -79,7 +79,7 @@ _DENIED_IN_A_SCRIPT = re.compile(
 
 
 class ReplyError(Exception):
-    """An error reply, as it came."""
+    """An error reply, unchanged."""
 
 
 class Unread(BackendUnavailable):
@@ -108,7 +108,7 @@ class Redirection:
 
     @classmethod
     def of(cls, reply: object) -> "Redirection | None":
-        """The redirection that `reply` is, if any: ``MOVED SLOT HOST:PORT``, or ``ASK ...``."""
+        """The redirection in `reply`, if any: ``MOVED SLOT HOST:PORT``, or ``ASK ...``."""
         if not isinstance(reply, ReplyError):
             return None
         code, *words = str(reply).split()
@@ -118,13 +118,13 @@ class Redirection:
         return cls(code == "MOVED", host, int(port))
 
     def node(self, asked: tuple[str, int] | None) -> tuple[str, int]:
-        """Where to go. A node that does not know its own name is where it was asked."""
+        """Where to go. A node that does not know its own name has the address that was asked."""
         host = self.host or (asked[0] if asked else "localhost")
         return host, self.port
 
 
 def code_of(text: str) -> str:
-    """The error code of an error reply, also when it comes out of a script or a proxy."""
+    """The error code of an error reply, also of one from a script or a proxy."""
     text = _OF_A_SCRIPT.sub("", text, count=1)
     if _DENIED_IN_A_SCRIPT.match(text):
         return "NOPERM"
@@ -148,7 +148,7 @@ def without_arguments(text: str) -> str:
 
 
 def refused(where: str, text: str) -> BackendError:
-    """The error that an error reply stands for."""
+    """The error for an error reply."""
     text = without_arguments(text)
     code = code_of(text)
     if text.startswith(_TOO_LARGE):

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _MOST_REDIRECTIONS = 5
-"""As redis-py's own cluster client allows before it gives up on a slot that keeps moving."""
+"""The limit of redis-py's own cluster client before it gives up on a slot that keeps moving."""
 
 _SAYS_ANOTHER_SERVER = {"MASTERDOWN", "MOVED", "READONLY", "UNBLOCKED"}
 
@@ -71,7 +71,7 @@ def share_slot(*keys: str) -> bool:
 
 
 class BlockingLine:
-    """A connection of one's own, for commands that wait on the server."""
+    """A separate connection, for commands that wait on the server."""
 
     def __init__(self, link: "RedisLink", node: Node | None, connection: RedisConnection) -> None:
         self._link = link
@@ -88,14 +88,14 @@ class BlockingLine:
 
         `on_first` gets the first reply when it arrives, also an error reply; it must not raise.
 
-        Cancelling it has the connection closed at the end of the block, which ends the wait on the
-        server too; what the server had handed over by then stays handed over.
+        Cancelling it closes the connection at the end of the block, which also ends the wait on the
+        server. Items that the server has handed over by then stay handed over.
         """
         replies = await self._link._exchange(self._connection, commands, deadline_seconds, on_first)
         return self._link._checked(self._node, self._connection, replies)
 
     async def end_wait(self) -> bool:
-        """Have the command that waits answer now, with nothing. Whether one was waiting."""
+        """Make the waiting command answer now, with nothing. Return whether there was one."""
         client_id = self._connection.client_id
         if client_id is None:
             return False
@@ -105,7 +105,7 @@ class BlockingLine:
 
 
 class RedisLink:
-    """The connections of one event loop to one Redis; each is opened when it is first needed."""
+    """The connections of one event loop to one Redis; each is opened on first use."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self.settings = settings
@@ -121,12 +121,12 @@ class RedisLink:
     ) -> list[Any]:
         """Send `commands` in one write; their replies, as bytes, numbers, None and lists of them.
 
-        They are no transaction: commands of others may come in between.
+        They are not a transaction: commands of others may run in between.
 
         Args:
             key: a key that the commands are about, which decides the node of a cluster; None: the
                 first argument of the first command. All keys of a call share a slot.
-            deadline_seconds: after so much silence of the server the connection is given up.
+            deadline_seconds: after this much silence of the server the connection is closed.
 
         Raises:
             BackendUnavailable: Redis could not be reached, or went away before it answered; whether
@@ -139,7 +139,7 @@ class RedisLink:
             try:
                 replies = await self._exchange(line, commands, deadline_seconds)
             except Unread:
-                pass  # because of somebody else's command
+                pass  # because of another caller's command
             else:
                 return self._checked(None, line, replies)
         return await self._call_somewhere(commands, key, deadline_seconds)
@@ -167,14 +167,14 @@ class RedisLink:
 
     @asynccontextmanager
     async def blocking(self, key: Any) -> AsyncIterator[BlockingLine]:
-        """A connection of one's own to the server of `key`, for as long as the block lasts."""
+        """A separate connection to the server of `key`, for the length of the block."""
         node, connection = await self._reach(self._slot_of(key), self._spare_line)
         self._lent.add(connection)
         try:
             yield BlockingLine(self, node, connection)
         finally:
             self._lent.discard(connection)
-            # One that still waits for a reply was left in the middle, and may be handed something.
+            # A connection that still waits for a reply was abandoned, and may still get an item.
             if connection.is_idle and connection.is_usable():
                 self._spare.setdefault(node, []).append(connection)
             else:
@@ -182,11 +182,11 @@ class RedisLink:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a call could leave at once."""
+        """Whether a call could be sent at once."""
         return any(line.is_usable() for line in self._lines.values())
 
     async def close(self) -> None:
-        """Close all connections; what is under way fails as unavailable."""
+        """Close all connections; running calls fail as unavailable."""
         self._is_closed = True
         await asyncio.gather(*(connection.close() for connection in self._all()))
 
@@ -308,7 +308,7 @@ class RedisLink:
             if reply.__class__ is ReplyError:
                 error = refused(self.settings.where(node), str(reply))
                 if code_of(str(reply)) in _SAYS_ANOTHER_SERVER:
-                    # Perhaps another one took over; the next call looks.
+                    # Perhaps another node took over; the next call looks.
                     self._nodes.forget()
                     line.abort()
                 raise error
@@ -316,7 +316,7 @@ class RedisLink:
 
 
 class ThreadLink:
-    """What `RedisLink` is to a loop, for callers that cannot await: `call` never suspends."""
+    """A `RedisLink` for callers that cannot await: `call` never suspends."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
@@ -345,7 +345,7 @@ class ThreadLink:
         return self._line.exchange(commands)
 
     def close(self) -> None:
-        """Close the socket. Twice is harmless; the next call connects again."""
+        """Close the socket. May be called twice; the next call connects again."""
         self._line.close()
 
 

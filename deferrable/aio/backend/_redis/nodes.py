@@ -29,7 +29,7 @@ class NamedNode:
         self._settings = settings
 
     async def find(self, slot: int | None) -> Node | None:
-        """The server to talk to about `slot`; None: the one that the settings name."""
+        """The server for `slot`; None: the one that the settings name."""
         return None
 
     async def open(self, node: Node | None) -> RedisConnection:
@@ -38,7 +38,7 @@ class NamedNode:
         return await open_connection(lambda: settings.connection(node), settings.where(node))
 
     def forget(self, node: Node | None = None) -> None:
-        """What was learned is wrong; `node`, if given, knows better."""
+        """Forget what was learned, because it is wrong; `node`, if given, is right."""
         return
 
 
@@ -129,13 +129,13 @@ class ClusterNodes(NamedNode):
     def _owner(
         self, asked: Node, first: int, last: int, primary: Sequence[Any]
     ) -> tuple[int, int, Node]:
-        # A node that does not know its own name is where it was asked.
+        # A node that does not know its own name has the address that was asked.
         host = asked[0] if primary[0] in (None, b"", b"?") else primary[0].decode()
         return first, last, _remapped(self._settings, (host, int(primary[1])))
 
 
 def nodes_of(settings: RedisSettings) -> NamedNode:
-    """What finds the servers of `settings`."""
+    """The object that finds the servers of `settings`."""
     if settings.is_cluster:
         return ClusterNodes(settings)
     if settings.service_name is not None:

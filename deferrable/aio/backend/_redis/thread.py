@@ -36,10 +36,10 @@ from deferrable.errors import BackendError
 __all__ = ["ThreadLine"]
 
 _IDLE_SECONDS = 0.05
-"""After so much silence, the socket is looked at before it is trusted with a command."""
+"""After this much silence, the socket is checked before a command is sent."""
 
 _LOOK_SECONDS = 0.25
-"""A caller that waits for another one looks again at least so often."""
+"""How often, at least, a caller that waits for another one checks again."""
 
 _MOST_BYTES_AT_ONCE = 1_048_576
 _RECEIVE_BYTES = 65_536
@@ -48,7 +48,7 @@ _NOTHING = object()
 
 
 class _Turn:
-    """The commands of one caller, and what came of them."""
+    """The commands of one caller, and their result."""
 
     __slots__ = ("_is_over", "count", "error", "packed", "replies")
 
@@ -70,7 +70,7 @@ class _Turn:
         self.error = copy
 
     def wait(self) -> None:
-        """Return when somebody has called `wake`, or after a moment."""
+        """Return after a call of `wake`, or after a moment."""
         if self._is_over is None:
             is_over = threading.Lock()
             is_over.acquire()
@@ -80,14 +80,14 @@ class _Turn:
         self._is_over.acquire(timeout=_LOOK_SECONDS)
 
     def wake(self) -> None:
-        """Have the caller look whether its turn has ended, or whether it may use the socket."""
+        """Make the caller check whether its turn has ended, or whether it may use the socket."""
         if self._is_over is not None:
-            with suppress(RuntimeError):  # it was woken before, and has not looked yet
+            with suppress(RuntimeError):  # it was woken before, and has not checked yet
                 self._is_over.release()
 
 
 class ThreadLine:
-    """A socket that all threads of this process share; connected when it is first needed."""
+    """A socket that all threads of this process share; connected on first use."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
@@ -118,18 +118,18 @@ class ThreadLine:
         return turn.replies
 
     def disconnect(self) -> None:
-        """Have the next call connect again."""
+        """Make the next call connect again."""
         line, self._socket = self._socket, None
         if line is not None:
             line.close()
 
     def close(self) -> None:
-        """Close the socket; what is under way ends first. Twice is harmless."""
+        """Close the socket, after running calls have ended. May be called twice."""
         with self._is_held:
             self.disconnect()
 
     def _wait(self, turn: _Turn) -> None:
-        """Have somebody serve `turn`, or serve it with what else waits, once the socket is free."""
+        """Let another thread serve `turn`, or serve all waiting turns once the socket is free."""
         self._waiting.append(turn)
         try:
             while not turn.has_ended:
@@ -146,7 +146,7 @@ class ThreadLine:
             raise
 
     def _serve(self, batch: list[_Turn]) -> None:
-        """Exchange `batch` and what waits, then free the socket, which the caller holds."""
+        """Exchange `batch` and all waiting turns, then free the socket, which the caller holds."""
         try:
             if self._waiting:
                 self._take(batch)
@@ -164,7 +164,7 @@ class ThreadLine:
             size += len(batch[-1].packed)
 
     def _tell(self, batch: Sequence[_Turn]) -> None:
-        """Wake those whose turn has ended, and the first of those who came too late for it."""
+        """Wake the callers whose turn has ended, and the first one that came too late for it."""
         for turn in batch:
             if not turn.has_ended:
                 where = self._settings.where()
@@ -193,7 +193,7 @@ class ThreadLine:
 
 
 def _read(line: "_Socket", batch: Sequence[_Turn]) -> BaseException | None:
-    """Give everybody their replies. An interrupt that strikes meanwhile is returned."""
+    """Give every turn its replies. An interrupt that arrives meanwhile is returned."""
     try:
         line.answer(batch)
     except Exception:
@@ -210,7 +210,7 @@ class _Socket:
     """One connected socket."""
 
     def __init__(self, connection: Any, where: str) -> None:
-        self._connection = connection  # kept, as it closes the socket when it is collected
+        self._connection = connection  # kept, because it closes the socket when it is collected
         self._where = where
         self._socket = private(connection, "_sock", having="sendall")
         self._socket.settimeout(ANSWER_SECONDS)
@@ -242,7 +242,7 @@ class _Socket:
         if time.monotonic() - self._last_time < _IDLE_SECONDS:
             return True
         if self._poll.poll(0):
-            self.close()  # Nobody asked, so it is the end of the stream.
+            self.close()  # There was no command, so it is the end of the stream.
         return self._free.alive
 
     def send(self, batch: Sequence[_Turn]) -> None:
@@ -258,12 +258,12 @@ class _Socket:
             raise self._broken(error) from error
 
     def answer(self, batch: Sequence[_Turn]) -> None:
-        """Give the replies to what was sent last, in its order. Called again, it goes on."""
+        """Return the replies to the last commands, in their order. A second call continues."""
         replies, reader = self._replies, self._reader
         end = batch[0].count if len(batch) == 1 else sum([turn.count for turn in batch])
         try:
             while True:
-                # First: an interrupt may have struck after something was received.
+                # First: an interrupt may have come after something was received.
                 replies.extend(iter(reader.gets, _NOTHING))
                 if len(replies) >= end or (replies and ends_connection(replies[-1])):
                     break

@@ -37,8 +37,9 @@ __all__ = [
 ]
 
 CLASSIC_LIFE_IN_WINDOWS: Final = 2
-"""The old library keeps the time of the last push so long (its ``px=int(2*debounce_seconds*1000)``,
-and the same in its script)."""
+"""How long the old library keeps the time of the last push (its
+``px=int(2*debounce_seconds*1000)``, and the same in its script).
+"""
 
 _PREFIX: Final = "deferrable.debounce."
 
@@ -47,12 +48,12 @@ _LEAST_LIFE_SECONDS: Final = 3600.0
 stand still, is kept for so long at least."""
 
 _NO_REPEAT_AFTER_SECONDS: Final = 1.0
-"""A server that stays silent is not asked twice: ``later`` is on users' request paths."""
+"""A silent server is not asked twice, because ``later`` runs in users' requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call to be decided on.
+    """A call that needs a decision.
 
     Attributes:
         is_classic: its window is shared with the old library.
@@ -66,7 +67,7 @@ class Call:
     clock: Clock | None
 
     def args(self) -> tuple[str, ...]:
-        """The arguments with which every script that decides begins."""
+        """The first arguments of every script that decides."""
         return (
             self.token,
             repr(self.window_seconds),
@@ -88,7 +89,7 @@ def window_keys(key: DebounceKey, *, is_classic: bool) -> Sequence[str]:
     if not is_classic or key.classic is None:
         return (_PREFIX + key.text,)
     mark, last_push = key.classic
-    # Without the group, as those two are: they are what is reserved.
+    # Without the group, like those two: the reservation is for them.
     return mark, last_push, _PREFIX + last_push
 
 
@@ -121,7 +122,7 @@ async def run_repeatable(
 
 
 def read_reservation(answer: Sequence[bytes]) -> Reservation:
-    """What a script that decides answered: the decision, the delay, and when it is available."""
+    """The answer of a script that decides: the decision, the delay, and when it is available."""
     name, delay, available = answer
     available_time = float(available)
     return Reservation(_decision(name, float(delay), available_time), available_time)

@@ -127,7 +127,7 @@ class Waited:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What nobody holds.
+    """The items that nobody holds.
 
     Attributes:
         available, delayed: numbers of items; one that is due is available.
@@ -185,7 +185,9 @@ class Commands:
         await self.link.run(script("dockets_push_delayed"), keys, (self.now(), *args))
 
     async def take(self, pop: Pop, count: int, heartbeat_seconds: float) -> Taken | None:
-        """Take what is there. None: somebody has reclaimed this consumer, and nothing was taken."""
+        """Take available entries. None: somebody has reclaimed this consumer, and nothing was
+        taken.
+        """
         keys, consumer_id = self.keys, pop.consumer_id
         milliseconds, value = self._heartbeat(heartbeat_seconds)
         reply = await self.link.run(
@@ -223,8 +225,8 @@ class Commands:
     ) -> Waited:
         """Wait for one entry and take it.
 
-        The heartbeat is renewed right before, in the same write, and lasts so long beyond the wait:
-        a key that expired during the wait would let an entry be delivered into a list that nobody
+        The heartbeat is renewed right before, in the same write, and lasts longer than the wait. If
+        the key expired during the wait, an entry could be delivered into a list that nobody
         reclaims.
 
         Args:
@@ -232,7 +234,7 @@ class Commands:
                 none.
         """
         keys, consumer_id = self.keys, pop.consumer_id
-        # Rounded up: one that ended a moment too early would be followed by another.
+        # Rounded up: a wait that ended a moment too early would be followed by another.
         seconds = math.ceil(max(seconds, _SHORTEST_WAIT_SECONDS) * 1000) / 1000
         milliseconds, value = self._heartbeat(heartbeat_seconds + seconds)
         names = (keys.workers, keys.active(consumer_id), keys.delayed)
@@ -240,7 +242,7 @@ class Commands:
 
         def note_first(reply: Any) -> None:
             nonlocal was_lost
-            # A refusal is raised once the rest has come.
+            # A refusal is raised once the rest has arrived.
             joined, next_id = reply if isinstance(reply, list) else (0, b"")
             was_lost = joined == 1
             note_next_id(next_id)
@@ -337,7 +339,7 @@ class Commands:
         return [consumer_id.decode(errors="replace") for consumer_id in ids]
 
     async def heartbeats(self, consumer_ids: Sequence[str]) -> dict[str, float]:
-        """In how many seconds each consumer is dead unless it is heard of; 0: it is."""
+        """In how many seconds each consumer is dead without a new heartbeat; 0: it is dead."""
         read = self._seconds_by_server if self._clock is None else self._seconds_by_clock
         left: dict[str, float] = {}
         for chunk in in_chunks(consumer_ids):
@@ -348,7 +350,7 @@ class Commands:
         replies = await self.link.call(
             *[("PTTL", self.keys.active(consumer_id)) for consumer_id in consumer_ids]
         )
-        # -2: no such key; -1: somebody has made it last for ever.
+        # -2: no such key; -1: somebody has removed its expiry.
         return [math.inf if reply == -1 else max(reply, 0) / 1000 for reply in replies]
 
     async def _seconds_by_clock(self, consumer_ids: Sequence[str]) -> list[float]:
@@ -366,7 +368,8 @@ class Commands:
         return list(reversed(raws))
 
     async def look_for_consumers(self, cursor: bytes) -> tuple[bytes, list[str]]:
-        """Look at some keys of the server: where to go on, ``0`` at the end, and ids found there.
+        """Look at some keys of the server. Return where to go on, ``0`` at the end, and the found
+        ids.
 
         They are ids of consumers with a working list, members or not.
         """
@@ -393,13 +396,13 @@ class Commands:
         return sum((await self.counts_in_flight(consumer_ids)).values())
 
     async def leave(self, consumer_id: str) -> None:
-        """Take a consumer that holds nothing off the workers."""
+        """Remove a consumer that holds nothing from the workers."""
         keys = self.keys
         names = (keys.workers, keys.working(consumer_id), keys.active(consumer_id))
         await self.link.run(script("dockets_leave"), names, (consumer_id,))
 
     async def waiting(self) -> Waiting:
-        """What is available and delayed, and who may hold more."""
+        """The available and delayed items, and the consumers that may hold more."""
         keys = self.keys
         names = (keys.queue, keys.delayed, keys.payload, keys.workers)
         reply: list[Any] = await self.link.run(script("dockets_stats"), names, (self.now(),))
@@ -407,7 +410,7 @@ class Commands:
         return Waiting(available, delayed, oldest, [each.decode(errors="replace") for each in ids])
 
     async def empty(self) -> None:
-        """Remove what is available, delayed, and in flight of every consumer."""
+        """Remove all available and delayed items, and the items in flight of every consumer."""
         keys = self.keys
         working = map(keys.working, await self.workers())
         await self.link.call(("UNLINK", keys.queue, keys.delayed, keys.payload, *working))

@@ -20,14 +20,14 @@ __all__ = ["Consumer", "Held", "Pop"]
 
 
 class Held:
-    """One delivery: the bytes that lie in the working list, and how long they are ours.
+    """One delivery: its bytes in the working list, and how long they are ours.
 
     Two deliveries may have equal bytes, so only this object distinguishes them.
 
     Attributes:
         end_time: when this consumer takes the item back unless it is touched; monotonic, as all
             moments here.
-        last_time: when it does so although it is touched.
+        last_time: when it does so even if it is touched.
         may_be_settled: a settlement was sent, and its answer was lost.
     """
 
@@ -43,14 +43,14 @@ class Held:
 
 
 class Pop:
-    """A pop under way, under the id that the consumer had when it began."""
+    """A running pop, under the id that the consumer had when it began."""
 
     __slots__ = ("consumer_id", "end_time", "is_first")
 
     def __init__(self, consumer_id: str, is_first: bool) -> None:
         self.consumer_id = consumer_id
         self.is_first = is_first
-        # Of a broken one: until when the server may still act on it.
+        # Of a failed pop: until when the server may still act on it.
         self.end_time = math.inf
 
 
@@ -91,13 +91,13 @@ class Consumer:
         return self._earliest_time
 
     def lose(self, consumer_id: str) -> None:
-        """Redis no longer knows this consumer: forget what it held, and go on under a new id."""
+        """Redis no longer knows this consumer: forget its items, and go on under a new id."""
         with self._lock:
             if self._id == consumer_id:
                 self._forget_all()
 
     def resign(self, monotonic_now: float) -> str | None:
-        """Give up the id if nothing is held and no pop is under way: the id, or None."""
+        """Give up the id if nothing is held and no pop is running. Return the id, or None."""
         with self._lock:
             self._forget_ended_pops(monotonic_now)
             if self._held or self._pops:
@@ -117,7 +117,7 @@ class Consumer:
             return pop
 
     def end_pop(self, pop: Pop) -> None:
-        """What the pop took is held by now, or was never taken."""
+        """The items of the pop are held by now, or were never taken."""
         with self._lock:
             self._pops.discard(pop)
 
@@ -138,14 +138,14 @@ class Consumer:
     def hold(
         self, pop: Pop, raws: Iterable[bytes], end_time: float, last_time: float
     ) -> list[Held] | None:
-        """Hold what `pop` took. None: the id has changed meanwhile, and nothing is held."""
+        """Hold the items of `pop`. None: the id has changed meanwhile, and nothing is held."""
         with self._lock:
             if self._id != pop.consumer_id:
                 return None
             taken = [Held(pop.consumer_id, raw, end_time, last_time) for raw in raws]
             self._held.update(taken)
             for held in taken:
-                # Bytes that somebody holds now say nothing about bytes seen before.
+                # Bytes that are held now say nothing about equal bytes seen before.
                 self._suspects.pop(held.raw, None)
                 self._note_end(held)
             return taken
@@ -156,7 +156,7 @@ class Consumer:
         return held in self._held
 
     def claim(self, handles: Iterable[object]) -> list[Held | None]:
-        """Have nobody else settle these meanwhile. None for what is not ours, or being settled."""
+        """Reserve these for a settlement. None for one that is not ours, or is being settled."""
         claimed: list[Held | None] = []
         with self._lock:
             for handle in handles:
@@ -195,7 +195,7 @@ class Consumer:
             self._latest_time = max(self._latest_time, held.end_time)
 
     def claim_expired(self, now: float) -> list[Held]:
-        """What is held past its end, claimed, in no order."""
+        """The items whose lease has ended, claimed, in no order."""
         if now < self._earliest_time:
             return []
         with self._lock:
@@ -225,11 +225,11 @@ class Consumer:
     def find_orphans(self, listed: Sequence[bytes], monotonic_now: float) -> list[bytes]:
         """The entries of `listed`, our working list as Redis just returned it, that nobody runs.
 
-        Bytes are orphans once they were seen unheld twice and every pop that was under way at the
-        first look has ended; until then they are remembered as suspects.
+        Bytes are orphans when they were seen twice without a holder, and every pop that was running
+        at the first look has ended. Until then they are remembered as suspects.
 
         Returns:
-            the orphans in the order of the list; they are no suspects any more.
+            the orphans in the order of the list; they are not suspects any more.
         """
         with self._lock:
             self._forget_ended_pops(monotonic_now)

@@ -33,15 +33,15 @@ _CLASSIC_PUSH = script(
 )
 
 _DECIDED_FIELDS = frozenset({"delay", "original_delay", "due_time"})
-"""What the script writes into the item, because it depends on the decision."""
+"""The fields that the script writes into the item, because they depend on the decision."""
 
 
 def join(settings: RedisSettings, clock: Clock | None, queue: Queue) -> "_JoinedPush | None":
-    """The push that decides and pushes at once, or None if that takes two steps.
+    """The push that decides and pushes in one step, or None if that needs two steps.
 
     Args:
         settings: of the Redis that keeps the windows.
-        clock: what tells the windows' time; None: the server.
+        clock: the source of the windows' time; None: the server.
     """
     if not isinstance(queue, DocketsBase) or queue.IS_FOR_ERRORS or settings.is_cluster:
         return None

@@ -27,7 +27,7 @@ from deferrable.item import Item, new_id
 __all__ = ["DocketsErrorQueue"]
 
 _MOST_LOOKED_AT = 2000
-"""Errors that one script looks at; a pop goes on with another one."""
+"""How many errors one script looks at; a pop goes on with another script."""
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -35,8 +35,8 @@ class _Leased:
     """A lease on one error.
 
     Attributes:
-        ends: what Redis may keep as its end, and so what the lease is proved with: one, and after
-            touches whose answers were lost, those that they asked for.
+        ends: the ends that Redis may have stored, with which the lease is proved: one, and after
+            touches whose answers were lost, also the ends of those touches.
         may_be_settled: a settlement was sent, and its answer was lost.
     """
 
@@ -86,7 +86,7 @@ class DocketsErrorQueue(DocketsBase):
     ) -> None:
         super().__init__(name, links, timeout, max_lease_seconds, clock)
         self._cursor = "0"
-        # The server's clock less this process's monotonic one, never too small.
+        # The server's clock minus this process's monotonic clock, never too small.
         self._server_offset = 0.0
         self._start_anew()
         on_fork(self._start_anew)
@@ -121,7 +121,7 @@ class DocketsErrorQueue(DocketsBase):
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         wanted = min(count, MOST_AT_ONCE)
         popped: list[Popped] = []
-        # One whole round without any error to lease, wherever it began, means that there is none.
+        # A whole round without any error to lease, from any start, means that there is none.
         rounds_left = 1 if self._cursor == "0" else 2
         while not popped and rounds_left:
             popped = await self._look_on(wanted)
@@ -219,7 +219,7 @@ class DocketsErrorQueue(DocketsBase):
         )
 
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
-        # Errors have no order, so there is no front and no back to give them to.
+        # Errors have no order, so there is no front and no back of the queue.
         steps = [
             _Step(leased, "free", number=release.delay_seconds) if leased else None
             for release in releases
@@ -303,16 +303,16 @@ class DocketsErrorQueue(DocketsBase):
 
 
 def _has_worked(step: _Step, reply: int, is_repeat: bool) -> bool:
-    """Whether `step` took effect, now or in a try before whose answer was lost."""
+    """Whether `step` took effect, now or in an earlier try whose answer was lost."""
     if reply == 1:
         return True
     may_be_settled = is_repeat or step.leased.may_be_settled
-    # Nobody else removes an error that is leased, and who freed it holds it no more.
+    # Nobody else removes a leased error, and a consumer that freed it does not hold it any more.
     return may_be_settled and reply == {"lease": 1, "free": 0}.get(step.verb, -1)
 
 
 def _item_of(error_id: bytes, value: bytes, now: float) -> Item:
-    """What an entry of the hash says; where that cannot be read, the record of it."""
+    """The item of an entry of the hash; if it cannot be read, a record of that."""
     try:
         return load_item(value)
     except UnreadableItem as error:
@@ -320,7 +320,7 @@ def _item_of(error_id: bytes, value: bytes, now: float) -> Item:
 
 
 def _error_time(item: Item) -> float:
-    """When the error was recorded, as far as the item says; errors of old come first."""
+    """When the error was recorded, if the item says it; old errors come first."""
     error = item.get("error")
     moment = error.get("ts") if isinstance(error, dict) else item.get("ts")
     return float(moment) if isinstance(moment, int | float) else 0.0

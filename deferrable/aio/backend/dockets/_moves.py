@@ -20,12 +20,12 @@ Where: TypeAlias = Literal["front", "back", "delayed", "errors"]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """An entry that goes elsewhere.
+    """A move of an entry.
 
     Attributes:
         raw: its bytes in the working list.
         where: to the front of the queue, to its back, among the delayed, into the errors hash.
-        text: what is put there.
+        text: the text to store there.
         key: its id there: of a delayed item or of an error.
     """
 
@@ -57,13 +57,13 @@ def as_redelivery(
 
 
 def as_unreadable(raw: bytes, error: UnreadableItem, now: float) -> Move:
-    """Nobody can read the entry; its bytes are kept where errors are."""
+    """Nobody can read the entry; its bytes are kept in the errors hash."""
     error_id = new_id()
     return Move(raw, "errors", error_item(raw, str(error), now, error_id), error_id)
 
 
 def as_missing_payload(delayed_id: bytes, now: float) -> tuple[str, str]:
-    """A delayed item came due, and there was nothing under its id: an error's id and text."""
+    """A delayed item became due, but its id had no payload: an error's id and text."""
     error_id = new_id()
     return error_id, error_item(
         delayed_id, "a delayed item had an id, but no payload", now, error_id

@@ -19,7 +19,7 @@ _START = b"0"
 
 
 class Outside:
-    """Looks for the working lists of one queue whose consumers are no members of the workers."""
+    """Looks for the working lists of one queue whose consumers are not in the set of workers."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
@@ -32,7 +32,7 @@ class Outside:
         """Ids of such consumers, and how many items each holds.
 
         Args:
-            members: the ids of the workers; None: Redis is asked.
+            members: the ids of the workers; None: ask Redis.
             is_whole: look at all keys, not only at the next few thousand.
         """
         looks_left = _MOST_LOOKS
@@ -58,5 +58,5 @@ class Outside:
         except BackendUnavailable:
             raise
         except BackendError:
-            # The user may not use SCAN: what is outside is not known, the rest is.
+            # The user may not use SCAN: these items stay unknown, the others are known.
             return 0

@@ -32,23 +32,23 @@ from deferrable.errors import BackendError, UnreadableItem
 __all__ = ["Taker"]
 
 _SERVER_MARGIN_SECONDS = 1.0
-"""How much later than it should a server may notice that the wait of a lost client is over."""
+"""By how much a server may be late to notice that the wait of a lost client is over."""
 
 _TRUST_SECONDS = 60.0
 """How long the server's due moment is trusted; then its clock is read again."""
 
 _FULL_PAUSE_SECONDS = 0.1
-"""A full Redis lets nobody wait on the server, so it is asked again after this time."""
+"""A full Redis refuses commands that wait, so it is asked again after this time."""
 
 _logger = logging.getLogger("deferrable")
 
 
 @dataclass(frozen=True, slots=True)
 class _Outlook:
-    """What a look that left nothing in the queue found out.
+    """The result of a look that left nothing in the queue.
 
     Attributes:
-        consumer_id: of whom it was.
+        consumer_id: the consumer that looked.
         next_id: the id of the next delayed item; empty: there was none.
         look_time: when it was.
         due_time: when that item is due; infinity: there was none.
@@ -60,7 +60,7 @@ class _Outlook:
     due_time: float
 
     def holds(self, now: float) -> bool:
-        """Whether nothing is due, as far as one can know without asking."""
+        """Whether nothing is due, as far as is known without asking."""
         if not self.next_id:
             return True
         return self.look_time <= now < min(self.due_time, self.look_time + _TRUST_SECONDS)
@@ -108,19 +108,19 @@ class Taker:
         self._outlook = None
 
     def interrupt(self) -> None:
-        """Have the pop of the running loop end its wait."""
+        """End the wait of the pop of the running loop."""
         wait = self._waits.get(asyncio.get_running_loop())
         if wait is not None:
             wait.interrupt()
 
     def interrupt_all(self) -> None:
-        """Have the pops of all loops end their waits."""
+        """End the waits of the pops of all loops."""
         for loop, wait in list(self._waits.items()):
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(wait.interrupt)
 
     async def pop(self, count: int) -> list[Popped]:
-        """Up to `count` items; none when the wait ended without any."""
+        """Up to `count` items; none if the wait ended without any."""
         loop = asyncio.get_running_loop()
         wait = self._waits[loop] = Wait(self._wait_seconds, self._injected_clock)
         try:
@@ -133,11 +133,11 @@ class Taker:
             self._waits.pop(loop, None)
 
     def heartbeat_seconds(self) -> float:
-        """How long Redis has to take this consumer for alive: as long as it holds anything."""
+        """How long Redis must treat this consumer as alive: as long as it holds anything."""
         return max(self._lease_seconds, self._consumer.latest_time - self._clock.monotonic())
 
     async def _look(self, count: int, wait: Wait) -> list[Popped] | None:
-        """What is there or comes soon; empty: the wait is over; None: it is time to look again."""
+        """Items that are available now or soon; empty: the wait is over; None: look again."""
         pop = self._consumer.begin_pop()
         popped: list[Popped] = []
         try:
@@ -165,16 +165,16 @@ class Taker:
             self._outlook = None
             return
         is_as_before = await self._wait_for_one(pop, wait, outlook, popped)
-        # One that was waited for is handed over at once: a look for more would make it wait again.
+        # An item that ends the wait is returned at once: a look for more would delay it.
         self._outlook = None if popped or not is_as_before else outlook
 
     def _suffices(self, outlook: _Outlook, pop: Pop, wait: Wait) -> bool:
-        """Whether the pop may wait without a look at what is due."""
+        """Whether the pop may wait without a look for due items."""
         is_own = outlook.consumer_id == pop.consumer_id and not pop.is_first
         return is_own and wait.rest_seconds() > 0 and outlook.holds(self._clock.monotonic())
 
     async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> _Outlook:
-        """Add what is there to `popped`."""
+        """Add available items to `popped`."""
         while True:
             pop_time = self._clock.monotonic()
             wanted = min(count - len(popped), MOST_AT_ONCE)
@@ -194,7 +194,9 @@ class Taker:
     async def _wait_for_one(
         self, pop: Pop, wait: Wait, outlook: _Outlook, popped: list[Popped]
     ) -> bool:
-        """Add what comes to `popped`. Whether the next delayed item is the one of `outlook`."""
+        """Add arriving items to `popped`. Return whether the next delayed item is that of
+        `outlook`.
+        """
         # A third of the lease: the heartbeat must not end while the server may hand over an item.
         seconds = min(wait.rest_seconds(), self._lease_seconds / 3, IDLE_UPKEEP_SECONDS)
         event_time = min(outlook.due_time, self._upkeep.due_time)
@@ -241,12 +243,13 @@ class Taker:
     async def _accept(
         self, pop: Pop, raws: Sequence[bytes], pop_time: float, popped: list[Popped]
     ) -> None:
-        """Hold what was taken, and read it."""
+        """Hold the taken entries, and read them."""
         taken = self._consumer.hold(
             pop, raws, pop_time + self._lease_seconds, pop_time + self._max_lease_seconds
         )
         if taken is None:
-            # They lie in the list of an id that is ours no longer, and that nobody may look after.
+            # They are in the list of an id that is not ours any more, and that perhaps nobody looks
+            # after.
             back = [Move(raw, "front", raw) for raw in reversed(raws)]
             await self._commands.move(pop.consumer_id, back)
             return
@@ -266,7 +269,7 @@ class Taker:
     async def _bury(self, pop: Pop, unreadable: Sequence[tuple[Held, UnreadableItem]]) -> None:
         now = self._clock.time()
         moves = [as_unreadable(held.raw, error, now) for held, error in unreadable]
-        # Not ours from here on: if the move fails, they are orphans.
+        # From here on they are not ours: if the move fails, they are orphans.
         self._consumer.drop([held for held, _ in unreadable])
         for _, error in unreadable:
             _logger.error("moved an unreadable entry to the errors: %s", error)

@@ -330,23 +330,24 @@ def _too_large_for_redis(push: Push, error: ItemTooLarge) -> ItemTooLarge:
 class DocketsBackendFactory(BackendFactory):
     """Creates backends in a Redis, in the layout of Dockets 0.4.2.
 
-    No I/O is done before a queue is used. The client lends its settings only: where the Redis is,
+    There is no I/O before a queue is used. From the client only the settings are used: address,
     database, TLS, credentials, Sentinel, cluster; never its time-outs, retries, decoding or pool
-    size. It is neither used nor closed. On a Redis Cluster the group needs a ``{tag}``, so that all
-    keys of a queue lie on one node.
+    size. The client itself is neither used nor closed. On a Redis Cluster the group needs a
+    ``{tag}``, so that all keys of a queue are on one node.
 
     Args:
         redis_client: a ``redis.asyncio.Redis``, a ``redis.Redis``, a ``RedisCluster`` of either
             kind, or a URL. Redis 6.2 or later, or Valkey.
         wait_time: how many seconds a pop waits for an item; 0: not at all.
         timeout: how many seconds a popped item stays hidden without a touch; a consumer that is
-            silent for so long loses what it holds.
-        max_redeliveries: an item of which more deliveries than that ended without settlement goes
-            to the error queue.
-        max_lease_seconds: an item held for so long is taken back, touched or not; None: never.
-        max_item_bytes: the most bytes of a new item's JSON, from 1 to 536,870,912, which is what
-            Redis itself takes unless it is configured otherwise. `later` refuses a larger one.
-        clock: the source of time; None: the machine's own, and where consumers must agree, the
+            silent for that long loses its items.
+        max_redeliveries: an item goes to the error queue when more deliveries than that ended
+            without settlement.
+        max_lease_seconds: an item that was held for that long is taken back, even if it was
+            touched; None: never.
+        max_item_bytes: the most bytes of a new item's JSON, from 1 to 536,870,912, the default
+            limit of Redis itself. `later` refuses a larger one.
+        clock: the source of time; None: the machine's clock, and where consumers must agree, the
             server's.
 
     Raises:

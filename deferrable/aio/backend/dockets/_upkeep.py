@@ -21,16 +21,16 @@ from deferrable.errors import BackendError
 __all__ = ["IDLE_UPKEEP_SECONDS", "Upkeep"]
 
 _UPKEEP_SECONDS = 5.0
-"""At least so often a consumer that pops or touches looks for the dead and for orphans."""
+"""How often, at least, a consumer that pops or touches looks for dead consumers and orphans."""
 
 IDLE_UPKEEP_SECONDS = 20.0
-"""At least so often one does that finds nothing to pop: it is to cost next to nothing."""
+"""How often, at least, an idle consumer looks: this must cost almost nothing."""
 
 _SOONEST_SECONDS = 0.05
-"""Not before that, so that a heartbeat about to end is not looked at again and again."""
+"""The shortest pause, so that a heartbeat that ends soon is not checked all the time."""
 
 _DEAD_ENTRIES = 100
-"""Entries that are read of a dead consumer at a time: they travel here and back."""
+"""How many entries of a dead consumer are read at a time: they are sent here and back."""
 
 _logger = logging.getLogger("deferrable")
 
@@ -52,7 +52,7 @@ class Upkeep:
         self._max_redeliveries = max_redeliveries
         self._lease_seconds = lease_seconds
         self._look_time = -math.inf
-        # When a consumer may be dead of which the last look knew, or came too early to know.
+        # When a consumer may be dead that the last look found, or came too early to find.
         self._death_time = -math.inf
         self._is_failing = False
 
@@ -62,11 +62,11 @@ class Upkeep:
 
     @property
     def due_time(self) -> float:
-        """When there may be something to do that no wait should outlast."""
+        """When the next upkeep may be due; no wait should last longer."""
         return min(self._death_time, self._consumer.earliest_time)
 
     async def run(self, *, is_idle: bool = False) -> None:
-        """Do what is due.
+        """Do the due upkeep.
 
         Args:
             is_idle: the consumer finds nothing to pop.
@@ -125,11 +125,11 @@ class Upkeep:
             if seconds <= 0:
                 await self._reclaim(consumer_id, "dead")
             else:
-                # It may be dead already; then nobody will hear of it before this moment.
+                # It may be dead already; then nobody will notice it before this moment.
                 self._death_time = min(self._death_time, now + max(seconds, _SOONEST_SECONDS))
 
     async def reclaim_outside(self, consumer_id: str) -> int:
-        """Take back what a consumer holds that is not among the workers; how many items."""
+        """Take back the items of a consumer that is not among the workers. Return how many."""
         return await self._reclaim(consumer_id, "outside")
 
     async def _reclaim(self, consumer_id: str, whose: Whose) -> int:
@@ -151,7 +151,7 @@ class Upkeep:
             return
         listed_count = await self._commands.in_flight([consumer_id])
         if listed_count <= self._consumer.held_count and not self._consumer.has_suspects:
-            # The usual case, in which the list need not travel.
+            # The usual case, in which the list need not be sent.
             return
         listed = await self._commands.oldest(consumer_id, 0)
         orphans = self._consumer.find_orphans(listed, SystemClock.monotonic())

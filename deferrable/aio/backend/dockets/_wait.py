@@ -26,7 +26,7 @@ class Wait:
 
     Args:
         seconds: how long it lasts; 0: it does not wait.
-        clock: an injected one, whose moments end the wait, too; None: there is none.
+        clock: an injected clock, which also ends the wait; None: there is none.
     """
 
     def __init__(self, seconds: float, clock: Clock | None) -> None:
@@ -67,7 +67,7 @@ class Wait:
             end_time = min(event_time, self._clock_end_time)
             timer = self._clock.call_later(end_time - self._clock.monotonic(), self.end_command)
             if self._clock.monotonic() >= end_time:
-                # It was moved in another thread just now, and the timer counts from there.
+                # It was moved in another thread just now, and the timer counts from that moment.
                 self.end_command()
         if self._is_interrupted:
             self.end_command()
@@ -79,7 +79,7 @@ class Wait:
                 timer.cancel()
 
     def end_command(self) -> None:
-        """End the command that waits, if one does; the wait itself may go on with another."""
+        """End the waiting command, if there is one; the wait may go on with another command."""
         if self._line is not None and self._line is not self._told_to_end:
             self._told_to_end = self._line
             task = asyncio.ensure_future(self._keep_ending(self._line))

@@ -44,7 +44,7 @@ class Keys:
         self.error_leases = f"{self.queue}.errors.leases"
 
     def working(self, consumer_id: str) -> str:
-        """The list of what a consumer has in flight."""
+        """The list of a consumer's items in flight."""
         return f"{self.queue}.{consumer_id}.working"
 
     def active(self, consumer_id: str) -> str:
@@ -53,7 +53,7 @@ class Keys:
 
 
 def envelope_around(now: float) -> tuple[str, str]:
-    """What stands before and after an item in its envelope when it is pushed.
+    """The text before and after an item in its envelope when it is pushed.
 
     ``N.`` is Python 2's pickle of None.
     """
@@ -96,7 +96,7 @@ def push_time_in(raw: bytes) -> float | None:
 
 @dataclass(frozen=True)
 class Entry:
-    """An envelope, each of its fields as the text that it came with.
+    """An envelope, each of its fields in its original text.
 
     Attributes:
         fields: the field's name -> its text.
@@ -123,7 +123,7 @@ class Entry:
         return cls(fields, attempts if isinstance(attempts, int) else 0)
 
     def redelivered(self, now: float) -> "Entry":
-        """It, with one more delivery that ended without settlement."""
+        """The envelope, with one more delivery that ended without settlement."""
         attempts = self.attempts + 1
         changed = {"attempts": str(attempts), "ts": repr(now)}
         return replace(self, fields={**self.fields, **changed}, attempts=attempts)
@@ -132,7 +132,7 @@ class Entry:
         return _join_object(self.fields)
 
     def item_text_with(self, error: Item) -> str:
-        """The text of the item for the errors hash: whole, and with its ``error``."""
+        """The text of the item for the errors hash: unchanged, with its ``error``."""
         fields, _ = _split_object(self.fields["item"])
         return _join_object({**fields, "error": dump(error)})
 
@@ -150,7 +150,7 @@ def error_record(error_type: str, error_text: str, now: float, error_id: str) ->
 
 
 def error_item(raw: bytes, error_text: str, now: float, error_id: str) -> str:
-    """The text for the errors hash of something unreadable: its bytes, kept, and an ``error``."""
+    """The text for the errors hash of something unreadable: its bytes and an ``error``."""
     error = error_record("UnreadableItem", error_text, now, error_id)
     try:
         kept = {"raw": raw.decode()}

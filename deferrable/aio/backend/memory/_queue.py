@@ -41,7 +41,7 @@ class _Waiter:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Let it look again. Any thread may call this."""
+        """Let it check again. Any thread may call this."""
         if self._is_woken:
             return
         self._is_woken = True
@@ -54,7 +54,7 @@ class _Waiter:
     async def wait(self, clock: Clock, end_time: float) -> None:
         timer = clock.call_later(end_time - clock.monotonic(), self._woken.set)
         if clock.monotonic() >= end_time:
-            # It was moved in another thread just now, and the timer counts from there.
+            # It was moved in another thread just now, and the timer counts from that moment.
             self._woken.set()
         try:
             await self._woken.wait()
@@ -85,7 +85,7 @@ class _Group:
                 waiter.wake()
 
     def _start_anew(self) -> None:
-        # The items are a copy of the parent's; those who wait for them are the parent's own.
+        # The items are a copy of the parent's; the waiters belong to the parent.
         set_aside(self.waiters)
         self.waiters = set()
         self.lock = threading.Lock()
@@ -306,10 +306,10 @@ class InMemoryBackendFactory(BackendFactory):
     Args:
         timeout: how many seconds a pop waits for an item; None: not at all.
         visibility_timeout: how many seconds a popped item stays hidden without a touch.
-        max_redeliveries: an item of which more deliveries than that ended without settlement goes
-            to the error queue.
-        max_lease_seconds: heartbeats stop so long after the pop; None: they never do.
-        clock: the source of time; None: the machine's own.
+        max_redeliveries: an item goes to the error queue when more deliveries than that ended
+            without settlement.
+        max_lease_seconds: how long after the pop heartbeats stop; None: they never stop.
+        clock: the source of time; None: the machine's clock.
 
     Raises:
         InvalidOptions: a number is out of range.

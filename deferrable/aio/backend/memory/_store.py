@@ -43,7 +43,7 @@ class Entry:
 
 
 class Lease:
-    """One delivery of one entry; it is good as long as the store `holds` it."""
+    """One delivery of one entry; valid as long as the store `holds` it."""
 
     __slots__ = ("end_time", "entry", "number")
 
@@ -87,11 +87,11 @@ class Store:
 
     @property
     def is_available(self) -> bool:
-        """Whether there is something to pop."""
+        """Whether there is an item to pop."""
         return bool(self._waiting or self._returned)
 
     def rest_seconds(self, now: Now) -> float:
-        """In how many seconds `catch_up` has something to do; infinity: nothing is delayed or held.
+        """In how many seconds `catch_up` is needed; infinity: nothing is delayed or held.
 
         Args:
             now: see `catch_up`.
@@ -100,7 +100,7 @@ class Store:
         return min(due_time - now.time, self._next_lease_end() - now.monotonic)
 
     def catch_up(self, now: Now) -> None:
-        """Make available what is due, and take back what was held for too long, in that order."""
+        """Make due items available, then take back items that were held for too long."""
         delayed, ends = self._delayed, self._lease_ends
         if (not delayed or delayed[0][0] > now.time) and (not ends or ends[0][0] > now.monotonic):
             return
@@ -182,7 +182,7 @@ class Store:
     def bury(self, entry: Entry, error: Exception, now: float) -> None:
         """Push the item of `entry` with a record of `error` onto the error queue, if there is one.
 
-        What is nested too deeply to be read or written from here is kept as text.
+        An item that is nested too deeply to be read or written here is kept as text.
         """
         if self._errors is None:
             return
@@ -194,11 +194,11 @@ class Store:
         self._errors._append(Entry(text, now))
 
     def flush(self) -> None:
-        """Forget everything; what was held is held no more."""
+        """Forget everything, also the leases."""
         self._empty()
 
     def stats(self, now: float) -> Mapping[str, float]:
-        """How many entries are where, and how old the one is that is popped next."""
+        """How many entries are in each state, and how old the next one to pop is."""
         counts: dict[str, float] = {
             "available": len(self._waiting) + len(self._returned),
             "in_flight": len(self._held),
@@ -232,7 +232,7 @@ class Store:
         return math.inf
 
     def _is_buried(self, entry: Entry, now: float) -> bool:
-        """Count one more delivery that ended without settlement; bury what had too many."""
+        """Count one more delivery that ended without settlement; bury an entry with too many."""
         entry.redeliveries += 1
         if self._errors is None or entry.redeliveries <= self.max_redeliveries:
             return False

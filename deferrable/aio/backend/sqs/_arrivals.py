@@ -23,7 +23,7 @@ __all__ = ["Arrivals", "Read"]
 
 _FULL_RECEIVES_FOR_ANOTHER = 10
 _KEPT_SECONDS = 1.0
-"""So long an item waits for a next pop before it is given back."""
+"""How long an item waits for the next pop before it is given back."""
 
 Receive: TypeAlias = Callable[[int, float], Awaitable[tuple[Sequence[Message], float]]]
 Read: TypeAlias = Callable[[Message, float], Popped | Coroutine[Any, Any, Popped | None]]
@@ -35,12 +35,12 @@ class Arrivals:
     """Serves one pop at a time.
 
     Args:
-        receive: up to so many messages, waiting for so many seconds at most; and a moment before
-            which none of them was handed over.
-        read: what a message is, received after a moment: an item, or work that ends in one, or in
-            None if there is none for us.
-        give_back: releases items that came for nobody.
-        is_ordered: what one receive brings stays together, in its order.
+        receive: takes a number of messages and a number of seconds to wait; returns the messages,
+            and a moment before which none of them was handed over.
+        read: takes a message and the moment after which it was received; returns its item, or work
+            that ends with the item, or with None if there is none for us.
+        give_back: releases items that no pop has taken.
+        is_ordered: the items of one receive stay together, in their order.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Arrivals:
         """Up to `count` items, as soon as there is one; none if the wait ended without any.
 
         Args:
-            most_at_once: how many receives may be under way.
-            longest_seconds: the receive that waits does so for no longer.
+            most_at_once: how many receives may run at once.
+            longest_seconds: the receive that waits does so no longer than this.
         """
         self._is_popping = True
         self._failure = None
@@ -91,9 +91,9 @@ class Arrivals:
         return popped
 
     async def end(self) -> None:
-        """Return once nothing is under way any more; what came for no pop is given back.
+        """Return once no receive runs any more; items that no pop has taken are given back.
 
-        While somebody else pops, that one takes what comes, and this returns.
+        If another pop runs, it takes these items, and this returns.
         """
         while not self._is_popping and (under_way := {*self._receiving, *self._working}):
             await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
@@ -102,16 +102,17 @@ class Arrivals:
     # Receiving.
 
     def _begin(self, count: int, most_at_once: int, longest_seconds: float) -> None:
-        """Begin what receives are worth having beside those under way.
+        """Start the useful number of further receives.
 
-        One of them waits. Others do not: there are some while the last ones came full, more and
-        more, so that those that find nothing at the end of a backlog are few.
+        One of them waits. Others do not: there are some while the last ones came back full, more
+        each time, so that only a few find nothing at the end of a backlog.
         """
         most = min(most_at_once, 1 + self._full_count // _FULL_RECEIVES_FOR_ANOTHER)
         wanted = count - sum(self._receiving.values())
         while wanted > 0 and len(self._receiving) < most:
             size = min(wanted, MAX_BATCH_SIZE)
-            # Those that do not wait end soon, so one that is left under way is the one that does.
+            # Receives that do not wait end soon, so a receive that still runs is the one that
+            # waits.
             wait_seconds = 0.0 if self._receiving else longest_seconds
             task = asyncio.get_running_loop().create_task(self._bring(size, wait_seconds))
             self._receiving[task] = size
@@ -196,7 +197,7 @@ class Arrivals:
 
     async def _give_back_rest(self) -> None:
         if self._is_popping:
-            return  # who is about to take them
+            return  # the pop that takes them now
         rest = [envelope for envelope, _ in self._take(len(self._ready))]
         if rest:
             await self._give_back(rest)

@@ -33,7 +33,7 @@ MAX_BATCH_SIZE = 10
 MAX_BATCH_BYTES = 1_048_576
 """Source: SQS developer guide, quotas of messages: of one message, and of a batch in all."""
 OLDER_MOST_BYTES = 262_144
-"""The same until August 2025; queues of before, and other servers, still have it."""
+"""The same until August 2025; older queues, and other servers, still have it."""
 
 _TRIES = 4
 
@@ -51,7 +51,7 @@ def split(
 
     Args:
         sizes: the bytes of each entry, by index.
-        most_bytes: of a batch in all; a larger entry travels alone.
+        most_bytes: of a whole batch; a larger entry is sent alone.
     """
     batches: list[list[int]] = []
     rest = 0
@@ -114,10 +114,10 @@ class _Batch:
         self._judge = judge
 
     async def send(self, group: Sequence[int], *, is_repeat: bool) -> dict[int, BackendError]:
-        """Send the entries of `group` and note what became of them.
+        """Send the entries of `group` and note their results.
 
         Returns:
-            those that are worth sending again, with what failed.
+            those that are worth sending again, with their failures.
         """
         try:
             answer, was_repeated = await self._send(
@@ -134,7 +134,7 @@ class _Batch:
     async def _note_refusal(
         self, group: Sequence[int], error: Refused, is_repeat: bool
     ) -> dict[int, BackendError]:
-        """A whole batch was refused. If that may be for one entry's sake, each goes alone."""
+        """A whole batch was refused. If one entry may be the reason, each is sent alone."""
         if error.is_for_any_entry:
             for index in group:
                 self._outcomes[index] = error

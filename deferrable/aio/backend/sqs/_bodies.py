@@ -25,10 +25,10 @@ from deferrable.item import Item
 __all__ = ["MAX_TEXT_BYTES", "REFERENCE", "decode", "encode"]
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
-"""The largest item text that is read; what is compressed says more than it is long."""
+"""The largest item text that is read; a compressed body may hold much more than its size."""
 
 REFERENCE = "s3://"
-"""How the body of a message begins that only says where the body is."""
+"""The begin of a body that is only a reference to the real body."""
 
 
 def _import_zstd() -> ModuleType | None:
@@ -67,8 +67,8 @@ def decode(body: str, max_bytes: int = MAX_TEXT_BYTES) -> Item:
         max_bytes: the longest text that a compressed body may hold.
 
     Raises:
-        UnreadableItem: it holds none, more than `max_bytes`, is a mere reference, or is compressed
-            by what this Python does not have.
+        UnreadableItem: it holds no item, or more than `max_bytes`, or only a reference, or it is
+            compressed in a way that this Python does not support.
     """
     if body.startswith("{"):
         return load_item(body)
@@ -109,7 +109,7 @@ def _decompress_zstd(data: bytes, max_bytes: int) -> bytes:
 
 def _decompress(decompressor: Any, data: bytes, max_bytes: int) -> bytes:
     try:
-        # One more than allowed: whether it ends there shows only then.
+        # One more than allowed: only this shows whether it ends there.
         text: bytes = decompressor.decompress(data, max_bytes + 1)
     except Exception as error:  # zlib.error and ZstdError have no other ancestor in common
         raise UnreadableItem(f"the body cannot be decompressed: {error}") from error
@@ -144,7 +144,7 @@ def _load_python2(body: str, max_bytes: int) -> Item:
 
 
 class _Plain:
-    """Turns what a pickle holds into JSON values that need about `max_bytes` at most.
+    """Converts the content of a pickle to JSON values that need about `max_bytes` at most.
 
     One list may stand in many places of a pickle, or in itself: a short one may be of any size.
     """

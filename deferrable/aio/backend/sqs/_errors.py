@@ -80,7 +80,7 @@ _WITHOUT_CREDENTIALS = (
     _exceptions.SSOError,
     *(getattr(_exceptions, name) for name in ("LoginError",) if hasattr(_exceptions, name)),
 )
-"""What gives out credentials may be away for a moment."""
+"""The source of credentials may be unavailable for a moment."""
 
 _FAILED_ON_THE_WAY = (
     _exceptions.HTTPClientError,
@@ -91,7 +91,7 @@ _FAILED_ON_THE_WAY = (
     TimeoutError,
     EOFError,
 )
-"""What came back was no answer, or nothing; whether the request took effect is unknown."""
+"""There was no answer, or no valid one; whether the request took effect is unknown."""
 
 _NEVER_ON_THE_WAY = (
     ssl.SSLCertVerificationError,
@@ -100,14 +100,14 @@ _NEVER_ON_THE_WAY = (
     _exceptions.InvalidProxiesConfigError,
     FileNotFoundError,
 )
-"""Behind a failure on the way: no later try gets further."""
+"""Causes of a failed request that no later try can fix."""
 
 
 class Refused(BackendError):
-    """SQS answered that it does not do what was asked.
+    """SQS refused the request.
 
     Attributes:
-        code: what the server calls it, without its namespace.
+        code: the server's code for it, without its namespace.
         status: of HTTP.
     """
 
@@ -134,7 +134,7 @@ class Refused(BackendError):
 
 
 def translated(error: Exception, operation: str, where: str) -> BackendError:
-    """What `error`, which a call of `operation` on `where` raised, means to the caller."""
+    """Translate `error`, which a call of `operation` on `where` raised, for the caller."""
     if isinstance(error, _exceptions.ClientError):
         translation = _refusal(error, operation, where)
     elif isinstance(error, _exceptions.NoRegionError):
@@ -160,7 +160,7 @@ def translated(error: Exception, operation: str, where: str) -> BackendError:
 
 
 def credentials_are_stale(error: Exception) -> bool:
-    """Whether credentials that are read again may do better than those of a failed request."""
+    """Whether the request may succeed with credentials that are read again."""
     if isinstance(error, _exceptions.ClientError):
         return is_in(str(error.response.get("Error", {}).get("Code", "")), (*_EXPIRED, *_KEYS))
     return isinstance(error, (*_WITHOUT_CREDENTIALS, _exceptions.NoCredentialsError)) or (
@@ -196,13 +196,13 @@ def _advice(code: str, operation: str, where: str) -> str | None:
             return advice
     if is_in(code, _DENIED):
         service = "s3" if where.startswith("s3:") else "sqs"
-        # What IAM calls it: a batch needs the permission of its single call.
+        # Its name in IAM: a batch needs the permission of its single call.
         return f"allow {service}:{operation.removesuffix('Batch')} to these credentials"
     return None
 
 
 def _is_late_refresh(error: Exception) -> bool:
-    """Whether a server of credentials gave out some that had expired.
+    """Whether a server of credentials returned expired ones.
 
     Source: botocore, credentials.py, RefreshableCredentials: a bare RuntimeError.
     """
@@ -210,7 +210,7 @@ def _is_late_refresh(error: Exception) -> bool:
 
 
 def _is_hopeless(error: BaseException) -> bool:
-    """Whether what lies behind a failure on the way is a setting of this process."""
+    """Whether a setting of this process is the cause of a failed request."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, _NEVER_ON_THE_WAY):
@@ -220,12 +220,12 @@ def _is_hopeless(error: BaseException) -> bool:
 
 
 def is_throttling(code: str) -> bool:
-    """Whether SQS asks for patience."""
+    """Whether SQS asks to try again later."""
     return is_in(code, _THROTTLING)
 
 
 def is_lost_handle(code: str) -> bool:
-    """Whether the entry of a batch failed because its receipt handle is good no more.
+    """Whether the entry of a batch failed because its receipt handle is not valid any more.
 
     Source: ReceiptHandleIsInvalid and MessageNotInflight of the SQS API reference; other servers
     answer InvalidParameterValue.

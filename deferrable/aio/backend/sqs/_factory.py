@@ -36,36 +36,36 @@ _MOST_RECEIVES = 1000
 class SQSBackendFactory(BackendFactory):
     """Creates backends in SQS.
 
-    Nothing is asked for before a queue is first used; one that is missing is created then. Its name
-    is ``deferrable``, ``deferrable_GROUP`` or ``deferrable_GROUP_SUFFIX``, that of its error queue
+    No request is sent before a queue is first used; a missing queue is created then. Its name is
+    ``deferrable``, ``deferrable_GROUP`` or ``deferrable_GROUP_SUFFIX``, that of its error queue
     ends in ``_error``; ``.fifo`` at the end of a group makes both FIFO queues.
 
     Args:
-        sqs_connection: where SQS is and who we are there: nothing, for the environment's
-            configuration (``AWS_ENDPOINT_URL_SQS``, ``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``,
+        sqs_connection: endpoint and credentials: nothing, for the environment's configuration
+            (``AWS_ENDPOINT_URL_SQS``, ``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``,
             ``AWS_REGION``); a client of aiobotocore or boto3 for SQS; a callable that returns one,
-            or an async context manager of one. It lends its endpoint, region, credentials,
-            verification and proxies, and is neither used nor closed.
+            or an async context manager of one. Only its endpoint, region, credentials, verification
+            and proxies are used; it is never closed.
         visibility_timeout: how many seconds a popped item stays hidden without a touch, from 1 to
             43,200; parts of seconds are rounded up.
         wait_time: how many seconds a pop waits for an item, from 0 to 20. An error queue's pops
             wait for 1 at most.
         name_suffix: a part of each queue's name, such as the environment.
         queue_url: where the queue is; it is neither looked up nor created. Such a factory serves
-            one group. A region that the URL names counts, whatever `sqs_connection` or the
-            environment say; its host is the endpoint, unless those name one.
+            one group. A region in the URL overrides `sqs_connection` and the environment; its host
+            is the endpoint, unless those name one.
         error_queue_url: the same of its error queue. None, beside a `queue_url`: the queue of the
             same account and host whose name has ``_error`` at its end. A consumer takes nothing
-            before its error queue is known to be there.
-        create: whether a missing queue is created; else its first use fails.
-        tags: of queues that are created.
+            before it knows that its error queue exists.
+        create: whether a missing queue is created; if not, its first use fails.
+        tags: for queues that are created.
         max_receive_count: SQS moves an item that was received more often to the error queue, if it
-            was created here. Releases count, too: SQS cannot tell them from crashes.
-        max_lease_seconds: heartbeats stop so long after the pop; None: at SQS's own maximum.
+            was created here. Releases count, too: SQS cannot distinguish them from crashes.
+        max_lease_seconds: how long after the pop heartbeats stop; None: SQS's own maximum.
         compress_over_bytes: the bodies of longer items are compressed; None: never.
-        large_items: where items go that are too large for a message; None: they are refused.
+        large_items: the store for items that are too large for a message; None: they are refused.
         offload_over_bytes: larger items go there, too; None: only those that are too large.
-        clock: the source of time; None: the machine's own.
+        clock: the source of time; None: the machine's clock.
 
     Raises:
         InvalidOptions: a value is out of range, or `sqs_connection` cannot be used.

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 MAX_LEASE_SECONDS = 43_200
-"""Since the receive, in all. Source: SQS API reference, ChangeMessageVisibility."""
+"""The maximum since the receive. Source: SQS API reference, ChangeMessageVisibility."""
 
 _WARNING_SECONDS = 3600.0
 
@@ -32,7 +32,7 @@ class Held:
     """One delivery of one message.
 
     Attributes:
-        reference: what stands for its item in a store of large items; None: it was in the message.
+        reference: of its item in a store of large items; None: it was in the message.
     """
 
     __slots__ = ("is_warned", "receipt_handle", "reference")
@@ -57,7 +57,7 @@ def rest_seconds(envelope: Envelope, now: float) -> float:
 
 
 def visibility_seconds(envelope: Envelope, seconds: float, now: float) -> int:
-    """The whole seconds for which a message is to be hidden, so that it is for `seconds`.
+    """The whole seconds for which to hide a message, so that it is hidden for `seconds`.
 
     Less when the maximum since its receive ends sooner.
     """
@@ -65,7 +65,7 @@ def visibility_seconds(envelope: Envelope, seconds: float, now: float) -> int:
 
 
 def warn_of_maximum(envelope: Envelope, now: float) -> None:
-    """Have the log warn once when the maximum comes near."""
+    """Log one warning when the maximum comes near."""
     handle = held(envelope)
     if rest_seconds(envelope, now) < _WARNING_SECONDS and not handle.is_warned:
         handle.is_warned = True

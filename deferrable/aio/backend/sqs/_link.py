@@ -34,11 +34,11 @@ _logger = logging.getLogger("deferrable")
 Answer: TypeAlias = Mapping[str, Any]
 
 MARGIN_SECONDS = 10.0
-"""How long an answer may take beyond the wait that was asked for."""
+"""How long an answer may take beyond the requested wait."""
 CONNECT_SECONDS = 5.0
 
 _PATIENCE_SECONDS = 10.0
-"""After so long no request is sent again."""
+"""After this time no request is sent again."""
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
@@ -57,7 +57,7 @@ _OPTIONS: Mapping[str, Any] = {
 
 
 def pause_seconds(failures: int, draw: float) -> float:
-    """The wait after so many failures in a row, from 1 on: half of it is left to chance.
+    """The wait after a number of failures in a row (at least 1): half of it is random.
 
     Args:
         draw: a number from 0 to 1.
@@ -67,7 +67,7 @@ def pause_seconds(failures: int, draw: float) -> float:
 
 
 class SQSLink:
-    """The clients of one event loop; each is made when it is first needed.
+    """The clients of one event loop; each is made on first use.
 
     Attributes:
         finding: held while a queue is looked up, so that it is looked up once.
@@ -97,8 +97,8 @@ class SQSLink:
             the answer, and whether an earlier try may have taken effect already.
 
         Raises:
-            BackendUnavailable: it was not answered, or the server asked for patience.
-            Refused: it was answered that it is not done.
+            BackendUnavailable: it was not answered, or the server asked to try later.
+            Refused: the server refused it.
             BackendError: it could not be sent.
         """
         loop = asyncio.get_running_loop()
@@ -130,7 +130,7 @@ class SQSLink:
         return await polling
 
     async def close(self) -> None:
-        """Close both, polls once they were answered; the rest under way fails as unavailable."""
+        """Close both: polls after their answer; other running requests fail as unavailable."""
         if self._polls:
             await asyncio.wait(self._polls)
         await self._calling.close()
@@ -143,7 +143,7 @@ class SQSLink:
 
 
 class _Client:
-    """A client of aiobotocore, made when it is first needed."""
+    """A client of aiobotocore, made on first use."""
 
     def __init__(self, settings: AWSSettings, answer_seconds: float, connections: int) -> None:
         self._settings = settings
@@ -196,7 +196,7 @@ class _Client:
         try:
             _free_all(client)
         except BackendError as error:
-            # It is no reason to fail what somebody does on another loop.
+            # It must not fail the work on another loop.
             _logger.warning("sockets of a closed event loop are not closed: %s", error)
 
 
@@ -207,7 +207,7 @@ def _method(operation: str) -> str:
 
 
 def _stream_large_body(request: Any, **_: Any) -> None:
-    """Have aiohttp write a large body bit by bit; it warns of others, in a test as an error."""
+    """Let aiohttp write a large body in parts; it warns about others, in a test as an error."""
     if isinstance(request.body, bytes) and len(request.body) > _LARGE_BYTES:
         request.body = io.BytesIO(request.body)
 

@@ -55,7 +55,7 @@ def names_for(group: str | None, suffix: str | None) -> Names:
     """The names for `group`; a suffix becomes a part of the group first, ``.fifo`` comes last.
 
     Raises:
-        InvalidOptions: SQS does not take them.
+        InvalidOptions: SQS does not allow them.
 
     Source: SQS API reference, CreateQueue, QueueName: up to 80 of ``A-Za-z0-9_-``, and ``.fifo``.
     """
@@ -83,7 +83,7 @@ def name_in(url: str) -> str:
     """The name of the queue at `url`.
 
     Raises:
-        InvalidOptions: it is no URL of a queue.
+        InvalidOptions: it is not the URL of a queue.
     """
     parts = urlsplit(url)
     name = parts.path.rstrip("/").rpartition("/")[2]
@@ -116,7 +116,7 @@ def region_in(url: str | None) -> str | None:
 
 
 def endpoint_in(url: str | None) -> str | None:
-    """Where requests about the queue at `url` go, if its region alone does not say that.
+    """The endpoint for the queue at `url`, if its region alone does not decide it.
 
     The URL of a FIPS, dual-stack or VPC endpoint, or of another server, says where its owner wants
     requests to go.

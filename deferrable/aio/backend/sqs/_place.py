@@ -25,7 +25,7 @@ from deferrable.errors import BackendError, BackendUnavailable
 __all__ = ["Place"]
 
 _ERROR_RETENTION_SECONDS = 14 * 24 * 3600
-"""The longest there is. Source: SQS API reference, CreateQueue, MessageRetentionPeriod."""
+"""The longest that SQS allows. Source: SQS API reference, CreateQueue, MessageRetentionPeriod."""
 
 _NEW_SECONDS = 3.0
 """A queue that was just created may be unknown to some of the servers for a second.
@@ -46,15 +46,16 @@ class Place:
     """A queue in SQS.
 
     Args:
-        name: what it is called; not asked for if `url` is given.
-        url: where it is; None: look it up by its name.
-        is_created: one that is missing is created; else it is an error.
-        tags: of one that is created.
-        errors: where SQS itself moves what was received too often; None: this is an error queue.
-        max_receive_count: how often that is.
+        name: its name; not looked up if `url` is given.
+        url: its URL; None: look it up by its name.
+        is_created: whether a missing queue is created; if not, it is an error.
+        tags: for a created queue.
+        errors: where SQS itself moves messages that were received too often; None: this is an error
+            queue.
+        max_receive_count: how often a message may be received.
 
     Attributes:
-        most_bytes: how many one message may have; None: that is not known.
+        most_bytes: how many bytes one message may have; None: unknown.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Place:
 
     @property
     def request_count(self) -> int:
-        """How many requests this process has made about it, those sent again included."""
+        """How many requests this process has sent about it, including repeated ones."""
         return self._request_count
 
     async def check(self) -> None:

@@ -61,15 +61,16 @@ _COUNTS = {
 _PURGE_PAUSE_SECONDS = 60
 _MOST_IN_REFUSAL = re.compile(r"(?:shorter|less|more|larger) than (\d+)", re.ASCII)
 _ERROR_WAIT_SECONDS = 1
-"""Who reads an error queue to its end does not want to wait there; with 0, SQS would not ask all of
-its servers."""
+"""Readers of an error queue do not want to wait at its end; with 0, SQS would not ask all of its
+servers.
+"""
 
 _logger = logging.getLogger("deferrable")
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """What the queues of one factory share."""
+    """The common part of the queues of one factory."""
 
     visibility_timeout: float
     wait_seconds: int
@@ -85,8 +86,8 @@ class SQSQueue(Queue):
     """A producer and consumer of one queue in SQS. Made by `SQSBackendFactory`.
 
     Args:
-        place: where it is.
-        errors: where unreadable messages go; None: this is an error queue.
+        place: its place in SQS.
+        errors: the queue for unreadable messages; None: this is an error queue.
         source: the name of the queue whose errors these are; None: this is a main queue.
     """
 
@@ -154,7 +155,7 @@ class SQSQueue(Queue):
             for index, outcome in enumerate(outcomes)
             if isinstance(outcome, _TooLargeForSQS)
         }
-        if refused:  # it takes less than was known; compressed, or in S3, they may still travel
+        if refused:  # its limit is lower than was known; compressed, or in S3, they may still fit
             await self._note_too_large(list(refused.values()))
             again = await self._send([pushes[index] for index in refused])
             for index, outcome in zip(refused, again, strict=True):
@@ -186,7 +187,7 @@ class SQSQueue(Queue):
         return self.MAX_ITEM_BYTES if most is None else min(most, self.MAX_ITEM_BYTES)
 
     async def _note_too_large(self, refusals: Sequence["_TooLargeForSQS"]) -> None:
-        """Learn what the queue takes, now that it has refused items."""
+        """Learn the limit of the queue, now that it has refused items."""
         await self._learn_most_bytes()
         for refusal in refusals:
             size = refusal.size
@@ -205,7 +206,7 @@ class SQSQueue(Queue):
         return size if is_new or size <= most else len(encode(text, 0))
 
     async def _bodies(self, pushes: Sequence[Push]) -> Sequence[str | BackendError]:
-        """What each message holds, or why an item cannot be sent."""
+        """The body of each message, or why an item cannot be sent."""
         compress_over_bytes = self._settings.compress_over_bytes
         texts = [encode(push.text, compress_over_bytes) for push in pushes]
         if sum(map(len, texts)) > OLDER_MOST_BYTES:
@@ -224,7 +225,7 @@ class SQSQueue(Queue):
         return bodies
 
     async def _learn_most_bytes(self) -> None:
-        """Ask what this queue takes, if that may be less than SQS does."""
+        """Ask for the limit of this queue, if it may be lower than that of SQS."""
         try:
             await self._place.learn_most_bytes()
         except Refused as error:
@@ -316,7 +317,7 @@ class SQSQueue(Queue):
     async def _put_aside(
         self, envelope: Envelope, message: Message, error: UnreadableItem
     ) -> Popped | None:
-        """What becomes of a message that holds no item; one in an error queue stays there."""
+        """Bury a message that holds no item; one in an error queue stays there."""
         body = message.get("Body", "")
         item = unreadable(body, error, message["MessageId"], self.clock.time())
         if self._errors is None:
@@ -410,7 +411,7 @@ class SQSQueue(Queue):
     async def _perform(
         self, operation: str, entries: Sequence[Entry], sizes: Sequence[int], judge: Judge
     ) -> list[Exception | None]:
-        # A queue that takes less has a batch of the older size all the same.
+        # A queue with a lower limit allows a batch of the older size all the same.
         most_bytes = max(self._place.most_bytes or 0, OLDER_MOST_BYTES)
         return await perform(
             entries,
@@ -466,8 +467,8 @@ class SQSFifoQueue(SQSQueue):
     """A queue whose name ends in ``.fifo``.
 
     Items are popped in the order in which they were pushed, group by group: while one is in flight,
-    the rest of its group waits. A group is the option ``message_group_id`` of a job, else there is
-    one for the whole queue. There are no delays; a release may have one.
+    the rest of its group waits. A group is the option ``message_group_id`` of a job; without it
+    there is one group for the whole queue. There are no delays; a release may have one.
     """
 
     FIFO: ClassVar[bool] = True
@@ -481,8 +482,8 @@ class SQSFifoQueue(SQSQueue):
         group_id = push.item.get("message_group_id")
         return {
             "MessageGroupId": self._place.name if group_id is None else group_id,
-            # By each push, and the same for each resend of it: by the item's id, SQS would drop
-            # every copy that is to be tried again.
+            # One for each push, and the same for each resend of it: by the item's id, SQS would
+            # drop every copy that is to be tried again.
             "MessageDeduplicationId": new_id(),
         }
 

@@ -37,7 +37,7 @@ def buried_by_sqs(
 
 
 def unreadable(body: str, error: UnreadableItem, message_id: str, now: float) -> Item:
-    """What stands in the error queue for a message that holds no item: all of it."""
+    """The item for the error queue for a message without an item: it holds the whole message."""
     item = lifecycle.bury({"raw": body}, error, now, socket.gethostname()).item
     item["error"]["id"] = message_id
     return item

@@ -35,7 +35,7 @@ _logger = logging.getLogger("deferrable")
 
 
 class _Receive:
-    """One under way."""
+    """A running receive."""
 
     def __init__(self, place: Place, wait_seconds: float) -> None:
         self._place = place
@@ -45,7 +45,7 @@ class _Receive:
         self._is_told = False
 
     def tell(self) -> None:
-        """Log that somebody waits for its end, if it has not ended; only once."""
+        """Log once that a stop waits for its end, if it has not ended."""
         rest_seconds = max(0.0, self._end - self._loop.time())
         if not (self.is_answered or self._is_told):
             self._is_told = True
@@ -63,10 +63,10 @@ class Receiver:
 
     Args:
         wait_seconds: how long SQS waits for a first message; whole, up to `MAX_WAIT_SECONDS`.
-        lease_seconds: how long what it hands over is hidden; parts of seconds are rounded up.
-        errors: where what fails goes; nothing is received before it is known to be there. None:
-            `place` is an error queue, and messages are asked where they came from. Else they are
-            asked how often they were received, and for their group.
+        lease_seconds: how long its messages are hidden; parts of seconds are rounded up.
+        errors: the queue for failed items; nothing is received before it is known to exist. None:
+            `place` is an error queue, and a receive asks for the source of messages. Otherwise it
+            asks how often they were received, and for their group.
     """
 
     def __init__(
@@ -80,7 +80,8 @@ class Receiver:
         self._place = place
         self._wait_seconds = wait_seconds
         self._clock = clock
-        # A lease counts from two looks before its answer at most, and has to outlast that by far.
+        # A lease counts from at most two looks before its answer, and must be much longer than
+        # that.
         self._look_seconds = min(_LOOK_SECONDS, lease_seconds / _LOOKS_IN_A_LEASE)
         self._parameters: dict[str, Any] = {"VisibilityTimeout": math.ceil(lease_seconds)}
         self._errors = errors
@@ -126,9 +127,9 @@ class Receiver:
         """Wait for the answer to a receive that was just sent, but for no longer than that.
 
         Returns:
-            a moment before which it was not handed over. What was not here at the last look but one
-            was handed over after it. Not the last: after a pause of the process an answer is read
-            only after the look that follows the pause.
+            a moment before which it was not handed over. An answer that was not here at the look
+            before the last was handed over after that look. The last look is not enough: after a
+            pause of the process an answer is read only after the look that follows the pause.
         """
         loop = asyncio.get_running_loop()
         last_look_time = loop.time() + longest_seconds - self._look_seconds

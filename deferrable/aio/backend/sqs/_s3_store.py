@@ -28,20 +28,20 @@ _NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class S3Store:
-    """A place for the items that are over the limit of an SQS message.
+    """A store for items that are over the limit of an SQS message.
 
     Each has its own object, written before the message is sent and deleted after the item was
-    completed. Objects can be left behind (by a flush, a crash, a delete that failed, which is
-    logged): give the bucket a lifecycle rule that removes them, after a longer time than SQS keeps
+    completed. Objects can stay behind (after a flush, a crash, or a failed delete, which is
+    logged). Give the bucket a lifecycle rule that removes them, after a longer time than SQS keeps
     messages. Without an object, its item goes to the error queue as unreadable.
 
     Args:
         bucket: its name. It is not created.
         prefix: where in it the objects are, as ``jobs`` for ``jobs/UUID``; empty: at its top.
-        s3_connection: where S3 is and who we are there: nothing, for the environment's
-            configuration (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``,
-            ``AWS_REGION``); an aiobotocore or boto3 client for S3; a callable that returns one, or
-            an async context manager of one. It lends its settings, and is neither used nor closed.
+        s3_connection: endpoint and credentials: nothing, for the environment's configuration
+            (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``, ``AWS_REGION``);
+            an aiobotocore or boto3 client for S3; a callable that returns one, or an async context
+            manager of one. Only its settings are used; it is never closed.
 
     Raises:
         InvalidOptions: the bucket has no name, or `s3_connection` is something else.
@@ -64,14 +64,14 @@ class S3Store:
 
     @property
     def reference_bytes(self) -> int:
-        """How long the body of a message is that holds a reference instead of an item."""
+        """The length of a message body that holds a reference instead of an item."""
         return len(self._reference(str(uuid.UUID(int=0))).encode())
 
     async def put(self, body: str) -> str:
         """Keep `body`, ASCII text, and return the reference to it.
 
         Raises:
-            BackendError: it was not kept; where that is `BackendUnavailable`, it may have been.
+            BackendError: it was not stored; with `BackendUnavailable`, it may have been.
         """
         name = str(uuid.uuid4())
         await self._call("PutObject", name, Body=body.encode("ascii"), ContentType="text/plain")
@@ -81,7 +81,8 @@ class S3Store:
         """The body that `reference` names.
 
         Raises:
-            UnreadableItem: it is gone, is no text, or was kept by a store of another place.
+            UnreadableItem: it does not exist any more, is not text, or is from a store of another
+                place.
             BackendError: S3 refused, or could not be reached.
         """
         name = self._name(reference)
@@ -106,7 +107,7 @@ class S3Store:
             raise UnreadableItem(f"{reference} does not hold ASCII text: {error}") from error
 
     async def delete(self, reference: str) -> None:
-        """Remove what `reference` names. A failure is logged; deleting twice is harmless."""
+        """Remove the object of `reference`. A failure is logged. May be called twice."""
         try:
             await self._call("DeleteObject", self._name(reference))
         except (BackendError, UnreadableItem) as error:
@@ -118,11 +119,11 @@ class S3Store:
             )
 
     def join(self, user: object) -> None:
-        """`user` needs the store until it leaves, or is gone."""
+        """Note that `user` needs the store until it leaves, or is gone."""
         self._links.join(user)
 
     async def leave(self, user: object) -> None:
-        """`user` needs the store no longer; its connections close when nobody does."""
+        """Note that `user` needs the store no longer; its connections close when nobody does."""
         await self._links.leave(user)
 
     async def _call(self, operation: str, name: str, **parameters: Any) -> Any:

@@ -46,14 +46,14 @@ class Lent:
 
 
 class Credentials:
-    """What signs the requests of one client: found when first needed, and again once forgotten.
+    """The credentials of one client: found on first use, and again after `forget`.
 
-    botocore keeps what a client found at its start, also if that was nothing, because the metadata
-    service of an instance did not answer in time. A client would then never recover.
+    botocore keeps the credentials that a client found at its start, also if there were none because
+    the metadata service of an instance did not answer in time. Such a client would never recover.
 
     Args:
-        find: reads the credentials that there are now; None: there are none.
-        may_come: whether there may be some later, when there are none now.
+        find: reads the current credentials; None: there are none.
+        may_come: whether there may be some later, if there are none now.
     """
 
     def __init__(self, find: Callable[[], Awaitable[Any]], *, may_come: bool) -> None:
@@ -64,16 +64,16 @@ class Credentials:
         self._finding = asyncio.Lock()
 
     async def load_credentials(self) -> "Credentials":
-        """What aiobotocore asks a credential provider for."""
+        """The method that aiobotocore calls on a credential provider."""
         return self
 
     def forget(self) -> None:
-        """Have the next request read them again, unless they were read just now."""
+        """Make the next request read them again, unless they were read just now."""
         if time.monotonic() - self._found_time > _REREAD_SECONDS:
             self._found = None
 
     async def get_frozen_credentials(self) -> Any:
-        """What aiobotocore signs a request with."""
+        """The credentials with which aiobotocore signs a request."""
         found = self._found
         if found is None:
             found = await self._find_once()
@@ -100,11 +100,11 @@ class Credentials:
         raise botocore.exceptions.NoCredentialsError
 
     async def get_account_id(self) -> object:
-        """What aiobotocore asks for the sake of endpoints that name the account."""
+        """The method that aiobotocore calls for endpoints with an account in their name."""
         return getattr(await self.get_frozen_credentials(), "account_id", None)
 
     def get_deferred_property(self, name: str) -> object:
-        """What botocore asks the same of; aiobotocore then asks again."""
+        """The method that botocore calls for the same; aiobotocore then asks again."""
         return self.get_account_id
 
 
@@ -115,8 +115,8 @@ class AWSSettings:
         service: as botocore names it: sqs, s3.
         connection: nothing, for the environment's configuration; a client of aiobotocore or boto3;
             a callable that returns either, or an async context manager of one.
-        region_name: whatever the connection or the environment says; None: as they say.
-        endpoint_url: where neither the connection nor the environment names one.
+        region_name: overrides the connection and the environment; None: as they say.
+        endpoint_url: used if neither the connection nor the environment names one.
 
     Raises:
         InvalidOptions: it is none of these.
@@ -143,14 +143,14 @@ class AWSSettings:
 
     @property
     def where(self) -> Hashable:
-        """Equal for two settings that are known to lead to the same place. No I/O."""
+        """Equal for two settings that are known to mean the same place. Does no I/O."""
         connection: Any = self._connection
         if _is_client(connection):
             return self._service, connection.meta.endpoint_url, connection.meta.region_name
         return self._service, id(self._connection)
 
     async def create_client(self, **options: Any) -> tuple[Any, Credentials]:
-        """A client of our own for the running loop, which the caller closes; and who it is.
+        """Our own client for the running loop, which the caller closes; and its credentials.
 
         Args:
             options: of its configuration, as aiobotocore's `AioConfig` takes them.
@@ -188,7 +188,7 @@ class AWSSettings:
         unread = [first]
 
         async def find() -> object:
-            # What a callable returns later may be somebody else, or the same with newer keys.
+            # A callable may later return other credentials, or the same with newer keys.
             return unread.pop() if unread else (await self._read()).credentials
 
         return Credentials(find, may_come=False)
@@ -244,7 +244,7 @@ def _lent_by(client: Any) -> Lent:
 
 
 def _configured_endpoint(session: Any) -> object:
-    """The endpoint of SQS that environment or profile name."""
+    """The endpoint of SQS that the environment or the profile names."""
     provider = botocore.configprovider.ConfiguredEndpointProvider(
         full_config=session.full_config,
         scoped_config=session.get_scoped_config(),
@@ -255,5 +255,5 @@ def _configured_endpoint(session: Any) -> object:
 
 @cache
 def _loader(path: str | None) -> Any:
-    """One reader of the service descriptions: reading them costs more than all the rest."""
+    """One reader of the service descriptions: reading them is the most expensive part."""
     return create_loader(path)
