@@ -23,13 +23,13 @@ from deferrable._durations import optional_seconds_of
 from deferrable._tracebacks import limited_text, traceback_text
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item, copy_item, new_id
-from deferrable.retry import Retry as RetryAsked
+from deferrable.retry import Retry
 
 __all__ = [
     "MAX_BACKOFF_SECONDS",
     "Bury",
     "Hop",
-    "Retry",
+    "RetryLater",
     "TooManyDeliveries",
     "Verdict",
     "add_ttl",
@@ -189,7 +189,7 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryLater:
     """Push `item`, a copy that is due in `seconds`."""
 
     item: Item
@@ -208,7 +208,7 @@ class Bury:
     reason: str = ""
 
 
-Verdict: TypeAlias = Retry | Bury
+Verdict: TypeAlias = RetryLater | Bury
 
 
 class TooManyDeliveries(Exception):
@@ -272,7 +272,7 @@ def after_error(
     Raises:
         UnreadableItem: fields that decide are of the wrong kind.
     """
-    asked = error if isinstance(error, RetryAsked) else None
+    asked = error if isinstance(error, Retry) else None
     if asked is None and not is_retriable:
         return bury(item, error, now, hostname, _not_retriable(error, retry_names))
     counts = asked is None or asked.count
@@ -298,7 +298,7 @@ def after_error(
     set_delay(copy, seconds, now, max_delay_seconds)
     if not copy["delay"]:
         del copy["delay"]
-    return Retry(copy, seconds)
+    return RetryLater(copy, seconds)
 
 
 def bury(item: Item, error: BaseException, now: float, hostname: str, reason: str = "") -> Bury:
@@ -381,7 +381,7 @@ def _not_retriable(error: BaseException, retry_names: Collection[str]) -> str:
 
 
 def _retry_seconds(
-    item: Item, asked: RetryAsked | None, finished: int, draw: Callable[[], float]
+    item: Item, asked: Retry | None, finished: int, draw: Callable[[], float]
 ) -> float:
     after = None if asked is None else optional_seconds_of("after_seconds", asked.after_seconds)
     if after is not None:
@@ -392,7 +392,7 @@ def _retry_seconds(
 
 
 def _cause_of(error: BaseException) -> BaseException:
-    if isinstance(error, RetryAsked) and error.__cause__ is not None:
+    if isinstance(error, Retry) and error.__cause__ is not None:
         return error.__cause__
     return error
 

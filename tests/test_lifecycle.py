@@ -13,7 +13,7 @@ from deferrable.item import Item, copy_item
 from deferrable.lifecycle import (
     Bury,
     Hop,
-    Retry,
+    RetryLater,
     Verdict,
     after_error,
     before_run,
@@ -22,7 +22,7 @@ from deferrable.lifecycle import (
     requeued,
     shortened,
 )
-from deferrable.retry import Retry as RetryAsked
+from deferrable.retry import Retry
 
 NOW = 1_000_000.0
 
@@ -89,7 +89,7 @@ def test_a_due_time_that_is_no_number_is_unreadable_wherever_it_was_kept() -> No
 def test_a_retry_counts_the_attempt_and_waits_for_its_backoff() -> None:
     verdict = decide(item_with(attempts=2))
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.seconds == 10
     assert verdict.item["attempts"] == 3
     assert verdict.item["delay"] == 10
@@ -100,7 +100,7 @@ def test_a_retry_counts_the_attempt_and_waits_for_its_backoff() -> None:
 def test_a_retry_without_backoff_has_no_delay_at_all() -> None:
     verdict = decide(item_with(use_exponential_backoff=False, delay=5, due_time=NOW - 1))
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.seconds == 0
     assert not {"delay", "due_time"} & verdict.item.keys()
     assert verdict.item["last_push_time"] == NOW
@@ -109,21 +109,21 @@ def test_a_retry_without_backoff_has_no_delay_at_all() -> None:
 def test_a_retry_with_jitter_draws_between_half_and_all_of_the_backoff() -> None:
     verdict = decide(item_with(backoff_jitter=True))
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.seconds == 3
 
 
 def test_a_retry_on_a_queue_that_cannot_delay_is_available_at_once() -> None:
     verdict = decide(item_with(), max_delay_seconds=0)
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert "delay" not in verdict.item
 
 
 def test_a_retry_waits_where_who_pops_it_early_hides_it_for_the_rest() -> None:
     verdict = decide(item_with(), max_delay_seconds=0, hides_early=True)
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.seconds == 4
     assert verdict.item["due_time"] == NOW + 4
     assert "delay" not in verdict.item
@@ -132,7 +132,7 @@ def test_a_retry_waits_where_who_pops_it_early_hides_it_for_the_rest() -> None:
 def test_a_backoff_over_the_brokers_maximum_keeps_its_due_time() -> None:
     verdict = decide(item_with(attempts=8, max_attempts=20), max_delay_seconds=60)
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.item["delay"] == 60
     assert verdict.item["due_time"] == NOW + 514
 
@@ -141,7 +141,7 @@ def test_a_backoff_over_the_brokers_maximum_keeps_its_due_time() -> None:
 def test_max_attempts_is_the_total_number_of_executions(max_attempts: int) -> None:
     item, executions = item_with(max_attempts=max_attempts), 1
 
-    while isinstance(verdict := decide(item), Retry):
+    while isinstance(verdict := decide(item), RetryLater):
         item, executions = verdict.item, executions + 1
 
     assert executions == max_attempts
@@ -161,41 +161,41 @@ def test_an_item_without_a_maximum_is_not_retried() -> None:
 
 
 def test_an_asked_retry_needs_no_error_class() -> None:
-    verdict = decide(item_with(), RetryAsked(after_seconds=7), is_retriable=False)
+    verdict = decide(item_with(), Retry(after_seconds=7), is_retriable=False)
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert (verdict.seconds, verdict.item["attempts"]) == (7, 1)
 
 
 def test_an_asked_retry_after_zero_seconds_is_available_at_once() -> None:
-    verdict = decide(item_with(), RetryAsked(after_seconds=0))
+    verdict = decide(item_with(), Retry(after_seconds=0))
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert "delay" not in verdict.item
 
 
 def test_an_asked_retry_without_seconds_waits_for_the_backoff() -> None:
-    verdict = decide(item_with(attempts=1), RetryAsked())
+    verdict = decide(item_with(attempts=1), Retry())
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.seconds == 6
 
 
 def test_an_uncounted_retry_leaves_the_attempts_and_waits_like_a_counted_one() -> None:
-    verdict = decide(item_with(), RetryAsked(count=False))
+    verdict = decide(item_with(), Retry(count=False))
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert (verdict.seconds, verdict.item["attempts"]) == (4, 0)
 
 
 def test_an_uncounted_retry_never_runs_out_of_attempts() -> None:
-    verdict = decide(item_with(attempts=4, max_attempts=5), RetryAsked(count=False))
+    verdict = decide(item_with(attempts=4, max_attempts=5), Retry(count=False))
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
 
 
 def test_an_asked_retry_out_of_attempts_records_its_cause() -> None:
-    asked = RetryAsked()
+    asked = Retry()
     asked.__cause__ = KeyError("the cause")
 
     verdict = decide(item_with(max_attempts=1), asked)
@@ -205,7 +205,7 @@ def test_an_asked_retry_out_of_attempts_records_its_cause() -> None:
 
 
 def test_an_asked_retry_out_of_attempts_records_itself_if_it_has_no_cause() -> None:
-    verdict = decide(item_with(max_attempts=1), RetryAsked(after_seconds=3))
+    verdict = decide(item_with(max_attempts=1), Retry(after_seconds=3))
 
     assert isinstance(verdict, Bury)
     assert verdict.item["error"]["error_type"] == "Retry"
@@ -215,7 +215,7 @@ def test_an_asked_retry_out_of_attempts_records_itself_if_it_has_no_cause() -> N
 @pytest.mark.parametrize("after_seconds", [-1, float("nan"), float("inf")])
 def test_a_retry_after_no_possible_time_is_refused(after_seconds: float) -> None:
     with pytest.raises(ValueError, match="after_seconds"):
-        RetryAsked(after_seconds=after_seconds)
+        Retry(after_seconds=after_seconds)
 
 
 def test_a_retry_that_could_not_start_before_the_ttl_ends_is_buried_with_its_error() -> None:
@@ -230,7 +230,7 @@ def test_a_retry_that_could_not_start_before_the_ttl_ends_is_buried_with_its_err
 def test_a_retry_that_could_start_at_the_end_of_the_ttl_is_scheduled() -> None:
     verdict = decide(item_with(ttl_seconds=10, item_queued_timestamp=NOW - 6))
 
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.item["item_queued_timestamp"] == NOW - 6
 
 

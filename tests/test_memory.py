@@ -17,7 +17,7 @@ from processes import DEADLINE_SECONDS
 from deferrable.aio.backend import memory
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.memory import InMemoryBackendFactory, InMemoryQueue
-from deferrable.aio.backend.memory._store import Entry, Now
+from deferrable.aio.backend.memory._store import Now, StoredItem
 from deferrable.aio.queue import Item, Queue
 from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
 from deferrable.testing import (
@@ -374,7 +374,7 @@ async def test_an_item_however_deep_that_kills_its_consumers_is_buried(depth: in
     queue = backend.queue
     assert isinstance(queue, InMemoryQueue)
     now = Now(clock.time(), clock.monotonic())
-    queue.store.push(Entry('{"args":' + "[" * depth + "]" * depth + "}", now.time), now, 0)
+    queue.store.push(StoredItem('{"args":' + "[" * depth + "]" * depth + "}", now.time), now, 0)
     queue.store.pop(1, now)
 
     clock.advance(1000)

@@ -23,11 +23,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Closing(Protocol):
+class _Closeable(Protocol):
     async def close(self) -> None: ...
 
 
-Closing = TypeVar("Closing", bound=_Closing)
+Core = TypeVar("Core", bound=_Closeable)
 
 
 class Facade(Generic[C]):
@@ -110,7 +110,7 @@ def made_like(
     return decorate
 
 
-class ClosingFacade(Facade[Closing], PlainWith):
+class ClosingFacade(Facade[Core], PlainWith):
     """A facade that can be closed, also by the end of a ``with`` block."""
 
     def close(self) -> None:

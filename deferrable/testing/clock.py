@@ -29,7 +29,7 @@ class MovingClock:
     def __init__(self, start: float = 1_000_000_000.0) -> None:
         self._now = start
         self._stepped = 0.0
-        self._calls: list[tuple[float, int, _Call]] = []
+        self._calls: list[tuple[float, int, _Timer]] = []
         self._numbers = count()
         self._lock = threading.Lock()
         on_fork(self._start_anew)
@@ -54,13 +54,13 @@ class MovingClock:
         """The same moment, without what `step` added."""
         return self._now
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> "_Call":
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> "_Timer":
         """Call `callback` on the running event loop once the clock was advanced by `seconds`.
 
         Raises:
             RuntimeError: no event loop is running in this thread.
         """
-        call = _Call(asyncio.get_running_loop(), callback)
+        call = _Timer(asyncio.get_running_loop(), callback)
         with self._lock:
             moment = self._now + seconds
             if moment > self._now:
@@ -101,7 +101,7 @@ class MovingClock:
         self._lock = threading.Lock()
 
 
-class _Call:
+class _Timer:
     """One call that a clock will make; a `deferrable.aio.clock.Timer`."""
 
     __slots__ = ("_callback", "_context", "_loop", "is_cancelled")

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from deferrable.aio.backend.memory import InMemoryQueue
-from deferrable.aio.backend.memory._store import Entry, Now, Store
+from deferrable.aio.backend.memory._store import Now, Store, StoredItem
 from deferrable.aio.queue import Push
 from mutants.planting import mutant
 
@@ -50,7 +50,7 @@ class ServesDelayedItemsAsTheyWerePushed(Store):
 class PutsDueItemsToTheFront(Store):
     def catch_up(self, now: Now) -> None:
         while self._delayed and self._delayed[0][0] <= now.time:
-            entry: Entry = heapq.heappop(self._delayed)[2]
+            entry: StoredItem = heapq.heappop(self._delayed)[2]
             entry.place = next(self._numbers)
             heapq.heappush(self._returned, (entry.place, entry))
         super().catch_up(now)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
-from deferrable.aio.backend.memory._store import Entry, Lease, Now, Store
+from deferrable.aio.backend.memory._store import Lease, Now, Store, StoredItem
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Release
 from mutants.planting import mutant
@@ -25,7 +25,7 @@ BURIED = "an_item_abandoned_too_often_goes_to_the_error_queue_and_says_so"
     "the_envelope_tells_when_its_lease_began_and_when_it_ends",
 )
 class EndsLeasesEarly(Store):
-    def _lend(self, entry: Entry, now: float) -> Lease:
+    def _lend(self, entry: StoredItem, now: float) -> Lease:
         return super()._lend(entry, now - 1)
 
 
@@ -36,7 +36,7 @@ class _Choosy(InMemoryQueue):
         raise NotImplementedError
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
-        holders: dict[Entry, object] = vars(self._group).setdefault("holders", {})
+        holders: dict[StoredItem, object] = vars(self._group).setdefault("holders", {})
         self._catch_up()
         waiting = self.store._waiting
         hidden = [each for each in waiting if each in holders and not self.is_for_me(holders[each])]
@@ -173,13 +173,13 @@ class _Counting(Store):
 
 @mutant(BURIED)
 class DeliversForEver(_Counting):
-    def _is_buried(self, entry: Entry, now: float) -> bool:
+    def _is_buried(self, entry: StoredItem, now: float) -> bool:
         return self.is_releasing and super()._is_buried(entry, now)
 
 
 @mutant("a_counted_release_counts_like_a_crash")
 class CountsNoRelease(_Counting):
-    def _is_buried(self, entry: Entry, now: float) -> bool:
+    def _is_buried(self, entry: StoredItem, now: float) -> bool:
         return not self.is_releasing and super()._is_buried(entry, now)
 
 
@@ -191,5 +191,5 @@ class CountsEveryRelease(InMemoryQueue):
 
 @mutant("an_item_of_the_error_queue_is_never_delivered_too_often")
 class DropsErrorsThatComeBack(Store):
-    def _is_buried(self, entry: Entry, now: float) -> bool:
+    def _is_buried(self, entry: StoredItem, now: float) -> bool:
         return super()._is_buried(entry, now) or (self._errors is None and entry.redeliveries > 10)

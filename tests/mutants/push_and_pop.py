@@ -8,7 +8,7 @@ from typing import Any
 from deferrable._codec.json import dump
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
-from deferrable.aio.backend.memory._store import Entry, Lease, Now, Store
+from deferrable.aio.backend.memory._store import Lease, Now, Store, StoredItem
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Item, Push
 from deferrable.errors import SerializationError
@@ -77,7 +77,7 @@ class KeepsTheItemItself(InMemoryQueue):
 @mutant("changing_a_popped_item_changes_nothing_in_the_next_delivery")
 class LendsTheSameItemAgain(InMemoryQueue):
     def _read(self, lease: Lease, now: Now) -> Popped | None:
-        read: dict[Entry, Item] = vars(self._group).setdefault("read", {})
+        read: dict[StoredItem, Item] = vars(self._group).setdefault("read", {})
         popped = super()._read(lease, now)
         if popped is None:
             return None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
-from deferrable.aio.backend.memory._queue import _Group, _Waiter
+from deferrable.aio.backend.memory._queue import _Group, _WaitingPop
 from deferrable.aio.backend.memory._store import Now
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Release
@@ -15,7 +15,7 @@ class _WakesSome(InMemoryQueue):
     """Lets some of those who wait sleep on."""
 
     async def push_waking(
-        self, pushes: Sequence[Push], is_woken: Callable[[_Waiter], bool]
+        self, pushes: Sequence[Push], is_woken: Callable[[_WaitingPop], bool]
     ) -> Sequence[Exception | None]:
         asleep = {each for each in self._group.waiters if not is_woken(each)}
         self._group.waiters -= asleep

@@ -46,7 +46,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
         ) from error
 
 
-class _Entry(Generic[T]):
+class _Resource(Generic[T]):
     __slots__ = ("generator", "loop", "value")
 
     def __init__(
@@ -75,8 +75,8 @@ class PerLoop(Generic[T]):
     ) -> None:
         self._open = open_resource
         self._abandon = abandon
-        self._entries: dict[int, _Entry[T]] = {}
-        self._closing: set[_Entry[T]] = set()
+        self._entries: dict[int, _Resource[T]] = {}
+        self._closing: set[_Resource[T]] = set()
         self._lock = threading.Lock()
         on_fork(self._start_anew)
 
@@ -92,10 +92,10 @@ class PerLoop(Generic[T]):
             return entry.value
         return self._add(loop).value
 
-    def _add(self, loop: asyncio.AbstractEventLoop) -> _Entry[T]:
+    def _add(self, loop: asyncio.AbstractEventLoop) -> _Resource[T]:
         notice_fork()
         generator = self._open()
-        entry = _Entry(loop, generator, _first(generator))
+        entry = _Resource(loop, generator, _first(generator))
         with self._lock:
             gone = [old for old in self._entries.values() if old.loop.is_closed()]
             for old in gone:
@@ -142,14 +142,14 @@ class PerLoop(Generic[T]):
             for future in closed:
                 future.result()
 
-    async def _close(self, entry: _Entry[T]) -> None:
+    async def _close(self, entry: _Resource[T]) -> None:
         # Cancelled before its first step, as a loop that ends does, it leaves the entry where it
         # is, so that the loop still closes the generator, and does not find it collected.
         await entry.generator.aclose()
         with self._lock:
             self._closing.discard(entry)
 
-    def _let_go(self, entry: _Entry[T]) -> None:
+    def _let_go(self, entry: _Resource[T]) -> None:
         is_finished = getattr(entry.generator, "ag_frame", entry) is None
         if self._abandon is not None and not is_finished:
             self._abandon(entry.value)

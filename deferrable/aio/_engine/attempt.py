@@ -48,7 +48,7 @@ from deferrable.item import Item, id_text
 from deferrable.lifecycle import (
     Bury,
     Hop,
-    Retry,
+    RetryLater,
     Verdict,
     after_error,
     before_run,
@@ -390,7 +390,7 @@ class Attempt:
             return await self._release(error)
         error = checked(error)
         verdict = self._judge(error)
-        if isinstance(verdict, Retry):
+        if isinstance(verdict, RetryLater):
             return await self._retry(verdict, error)
         return await self._bury(verdict, error)
 
@@ -425,7 +425,7 @@ class Attempt:
             for event in (*events, "complete"):
                 await self._emit(event)
 
-    async def _retry(self, verdict: Retry, error: BaseException) -> Outcome:
+    async def _retry(self, verdict: RetryLater, error: BaseException) -> Outcome:
         await self._replace(verdict.item, self.queue)
         log_retry(self.name, self._job_name, self.outcome("retried", error), verdict.seconds)
         await self._emit("retry", verdict.item)

@@ -17,14 +17,14 @@ from deferrable.aio.queue import Queue
 __all__ = ["Completer"]
 
 
-class Returned(Protocol):
+class Completable(Protocol):
     """An item whose job has returned."""
 
     @property
     def envelope(self) -> Envelope: ...
 
 
-R = TypeVar("R", bound=Returned)
+R = TypeVar("R", bound=Completable)
 
 
 class Completer(Generic[R]):

@@ -9,13 +9,13 @@ from deferrable.testing.conformance._leases import Leases
 from deferrable.testing.conformance._looking import Looking
 from deferrable.testing.conformance._push_and_pop import PushAndPop
 from deferrable.testing.conformance._settlement import Settlement
-from deferrable.testing.conformance._upkeep import Upkeep
+from deferrable.testing.conformance._upkeep import QueueUpkeep
 from deferrable.testing.conformance._waiting import WaitingQueueConformance
 
 __all__ = ["QueueConformance", "WaitingQueueConformance"]
 
 
-class QueueConformance(PushAndPop, Leases, Settlement, Delays, Looking, Upkeep):
+class QueueConformance(PushAndPop, Leases, Settlement, Delays, Looking, QueueUpkeep):
     """Every promise of a queue and its error queue, as a pytest class to subclass.
 
     Each test runs for the queue and for its error queue, awaited and blocking. The author defines

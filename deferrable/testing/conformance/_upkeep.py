@@ -15,7 +15,7 @@ from deferrable.testing.clock import MovingClock
 from deferrable.testing.conformance._suite import Items, NativeCalls, Suite, empty, numbers, take
 from deferrable.testing.waiting import wait_until
 
-__all__ = ["Upkeep"]
+__all__ = ["QueueUpkeep"]
 
 T = TypeVar("T")
 
@@ -151,7 +151,7 @@ class Counting(Suite):
             pytest.fail(f"{error}; they are {seen[-1]}")
 
 
-class Closing(Suite):
+class ClosingQueues(Suite):
     async def test_closing_leaves_the_items_to_other_consumers(
         self, queue: Queue, second: Queue, items: Items
     ) -> None:
@@ -285,7 +285,7 @@ class Loops(Suite):
         assert await using == [1]
 
 
-class Upkeep(Identity, Flushing, Counting, Closing, Batching, Loops):
+class QueueUpkeep(Identity, Flushing, Counting, ClosingQueues, Batching, Loops):
     pass
 
 

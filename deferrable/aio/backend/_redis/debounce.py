@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, Script
 from deferrable.aio.backend._redis.windows import (
     CLASSIC_LIFE_IN_WINDOWS,
-    Call,
+    DebouncedCall,
     now_text,
     read_reservation,
     run_repeatable,
@@ -90,7 +90,7 @@ class RedisDebounceStore(DebounceStore):
         self, key: DebounceKey, window_seconds: float, always_delay: bool, token: str
     ) -> Reservation:
         is_classic = self._is_classic(key)
-        call = Call(token, window_seconds, always_delay, is_classic, self._clock)
+        call = DebouncedCall(token, window_seconds, always_delay, is_classic, self._clock)
         keys, scripts = window_keys(key, is_classic=is_classic), self._scripts(key)
         answer = await run_repeatable(self._links.here(), scripts.reserve, keys, call.args())
         return read_reservation(answer)

@@ -28,7 +28,7 @@ from deferrable.errors import BackendUnavailable
 
 __all__ = [
     "CLASSIC_LIFE_IN_WINDOWS",
-    "Call",
+    "DebouncedCall",
     "now_text",
     "read_reservation",
     "run_repeatable",
@@ -52,7 +52,7 @@ _NO_REPEAT_AFTER_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class DebouncedCall:
     """A call that needs a decision.
 
     Attributes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from deferrable._codec.json import dump
 from deferrable.aio.backend._redis.link import RedisSettings
 from deferrable.aio.backend._redis.windows import (
-    Call,
+    DebouncedCall,
     read_reservation,
     run_repeatable,
     script,
@@ -66,7 +66,7 @@ class _JoinedPush:
         token: str,
     ) -> Reservation:
         queue, is_classic = self.queue, key.classic is not None
-        call = Call(token, window_seconds, always_delay, is_classic, queue._injected_clock)
+        call = DebouncedCall(token, window_seconds, always_delay, is_classic, queue._injected_clock)
         commands = queue._commands
         keys = (
             *window_keys(key, is_classic=is_classic),

@@ -17,7 +17,7 @@ from deferrable._durations import Duration, optional_seconds_of, seconds_of
 from deferrable._fork import on_fork, set_aside
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.base import Backend, BackendFactory
-from deferrable.aio.backend.memory._store import Entry, Lease, Now, Store
+from deferrable.aio.backend.memory._store import Lease, Now, Store, StoredItem
 from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.aio.envelope import Envelope
@@ -29,7 +29,7 @@ from deferrable.lifecycle import with_error
 __all__ = ["InMemoryBackendFactory", "InMemoryQueue"]
 
 
-class _Waiter:
+class _WaitingPop:
     """A pop that waits on its loop for something to be available, until `wake_time` (monotonic)."""
 
     def __init__(self, consumer: "InMemoryQueue", now: Now, seconds: float) -> None:
@@ -69,7 +69,7 @@ class _Group:
         self.errors = Store(lease_seconds)
         self.main = Store(lease_seconds, max_redeliveries, self.errors)
         self.lock = threading.Lock()
-        self.waiters: set[_Waiter] = set()
+        self.waiters: set[_WaitingPop] = set()
         on_fork(self._start_anew)
 
     def rest_seconds(self, now: Now) -> float:
@@ -130,7 +130,7 @@ class InMemoryQueue(Queue):
             now = self._catch_up()
             if self.store.is_available:
                 return
-            waiter = _Waiter(self, now, self._group.rest_seconds(now))
+            waiter = _WaitingPop(self, now, self._group.rest_seconds(now))
             self._group.waiters.add(waiter)
         try:
             await waiter.wait(SystemClock(), SystemClock.monotonic() + seconds)
@@ -148,7 +148,7 @@ class InMemoryQueue(Queue):
         with self._group.lock:
             now = self._catch_up()
             for push in pushes:
-                self.store.push(Entry(push.text, now.time), now, push.delay_seconds)
+                self.store.push(StoredItem(push.text, now.time), now, push.delay_seconds)
             if self._group.waiters:
                 self._group.wake(now)
         return [None] * len(pushes)
@@ -163,7 +163,7 @@ class InMemoryQueue(Queue):
                 rest_seconds = end_time - timer_time(self.clock)
                 if leases or is_interrupted or rest_seconds <= 0:
                     break
-                waiter = _Waiter(self, now, min(rest_seconds, self._group.rest_seconds(now)))
+                waiter = _WaitingPop(self, now, min(rest_seconds, self._group.rest_seconds(now)))
                 self._group.waiters.add(waiter)
             try:
                 await waiter.wait(self.clock, waiter.wake_time)
@@ -221,7 +221,7 @@ class InMemoryQueue(Queue):
             now = self._catch_up()
             lease = self._held(envelope)
             if lease is not None:
-                to.store.push(Entry(push.text, now.time), now, push.delay_seconds)
+                to.store.push(StoredItem(push.text, now.time), now, push.delay_seconds)
                 self.store.remove(lease)
                 self._group.wake(now)
         error = _outcome(lease, envelope)
@@ -235,7 +235,7 @@ class InMemoryQueue(Queue):
         page = [Peeked(str(each.place), self._item_of(each, now)) for each in entries[:count]]
         return page, str(entries[count].place) if len(entries) > count else ""
 
-    def _item_of(self, entry: Entry, now: Now) -> Item:
+    def _item_of(self, entry: StoredItem, now: Now) -> Item:
         try:
             return load_item(entry.text)
         except UnreadableItem as error:

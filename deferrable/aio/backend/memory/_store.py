@@ -20,7 +20,7 @@ from deferrable import lifecycle
 from deferrable._codec.json import dump, load_item
 from deferrable.errors import SerializationError
 
-__all__ = ["Entry", "Lease", "Now", "Store"]
+__all__ = ["StoredItem", "Lease", "Now", "Store"]
 
 
 class Now(NamedTuple):
@@ -30,7 +30,7 @@ class Now(NamedTuple):
     monotonic: float
 
 
-class Entry:
+class StoredItem:
     """An item as text, its place among those available, and how often a delivery of it failed."""
 
     __slots__ = ("place", "push_time", "redeliveries", "text")
@@ -47,7 +47,7 @@ class Lease:
 
     __slots__ = ("end_time", "entry", "number")
 
-    def __init__(self, entry: Entry, number: int, end_time: float) -> None:
+    def __init__(self, entry: StoredItem, number: int, end_time: float) -> None:
         self.entry = entry
         self.number = number
         self.end_time = end_time
@@ -77,9 +77,9 @@ class Store:
     def _empty(self) -> None:
         # Given back to the front: by place, so that the old order does not depend on the order
         # of the releases. All of them are before all that wait.
-        self._returned: list[tuple[int, Entry]] = []
-        self._waiting: deque[Entry] = deque()
-        self._delayed: list[tuple[float, int, Entry]] = []
+        self._returned: list[tuple[int, StoredItem]] = []
+        self._waiting: deque[StoredItem] = deque()
+        self._delayed: list[tuple[float, int, StoredItem]] = []
         self._held: set[Lease] = set()
         # By end of lease as it was when the lease was put here: the leases settled or prolonged
         # since are found out when their turn comes.
@@ -114,7 +114,7 @@ class Store:
                 if not self._is_buried(lease.entry, now.time):
                     self._append(lease.entry)
 
-    def push(self, entry: Entry, now: Now, delay_seconds: float) -> None:
+    def push(self, entry: StoredItem, now: Now, delay_seconds: float) -> None:
         """Put `entry` at the back, or among the delayed ones."""
         entry.place = next(self._numbers)
         if delay_seconds > 0:
@@ -130,7 +130,7 @@ class Store:
             leases.append(self._lend(entry, now.monotonic))
         return leases
 
-    def entries_from(self, place: int) -> list[Entry]:
+    def entries_from(self, place: int) -> list[StoredItem]:
         """Every entry from a place on, held or not, in order. It takes O(n log n)."""
         held = (lease.entry for lease in self._held)
         delayed = (entry for _, _, entry in self._delayed)
@@ -179,7 +179,7 @@ class Store:
         else:
             self.push(entry, now, delay_seconds)
 
-    def bury(self, entry: Entry, error: Exception, now: float) -> None:
+    def bury(self, entry: StoredItem, error: Exception, now: float) -> None:
         """Push the item of `entry` with a record of `error` onto the error queue, if there is one.
 
         An item that is nested too deeply to be read or written here is kept as text.
@@ -191,7 +191,7 @@ class Store:
             text = dump(lifecycle.with_error(load_item(entry.text), error, now, hostname))
         except SerializationError:
             text = dump(lifecycle.with_error({"raw": entry.text}, error, now, hostname))
-        self._errors._append(Entry(text, now))
+        self._errors._append(StoredItem(text, now))
 
     def flush(self) -> None:
         """Forget everything, also the leases."""
@@ -209,11 +209,11 @@ class Store:
             counts["oldest_age_seconds"] = max(now - entry.push_time, 0.0)
         return counts
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: StoredItem) -> None:
         entry.place = next(self._numbers)
         self._waiting.append(entry)
 
-    def _lend(self, entry: Entry, now: float) -> Lease:
+    def _lend(self, entry: StoredItem, now: float) -> Lease:
         lease = Lease(entry, next(self._numbers), now + self._lease_seconds)
         self._held.add(lease)
         heapq.heappush(self._lease_ends, (lease.end_time, lease.number, lease))
@@ -231,7 +231,7 @@ class Store:
                 return end_time
         return math.inf
 
-    def _is_buried(self, entry: Entry, now: float) -> bool:
+    def _is_buried(self, entry: StoredItem, now: float) -> bool:
         """Count one more delivery that ended without settlement; bury an entry with too many."""
         entry.redeliveries += 1
         if self._errors is None or entry.redeliveries <= self.max_redeliveries:

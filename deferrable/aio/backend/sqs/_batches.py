@@ -23,7 +23,7 @@ __all__ = [
     "MAX_BATCH_BYTES",
     "MAX_BATCH_SIZE",
     "OLDER_MOST_BYTES",
-    "Entry",
+    "BatchEntry",
     "Judge",
     "perform",
     "split",
@@ -37,8 +37,8 @@ OLDER_MOST_BYTES = 262_144
 
 _TRIES = 4
 
-Entry: TypeAlias = Mapping[str, Any]
-Send: TypeAlias = Callable[[Sequence[Entry]], Awaitable[tuple[Answer, bool]]]
+BatchEntry: TypeAlias = Mapping[str, Any]
+Send: TypeAlias = Callable[[Sequence[BatchEntry]], Awaitable[tuple[Answer, bool]]]
 Judge: TypeAlias = Callable[[int, str, str, bool], Exception | None]
 """What it means that the entry of an index was refused: its code, its text, and whether an earlier
 try may have taken effect."""
@@ -65,7 +65,7 @@ def split(
 
 
 async def perform(
-    entries: Sequence[Entry],
+    entries: Sequence[BatchEntry],
     sizes: Sequence[int],
     send: Send,
     judge: Judge,
@@ -103,7 +103,7 @@ async def perform(
 class _Batch:
     def __init__(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[BatchEntry],
         outcomes: list[Exception | None],
         send: Send,
         judge: Judge,

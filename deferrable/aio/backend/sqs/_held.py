@@ -11,9 +11,9 @@ from deferrable.errors import LeaseLost, Unsupported
 
 __all__ = [
     "MAX_LEASE_SECONDS",
-    "Held",
+    "Delivery",
     "beyond_maximum",
-    "held",
+    "delivery_of",
     "lost",
     "rest_seconds",
     "visibility_seconds",
@@ -28,7 +28,7 @@ _WARNING_SECONDS = 3600.0
 _logger = logging.getLogger("deferrable")
 
 
-class Held:
+class Delivery:
     """One delivery of one message.
 
     Attributes:
@@ -43,10 +43,10 @@ class Held:
         self.is_warned = False
 
 
-def held(envelope: Envelope) -> Held:
+def delivery_of(envelope: Envelope) -> Delivery:
     """The handle of an envelope that SQS gave."""
     handle = envelope.handle
-    if not isinstance(handle, Held):
+    if not isinstance(handle, Delivery):
         raise TypeError(f"{envelope!r} is of another queue")
     return handle
 
@@ -66,7 +66,7 @@ def visibility_seconds(envelope: Envelope, seconds: float, now: float) -> int:
 
 def warn_of_maximum(envelope: Envelope, now: float) -> None:
     """Log one warning when the maximum comes near."""
-    handle = held(envelope)
+    handle = delivery_of(envelope)
     if rest_seconds(envelope, now) < _WARNING_SECONDS and not handle.is_warned:
         handle.is_warned = True
         _logger.warning(

@@ -24,7 +24,7 @@ from deferrable.aio.backend.sqs._batches import (
     MAX_BATCH_BYTES,
     MAX_BATCH_SIZE,
     OLDER_MOST_BYTES,
-    Entry,
+    BatchEntry,
     Judge,
     perform,
 )
@@ -32,9 +32,9 @@ from deferrable.aio.backend.sqs._bodies import MAX_TEXT_BYTES, REFERENCE, decode
 from deferrable.aio.backend.sqs._errors import Refused, is_in, is_lost_handle
 from deferrable.aio.backend.sqs._held import (
     MAX_LEASE_SECONDS,
-    Held,
+    Delivery,
     beyond_maximum,
-    held,
+    delivery_of,
     lost,
     rest_seconds,
     visibility_seconds,
@@ -165,7 +165,7 @@ class SQSQueue(Queue):
 
     async def _send(self, pushes: Sequence[Push]) -> list[Exception | None]:
         outcomes: list[Exception | None] = [None] * len(pushes)
-        entries: dict[int, Entry] = {}
+        entries: dict[int, BatchEntry] = {}
         for index, body in enumerate(await self._bodies(pushes)):
             if isinstance(body, str):
                 entries[index] = {"MessageBody": body, **self._routing(pushes[index])}
@@ -241,7 +241,7 @@ class SQSQueue(Queue):
         body = encode(text, 0)
         return body if len(body) <= self._most_item_bytes() else self._too_large(len(body))
 
-    def _routing(self, push: Push) -> Entry:
+    def _routing(self, push: Push) -> BatchEntry:
         """The fields of a batch entry, without its body."""
         # Always given: the queue may have its own default delay.
         entry: dict[str, object] = {"DelaySeconds": math.ceil(push.delay_seconds)}
@@ -275,7 +275,7 @@ class SQSQueue(Queue):
     def _read(
         self, message: Message, start_time: float
     ) -> Popped | Coroutine[Any, Any, Popped | None]:
-        handle = Held(message["ReceiptHandle"])
+        handle = Delivery(message["ReceiptHandle"])
         attributes = message.get("Attributes", {})
         envelope = Envelope(
             handle,
@@ -303,7 +303,7 @@ class SQSQueue(Queue):
         except BackendError as error:
             _logger.warning("%r comes back after its lease, unread: %s", envelope, error)
             return None
-        held(envelope).reference = reference
+        delivery_of(envelope).reference = reference
         return envelope, self._explained(item, message)
 
     def _explained(self, item: Item, message: Message) -> Item:
@@ -338,7 +338,7 @@ class SQSQueue(Queue):
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         now = self.clock.monotonic()
-        entries: list[Entry | Exception] = []
+        entries: list[BatchEntry | Exception] = []
         for touch in touches:
             envelope = touch.envelope
             warn_of_maximum(envelope, now)
@@ -354,13 +354,13 @@ class SQSQueue(Queue):
     # Settlement.
 
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        entries = [{"ReceiptHandle": held(each).receipt_handle} for each in envelopes]
+        entries = [{"ReceiptHandle": delivery_of(each).receipt_handle} for each in envelopes]
         outcomes = await self._perform_on("DeleteMessageBatch", envelopes, entries)
         self._completed_count += outcomes.count(None)
         large_items = self._settings.large_items
         if large_items is not None:
             references = [
-                held(envelope).reference
+                delivery_of(envelope).reference
                 for envelope, outcome in zip(envelopes, outcomes, strict=True)
                 if outcome is None
             ]
@@ -376,7 +376,10 @@ class SQSQueue(Queue):
         return await self._perform_on("ChangeMessageVisibilityBatch", envelopes, entries)
 
     async def _perform_on(
-        self, operation: str, envelopes: Sequence[Envelope], entries: Sequence[Entry | Exception]
+        self,
+        operation: str,
+        envelopes: Sequence[Envelope],
+        entries: Sequence[BatchEntry | Exception],
     ) -> list[Exception | None]:
         """Send a batch about messages that are still ours, as far as this process knows.
 
@@ -385,7 +388,7 @@ class SQSQueue(Queue):
         """
         now = self.clock.monotonic()
         outcomes: list[Exception | None] = [None] * len(envelopes)
-        sent: dict[int, Entry] = {}
+        sent: dict[int, BatchEntry] = {}
         for index, (envelope, entry) in enumerate(zip(envelopes, entries, strict=True)):
             if isinstance(entry, Exception):
                 outcomes[index] = entry
@@ -409,7 +412,7 @@ class SQSQueue(Queue):
         return outcomes
 
     async def _perform(
-        self, operation: str, entries: Sequence[Entry], sizes: Sequence[int], judge: Judge
+        self, operation: str, entries: Sequence[BatchEntry], sizes: Sequence[int], judge: Judge
     ) -> list[Exception | None]:
         # A queue with a lower limit allows a batch of the older size all the same.
         most_bytes = max(self._place.most_bytes or 0, OLDER_MOST_BYTES)
@@ -478,7 +481,7 @@ class SQSFifoQueue(SQSQueue):
     BATCHES_AT_ONCE: ClassVar[int] = 1
     MAX_DELAY_SECONDS: ClassVar[float] = MAX_LEASE_SECONDS
 
-    def _routing(self, push: Push) -> Entry:
+    def _routing(self, push: Push) -> BatchEntry:
         group_id = push.item.get("message_group_id")
         return {
             "MessageGroupId": self._place.name if group_id is None else group_id,
@@ -488,9 +491,9 @@ class SQSFifoQueue(SQSQueue):
         }
 
 
-def _visibility(envelope: Envelope, seconds: float, now: float) -> Entry:
+def _visibility(envelope: Envelope, seconds: float, now: float) -> BatchEntry:
     return {
-        "ReceiptHandle": held(envelope).receipt_handle,
+        "ReceiptHandle": delivery_of(envelope).receipt_handle,
         "VisibilityTimeout": visibility_seconds(envelope, seconds, now),
     }
 
