@@ -1,4 +1,4 @@
-"""Durations and moments that users give: a number, a `timedelta` or a `datetime`.
+"""Numbers, durations and moments that users give: a number, a `timedelta` or a `datetime`.
 
 Owns the one check of each. The rule: every result is a finite `int` or `float` itself. So no other
 module gets NaN, an infinity, a `datetime` whose time zone is a guess, or a number of a subclass
@@ -8,12 +8,21 @@ module gets NaN, an infinity, a `datetime` whose time zone is a guess, or a numb
 import math
 import sys
 from datetime import datetime, timedelta
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeGuard, TypeVar, cast
 
 from deferrable._codec.refusals import short_repr
 from deferrable.errors import InvalidOptions
 
-__all__ = ["Duration", "moment_of", "optional_seconds_of", "plain_number", "seconds_of"]
+__all__ = [
+    "Duration",
+    "check_number",
+    "is_number",
+    "is_whole_number",
+    "moment_of",
+    "optional_seconds_of",
+    "plain_number",
+    "seconds_of",
+]
 
 T = TypeVar("T")
 
@@ -22,6 +31,49 @@ Duration: TypeAlias = float | timedelta
 
 
 _PLAIN = (float, int)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is an `int` or a `float`, NaN and the infinities included, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole_number(value: object) -> TypeGuard[int]:
+    """Whether it is an `int` and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    least: float = 0,
+    most: float = math.inf,
+    is_whole: bool = False,
+    hint: str = "",
+) -> None:
+    """Refuse a value that is not a number of the range, ends included.
+
+    Args:
+        name: the name of the option, for the message.
+        is_whole: only an `int` is taken.
+        hint: the end of the message.
+
+    Raises:
+        InvalidOptions: it is something else.
+    """
+    is_kind = is_whole_number(value) if is_whole else is_number(value)
+    if is_kind and least <= cast("float", value) <= most:
+        return
+    kind = "a whole number" if is_whole else "a number"
+    raise InvalidOptions(f"{name} is {kind}{_span(least, most)}; got {short_repr(value)}{hint}")
+
+
+def _span(least: float, most: float, *, is_over: bool = False) -> str:
+    """The range, as the end of "it is a number"."""
+    if most < math.inf:
+        return f" from {least} to {most}"
+    return f" over {least}" if is_over else f" of at least {least}"
 
 
 def plain_number(value: T) -> T | float:
@@ -48,17 +100,14 @@ def seconds_of(
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if (
-        isinstance(seconds, int | float)
-        and not isinstance(seconds, bool)
+        is_number(seconds)
         and least <= seconds <= min(most, sys.float_info.max)
         and not (is_over and seconds == least)
     ):
         return seconds if seconds.__class__ in _PLAIN else plain_number(seconds)
-    span = f"over {least:g}" if is_over else f"from {least:g} on"
-    if most < math.inf:
-        span = f"from {least:g} to {most:g}"
+    span = _span(least, most, is_over=is_over)
     raise InvalidOptions(
-        f"{name} is a number of seconds {span}, or a timedelta; got {short_repr(value)}"
+        f"{name} is a number of seconds{span}, or a timedelta; got {short_repr(value)}"
     )
 
 
@@ -75,11 +124,7 @@ def moment_of(name: str, value: object) -> float:
     """
     if isinstance(value, datetime):
         return _epoch_seconds(name, value)
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and abs(value) <= sys.float_info.max
-    ):
+    if is_number(value) and abs(value) <= sys.float_info.max:
         return plain_number(value)
     raise InvalidOptions(
         f"{name} is a datetime with a time zone, or a moment in epoch seconds; got "

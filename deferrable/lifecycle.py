@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from deferrable._codec.refusals import short_repr
-from deferrable._durations import optional_seconds_of
+from deferrable._durations import is_number, is_whole_number, optional_seconds_of
 from deferrable._tracebacks import limited_text, traceback_text
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item, copy_item, new_id
@@ -73,11 +73,7 @@ def read_seconds(item: Item, field: str) -> float | None:
     value = item.get(field)
     if value is None:
         return None
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not abs(value) <= sys.float_info.max
-    ):
+    if not is_number(value) or not abs(value) <= sys.float_info.max:
         raise UnreadableItem(
             f"the item's {field} is {short_repr(value)}, which is not a number of seconds"
         )
@@ -93,7 +89,7 @@ def read_count(item: Item, field: str, default: int) -> int:
     value = item.get(field)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int):
+    if value.__class__ is not int and not is_whole_number(value):  # each job reads several
         raise UnreadableItem(
             f"the item's {field} is {short_repr(value)}, which is not a whole number"
         )

@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
-from deferrable._durations import Duration, moment_of, plain_number, seconds_of
+from deferrable._durations import Duration, check_number, moment_of, plain_number, seconds_of
 from deferrable.errors import InvalidOptions
 
 __all__ = [
@@ -99,8 +99,7 @@ def error_class_tuple(name: str, classes: object) -> tuple[type[BaseException], 
 
 def check_max_attempts(name: str, value: object) -> None:
     """Refuse a number of attempts that is no whole number from 1 on."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOptions(f"{name} is a whole number from 1 on, got {value!r}; 1 means no retry")
+    check_number(name, value, least=1, is_whole=True, hint="; 1 means no retry")
 
 
 def _plain_seconds(name: str, value: object) -> object:

@@ -554,6 +554,31 @@ def test_a_lease_that_is_no_time_is_refused_by_every_factory(value: Any) -> None
             make()
 
 
+@pytest.mark.parametrize("value", [-1, math.nan, "5", None, True, []])
+def test_a_number_of_redeliveries_that_is_none_is_refused(value: Any) -> None:
+    for make in (
+        lambda: InMemoryBackendFactory(max_redeliveries=value),
+        lambda: DocketsBackendFactory("redis://127.0.0.1:1/0", max_redeliveries=value),
+    ):
+        with pytest.raises(InvalidOptions, match="max_redeliveries is a number of at least 0; got"):
+            make()
+
+
+@pytest.mark.parametrize("value", [0, 1001, math.nan, "5", None, True])
+def test_a_number_of_receives_that_sqs_would_refuse_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidOptions, match="max_receive_count is a number from 1 to 1000; got"):
+        SQSBackendFactory(max_receive_count=value)
+
+
+@pytest.mark.parametrize("value", [-1, 2.0, math.nan, "3", True])
+@pytest.mark.parametrize(("option", "least"), [("concurrency", 1), ("threads", 1), ("prefetch", 0)])
+def test_counts_of_a_worker_are_whole_numbers(option: str, least: int, value: Any) -> None:
+    message = f"{option} is a whole number of at least {least}; got"
+
+    with pytest.raises(InvalidOptions, match=message):
+        instance().worker(**{option: value})
+
+
 async def test_an_item_is_kept_and_given_back_for_a_timedelta(face: Face) -> None:
     queue = face.broker.queue
     await queue.push({"n": 1})

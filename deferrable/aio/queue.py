@@ -28,7 +28,7 @@ from typing import Self, TypeVar, TypeVarTuple, cast
 import msgspec
 
 from deferrable._codec.json import dump
-from deferrable._durations import Duration, seconds_of
+from deferrable._durations import Duration, is_number, seconds_of
 from deferrable.aio._contract.batching import Batcher, check_outcomes
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.flags import QueueFlags
@@ -685,7 +685,7 @@ class Queue(Closing, QueueFlags):
                 f"{self!r} cannot delay an item, got delay={delay!r}; push it without one "
                 "(SUPPORTS_DELAY says so)"
             )
-        if isinstance(delay, bool) or not isinstance(delay, int | float) or delay < 0:
+        if not is_number(delay) or delay < 0:
             raise Unsupported(f"an item's delay is a number of seconds, at least 0, got {delay!r}")
         if delay > self.MAX_DELAY_SECONDS:
             raise Unsupported(

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deferrable._codec.refusals import short_repr, told
+from deferrable._durations import is_number
 from deferrable._reading import attempt_number, job_name
 from deferrable.aio.error_items import ErrorItem
 from deferrable.cli.choosing import key_of
@@ -139,7 +140,7 @@ def _error_text(entry: ErrorItem) -> str:
 
 
 def _moment_text(moment: object) -> str:
-    if isinstance(moment, bool) or not isinstance(moment, int | float):
+    if not is_number(moment):
         return "?"
     try:
         when = datetime.fromtimestamp(moment).astimezone()

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deferrable._codec.refusals import short_repr
+from deferrable._durations import is_number
 
 __all__ = [
     "age_text",
@@ -117,7 +118,7 @@ def seconds_text(seconds: float) -> str:
 
 def age_text(moment: object) -> str:
     """How long ago a moment in epoch seconds was; a dash for other values."""
-    if isinstance(moment, bool) or not isinstance(moment, int | float) or not isfinite(moment):
+    if not is_number(moment) or not isfinite(moment):
         return "-"
     return seconds_text(max(0, round(time.time() - moment)))
 

@@ -9,10 +9,9 @@ from abc import ABC, abstractmethod
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.queue import Queue
-from deferrable.errors import InvalidOptions
 from deferrable.item import group_text, queue_name
 
-__all__ = ["Backend", "BackendFactory", "check_range"]
+__all__ = ["Backend", "BackendFactory"]
 
 
 class Backend(Closing):
@@ -64,12 +63,3 @@ class BackendFactory(ABC):
     @abstractmethod
     def _create_backend(self, group: str | None, name: str) -> Backend:
         """A backend of `group`, whose main queue is called `name`."""
-
-
-def check_range(
-    name: str, value: float, least: float, most: float, *, is_whole: bool = False
-) -> None:
-    """Raise `InvalidOptions` unless the option `name` is a number of the range, ends included."""
-    kinds, what = (int, "a whole number") if is_whole else (int | float, "a number")
-    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
-        raise InvalidOptions(f"{name} is {what} from {least} to {most}, got {value!r:.100}")

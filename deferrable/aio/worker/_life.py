@@ -16,7 +16,7 @@ from typing import Self
 
 import anyio
 
-from deferrable._durations import Duration, seconds_of
+from deferrable._durations import Duration, check_number, seconds_of
 from deferrable._wrong_api import AsyncFor
 from deferrable.aio._contract.loops import running_loop
 from deferrable.aio._engine.instance import Instance, Lifespan
@@ -80,9 +80,9 @@ class Worker(AsyncFor):
         grace_seconds: Duration = 30.0,
     ) -> None:
         thread_count = DEFAULT_THREADS if threads is None else threads
-        _check_count("concurrency", concurrency)
-        _check_count("threads", thread_count)
-        _check_count("prefetch", prefetch, least=0)
+        check_number("concurrency", concurrency, least=1, is_whole=True)
+        check_number("threads", thread_count, least=1, is_whole=True)
+        check_number("prefetch", prefetch, is_whole=True)
         if not instances:
             raise InvalidOptions("a worker serves one or more instances, got none")
         self._instances = list(dict.fromkeys(instances))
@@ -338,8 +338,3 @@ def _check_queues(instances: Sequence[Instance]) -> None:
             f"{instances[one].backend.queue!r}, where each would take the other's items; register "
             "all jobs with one of them, or give one of them its own group"
         )
-
-
-def _check_count(name: str, value: int, *, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidOptions(f"{name} is a whole number of at least {least}, got {value!r}")

@@ -12,11 +12,11 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
-from deferrable._durations import Duration, optional_seconds_of, seconds_of
+from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, share_slot
-from deferrable.aio.backend.base import Backend, BackendFactory, check_range
+from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.dockets._base import DocketsBase, fail, lost
 from deferrable.aio.backend.dockets._commands import in_chunks, repeating
 from deferrable.aio.backend.dockets._consumer import Consumer, Held
@@ -365,9 +365,10 @@ class DocketsBackendFactory(BackendFactory):
         max_item_bytes: int = 100_000_000,
         clock: Clock | None = None,
     ) -> None:
-        check_range("max_item_bytes", max_item_bytes, 1, _MOST_ITEM_BYTES, is_whole=True)
-        if max_redeliveries < 0:
-            raise InvalidOptions(f"max_redeliveries is 0 or more, got {max_redeliveries!r}")
+        check_number(
+            "max_item_bytes", max_item_bytes, least=1, most=_MOST_ITEM_BYTES, is_whole=True
+        )
+        check_number("max_redeliveries", max_redeliveries)
         self._links = RedisLinks(RedisSettings.of(redis_client))
         self._wait_time = seconds_of("wait_time", wait_time)
         self._timeout = seconds_of("timeout", timeout, is_over=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deferrable._codec.json import dump, load
+from deferrable._durations import is_number
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
@@ -89,7 +90,7 @@ def push_time_in(raw: bytes) -> float | None:
     if isinstance(envelope, dict):
         for name in ("first_ts", "ts"):
             moment = envelope.get(name)
-            if isinstance(moment, int | float) and not isinstance(moment, bool):
+            if is_number(moment):
                 return moment
     return None
 

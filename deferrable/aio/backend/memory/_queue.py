@@ -13,7 +13,7 @@ import threading
 from collections.abc import Hashable, Mapping, Sequence
 
 from deferrable._codec.json import load_item
-from deferrable._durations import Duration, optional_seconds_of, seconds_of
+from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
 from deferrable._fork import on_fork, set_aside
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.base import Backend, BackendFactory
@@ -22,7 +22,7 @@ from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
-from deferrable.errors import InvalidOptions, LeaseLost, UnreadableItem
+from deferrable.errors import LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
 
@@ -324,8 +324,7 @@ class InMemoryBackendFactory(BackendFactory):
         max_lease_seconds: Duration | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if max_redeliveries < 0:
-            raise InvalidOptions(f"max_redeliveries is 0 or more: {max_redeliveries!r}")
+        check_number("max_redeliveries", max_redeliveries)
         self._timeout = optional_seconds_of("timeout", timeout)
         self._visibility_timeout = seconds_of(
             "visibility_timeout", visibility_timeout, is_over=True

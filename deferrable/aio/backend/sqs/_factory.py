@@ -6,8 +6,8 @@ Owns the factory: the settings that its queues share, their names, and the link 
 import math
 from collections.abc import Mapping
 
-from deferrable._durations import Duration, seconds_of
-from deferrable.aio.backend.base import Backend, BackendFactory, check_range
+from deferrable._durations import Duration, check_number, seconds_of
+from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS
 from deferrable.aio.backend.sqs._link import SQSLinks
 from deferrable.aio.backend.sqs._names import (
@@ -96,10 +96,10 @@ class SQSBackendFactory(BackendFactory):
         given = MAX_LEASE_SECONDS if max_lease_seconds is None else max_lease_seconds
         maximum = seconds_of("max_lease_seconds", given, least=1, most=MAX_LEASE_SECONDS)
         compress_over = math.inf if compress_over_bytes is None else compress_over_bytes
-        check_range("max_receive_count", max_receive_count, 1, _MOST_RECEIVES)
-        check_range("compress_over_bytes", compress_over, 0, math.inf)
+        check_number("max_receive_count", max_receive_count, least=1, most=_MOST_RECEIVES)
+        check_number("compress_over_bytes", compress_over)
         offload_over = math.inf if offload_over_bytes is None else offload_over_bytes
-        check_range("offload_over_bytes", offload_over, 0, math.inf)
+        check_number("offload_over_bytes", offload_over)
         if offload_over_bytes is not None and large_items is None:
             raise InvalidOptions(
                 f"offload_over_bytes={offload_over_bytes!r} needs a store for larger items; give "
