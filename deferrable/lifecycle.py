@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from deferrable._codec.refusals import short_repr
 from deferrable._durations import is_number, is_whole_number, optional_seconds_of
+from deferrable._pauses import jittered
 from deferrable._tracebacks import limited_text, traceback_text
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item, copy_item, new_id
@@ -171,7 +172,7 @@ def backoff_seconds(attempts: int, draw: float | None = None) -> float:
     """
     exponent = min(max(attempts, 0), _LARGEST_EXPONENT)
     seconds = min(_CONSTANT_SECONDS + 2.0**exponent, MAX_BACKOFF_SECONDS)
-    return seconds if draw is None else seconds * (0.5 + 0.5 * draw)
+    return seconds if draw is None else jittered(seconds, draw)
 
 
 # What is decided.

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
+from deferrable._pauses import growing_seconds
 from deferrable.cli.shutdown import CLEANUP_SECONDS, RELEASE_SECONDS
 from deferrable.cli.signals import Signals
 from deferrable.cli.trouble import ERROR, FORCED, USAGE
@@ -34,7 +35,7 @@ _STABLE_SECONDS = 60.0
 
 def restart_seconds(deaths: int) -> float:
     """The wait before a restart of a child that died this many times in a row (at least once)."""
-    return float(min(_FIRST_PAUSE_SECONDS * 2 ** min(deaths - 1, 10), _LONGEST_PAUSE_SECONDS))
+    return growing_seconds(deaths, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
 
 def code_of(codes: Iterable[int]) -> int:

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
+from deferrable._pauses import growing_seconds, jittered
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.clock import sleep
 from deferrable.aio.queue import Queue
@@ -35,8 +36,7 @@ def reconnect_seconds(failures: int, draw: float) -> float:
     Args:
         draw: a number from 0 to 1.
     """
-    longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS)
-    return longest * (0.5 + 0.5 * draw)
+    return jittered(growing_seconds(failures, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS), draw)
 
 
 def same_queue(queues: Sequence[Queue]) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, TypeAlias
 
+from deferrable._pauses import growing_seconds, jittered
 from deferrable.aio._contract.loops import SharedPerLoop
 from deferrable.aio._contract.private import private
 from deferrable.aio.backend.sqs._errors import credentials_are_stale, translated
@@ -62,8 +63,7 @@ def pause_seconds(failures: int, draw: float) -> float:
     Args:
         draw: a number from 0 to 1.
     """
-    longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS)
-    return longest * (0.5 + 0.5 * draw)
+    return jittered(growing_seconds(failures, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS), draw)
 
 
 class SQSLink:
