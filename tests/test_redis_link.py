@@ -19,7 +19,7 @@ from redis_topologies import Cluster, start_cluster, start_sentinel, start_tls
 
 from deferrable.aio.backend._redis import connection as _redis_connection
 from deferrable.aio.backend._redis import link as _redis
-from deferrable.aio.backend._redis.link import RedisLink, RedisLinks, RedisSettings, Script
+from deferrable.aio.backend._redis.link import RedisLink, RedisLinks, RedisSettings, Script, script
 from deferrable.errors import BackendError, BackendUnavailable, InvalidOptions
 from deferrable.testing import wait_until
 
@@ -446,9 +446,9 @@ class TestScripts:
         folder = Path(_redis.__file__).parent / "lua"
         names = [path.stem for path in folder.glob("dockets_*.lua")]
 
-        replies = await link.call(*[("SCRIPT", "LOAD", Script.load(name).source) for name in names])
+        replies = await link.call(*[("SCRIPT", "LOAD", script(name).source) for name in names])
 
-        assert replies == [Script.load(name).sha.encode() for name in names]
+        assert replies == [script(name).sha.encode() for name in names]
         assert len(names) >= 9
 
 

@@ -9,14 +9,13 @@ The one rule: a window is read, decided on and written in one script.
 
 from typing import TYPE_CHECKING
 
-from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, Script
+from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, Script, script
 from deferrable.aio.backend._redis.windows import (
     CLASSIC_LIFE_IN_WINDOWS,
     DebouncedCall,
     now_text,
     read_reservation,
     run_repeatable,
-    script,
     window_keys,
 )
 from deferrable.aio.backend.dockets import _debounce as _dockets_debounce

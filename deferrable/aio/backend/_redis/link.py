@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -41,6 +42,7 @@ __all__ = [
     "RedisLinks",
     "RedisSettings",
     "Script",
+    "script",
     "share_slot",
 ]
 
@@ -57,12 +59,12 @@ class Script:
         self.source = source
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    @classmethod
-    def load(cls, name: str) -> "Script":
-        """The script kept in ``lua/NAME.lua``."""
-        return cls(
-            files("deferrable.aio.backend._redis").joinpath("lua", f"{name}.lua").read_text()
-        )
+
+@cache
+def script(*names: str) -> Script:
+    """The script made of the files ``lua/NAME.lua``, one after another; read when first used."""
+    folder = files("deferrable.aio.backend._redis").joinpath("lua")
+    return Script("\n".join(folder.joinpath(f"{name}.lua").read_text() for name in names))
 
 
 def share_slot(*keys: str) -> bool:

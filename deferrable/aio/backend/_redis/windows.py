@@ -1,7 +1,6 @@
 """Arguments and answers of the debounce scripts.
 
-Owns the keys of a window, how long it is kept, how scripts are put together from their files, and
-how an answer is read.
+Owns the keys of a window, how long it is kept, and how an answer is read.
 
 The one rule: the scripts may be sent twice. A token names a call, and the same token is the same
 call. So a command whose answer was lost is sent again.
@@ -10,7 +9,6 @@ call. So a command whose answer was lost is sent again.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, Final
 
 from deferrable.aio.backend._redis.link import RedisLink, Script
@@ -32,7 +30,6 @@ __all__ = [
     "now_text",
     "read_reservation",
     "run_repeatable",
-    "script",
     "window_keys",
 ]
 
@@ -96,12 +93,6 @@ def window_keys(key: DebounceKey, *, is_classic: bool) -> Sequence[str]:
 def now_text(clock: Clock | None) -> str:
     """The moment for scripts; empty: the server's own."""
     return "" if clock is None else repr(clock.time())
-
-
-def script(*names: str) -> Script:
-    """The script made of these files, one after another."""
-    folder = files("deferrable.aio.backend._redis").joinpath("lua")
-    return Script("\n".join(folder.joinpath(f"{name}.lua").read_text() for name in names))
 
 
 async def run_repeatable(

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from deferrable.aio.backend._redis.errors import OutOfMemory
@@ -20,7 +19,7 @@ from deferrable.aio.backend._redis.link import (
     BlockingLine,
     RedisLink,
     RedisLinks,
-    Script,
+    script,
 )
 from deferrable.aio.backend.dockets._consumer import Pop
 from deferrable.aio.backend.dockets._moves import Move
@@ -28,7 +27,7 @@ from deferrable.aio.backend.dockets._wire import Keys
 from deferrable.aio.clock import Clock
 from deferrable.errors import BackendUnavailable
 
-__all__ = ["MOST_AT_ONCE", "Commands", "Taken", "in_chunks", "repeating", "script"]
+__all__ = ["MOST_AT_ONCE", "Commands", "Taken", "in_chunks", "repeating"]
 
 T = TypeVar("T")
 
@@ -58,12 +57,6 @@ _NO_REPEAT_AFTER_SECONDS = 1.0
 
 
 _GLOB = re.compile(r"[\\*?\[\]^]")
-
-
-@cache
-def script(name: str) -> Script:
-    """A script of this package, read when it is first used."""
-    return Script.load(name)
 
 
 def in_chunks(entries: Sequence[T], size: int = MOST_AT_ONCE) -> Iterator[Sequence[T]]:

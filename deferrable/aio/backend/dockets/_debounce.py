@@ -10,12 +10,11 @@ between, and a failed push leaves no window behind.
 from dataclasses import dataclass
 
 from deferrable._codec.json import dump
-from deferrable.aio.backend._redis.link import RedisSettings
+from deferrable.aio.backend._redis.link import RedisSettings, script
 from deferrable.aio.backend._redis.windows import (
     DebouncedCall,
     read_reservation,
     run_repeatable,
-    script,
     window_keys,
 )
 from deferrable.aio.backend.dockets._base import DocketsBase

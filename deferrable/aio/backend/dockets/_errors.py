@@ -14,9 +14,9 @@ from weakref import WeakSet
 from deferrable._codec.json import dump, load_item
 from deferrable._fork import on_fork
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio.backend._redis.link import RedisLinks
+from deferrable.aio.backend._redis.link import RedisLinks, script
 from deferrable.aio.backend.dockets._base import DocketsBase, fail, lost
-from deferrable.aio.backend.dockets._commands import MOST_AT_ONCE, in_chunks, repeating, script
+from deferrable.aio.backend.dockets._commands import MOST_AT_ONCE, in_chunks, repeating
 from deferrable.aio.backend.dockets._wire import error_item
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
