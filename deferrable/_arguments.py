@@ -39,7 +39,7 @@ def binder_for(function: Callable[..., Any]) -> Binder | None:
     try:
         # The text holds names of parameters, which are identifiers, and nothing else.
         binder: Any = eval(f"lambda {parameters}: None", {})  # noqa: S307
-    except SyntaxError:  # a C function may call its parameters what Python could not
+    except SyntaxError:  # a C function may have parameter names that Python does not allow
         return None
     binder.__name__ = binder.__qualname__ = getattr(function, "__name__", "the job")
     checked: Binder = binder
@@ -54,7 +54,7 @@ def mismatch(name: str, function: Callable[..., Any], reason: object) -> Argumen
 
 
 def _parameters_of(function: Callable[..., Any]) -> str | None:
-    """What stands between the parentheses of its ``def``, without annotations and defaults."""
+    """The text between the parentheses of its ``def``, without annotations and defaults."""
     try:
         signature = inspect.signature(_as_called(function), follow_wrapped=False)
     except (TypeError, ValueError):
@@ -68,7 +68,8 @@ def _parameters_of(function: Callable[..., Any]) -> str | None:
 
 
 def _as_called(function: Any) -> Any:
-    """`function` without what only says how it looks (``__signature__``, ``__wrapped__``).
+    """`function` without the attributes that only change its look (``__signature__``,
+    ``__wrapped__``).
 
     A decorator that adds an argument often shows the signature of the function that it wraps.
     """

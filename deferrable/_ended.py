@@ -31,7 +31,7 @@ class Returned(Generic[T]):
 
 @dataclass(slots=True)
 class Raised:
-    """It raised `error`, of whatever kind."""
+    """It raised `error`, of any kind."""
 
     error: BaseException
 
@@ -64,7 +64,7 @@ async def value_of_async(start: Callable[[], Awaitable[T]]) -> Ended[T]:
 
 
 def unwrap(ended: Ended[T]) -> T:
-    """What it returned; raises what it raised."""
+    """Return its value, or raise its error."""
     if isinstance(ended, Raised):
         try:
             raise ended.error

@@ -39,7 +39,7 @@ def log_error(
 
 
 def _cut_text(error: BaseException) -> str | None:
-    """The end of its traceback; None where all of it is short enough."""
+    """The end of its traceback; None if the whole traceback is short enough."""
     try:
         text = traceback_text(error)
     except KeyboardInterrupt:

@@ -26,7 +26,7 @@ _locks: dict[int, threading.Lock] = {}
 
 
 def on_fork(method: Callable[[], None]) -> None:
-    """Have a bound method called in every child forked from now on, in the order of registration.
+    """Call a bound method in every child forked from now on, in the order of registration.
 
     Its object is held weakly, so there is nothing to unregister. The call is made before any other
     code of the child, in its only thread; it must not block and must not raise.
@@ -42,19 +42,19 @@ def on_fork(method: Callable[[], None]) -> None:
 
 
 def set_aside(inherited: object) -> None:
-    """Keep something of the parent's alive, unused, for as long as this child lives."""
+    """Keep an object of the parent alive, unused, as long as this child lives."""
     _inherited.append(inherited)
 
 
 def notice_fork() -> None:
-    """Tell everybody if this process was forked without a word, before they use what they hold.
+    """Make the registered calls if this process was forked without Python's hooks.
 
-    It is called where this process begins to use what another may have made: where a call is
-    deferred, where the portal is taken, and where an event loop gets its first resource. It costs
-    one system call.
+    Call it before this process uses an object that its parent may have made: when a call is
+    deferred, when the portal is used, and when an event loop gets its first resource. It costs one
+    system call.
     """
     if os.getpid() != _process_id:
-        # A lock of this process's own: nobody of the parent's can hold it.
+        # A new lock of this process: no thread of the parent can hold it.
         with _locks.setdefault(os.getpid(), threading.Lock()):
             if os.getpid() != _process_id:
                 _tell_everybody()

@@ -55,7 +55,7 @@ def own_loop() -> asyncio.AbstractEventLoop:
 
 
 class _Handover(Generic[T]):
-    """A coroutine on its way to the portal, and how it ended on its way back."""
+    """A coroutine that was given to the portal, and later how it ended."""
 
     __slots__ = (
         "_cancel",
@@ -110,12 +110,12 @@ class _Handover(Generic[T]):
     # In any thread.
 
     def wait(self) -> None:
-        """Return once it has ended; an interrupt may strike here, and waiting again is allowed."""
+        """Return once it has ended. An interrupt may arrive here; then wait again."""
         while self.ended is None:
             self._done.acquire()
 
     def take(self) -> Ended[T]:
-        """How it ended, after the wait. The frames in an error's traceback hold no more of it."""
+        """How it ended, after the wait. Frames in an error's traceback do not hold it any more."""
         ended, self.ended = self.ended, None
         assert ended is not None
         return ended
@@ -171,7 +171,7 @@ class Portal:
             undo: makes the coroutine that takes back a result that an interrupt leaves unclaimed.
 
         Raises:
-            BaseException: what the coroutine raised.
+            BaseException: the error of the coroutine.
             SystemExit: the process is exiting, and this is not its main thread.
         """
         ended, interrupt = self.end_of(coroutine)
@@ -192,16 +192,16 @@ class Portal:
         context: Context | None = None,
         cancel: Callable[[], object] | None = None,
     ) -> tuple[Ended[T], BaseException | None]:
-        """Run a coroutine to its end, also when an interrupt strikes the wait.
+        """Run a coroutine to its end, also when an interrupt ends the wait.
 
-        A second interrupt is raised at once and leaves the coroutine to itself.
+        A second interrupt is raised at once; the coroutine then goes on alone.
 
         Args:
             context: in which it runs; None: a copy of the caller's.
             cancel: called on the loop to cancel it; None: its task is cancelled.
 
         Returns:
-            how the coroutine ended, and the interrupt, which is for the caller to raise.
+            how the coroutine ended, and the interrupt, which the caller must raise.
         """
         handover = _Handover(self._loop, coroutine, context, cancel)
         self._handovers.add(handover)
@@ -211,7 +211,7 @@ class Portal:
             handover.wait()
         except BaseException as error:
             interrupt = error
-            # Whether it was started before the interrupt is not known; starting twice is harmless.
+            # It is unknown whether it was started before the interrupt; starting twice is allowed.
             then = handover.cancel if is_cancelled_by_interrupt else handover.start
             self._hand_over(handover, then)
             handover.wait()
@@ -223,7 +223,7 @@ class Portal:
         return ended, interrupt
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Call something short on the portal's loop, without waiting for it."""
+        """Make a short call on the portal's loop, without waiting for it."""
         with contextlib.suppress(RuntimeError):  # it was stopped
             self._tell(partial(copy_context().run, callback))
 
@@ -237,7 +237,7 @@ class Portal:
         return self._is_stopping
 
     def end(self) -> None:
-        """Cancel what still runs, and close what the loop has open; does not wait for it."""
+        """Cancel running tasks, and close the loop's resources; do not wait for it."""
         self._is_stopping = True
         self.call_soon(self._loop.stop)
 
@@ -246,7 +246,7 @@ class Portal:
         self._thread.join(seconds)
 
     def stop(self) -> None:
-        """Have it end, and wait for that, but not for ever."""
+        """End it, and wait for that, but not for ever."""
         self.end()
         self.join(_STOP_SECONDS)
 
@@ -254,7 +254,7 @@ class Portal:
         try:
             self._tell(step)
         except RuntimeError:
-            self._give_up_all()  # as others may have relied on this very wake-up
+            self._give_up_all()  # because others may have relied on this wake-up
 
     def _give_up_all(self) -> None:
         for handover in list(self._handovers):
@@ -283,10 +283,10 @@ class Portal:
             raise
 
     def _take_steps(self) -> None:
-        self._is_woken = False  # first: who comes while these are taken wakes it again
+        self._is_woken = False  # first: callers that arrive while these are taken wake it again
         try:
-            # No more than there are now: callers that are served at once come again at once, and
-            # the loop has other work.
+            # Only the current ones: callers that are served at once come again at once, and the
+            # loop has other work.
             for _ in range(len(self._steps)):
                 self._steps.popleft()()
         except BaseException:
@@ -311,7 +311,7 @@ def _is_cancelled(ended: Ended[Any]) -> bool:
 
 
 def _finish(loop: asyncio.AbstractEventLoop, handovers: Iterable[_Handover[Any]]) -> None:
-    loop.run_until_complete(asyncio.sleep(0))  # what was handed over takes its first step
+    loop.run_until_complete(asyncio.sleep(0))  # for the first step of coroutines
     # The callers' coroutines come first: each cancels what it has started itself, and a job that
     # was cancelled twice could not await its cleanup.
     tasks = {handover.task for handover in handovers if handover.task is not None}

@@ -44,7 +44,7 @@ _PICKLES = ("pickle", "classic")
 SigningKeys: TypeAlias = Sequence[bytes | str]
 
 MIN_KEY_BYTES = 16
-"""Of random bytes, what nobody can guess; for full strength, RFC 2104 asks for 32 with SHA-256."""
+"""The fewest random bytes that nobody can guess; for full strength, RFC 2104 asks for 32."""
 
 _UNSIGNED = frozenset({"signature", "error"})
 
@@ -56,7 +56,7 @@ def read_keys(keys: Iterable[bytes | str]) -> tuple[bytes, ...]:
     """The keys as bytes, in their order.
 
     Raises:
-        InvalidOptions: it is one key, or one of them is no key. No key is in the message.
+        InvalidOptions: it is one key, or one of them is not a key. No key is in the message.
     """
     if isinstance(keys, bytes | str):
         raise InvalidOptions(
@@ -84,7 +84,7 @@ def sign(item: Item, queue: str, key: bytes) -> str:
     """The signature of `item` for one queue.
 
     Args:
-        queue: the name of the main queue, so that it is worth nothing in another group.
+        queue: the name of the main queue, so that the signature is not valid in another group.
 
     Raises:
         TypeError, ValueError, RecursionError: the item is not made of JSON values.
@@ -117,19 +117,21 @@ def _signed_bytes(item: Item, queue: str) -> bytes:
 
 
 class Encryption(Protocol):
-    """What encrypts and decrypts, such as a ``cryptography.fernet.Fernet``. Any thread may call."""
+    """An object that encrypts and decrypts, such as a ``cryptography.fernet.Fernet``. Any thread
+    may call.
+    """
 
     def encrypt(self, data: bytes, /) -> bytes:
         """Return `data` so that only owners of the key can read it."""
         ...
 
     def decrypt(self, data: bytes, /) -> bytes:
-        """Return what `encrypt` was given. It must raise if that is not what it returned."""
+        """Return the data that was given to `encrypt`. It must raise for anything else."""
         ...
 
 
 class EncryptedSerializer:
-    """A serializer whose arguments and values only those can read who have the key."""
+    """A serializer whose arguments and values can be read only with the key."""
 
     def __init__(self, serializer: Serializer, encryption: Encryption) -> None:
         self._serializer = serializer
@@ -197,17 +199,17 @@ class EncryptedSerializer:
 
 
 class Protection:
-    """What an instance trusts, and how it earns trust.
+    """Which items an instance trusts, and how it makes its own items trusted.
 
     Args:
-        serializer: what new items are written with.
+        serializer: the serializer of new items.
         accept: the serializers of items that are read; None: all.
         signing_keys: the first one signs, any of them verifies; none: nothing is signed or asked
             to be.
         encryption: hides arguments and metadata; None: nothing does.
 
     Attributes:
-        serializer: what new items are written with, encrypting if it is to.
+        serializer: the serializer of new items, with encryption if there is any.
         local_serializer: the same for a queue that only this process reads.
         signs: whether items are signed, so that nobody else may change one on its way.
 

@@ -224,7 +224,7 @@ def before_run(
     """A hop for an item that was popped before its time, or None if it is due.
 
     Args:
-        is_due: its queue has kept the whole delay. Whoever wrote its ``due_time`` may have had a
+        is_due: its queue has kept the whole delay. The writer of its ``due_time`` may have had a
             wrong clock, so nothing is compared with it.
 
     Raises:

@@ -42,7 +42,7 @@ ErrorClasses: TypeAlias = Iterable[type[BaseException]]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is declared of an option besides its name, type and default.
+    """The declaration of an option, apart from its name, type and default.
 
     Attributes:
         meaning: what the option does, for docstrings and the README.
@@ -285,8 +285,8 @@ _CHECKS = [(name, each.check) for name, each in OPTIONS.items() if each.check is
 _TRAVELLING = [(name, _DEFAULTS[name]) for name, each in OPTIONS.items() if each.travels]
 
 NO_DEBOUNCE_STORE = (
-    "this backend has no place of its own to keep debounce windows; give the instance a "
-    "redis_client= (or a debounce_store=), which SQS and backends without a store require"
+    "this backend cannot keep debounce windows; give the instance a redis_client= or a "
+    "debounce_store=, which SQS and other backends without a store need"
 )
 
 

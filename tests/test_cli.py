@@ -714,7 +714,7 @@ def test_beginning_of_an_id_that_fits_several_items_is_refused(shell: Shell) -> 
     done = shell.run("errors", "discard", STATS, "same", "--yes")
 
     assert done.returncode == 2
-    assert "same fits 2 items" in done.stderr
+    assert "same matches 2 items" in done.stderr
     assert shell.counts() == (0, 2)
 
 

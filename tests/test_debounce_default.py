@@ -116,7 +116,7 @@ def without_store() -> Backend:
 
 
 def test_a_backend_without_a_store_refuses_debounce_where_it_is_written() -> None:
-    with pytest.raises(InvalidOptions, match=r"no place of its own.*redis_client="):
+    with pytest.raises(InvalidOptions, match=r"cannot keep debounce windows.*redis_client="):
         Deferrable(without_store()).deferrable(debounce_seconds=9)(nothing)
 
 

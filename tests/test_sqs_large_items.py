@@ -112,7 +112,7 @@ async def test_body_that_is_gone_is_unreadable(bucket: str, make_store: MakeStor
     reference = await store.put("body")
     await store.delete(reference)
 
-    with pytest.raises(UnreadableItem, match=r"is gone: .* lifecycle rule"):
+    with pytest.raises(UnreadableItem, match=r"does not exist any more: .* lifecycle rule"):
         await store.get(reference)
 
 
@@ -351,7 +351,7 @@ async def test_message_whose_object_is_gone_goes_to_the_error_queue(
     assert outcome is None
     (error,) = errors
     assert error.item["raw"] == f"s3://{bucket}/{key}"
-    assert "is gone" in error.item["error"]["error_text"]
+    assert "does not exist any more" in error.item["error"]["error_text"]
 
 
 async def test_large_item_that_cannot_be_kept_is_not_sent(backend: Backend, proxy: Proxy) -> None:

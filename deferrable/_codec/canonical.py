@@ -29,12 +29,12 @@ from deferrable.errors import UnserializableCall
 __all__ = ["digest"]
 
 _REDUCE_PROTOCOL = 4
-"""Every Python that we run on knows it; a later default must not change digests."""
+"""Every supported Python has it; a later default must not change digests."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A value taken apart: `kind` says how, and what has no parts is in it; parts are values."""
+    """A value taken apart: `kind` says how, and holds values without parts; parts are values."""
 
     kind: bytes
     parts: Sequence[Any] = ()
@@ -42,12 +42,12 @@ class _Node:
 
 
 def digest(value: object) -> bytes:
-    """32 bytes that stand for `value`, of any depth, however much of it is shared or in cycles.
+    """32 bytes for `value`, of any depth, also with shared parts or cycles.
 
-    Two cycles that look the same from where they are entered are the same, like two equal values.
+    Two cycles that look the same from their entry are the same, like two equal values.
 
     Raises:
-        UnserializableCall: a part of `value` is something that pickle could not write either.
+        UnserializableCall: a part of `value` cannot be written by pickle, either.
     """
     nodes, links = _expand(value)
     digests = _digest_trees(nodes, links)
@@ -56,7 +56,7 @@ def digest(value: object) -> bytes:
 
 
 def _expand(value: object) -> tuple[list[_Node], list[list[int]]]:
-    """The nodes of `value`, itself first, and for each the numbers of its parts.
+    """The nodes of `value`, with `value` first, and the numbers of the parts of each.
 
     One object is one node, so that the work grows with the objects and not with the paths.
     """
@@ -70,7 +70,7 @@ def _expand(value: object) -> tuple[list[_Node], list[list[int]]]:
         for part in node.parts:
             number = numbers.setdefault(id(part), len(values))
             if number == len(values):
-                values.append(part)  # keeps it alive: the id of what died is given away again
+                values.append(part)  # keeps it alive: the id of a dead object is used again
             parts.append(number)
         nodes.append(node)
         links.append(parts)
@@ -78,7 +78,7 @@ def _expand(value: object) -> tuple[list[_Node], list[list[int]]]:
 
 
 def _digest_trees(nodes: list[_Node], links: list[list[int]]) -> list[bytes | None]:
-    """Digests from the leaves up. None is left where a cycle is inside."""
+    """Digests from the leaves up. None where there is a cycle inside."""
     digests: list[bytes | None] = [None] * len(nodes)
     wholes: list[list[int]] = [[] for _ in nodes]
     for number, parts in enumerate(links):
@@ -101,8 +101,8 @@ def _digest_cycles(
 ) -> bytes:
     """The digest of the first node, when there are cycles below it.
 
-    In each round a node's colour tells one step more about what is below it. When a round tells no
-    two nodes apart that looked alike before, none ever will (partition refinement). The number of
+    In each round a node's colour contains one more step of what is below it. If a round separates
+    no nodes that looked alike before, no later round will (partition refinement). The number of
     rounds is thus a property of the value, not of how many objects it is made of.
     """
     open_numbers = [number for number, known in enumerate(digests) if known is None]
@@ -153,7 +153,7 @@ def _members(items: Any) -> tuple[_Node, ...]:
     return tuple(_Node(b"pair", pair) for pair in items)
 
 
-# The kinds that are not left to pickle, by exact type.
+# The kinds that pickle does not take apart, by exact type.
 
 _KINDS: dict[type, Callable[[Any], _Node]] = {
     type(None): lambda value: _Node(b"none"),
@@ -176,7 +176,7 @@ _KINDS: dict[type, Callable[[Any], _Node]] = {
 }
 
 
-# The families that are not left to pickle, by base class. Checked one after another.
+# The families that pickle does not take apart, by base class. Checked one after another.
 
 
 def _take_apart_enum(member: Enum) -> _Node:
@@ -219,7 +219,7 @@ _FAMILIES: tuple[tuple[Any, Callable[[Any], _Node]], ...] = (
 )
 
 
-# Everything else: as pickle takes it apart.
+# Everything else is taken apart as pickle does it.
 
 
 def _take_apart_as_pickle(value: object) -> _Node:
@@ -254,7 +254,7 @@ def _reduce(value: object) -> str | tuple[Any, ...]:
 
 
 def _without_caches(owner: type, state: dict[Any, Any]) -> dict[Any, Any]:
-    """`state` without what cached properties left there: a look at an argument changes nothing."""
+    """`state` without the values of cached properties: reading an argument changes nothing."""
     return {
         name: member
         for name, member in state.items()
@@ -276,7 +276,7 @@ def _take_apart_builtin(function: Any) -> _Node:
 
 def _take_apart_function(function: FunctionType) -> _Node:
     if "<" in function.__qualname__:
-        # Two lambdas share one name, and would pass for the same argument.
+        # Two lambdas share one name, and would look like the same argument.
         raise UnserializableCall(
             f"{function.__qualname__} of {function.__module__} has no name that another process "
             "could find; pass a function from the top level of a module, or give debounce_key="
@@ -289,7 +289,7 @@ def _reference(value: Any) -> _Node:
 
 
 def _module_of(value: Any) -> str:
-    """Where `value` is defined, without the private rooms that come and go with versions."""
+    """Where `value` is defined, without private modules, which differ between versions."""
     module: str | None = getattr(value, "__module__", None)
     package, _, private = (module or "builtins").partition("._")
     return package if private and "." not in package and package in _MOVED else module or "builtins"

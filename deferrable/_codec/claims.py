@@ -19,7 +19,7 @@ _COUNTED = {
     **dict.fromkeys(b"BTX\x8b", 4),
     **dict.fromkeys(b"\x8d\x8e\x96", 8),
 }
-"""Opcodes that are followed by a length of so many bytes, and by as much data."""
+"""Opcodes that are followed by a length (of this many bytes), and by that much data."""
 
 _OTHERS = re.compile(
     rb"(?:[(012NQR)abdelostu}\]\x81\x85-\x89\x8f-\x94\x97\x98]"  # alone
@@ -35,7 +35,7 @@ _OTHERS = re.compile(
 
 
 def check_claims(data: bytes) -> None:
-    """Refuse a pickle that claims more than it could use. What is broken else is left to others.
+    """Refuse a pickle that claims more than it could use. Other defects are not checked.
 
     Raises:
         UnpicklingError: it has a number for the memo, or a length, that is over its own length.

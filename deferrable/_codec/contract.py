@@ -39,7 +39,7 @@ class Serializer(Protocol):
 
     @property
     def name(self) -> str:
-        """What options and items call it."""
+        """Its name in options and items."""
         ...
 
     def dump_call(
@@ -52,19 +52,19 @@ class Serializer(Protocol):
         """Return the fields ``method``, ``args``, ``kwargs`` and, except classic, ``serializer``.
 
         Args:
-            function: what is to be called. A serializer that decodes by its annotations checks the
-                arguments against them; None: nothing is checked.
+            function: the function of the call. A serializer that decodes by its annotations checks
+                the arguments against them; None: nothing is checked.
 
         Raises:
-            UnserializableCall: names the argument that cannot travel, why, and what to do.
+            UnserializableCall: says which argument cannot be serialized, why, and what to do.
         """
         ...
 
     def dump_value(self, value: object) -> JSONValue:
-        """Return one value, such as a namespace's metadata, as it travels.
+        """Return one value, such as a namespace's metadata, in its serialized form.
 
         Raises:
-            UnserializableCall: it cannot travel.
+            UnserializableCall: it cannot be serialized.
         """
         ...
 
@@ -79,10 +79,10 @@ class Serializer(Protocol):
     def load_call(
         self, item: Mapping[str, Any], function: Callable[..., Any] | None = None
     ) -> DecodedCall:
-        """Return the call in ``item``, its arguments decoded. May run what the item says.
+        """Return the call in ``item``, with decoded arguments. May run code from the item.
 
         Args:
-            function: what is to be called, if that is known here, for serializers that decode
+            function: the function of the call, if it is known here, for serializers that decode
                 by its annotations.
 
         Raises:

@@ -19,7 +19,7 @@ from deferrable._codec.refusals import short_repr
 
 
 class Inert:
-    """Stands where a pickle names a global, or what calling one would have made. Does nothing."""
+    """Stands for a global of a pickle, or for the result of calling one. Does nothing."""
 
     __slots__ = ("arguments", "name", "parts")
 
@@ -70,9 +70,9 @@ class InertSet:
 
 
 def read_inert(data: bytes) -> Any:
-    """Return what a pickle of any protocol holds, with something inert for all but plain data.
+    """Return the content of a pickle of any protocol, with inert stand-ins for all but plain data.
 
-    It may be shared and nested so that a look at each part would not end; `show` ends.
+    It may be shared and nested so much that a look at each part would not end; `show` ends.
 
     Nothing is imported and nothing is called, so this is safe on data from anywhere.
 
@@ -125,7 +125,7 @@ class _InertUnpickler(pickle._Unpickler):
         self.stack.append(InertSet([]))
 
     def load_frozenset(self) -> None:
-        members = self.pop_mark()  # before the stack is asked for: it is another one then
+        members = self.pop_mark()  # before the stack is read, because it is another one afterwards
         self.stack.append(InertSet(members))
 
     dispatch |= {
@@ -147,9 +147,9 @@ def _called(function: object, arguments: object) -> Inert:
 
 
 def show(value: object, limit: int) -> str:
-    """Return a text of what `read_inert` returned, of about `limit` characters at most.
+    """Return a text for the result of `read_inert`, of about `limit` characters at most.
 
-    It takes no longer than its text, however often one part stands in others.
+    Its time depends on the length of the text only, not on how often one part is in others.
     """
     text = _Text(limit)
     text.write(value, 0)
@@ -225,8 +225,8 @@ def load_reference(text: str | bytes) -> str:
     of the standard library become Python 3's.
 
     Raises:
-        UnreadableItem: the text is anything but one reference: a pickled object or method, or
-            not a pickle at all.
+        UnreadableItem: the text is not one reference: it is a pickled object or method, or not a
+            pickle at all.
     """
     data = unescape(text)
     match = _REFERENCE.fullmatch(data)
@@ -247,7 +247,7 @@ def load_class_names(text: str | bytes) -> tuple[str, ...]:
     ``names.class_names``; some have more than one.
 
     Raises:
-        UnreadableItem: there is anything else in the pickle.
+        UnreadableItem: there is something else in the pickle.
     """
     names: dict[str, None] = {}
     try:

@@ -29,8 +29,9 @@ def _finite(digits: str) -> float:
     return number
 
 
-# msgspec is several times as fast, and stricter: what it refuses, or would change, the standard
-# library's decides about (a lone surrogate, say, which JSON text may hold and UTF-8 may not).
+# msgspec is several times as fast, and stricter. If it refuses a value, or would change it, the
+# standard library decides (for example on a lone surrogate, which JSON text may hold and UTF-8 may
+# not).
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 _decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _fast_encoder = msgspec.json.Encoder()
@@ -41,11 +42,11 @@ def dump(item: Item, *, is_plain: bool = False) -> str:
     """`item` as ASCII JSON text.
 
     Args:
-        is_plain: it is known to be a dict with text keys and to hold JSON values only, as what this
-            library has put together does; a look at each costs more than writing them.
+        is_plain: it is known to be a dict with text keys and to hold JSON values only, for example
+            because this library made it. A check of each value costs more than writing it.
 
     Raises:
-        SerializationError: it is no dict with text keys, or holds a value that JSON cannot.
+        SerializationError: it is not a dict with text keys, or holds a value that JSON cannot hold.
     """
     try:
         if is_plain or (type(item) is dict and _is_plain(item)):
@@ -107,7 +108,7 @@ def _is_plain(container: Any, *, has_tuples: bool = False) -> bool:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether reading what is written of `value` gives an equal one.
+    """Whether `value` is equal after writing and reading it.
 
     The encoder would write a tuple as a list and a number that is a key as text.
     """
@@ -128,7 +129,7 @@ def dump_value(value: object) -> str:
 
 
 def as_read_back(value: object) -> Any:
-    """`value` as it would be read from the text that is written of it: tuples as lists.
+    """`value` after writing and reading it as JSON: tuples as lists.
 
     Raises:
         TypeError, ValueError, RecursionError: JSON cannot hold it.
@@ -161,7 +162,7 @@ def load_item(text: str | bytes) -> Item:
     """The item that `text` holds.
 
     Raises:
-        UnreadableItem: it is no JSON text, or no JSON object.
+        UnreadableItem: it is not JSON text, or not a JSON object.
     """
     value = load(text)
     if not isinstance(value, dict):

@@ -31,7 +31,7 @@ def dump(value: object) -> JSONValue:
     """Return ``value`` as it is read back from JSON: lists for tuples, text for dates.
 
     Raises:
-        Exception: it cannot be written, as msgspec or the JSON encoder says it.
+        Exception: the error of msgspec or of the JSON encoder, if it cannot be written.
     """
     built_in = msgspec.to_builtins(value, str_keys=True, enc_hook=_without_subclass)
     plain: JSONValue = _json.as_read_back(built_in)
@@ -39,7 +39,7 @@ def dump(value: object) -> JSONValue:
 
 
 def _without_subclass(value: object) -> object:
-    # Text that a template engine marks as safe, say; JSON keeps what it is, not what it is called.
+    # For example text that a template engine marks as safe; JSON keeps the text, not its class.
     for plain in (str, int, float):
         if isinstance(value, plain):
             return plain(value)
@@ -52,11 +52,10 @@ def load_arguments(
     """Return arguments as ``function`` declares them; as plain JSON where it declares nothing.
 
     Args:
-        function: None: nobody knows it here, and all of them stay plain.
+        function: None: it is not known here, and all of them stay plain.
 
     Raises:
-        UnreadableItem: names the argument that is something else than declared, but shows no
-            value of it.
+        UnreadableItem: names the argument that does not fit its declaration, but shows no value.
     """
     if function is None:
         return tuple(args), dict(kwargs)
@@ -72,10 +71,10 @@ _KEPT = (str, int, float, bool, NoneType)
 
 
 class _Declared:
-    """The annotation of a parameter, and what makes a conversion fast.
+    """The annotation of a parameter, prepared for fast conversions.
 
     Attributes:
-        kept: the types of values that fit as they are.
+        kept: the types of values that need no conversion.
     """
 
     __slots__ = ("_box", "annotation", "kept")
@@ -84,7 +83,7 @@ class _Declared:
         self.annotation = annotation
         is_union = typing.get_origin(annotation) in (typing.Union, UnionType)
         choices = typing.get_args(annotation) if is_union else (annotation,)
-        # By identity, as an annotation may be anything.
+        # By identity, because an annotation may be any object.
         are_kept = all(any(choice is each for each in _KEPT) for choice in choices)
         self.kept: frozenset[type] = frozenset(choices if are_kept else ())
         self._box: Any = None
@@ -103,7 +102,7 @@ class _Declared:
 
 @dataclass(frozen=True, slots=True)
 class _Parameters:
-    """What a function declares: names with annotations, by place and by keyword."""
+    """The declaration of a function: names with annotations, by place and by keyword."""
 
     positional: tuple[tuple[str, _Declared], ...]
     rest: tuple[str, _Declared] | None
@@ -113,7 +112,7 @@ class _Parameters:
     def at(self, index: int) -> tuple[str, _Declared]:
         if index < len(self.positional):
             return self.positional[index]
-        # One too many: the call itself says so, as it would have said to the producer.
+        # One too many: the call itself raises, as it would in the producer.
         return self.rest or (f"args[{index}]", _ANYTHING)
 
     def called(self, keyword: str) -> _Declared:
@@ -162,7 +161,7 @@ def _read_parameters(function: Callable[..., Any]) -> _Parameters:
 
 
 def _annotated(function: Any) -> Any:
-    """Where the annotations are of what may be wrapped, a partial, or an object that is called."""
+    """The object with the annotations, for a wrapped function, a partial, or a callable object."""
     function = inspect.unwrap(function)
     while isinstance(function, functools.partial):
         function = inspect.unwrap(function.func)
@@ -195,7 +194,7 @@ def _refuse(
 
 
 def _without_value(error: Exception) -> Exception:
-    """``error`` without what the argument held, which is nothing for logs."""
+    """``error`` without the value of the argument, which must not be in logs."""
     text = str(error)
     if not text.startswith("Invalid enum value"):
         return error

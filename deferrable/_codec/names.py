@@ -14,10 +14,11 @@ from inspect import getattr_static
 from types import ModuleType
 
 MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
-"""What the program's own module calls itself; the second in a child of multiprocessing's spawn."""
+"""The names of the program's own module; the second in a child of multiprocessing's spawn."""
 
 CLASS_METHODS_BIND_JOBS = sys.version_info < (3, 13)
-"""Whether ``classmethod`` asks what it wraps to bind itself. Source: What's New In Python 3.13."""
+"""Whether ``classmethod`` lets the wrapped object bind itself. Source: What's New In Python 3.13.
+"""
 
 _UNKNOWN_MODULE = "<unknown>"
 
@@ -122,11 +123,11 @@ def _own_name(obj: object) -> str | None:
 
 
 def name_of(obj: object) -> str:
-    """Return the best name there is for ``obj``: ``module:qualname``.
+    """Return the best name for ``obj``: ``module:qualname``.
 
-    What lives in ``__main__`` gets the name that others can import, and ``__main__:qualname``
-    only if there is none. A name is no promise that anybody finds the object by it: ask
-    ``why_unnameable`` and ``why_unfindable``.
+    An object of ``__main__`` gets the name that others can import, and ``__main__:qualname`` only
+    if there is none. A name does not promise that others find the object: see ``why_unnameable``
+    and ``why_unfindable``.
     """
     module = module_of(obj)
     if module in MAIN_NAMES:
@@ -135,7 +136,7 @@ def name_of(obj: object) -> str:
 
 
 def why_ambiguous(obj: object) -> str | None:
-    """Say why ``obj`` has no name that is its alone, not even in this process.
+    """Say why ``obj`` has no unique name, not even in this process.
 
     Returns:
         A clause to put after "because"; None if it has one.
@@ -154,8 +155,7 @@ def why_ambiguous(obj: object) -> str | None:
 def why_unnameable(obj: object) -> str | None:
     """Say why no other process can find ``obj``, judging by its name alone.
 
-    This is the part that can be asked at decoration, when the module does not hold the function
-    yet.
+    This part can be checked at decoration, when the module does not hold the function yet.
 
     Returns:
         A clause to put after "because"; None if the name is one that can be looked up.
@@ -175,7 +175,7 @@ def why_unfindable(obj: object, expected: object = None) -> str | None:
     """Say why looking up the name of ``obj`` would not lead back to it.
 
     Args:
-        obj: the function or class whose name travels.
+        obj: the function or class that is sent by name.
         expected: what its module should hold under that name, if that is not ``obj`` itself:
             the job that wraps a function. Either is accepted, and whatever else wraps one of
             them (``__wrapped__``), as another decorator above ours does.
@@ -216,10 +216,10 @@ def why_classless(obj: object) -> str | None:
 
 
 def why_not_imported(name: str, prefixes: Iterable[str] | None) -> str | None:
-    """Say why nothing is to be imported for a name that came from elsewhere.
+    """Say why nothing may be imported for a name from elsewhere.
 
-    Importing runs a module, and with ``package.__main__`` a program. What is private is nobody
-    else's to name.
+    Importing runs a module, and with ``package.__main__`` a program. Other processes must not use
+    private names.
 
     Args:
         name: as an item holds it.
@@ -245,7 +245,7 @@ def why_not_imported(name: str, prefixes: Iterable[str] | None) -> str | None:
 
 
 def _look_up(module: ModuleType, path: str) -> list[object]:
-    """Return what ``path`` leads to, as an attribute and as it is stored; empty if nowhere."""
+    """Return the object at ``path``, as an attribute and as it is stored; empty if none."""
     parent: object = module
     *parents, last = path.split(".")
     try:

@@ -22,7 +22,7 @@ from deferrable.errors import UnreadableItem
 # be unreadable to consumers that are upgraded last.
 _PROTOCOL = 5
 _GLOBALS_ON_STACK = (b"\x80\x04", b"\x80\x05")
-"""How pickles begin that name a class or function by STACK_GLOBAL alone."""
+"""The begin of pickles that name classes and functions only by STACK_GLOBAL."""
 _END_OF_MAIN = b"_main__"
 """Of ``__main__`` and of ``__mp_main__``. ``find`` looks for it: ``in`` takes three times as long,
 because it first tries whether it was given a number."""
@@ -37,14 +37,14 @@ def _pickled(value: object, is_local: bool) -> bytes:
     data = pickle.dumps(value, _PROTOCOL)
     if is_local or data.find(_END_OF_MAIN) < 0:
         return data
-    # Perhaps only text that says so; this pickler, in Python and slow, looks at the objects.
+    # Perhaps only a text contains that name; this pickler, in Python and slow, checks the objects.
     file = io.BytesIO()
     _MainPickler(file, _PROTOCOL).dump(value)
     return file.getvalue()
 
 
 class _MainPickler(pickle._Pickler):
-    """Writes what lives in ``__main__`` under the name by which other processes import it."""
+    """Writes objects of ``__main__`` under the name by which other processes import them."""
 
     dispatch: ClassVar[dict[type, Callable[[Any, Any], None]]] = dict(pickle._Pickler.dispatch)
 
@@ -87,7 +87,7 @@ def from_base64(field: str, text: Any) -> Any:
 
 
 class _MainUnpickler(pickle.Unpickler):
-    """Finds what other processes know by a module's name in the ``__main__`` that it is here."""
+    """Finds objects of a module that is the ``__main__`` of this process."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         here = "__main__" if _names.is_main(module_name) else module_name

@@ -60,7 +60,7 @@ def refuse_call(
     dump: Callable[[object], object],
     error: BaseException,
 ) -> NoReturn:
-    """Raise, naming the first argument that fails by itself, too."""
+    """Raise an error with the first argument that also fails alone."""
     for where, value in _arguments(args, kwargs):
         try:
             dump(value)
@@ -91,7 +91,7 @@ def _arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tup
 
 
 def kind_of(value: object) -> str:
-    """What a message says of an argument: its type. Its value may be a secret."""
+    """The text for an argument in a message: its type. Its value may be a secret."""
     cls = type(value)
     package = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
     return f"a value of type {package}{cls.__qualname__}"

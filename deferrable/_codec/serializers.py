@@ -44,7 +44,7 @@ def get_serializer(name: str) -> Serializer:
     """Return the built-in serializer called ``name``.
 
     Raises:
-        InvalidOptions: there is none of that name.
+        InvalidOptions: there is none with that name.
     """
     serializer = _BUILT_IN.get(name) if isinstance(name, str) else None
     if serializer is None:
@@ -107,8 +107,8 @@ class PickleSerializer(_NamedFields):
     """Any picklable argument, as base64 text of a pickle; the default.
 
     Args:
-        is_local: this process alone reads what is written, so objects of classes that only its own
-            ``__main__`` has can be written.
+        is_local: only this process reads the text, so it may contain objects of classes that only
+            its own ``__main__`` has.
     """
 
     def __init__(self, *, is_local: bool = False) -> None:
@@ -203,7 +203,7 @@ class JSONSerializer(_NamedFields):
         return fields
 
     def _check_annotations(self, fields: dict[str, Any], function: Callable[..., Any]) -> None:
-        """Refuse arguments of which the consumer's function could not be given what it declares."""
+        """Refuse arguments that do not fit the declaration of the consumer's function."""
         try:
             _json_values.load_arguments(fields["args"], fields["kwargs"], function)
         except UnreadableItem as error:

@@ -647,7 +647,7 @@ class Queue(Closing, QueueFlags):
         self.prepare(item)
 
     def excess_bytes(self, item: Item) -> int:
-        """How many bytes `item` is over the most that `push` takes; 0: it fits."""
+        """By how many bytes `item` exceeds the limit of `push`; 0: it fits."""
         return int(
             max(0, self._travelling_bytes(dump(item), is_new=True) - self._most_item_bytes())
         )

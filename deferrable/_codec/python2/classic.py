@@ -101,7 +101,7 @@ class _Python2Pickler(pickle._Pickler):
         self.memo[id(obj)] = number, obj
 
     def reducer_override(self, obj: Any) -> Any:
-        """Take objects apart as protocol 2 does, which Python 2 can put together as well.
+        """Take objects apart as protocol 2 does; Python 2 can put these together, too.
 
         Protocol 0 cannot write ``__slots__``, and writes locks and sockets that nobody can read.
         """
@@ -204,9 +204,9 @@ def dump_error_classes(classes: Iterable[type[BaseException]] | None) -> str:
     ``OSError`` becomes Python 2's ``EnvironmentError``, which alone means as much there.
 
     Raises:
-        InvalidOptions: a class that Python 2 does not have, or could not find by name. A Python
-            2 consumer that met one would strand the item, so it is refused here. Classes
-            outside the standard library are believed to exist there too.
+        InvalidOptions: a class that Python 2 does not have, or could not find by name. A Python 2
+            consumer would leave an item with one stuck, so it is refused here. Classes outside the
+            standard library are assumed to exist there, too.
     """
     if classes is None:
         return escape(b"N.")
@@ -240,13 +240,13 @@ def _python2_error(cls: type[BaseException]) -> tuple[str, str]:
 def loads(text: str | bytes) -> Any:
     """Return the object that Python 2's deferrable, or ``dumps``, wrote.
 
-    Each Python 2 byte string is decided by itself: text if it is UTF-8, else bytes. This runs
-    what the pickle says, as Python 2 did: it imports modules and calls what they hold.
+    Each Python 2 byte string is decided alone: text if it is UTF-8, otherwise bytes. This runs the
+    pickle, as Python 2 did: it imports modules and calls their functions.
 
     Raises:
-        UnreadableItem: the text or the pickle is broken, a module or class is not there, or a
-            class of the user's raised while its object was made; always with that error as
-            ``__cause__``. KeyboardInterrupt alone passes.
+        UnreadableItem: the text or the pickle is broken, a module or class is missing, or a class
+            of the user raised while its object was made; always with that error as ``__cause__``.
+            Only KeyboardInterrupt passes.
     """
     data = unescape(text)
     try:

@@ -58,7 +58,7 @@ RENAMED_ERRORS: dict[str, tuple[str, ...]] = {
     "ssl:CertificateError": ("ssl:SSLCertVerificationError",),
     "zipfile:BadZipfile": ("zipfile:BadZipFile",),
 }
-"""What a class of Python 2's library is called in Python 3, beyond what fix_imports knows.
+"""The Python 3 names of classes of Python 2's library that fix_imports does not know.
 
 Made by walking the library of a real 2.7.18 and comparing with 3.11 and 3.13.
 """

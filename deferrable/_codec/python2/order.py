@@ -12,11 +12,11 @@ from collections.abc import Iterable
 
 
 def in_python2_order(keys: Iterable[object]) -> list[object]:
-    """Return ``keys`` in the order in which a Python 2 dict or set that was given them has them.
+    """Return ``keys`` in the order of a Python 2 dict or set to which they were added.
 
-    That of a 64-bit build with hash randomization off, its default, and of a dict that grew key
-    by key. Keys of another kind than text, bytes, integers and tuples of these leave the order
-    as it is.
+    It is the order of a 64-bit build with hash randomization off, its default, and of a dict that
+    grew key by key. Keys other than text, bytes, integers and tuples of these do not change the
+    order.
     """
     arrived = list(keys)
     hashes = [_python2_hash(key) for key in arrived]
@@ -89,7 +89,7 @@ def _not_minus_one(value: int) -> int:
 
 
 def settled(ordered: list[object], unordered: set[object] | frozenset[object]) -> list[object]:
-    """Return ``ordered``, or an order that no process's hash seed decides."""
+    """Return ``ordered``, or an order that does not depend on a hash seed."""
     if all(_python2_hash(element) is not None for element in unordered):
         return ordered
     return sorted(unordered, key=lambda element: (type(element).__qualname__, repr(element)))

@@ -39,7 +39,7 @@ def unreadable(what: str, error: BaseException) -> UnreadableItem:
 
 
 def text_or_bytes(value: bytes) -> str | bytes:
-    """Return a byte string of Python 2, decided by itself: text if it is UTF-8, else bytes."""
+    """Return a byte string of Python 2 as text if it is UTF-8, otherwise as bytes."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:

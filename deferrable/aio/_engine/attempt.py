@@ -85,7 +85,7 @@ class _Expired(Exception):
 def _not_run(value: object) -> TypeError:
     return TypeError(
         f"the job returned {_NOT_RUN[type(value)]}, whose code has not run; await it or iterate "
-        "over it inside the job, and return what comes of it"
+        "over it inside the job, and return the result"
     )
 
 
@@ -101,7 +101,7 @@ class Attempt:
         door: what waits and calls.
         envelope: of the item.
         item: as it was popped; never changed.
-        context: what the job and whoever is told of it see; it is this attempt's own.
+        context: the context of the job and of event handlers; it belongs to this attempt.
         state: what the instance's lifespan gave, for the job to ask for.
 
     Attributes:
@@ -267,7 +267,7 @@ class Attempt:
     def lose(self) -> None:
         """Its lease was found lost: the job is to stop, and nothing is settled."""
         self.control.stop("lease lost")
-        # Nor by whoever is about to, and has not looked at the reason.
+        # Also not by a caller that has not read the reason yet.
         self.envelope.lease_end_time = -math.inf
 
     # Before the job.
@@ -416,7 +416,7 @@ class Attempt:
         except UnreadableItem as unreadable:
             if isinstance(error, UnreadableItem):
                 return bury(self._item, error, now, hostname, _UNREADABLE)
-            unreadable.__cause__ = error  # so that its traceback tells of both
+            unreadable.__cause__ = error  # so that its traceback shows both
             return bury(self._item, unreadable, now, hostname, _UNREADABLE)
 
     async def _complete(self, *events: str) -> None:
