@@ -1,5 +1,6 @@
 """Names that other packages keep private: what happens when a later version renames one."""
 
+import ast
 import asyncio
 import logging
 import re
@@ -25,7 +26,9 @@ from deferrable.errors import BackendError
 
 pytestmark = pytest.mark.anyio
 
-PROJECT = Path(__file__).parent.parent / "pyproject.toml"
+ROOT = Path(__file__).parent.parent
+PROJECT = ROOT / "pyproject.toml"
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def message(name: str, *packages: str) -> str:
@@ -153,3 +156,33 @@ def test_oldest_tested_version_is_the_oldest_that_may_be_installed(package: str)
     ]
 
     assert TESTED[package][0] == oldest
+
+
+OF_PYTHON = {
+    *("_Pickler", "_Unpickler", "_call_connection_lost", "_current_frames", "_exit"),
+    *("_get_running_loop", "_getframe", "_ssl_protocol", "_transport", "_value_"),
+}
+"""Private names of Python's own modules that are read; the tests under each Python cover them."""
+
+
+def test_private_names_of_other_packages_are_read_with_the_check_only() -> None:
+    trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "deferrable").rglob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    ours = {node.name for node in nodes if isinstance(node, DEFINITIONS)}
+    ours |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    ours |= {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls")
+    }
+
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    read |= {
+        str(node.args[1].value)
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr"
+        if isinstance(node.args[1], ast.Constant)
+    }
+    private_names = {name for name in read if name.startswith("_") and not name.endswith("__")}
+
+    assert private_names - ours <= OF_PYTHON
