@@ -204,17 +204,16 @@ class Protection:
     Args:
         serializer: the serializer of new items.
         accept: the serializers of items that are read; None: all.
-        signing_keys: the first one signs, any of them verifies; none: nothing is signed or asked
-            to be.
-        encryption: hides arguments and metadata; None: nothing does.
+        signing_keys: the first one signs, any of them verifies; none: items need no signature.
+        encryption: hides arguments and metadata; None: they are not encrypted.
 
     Attributes:
         serializer: the serializer of new items, with encryption if there is any.
         local_serializer: the same for a queue that only this process reads.
-        signs: whether items are signed, so that nobody else may change one on its way.
+        signs: whether items are signed, so that nobody else may change one.
 
     Raises:
-        InvalidOptions: a name is unknown, a key is none, or two options contradict each other.
+        InvalidOptions: a name is unknown, a key is not valid, or two options contradict each other.
     """
 
     def __init__(
@@ -241,7 +240,7 @@ class Protection:
 
     @property
     def reads_pickles(self) -> bool:
-        """Whether it reads items that can run code by themselves: pickle's or classic's."""
+        """Whether it reads items that can run code: those of pickle or classic."""
         return self._accept is None or not self._accept.isdisjoint(_PICKLES)
 
     def check(self, item: Item, group: str | None) -> None:
@@ -264,10 +263,10 @@ class Protection:
             )
 
     def serializer_for(self, item: Item) -> Serializer:
-        """What reads an item that was checked.
+        """The serializer that reads a checked item.
 
         Raises:
-            UnreadableItem: it is of a serializer that is unknown or not accepted, or encrypted for
+            UnreadableItem: its serializer is unknown or not accepted, or it is encrypted for
                 others.
         """
         if self._accept is not None:
@@ -283,7 +282,7 @@ class Protection:
         return EncryptedSerializer(serializer, self._encryption)
 
     def signed(self, item: Item, group: str | None) -> Item:
-        """`item` as it is pushed: signed, if there are keys.
+        """`item` for the push: signed, if there are keys.
 
         Raises:
             SerializationError: it is not made of JSON values.

@@ -12,7 +12,7 @@ __all__ = ["attempt_number", "job_name"]
 
 
 def job_name(item: Item) -> str:
-    """The name of the job that the item is for; a phrase where it says none."""
+    """The name of the item's job; a phrase if the item has none."""
     if "object" in item:
         return f"method {_one_line(str(item.get('method')))}"
     try:
@@ -23,7 +23,7 @@ def job_name(item: Item) -> str:
 
 
 def _one_line(name: str) -> str:
-    """A name as it is, unless it would look like another line of a log, or move a terminal."""
+    """A name, escaped if it would look like another log line or control a terminal."""
     return (name if name.isprintable() else ascii(name))[:200]
 
 

@@ -13,15 +13,15 @@ __all__ = ["UnusableError", "tame"]
 
 
 class UnusableError(Exception):
-    """Stands for an error that raises another one when it is looked at."""
+    """Stands for an error that raises another one when it is read."""
 
 
 class _Nobody(BaseException):
-    """Nothing is of this class, so that a check for it looks at all there is."""
+    """No error has this class, so a check for it visits all errors."""
 
 
 def tame(error: BaseException) -> BaseException:
-    """`error`, or an `UnusableError` with its traceback where it cannot be handled."""
+    """`error`, or an `UnusableError` with its traceback if it cannot be handled."""
     try:
         _look_at(error)
     except KeyboardInterrupt:
@@ -50,5 +50,5 @@ def _look_at(error: BaseException) -> None:
 
 
 def _plainly(cls: type, name: str, of: object) -> Any:
-    """An attribute as `cls` itself keeps it, whatever `of` makes of it."""
+    """An attribute as `cls` itself stores it, even if `of` overrides it."""
     return vars(cls)[name].__get__(of)

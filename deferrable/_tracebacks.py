@@ -26,11 +26,11 @@ _CALLERS = frozenset(
     {"value_of", "value_of_awaited", "value_of_async", "run_in_task", "_run_after"}
     | {"__call__", "__await__", "_send", "_throw"}
 )
-"""The functions of the library that call what users wrote."""
+"""The functions of the library that call user code."""
 
 
 def traceback_from_job(trace: TracebackType | None) -> TracebackType | None:
-    """The part of `trace` that begins with the user's code; all of it where there is none."""
+    """The part of `trace` that begins with the user's code; all of it if there is none."""
     first = trace
     for _ in range(_own_count(trace)):
         assert first is not None
@@ -39,7 +39,7 @@ def traceback_from_job(trace: TracebackType | None) -> TracebackType | None:
 
 
 def traceback_text(error: BaseException) -> str:
-    """What Python prints for `error` and its causes, without the frames that called the job.
+    """Python's text for `error` and its causes, without the frames that called the job.
 
     Only the end of a long text is kept, after a line that says how much was cut.
     """
@@ -60,7 +60,7 @@ def traceback_text(error: BaseException) -> str:
 
 
 def limited_text(text: str) -> str:
-    """An error's text: whole, or its start and how much was cut."""
+    """An error's text, or its start and how much was cut."""
     cut = len(text) - MOST_ERROR_TEXT
     return text if cut <= 0 else f"{text[:MOST_ERROR_TEXT]} ... ({cut} characters cut)"
 

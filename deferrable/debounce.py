@@ -86,12 +86,12 @@ def decide(
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a store keeps for one identity.
+    """The state that a store keeps for one identity.
 
     Attributes:
         available_time: when the item pushed last became or becomes available.
         token: of the producer that is still pushing it; None: it was pushed.
-        reserved_until_time: from then on that producer is taken for dead.
+        reserved_until_time: after this moment that producer counts as dead.
         previous_time: the `available_time` to go back to, then or when the push fails.
     """
 
@@ -104,15 +104,15 @@ class Window:
 def reserve(
     window: Window | None, now: float, window_seconds: float, always_delay: bool, token: str
 ) -> tuple[Decision, Window | None]:
-    """Decide on a call, and the window as it is to be kept from then on.
+    """Decide on a call. Return the decision and the window to keep from now on.
 
     A decision to push is a reservation: it counts as a push for every other producer, for
-    `RESERVATION_SECONDS` at most. Asked again with the same token, as after a lost answer, it is
-    the same push; a delay is then what is left of it.
+    `RESERVATION_SECONDS` at most. A second call with the same token, as after a lost answer, is the
+    same push; it returns the rest of the delay.
 
     Args:
-        window: what was kept; None: nothing.
-        token: not used before. It names the reservation.
+        window: the kept window; None: there is none.
+        token: a new token. It names the reservation.
     """
     current = _standing(window, now)
     if current is not None and current.token == token:
@@ -136,8 +136,8 @@ def _again(available_time: float, now: float) -> Decision:
 def confirm(window: Window | None, now: float, token: str) -> Window | None:
     """The window once the push of `token` has worked.
 
-    It is as it was where the reservation is another's by now, or past: another producer may have
-    decided without it, so it must not come back.
+    It is unchanged if the reservation has another token by now, or is past: another producer may
+    have decided without it, so it must not come back.
     """
     current = _standing(window, now)
     if current is None or current.token != token:
@@ -148,7 +148,7 @@ def confirm(window: Window | None, now: float, token: str) -> Window | None:
 def restore(window: Window | None, now: float, token: str) -> Window | None:
     """The window after the push of `token` has failed: as it was before the decision.
 
-    It stays as it is where the reservation is another's by now, or past.
+    It is unchanged if the reservation has another token by now, or is past.
     """
     current = _standing(window, now)
     if current is None or current.token != token:
@@ -180,15 +180,15 @@ def identity(group: str | None, name: str, args: Sequence[Any], kwargs: Mapping[
 
         The order of keywords, dicts and sets makes no difference. It also makes no difference
         whether two equal values are one object or two, in any process and version of Python. 1, 1.0
-        and True differ, as do ``str`` and
-    ``bytes``, and a positional argument differs from the same one passed by keyword.
+        and True differ, and so do ``str`` and ``bytes``. A positional argument differs from the
+        same one passed by keyword.
 
     Args:
         group: None and empty are the nameless group.
-        name: of the function, as it travels.
+        name: of the function, as in an item.
 
     Raises:
-        UnserializableCall: an argument is something that pickle could not write either.
+        UnserializableCall: pickle cannot write one of the arguments, either.
     """
     return _hash(group, name, "call", (tuple(args), dict(kwargs)))
 
@@ -197,7 +197,7 @@ def identity_of_key(group: str | None, name: str, key: object) -> str:
     """The `identity` of calls whose arguments ``debounce_key=`` replaced by `key`.
 
     Raises:
-        UnserializableCall: `key` is something that pickle could not write.
+        UnserializableCall: pickle cannot write `key`.
     """
     return _hash(group, name, "key", key)
 
@@ -212,8 +212,8 @@ def classic_keys(item: Item) -> tuple[str, str]:
     """The keys under which the old library keeps the window of a classic item.
 
     Returns:
-        the one of the pending mark and the one of the time of the last push. They are without the
-        group, so groups share windows, as they did.
+        the key of the pending mark, and the key of the time of the last push. They do not contain
+        the group, so groups share windows, as in the old library.
     """
     call = f"{item['method']}.{item['args']}.{item['kwargs']}"
     return f"debounce.{call}", f"last_push.{call}"

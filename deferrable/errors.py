@@ -44,7 +44,7 @@ __all__ = [
 
 
 class DeferrableError(Exception):
-    """Root of everything this library raises on purpose."""
+    """Root of all errors that this library raises on purpose."""
 
 
 class InvalidOptions(DeferrableError, ValueError):
@@ -52,7 +52,7 @@ class InvalidOptions(DeferrableError, ValueError):
 
 
 class SerializationError(DeferrableError):
-    """Something cannot be written to, or read from, what travels through the queue."""
+    """Something cannot be written to an item, or read from it."""
 
 
 class UnserializableCall(SerializationError):
@@ -64,9 +64,9 @@ class ArgumentMismatch(UnserializableCall, TypeError):
 
 
 class UnreadableItem(SerializationError):
-    """A consumer met an item that it cannot turn into a call.
+    """A consumer got an item that it cannot decode.
 
-    The item goes to the error queue, whole; this error is what its ``error`` field records.
+    The item goes to the error queue unchanged; its ``error`` field records this error.
     """
 
 
@@ -74,17 +74,17 @@ class BackendError(DeferrableError):
     """The broker refused or failed; ``__cause__`` is the broker client's own error.
 
     Attributes:
-        receipts: when ``later_many`` raised it, a receipt for each call that was pushed and None
-            for each that was not; else None.
+        receipts: if ``later_many`` raised it, a receipt for each pushed call and None for each
+            other call; otherwise None.
     """
 
     receipts: "Sequence[Receipt | None] | None" = None
 
 
 class BackendUnavailable(BackendError):
-    """The broker could not be reached, or its answer was lost. Worth trying again.
+    """The broker could not be reached, or its answer was lost. Try again later.
 
-    A push that ends so may or may not have arrived.
+    After this error of a push, the item may or may not have arrived.
     """
 
 
@@ -96,7 +96,7 @@ class LeaseLost(BackendError):
 
 
 class Unsupported(BackendError):
-    """This queue cannot do what was asked; one of its capability flags says so."""
+    """This queue does not support the request; one of its capability flags says so."""
 
 
 class ItemTooLarge(BackendError):
@@ -112,12 +112,12 @@ class CalledFromEventLoop(DeferrableError, RuntimeError):
 
 
 class WrongApi(DeferrableError, TypeError, AttributeError):
-    """``with``, ``for`` or ``await`` on an object of the API that is used without, or with, await.
+    """``with``, ``for`` or ``await`` on an object of the wrong API (blocking or asyncio).
 
-    Also raised where `deferrable.aio` is awaited on an event loop that is not asyncio's.
+    Also raised if `deferrable.aio` is awaited on an event loop that is not asyncio's.
 
-    The message says what to write. It is an `AttributeError` too, so that `hasattr` finds no
-    ``__enter__`` where there is none to use.
+    The message says what to write. It is also an `AttributeError`, so that `hasattr` finds no
+    ``__enter__`` that does not work.
     """
 
 

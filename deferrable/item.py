@@ -17,7 +17,7 @@ Item: TypeAlias = dict[str, Any]
 """A plain dict of JSON values (str keys; str, int, float, bool, None, lists and dicts of them)."""
 
 
-_IDS_AT_ONCE = 256  # Each alone would cost a system call, and six slices to be put together.
+_IDS_AT_ONCE = 256  # One at a time would cost a system call and six slices for each.
 _FORM = b"xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx "
 """A random uuid, its version 4; v is a digit with two bits of the variant. Source: RFC 9562."""
 _RANDOM_COLUMNS = [column for column, mark in enumerate(_FORM) if mark in b"xv"]
@@ -26,14 +26,14 @@ _VARIANTS = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 
 
 class _Ids(list[str]):
-    """Those that were made ahead."""
+    """Ids that were made ahead."""
 
     def forget(self) -> None:
         self.clear()
 
 
 _ids = _Ids()
-on_fork(_ids.forget)  # or parent and child would give out the same
+on_fork(_ids.forget)  # or parent and child would use the same ids
 
 
 def new_id() -> str:
@@ -71,13 +71,13 @@ def queue_name(group: str | None) -> str:
 
 
 def group_text(group: str | None) -> str:
-    """What a repr says of a group."""
+    """The text for a group in a repr."""
     return f"group {group!r}" if group else "no group"
 
 
 def copy_item(item: Item) -> Item:
     """A copy of `item` that shares no dict and no list with it."""
-    # Without recursion: what a broker holds may be nested deeper than the stack is.
+    # Without recursion: an item from a broker may be nested deeper than the stack allows.
     copy = dict(item)
     to_copy: list[Any] = [copy]
     while to_copy:

@@ -24,8 +24,8 @@ __all__ = ["build_later_item", "dumps", "loads", "pretty_unpickle", "unpickle_me
 def loads(string: str | bytes | None) -> Any:
     """Return the object that a string inside an item holds; None for None.
 
-    Reads the strings of ``classic`` and ``pickle``; what ``json`` items hold is no string. Like any
-    unpickling, it runs what the string says: use it on items from those whom you trust.
+    Reads the strings of ``classic`` and ``pickle``; ``json`` items hold no strings. Like any
+    unpickling, it can run any code in the string: use it only on items from writers that you trust.
 
     Raises:
         UnreadableItem: whatever was wrong, as its cause.
@@ -68,8 +68,8 @@ def unpickle_method_call(
     """Return the function that ``item`` names, its positional and its keyword arguments.
 
     The function's module is *imported* if it is not loaded, and the object there under the recorded
-    name is returned: for items from those whom you trust. (Consumers do not do this; they run
-    registered jobs only.)
+    name is returned: only for items from writers that you trust. (Consumers do not do this; they
+    run registered jobs only.)
 
     Raises:
         UnreadableItem: the call cannot be decoded or the function is not there, with the cause.
@@ -91,7 +91,7 @@ def unpickle_method_call(
 
 
 def pretty_unpickle(item: Mapping[str, Any]) -> str:
-    """Return a text about the call in ``item``, for logs. Never raises, whatever is in there.
+    """Return a text about the call in ``item``, for logs. Never raises, for any item.
 
     Nothing is imported and nothing in the item is run: objects of classes show as their class's
     name and what they were made from. The function's file and line are there if its module is

@@ -1,8 +1,9 @@
 """One run of one item, from the pop to its settlement.
 
-Owns the order of an attempt: is it due, consume its metadata, has it expired, run it while its
-lease is kept, settle it by how it ended, and tell who listens. A door waits and calls for it. What
-becomes of an item is decided in `deferrable.lifecycle`; here it is done.
+Owns the order of an attempt: check whether it is due, consume its metadata, check whether it has
+expired, run it while its lease is kept, settle it by how it ended, and emit its events. A door
+waits and calls on its behalf. `deferrable.lifecycle` decides what happens to an item; this module
+does it.
 
 The one rule: whatever happens, an item is settled at most once, or its lease is left to end.
 
@@ -75,7 +76,7 @@ _NOT_RUN = {
     CoroutineType: "a coroutine",
     GeneratorType: "a generator",
 }
-"""Types of what a call returns when its body has not begun to run."""
+"""Types of results whose code has not begun to run."""
 
 
 class _Expired(Exception):
@@ -90,26 +91,26 @@ def _not_run(value: object) -> TypeError:
 
 
 def _hold_nothing() -> None:
-    """What lets go an item that is not kept yet."""
+    """Ends the keeping of an item that is not kept yet."""
 
 
 class Attempt:
     """One attempt at an item of an instance, behind a door.
 
     Args:
-        instance: whose jobs, consumers and backend it is about.
-        door: what waits and calls.
+        instance: has the jobs, the consumers and the backend.
+        door: waits and calls on behalf of the attempt.
         envelope: of the item.
         item: as it was popped; never changed.
         context: the context of the job and of event handlers; it belongs to this attempt.
-        state: what the instance's lifespan gave, for the job to ask for.
+        state: the value of the instance's lifespan, for the job.
 
     Attributes:
         control: how others stop it.
         queue: where the item was popped.
         envelope: of the item.
         context: as given.
-        error_to_raise: what the caller of ``run_once`` has to see raised, once it is settled.
+        error_to_raise: the error to raise to the caller of ``run_once``, once it is settled.
     """
 
     __slots__ = (
@@ -162,8 +163,7 @@ class Attempt:
         """Make the attempt.
 
         Raises:
-            BackendError: the broker did not take the settlement; the item comes back after its
-                lease.
+            BackendError: the broker refused the settlement; the item comes back after its lease.
             KeyboardInterrupt, SystemExit: it struck in this thread, or an event handler raised
                 it; if the item was not settled by then, it was released.
         """
@@ -179,8 +179,8 @@ class Attempt:
         """
         failure = ready = ended = None
         try:
-            # In here, because an interrupt may strike already. The keeper forgets an item that is
-            # released, even if it is not let go.
+            # In here, because an interrupt may come already. The keeper forgets an item that is
+            # released, even if it is not dropped.
             self._let_go = self._door.keep(self.queue, self.envelope, self.lose)
             try:
                 self._check_trusted()
@@ -226,7 +226,7 @@ class Attempt:
             self._let_go()
 
     async def tell_completed(self) -> Outcome | Raised:
-        """Tell that the item of a job that has returned was completed."""
+        """Emit that the item of a job that has returned was completed."""
         try:
             await self._emit("complete")
         except BaseException as error:
@@ -241,7 +241,7 @@ class Attempt:
         return self.outcome("completed", result=self._returned.value)
 
     def raise_error(self) -> None:
-        """Raise what the caller of ``run_once`` has to see, if there is something."""
+        """Raise the error for the caller of ``run_once``, if there is one."""
         error, self.error_to_raise = self.error_to_raise, None
         try:
             if error is not None:
@@ -251,12 +251,12 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """The job's, once it is known, and the item's id, for logs."""
+        """The job's name, once it is known, and the item's id, for logs."""
         return name_of_attempt(self._job_name, self._item)
 
     @property
     def has_listeners(self) -> bool:
-        """Whether anybody wants to be told."""
+        """Whether there is any event consumer."""
         return bool(self._instance.event_consumers)
 
     @property
@@ -265,7 +265,7 @@ class Attempt:
         return self.envelope.has_started
 
     def lose(self) -> None:
-        """Its lease was found lost: the job is to stop, and nothing is settled."""
+        """Its lease was found lost: stop the job, and settle nothing."""
         self.control.stop("lease lost")
         # Also not by a caller that has not read the reason yet.
         self.envelope.lease_end_time = -math.inf
@@ -276,7 +276,7 @@ class Attempt:
         try:
             self._instance.protection.check(self._item, self._instance.backend.group)
         except UnreadableItem as error:
-            self._refusal = error  # Nothing that it says counts, not even when it is due.
+            self._refusal = error  # Nothing in it is trusted, not even when it is due.
             raise
 
     async def _send_on(self, hop: Hop) -> Outcome:
@@ -294,13 +294,13 @@ class Attempt:
 
     async def _interrupted(self, error: BaseException) -> Raised:
         if isinstance(error, Exception):
-            # The broker did not take the settlement: the lease ends, the item comes back.
+            # The broker refused the settlement: the lease ends, the item comes back.
             return Raised(error)
         returned = await value_of_awaited(self.give_back())
         return returned if isinstance(returned, Raised) else Raised(error)
 
     def _make_ready(self) -> Run | Raised:
-        """The job as it is run now, or why it is not."""
+        """The job to run now, or why it is not run."""
         try:
             if is_expired(self._item, self._clock.time()):
                 return Raised(_Expired())
@@ -357,7 +357,7 @@ class Attempt:
         )
 
     async def tell_overrun(self) -> None:
-        """Emit the event that the job runs, or holds its loop, for too long."""
+        """Emit the event that the job runs, or blocks its loop, for too long."""
         try:
             await self._emit("overrun")
         except BaseException as error:
@@ -384,7 +384,7 @@ class Attempt:
             return self.outcome("expired")
         if isinstance(error, KeyboardInterrupt | SystemExit) and not self._door.exits_are_failures:
             self.error_to_raise = error
-            # An interrupt is the operator's doing; an exit is the job's, and may be so every time.
+            # An interrupt comes from the operator; an exit comes from the job, perhaps every time.
             return await self._release(error, is_counted=isinstance(error, SystemExit))
         if isinstance(error, NotStarted) or self.control.has_cancelled("cancelled"):
             return await self._release(error)
@@ -439,7 +439,7 @@ class Attempt:
         try:
             log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)
         except (Exception, SystemExit) as second:
-            # The text of a cause may raise what no log handler catches.
+            # The text of a cause may raise an error that no log handler catches.
             kind = type(second).__name__
             _logger.error("%s failed for good; logging its error raised %s", self.name, kind)
         await self._emit("error", item)
@@ -448,7 +448,7 @@ class Attempt:
 
     async def _replace(self, item: Item, to: Queue) -> None:
         is_read = self._refusal is None
-        # What must not be read is kept as it was: another consumer may have the key.
+        # An item that must not be read stays unchanged: another consumer may have the key.
         kept = self._signed(item) if is_read else item
         await self._door.finish(
             lambda: self.queue.replace(self.envelope, kept, to, is_delayed=is_read)
@@ -468,7 +468,7 @@ class Attempt:
         return self.outcome("lost", error)
 
     async def give_back(self) -> None:
-        """Release what an interruption left unsettled, if that is still possible."""
+        """Release the item if an interruption left it unsettled and this is still possible."""
         if self.envelope.settlement != "open":
             return
         try:
@@ -497,7 +497,7 @@ class Attempt:
 
 
 def outcome_of(ended: Outcome | Raised | None) -> Outcome:
-    """What `Attempt.run_job` returned, for a caller of ``run_once``; raises what it raised."""
+    """The result of `Attempt.run_job`, for a caller of ``run_once``; raises its error."""
     assert ended is not None
     try:
         return unwrap(ended) if isinstance(ended, Raised) else ended

@@ -30,17 +30,17 @@ class QueueConformance(PushAndPop, Leases, Settlement, Delays, Looking, QueueUpk
                 return MyBackendFactory(self.path, clock=clock).create_backend_for_group(None)
 
     `make_backend` is called once for each consumer that a test needs, with the clock that the test
-    moves. All that it returns for one instance of the class, which is one test, are consumers of
-    the same queues, which are empty at first. Their pops do not wait (or for an instant only), and
-    their leases are at least 5 seconds long.
+    moves. All backends that it returns for one instance of the class, which is one test, are
+    consumers of the same queues, which are empty at first. Their pops do not wait (or only for an
+    instant), and their leases are at least 5 seconds long.
 
     If moving the clock is not enough to make time pass, because the broker has its own clock,
     override ``async def pass_time(self, clock, seconds)``: when it returns, a lease that was due to
-    end within `seconds` has ended, and what was delayed by as much is due.
+    end within `seconds` has ended, and items with that delay are due.
 
     Attributes:
-        max_redeliveries: what the backend is set to.
-        fences_stale_holders: False for a broker that lets a consumer settle what it holds no more;
-            then the local end of the lease is all that is tested.
+        max_redeliveries: the backend's setting.
+        fences_stale_holders: False for a broker that lets a consumer settle an item after the end
+            of its lease; then only the local end of the lease is tested.
         tells_releases_from_crashes: False for a broker that counts both alike.
     """

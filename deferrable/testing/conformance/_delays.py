@@ -16,7 +16,7 @@ __all__ = ["Delays"]
 
 
 async def keeps_delays(queue: Queue, core: Queue, items: Items) -> bool:
-    """Whether the queue keeps delays; one that says that it cannot must refuse them."""
+    """Whether the queue keeps delays; a queue that does not must refuse them."""
     if core.SUPPORTS_DELAY:
         return True
     with pytest.raises(Unsupported):

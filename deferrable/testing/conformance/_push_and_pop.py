@@ -260,5 +260,5 @@ class PushAndPop(Suite):
 
 
 def _exactly(item: Item) -> str:
-    """Tells 1 from True and 1.0, and 0.0 from -0.0; the order of keys makes no difference."""
+    """Distinguishes 1 from True and 1.0, and 0.0 from -0.0; the order of keys does not matter."""
     return json.dumps(item, sort_keys=True)

@@ -40,7 +40,7 @@ HOOKS = (
 
 @pytest.mark.anyio
 class Suite:
-    """The base of every part of the suite; see `QueueConformance` for what an author gives."""
+    """The base of every part of the suite; see `QueueConformance` for what an author provides."""
 
     max_redeliveries: ClassVar[int] = 10
     fences_stale_holders: ClassVar[bool] = True
@@ -76,11 +76,11 @@ class Suite:
 
     @pytest.fixture
     async def backend(self, clock: MovingClock) -> AsyncIterator[Backend]:
-        """A first consumer, awaiting. It is flushed when the test is over."""
+        """A first consumer, in the asyncio API. It is flushed when the test is over."""
         async with self.make_backend(clock) as backend:
             yield backend
             for queue in (backend.queue, backend.error_queue):
-                with suppress(BackendError):  # some brokers flush now and then only
+                with suppress(BackendError):  # some brokers allow a flush only once in a while
                     await queue.flush()
 
     @pytest.fixture
@@ -106,7 +106,7 @@ class Suite:
 
     @pytest.fixture
     def other_queue(self, backend: Backend, face: "Face", role: str) -> Queue:
-        """The error queue of the queue under test, or the other way round."""
+        """The error queue of the queue under test, or the queue of the error queue under test."""
         return face(backend, "error_queue" if role == "queue" else "queue")
 
     @pytest.fixture
@@ -151,10 +151,10 @@ class NativeCalls:
 
 
 async def take(queue: Queue, count: int) -> list[tuple[Envelope, Item]]:
-    """Pop `count` items, in as many batches as it takes.
+    """Pop `count` items, in as many batches as needed.
 
     Raises:
-        TimeoutError: fewer came.
+        TimeoutError: there were fewer.
     """
     popped: list[tuple[Envelope, Item]] = []
 
@@ -206,7 +206,7 @@ def _blocking(backend: Backend, role: str) -> Queue:
 
 
 class _Threaded:
-    """A blocking queue whose verbs are awaited while a worker thread makes the call."""
+    """A blocking queue with awaitable verbs: a worker thread makes the call."""
 
     def __init__(self, queue: object) -> None:
         self._queue = queue

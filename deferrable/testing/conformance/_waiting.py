@@ -22,7 +22,7 @@ Popping: TypeAlias = asyncio.Task[tuple[Envelope, Item] | tuple[None, None]]
 
 
 class WaitingQueueConformance(Suite):
-    """What `QueueConformance` is for every queue, for the pops of one that waits.
+    """Like `QueueConformance`, for the pops of a queue that waits.
 
     Its `make_backend` returns a backend whose pops wait, for `wait_seconds`.
     """
@@ -171,6 +171,6 @@ class WaitingQueueConformance(Suite):
         return await popping
 
     async def _first_of(self, popping: Popping, queue: Queue, clock: MovingClock) -> Item:
-        """What the pop gives, or, where its wait ended just then, the next one."""
+        """The result of the pop, or of the next pop if the wait ended just then."""
         _, item = await self._answer(popping, clock)
         return (await take(queue, 1))[0][1] if item is None else item
