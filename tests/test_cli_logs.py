@@ -45,6 +45,9 @@ class Log:
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    known = [each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    for each in known:
+        monkeypatch.setattr(each, "disabled", each.disabled)  # other packages' too
     yield Log(monkeypatch)
     root.handlers[:], root.level = handlers, level
     enable_loggers()

@@ -107,7 +107,7 @@ async def test_stop_that_waits_for_a_receive_says_for_how_long(
             await wait_until(lambda: "waiting for a receive" in caplog.text, "it says so")
             gate.open()
 
-    said = re.search(r"bring items: for (\d+) s at most \((\d+) if SQS does not", caplog.text)
+    said = re.search(r"bring items: for at most (\d+) s \((\d+) s if SQS does not", caplog.text)
     assert said is not None
     assert 0 < int(said[1]) <= 20
     assert int(said[2]) == int(said[1]) + 10

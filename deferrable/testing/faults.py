@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from deferrable._codec.json import dump
+from deferrable.aio._contract.flags import QueueFlags
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
@@ -20,8 +21,6 @@ from deferrable.testing.fault_script import AFTER, BEFORE, Fault, Faults, Kind, 
 __all__ = ["Faults", "FaultyQueue"]
 
 T = TypeVar("T")
-
-_FLAGS = [name for name in vars(Queue) if name.isupper()]
 
 
 class FaultyQueue(Queue):
@@ -43,7 +42,7 @@ class FaultyQueue(Queue):
             max_redeliveries=queue.max_redeliveries,
             clock=queue.clock,
         )
-        for name in _FLAGS:
+        for name in QueueFlags.__annotations__:
             setattr(self, name, getattr(queue, name))
         self.faults = Faults() if faults is None else faults
         self._queue = queue
