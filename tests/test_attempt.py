@@ -371,7 +371,7 @@ async def test_an_asked_retry_that_does_not_count_may_go_on_without_end(
 
 
 class NotYet(Retry):
-    """A subclass of users', which has an ``__init__`` of its own."""
+    """A user's subclass with its own ``__init__``."""
 
     def __init__(self, order: int) -> None:
         self.order = order

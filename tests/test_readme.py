@@ -77,7 +77,7 @@ class Folder:
         (path / "sqlite_queue.py").write_text((ROOT / "tests/third_party_backend.py").read_text())
 
     def _elsewhere(self, text: str) -> str:
-        """The same on the Redis of the tests, in a group of its own."""
+        """The same on the Redis of the tests, in a separate group."""
         if self.redis_url is None or REDIS_URL not in text:
             return text
         return text.replace(REDIS_URL, self.redis_url).replace('"mail"', f'"{unique_group()}"')

@@ -1,4 +1,4 @@
-"""A job's view of its own attempt.
+"""What a job can see of its attempt.
 
 Owns the object that `current_attempt` returns inside a job. It shows the attempt, and touches its
 item when the job asks for it.

@@ -2,7 +2,7 @@
 
 Owns how each is started, reached through wires that can be cut, crashed and brought back, and what
 must not be left in it at the end. A new broker is a line in `BROKERS`, and one in the `CLIENTS` of
-``attacks.chaos_clients``, under the same name. It may not know jobs, processes or schedules.
+``attacks.chaos_clients``, under the same name.
 """
 
 import asyncio

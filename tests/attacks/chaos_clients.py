@@ -1,7 +1,7 @@
 """How the processes of a chaos run reach each broker.
 
 Owns the backend of each kind. Many processes are started one after another, so each imports only
-the client of its own broker: the rule is that nothing dear is imported outside a function.
+the client of one broker. The rule: an expensive import stands inside a function.
 """
 
 from collections.abc import Mapping
