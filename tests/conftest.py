@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -33,6 +34,15 @@ settings.load_profile("any machine")
 def anyio_backend() -> str:
     """asyncio is the one loop of this library."""
     return "asyncio"
+
+
+def pytest_configure() -> None:
+    """Have interrupts arrive in the programs that tests start.
+
+    A shell has what it runs in the background ignore them, and every program started from there.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
