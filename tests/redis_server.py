@@ -104,7 +104,10 @@ def _programs() -> Iterator[str]:
     named = os.environ.get("DEFERRABLE_REDIS_SERVER")
     if named:
         yield named
-    yield from filter(None, map(shutil.which, PROGRAMS))
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for name in PROGRAMS:
+        # All of them: a wheel puts its own first, into the folder of this Python.
+        yield from filter(None, (shutil.which(name, path=folder) for folder in folders))
     for module, pattern in WHEELS.items():
         wheel = importlib.util.find_spec(module)
         if wheel is not None and wheel.origin is not None:
