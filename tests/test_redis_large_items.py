@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
+from faces import wait_here
+from redis.asyncio import Connection
 from redis_server import KINDS, RedisServer, find_kind, start_redis, unique_group
 
 import deferrable
 import deferrable.aio
 from deferrable import backend as blocking_backend
 from deferrable.aio import backend as awaiting_backend
+from deferrable.aio.backend._redis.connection import open_connection
+from deferrable.aio.backend._redis.errors import Unread, ends_connection
 from deferrable.errors import BackendError, InvalidOptions, ItemTooLarge
 
 pytestmark = pytest.mark.anyio
@@ -148,6 +153,25 @@ async def test_what_the_server_never_takes_is_too_large_and_its_neighbours_pass(
             assert await results(instance) == [0, 1, 2, 3, 4]
     for instance, _ in instances:
         await instance.close()
+
+
+async def test_the_servers_last_word_is_read_if_a_write_finds_the_connection_reset(
+    small_redis: RedisServer,
+) -> None:
+    with small_redis.client() as client:
+        connection = await open_connection(partial(Connection, port=small_redis.port), "here")
+        connected = len(client.client_list())
+        large = asyncio.create_task(connection.exchange([("SET", "a", "x" * (LIMIT + 100_000))]))
+        await asyncio.sleep(0)
+        # The loop stands still, so it does not see the answer before it writes again.
+        wait_here(lambda: len(client.client_list()) < connected, "Redis closes the connection")
+        small = asyncio.create_task(connection.exchange([("PING",)]))
+
+        ends = await asyncio.gather(large, small, return_exceptions=True)
+
+    assert isinstance(ends[0], list)
+    assert ends_connection(ends[0][0])
+    assert isinstance(ends[1], Unread)
 
 
 @pytest.mark.parametrize("delay_seconds", [0, 60])

@@ -49,6 +49,7 @@ _IDLE_SECONDS = 0.05
 """After this much silence, the socket is checked before a command is sent."""
 
 _NOTHING = object()
+_UNREAD_BYTES = 65_536
 
 
 class _Exchange:
@@ -230,6 +231,8 @@ class RedisConnection(asyncio.Protocol):
             self._break(Unread(f"Redis at {self._where} closed the connection: {reply}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._pending and (data := self._unread()):
+            self.data_received(data)
         cause = redis.ConnectionError(str(exc or "the server closed the connection"))
         cause.__cause__ = exc
         self._break(unavailable(self._where, "went away", cause))
@@ -239,6 +242,19 @@ class RedisConnection(asyncio.Protocol):
             self._former.connection_lost(exc)
         with suppress(Exception):
             self._connection._reader = self._connection._writer = None
+
+    def _unread(self) -> bytes:
+        """What arrived before the connection was reset, when a write was the first to see that.
+
+        The server may have said there why it does not read on. Through TLS it cannot be read.
+        """
+        if self._transport.get_extra_info("ssl_object") is not None:
+            return b""
+        data = b""
+        with suppress(Exception), self._transport.get_extra_info("socket").dup() as unread:
+            while part := unread.recv(_UNREAD_BYTES):
+                data += part
+        return data
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
