@@ -59,6 +59,7 @@ MEANINGS: Mapping[str, str] = {
 """What each option does, for docstrings and the README."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+_INDENT = 4 * " "
 
 
 def _declared(function: F) -> F:
@@ -66,14 +67,18 @@ def _declared(function: F) -> F:
     vars(function)["__signature__"] = SIGNATURE
     if function.__doc__ is not None:  # Python's option -OO takes docstrings away
         lines = (
-            textwrap.fill(f"{name}: {MEANINGS[name]}.", 100, **_INDENTS)
+            textwrap.fill(
+                f"{name}: {MEANINGS[name]}.",
+                100,
+                initial_indent=_INDENT,
+                subsequent_indent=2 * _INDENT,
+            )
             for name in list(SIGNATURE.parameters)[1:]
         )
-        function.__doc__ = function.__doc__.replace("            OPTIONS", "\n".join(lines))
+        # Python 3.13 takes the common indentation away itself.
+        text = inspect.cleandoc(function.__doc__)
+        function.__doc__ = text.replace(f"{_INDENT}OPTIONS", "\n".join(lines))
     return function
-
-
-_INDENTS: Any = {"initial_indent": " " * 12, "subsequent_indent": " " * 16}
 
 
 class Decorating:
