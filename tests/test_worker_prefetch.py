@@ -277,6 +277,8 @@ async def test_a_worker_that_stops_while_it_gives_back_waits_for_that(
     async with site.worker() as worker:
         reading = read_beside(worker)
         await site.until_prefetched()
+        # What the broker counts may still be on its way to the worker.
+        await wait_until(lambda: worker._slots.buffered > PREFETCH // 2, "it has them")
         face.faults.delay("release", 0.5)
         site.clock.advance(1)
         await wait_until(lambda: face.faults.injected, "the release travels")
@@ -325,6 +327,8 @@ def test_a_loop_that_is_shut_down_while_items_go_back_leaves_none_in_flight(face
         await worker.__aenter__()
         read_beside(worker)
         await site.until_prefetched()
+        # What the broker counts may still be on its way to the worker.
+        await wait_until(lambda: worker._slots.buffered > PREFETCH // 2, "it has them")
         face.faults.delay("release", 0.5)
         site.clock.advance(1)
         await wait_until(lambda: face.faults.injected, "the release travels")
