@@ -7,6 +7,7 @@ two.
 
 import inspect
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, getattr_static
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
@@ -81,12 +82,12 @@ def _declared(function: F) -> F:
     return function
 
 
-class Decorating:
+class Decorating(ABC):
     """What has the decorator."""
 
+    @abstractmethod
     def _instance_of_jobs(self) -> Instance:
         """The instance that decorated functions are registered with."""
-        raise NotImplementedError
 
     @overload
     def deferrable(self, function: Callable[P, R], /) -> Job[P, R]: ...
