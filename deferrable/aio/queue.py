@@ -1,9 +1,8 @@
-"""The contract of a queue, and what is the same for every broker.
+"""The contract of a queue: what its callers may do, on every broker.
 
 Owns the verbs (push, pop, touch, complete, release, replace, flush, stats, close), their promises,
-and the order in which an item is settled when something replaces it. An adapter implements the
-batch hooks, whose names begin with an underscore; ``deferrable.testing.QueueConformance`` tests
-it.
+and the order in which an item is settled when something replaces it. ``_contract/hooks.py`` lists
+what an adapter implements; ``deferrable.testing.QueueConformance`` tests it.
 
 The one rule: the replacement of an item is pushed before the item is completed, or in one atomic
 step with it. A crash in between may duplicate, but never loses.
@@ -12,118 +11,31 @@ step with it. A crash in between may duplicate, but never loses.
 import asyncio
 import logging
 import math
-from abc import abstractmethod
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Hashable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
-from typing import Self, TypeVar, TypeVarTuple, cast
+from typing import Self, cast
 
-import msgspec
-
-from deferrable._codec.json import dump
-from deferrable._durations import Duration, is_number, seconds_of
-from deferrable.aio._contract.batching import Batcher, check_outcomes
+from deferrable._durations import Duration, seconds_of
+from deferrable.aio._contract.batching import check_batch_size, check_outcomes, in_batches
+from deferrable.aio._contract.checks import Checks
 from deferrable.aio._contract.closing import Closing
-from deferrable.aio._contract.flags import QueueFlags
+from deferrable.aio._contract.entries import Peeked, Push, Release, Touch
 from deferrable.aio._contract.loops import PerLoop
-from deferrable.aio._contract.popping import Popped, Popper
+from deferrable.aio._contract.popping import Popped
+from deferrable.aio._contract.settlement import Settlement, logged
 from deferrable.aio._contract.tasks import until_done
+from deferrable.aio._contract.traffic import OneByOne, Traffic
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
-from deferrable.errors import DeferrableError, ItemTooLarge, LeaseLost, Unsupported
+from deferrable.errors import DeferrableError, LeaseLost, Unsupported
 from deferrable.item import Item
 
 __all__ = ["Envelope", "Item", "Peeked", "Push", "Queue", "Release", "Touch", "without_loop"]
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
 _logger = logging.getLogger("deferrable")
 
 
-class Push(msgspec.Struct, frozen=True, gc=False):
-    """Store an item: `text` is its JSON (ASCII), to be available `delay_seconds` from now."""
-
-    # No dataclass: that would take ten times as long to make, for each push. No item refers to its
-    # push, so the garbage collector need not look for a cycle here.
-    item: Item
-    text: str
-    delay_seconds: float
-
-    def __repr__(self) -> str:
-        # Without item and text: arguments have no place in logs.
-        return f"Push(delay_seconds={self.delay_seconds!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Touch:
-    """Keep an item for at least `seconds` from now."""
-
-    envelope: Envelope
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Give an item back.
-
-    An item that has not started goes to the front, any other to the back. With a delay it becomes
-    available `delay_seconds` from now. A counted release counts towards the queue's maximum of
-    redeliveries, like a crash.
-    """
-
-    envelope: Envelope
-    delay_seconds: float = 0.0
-    is_counted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Peeked:
-    """An item that was shown without a lease. `pop_keys` takes its `key`."""
-
-    key: str
-    item: Item
-
-
-class _Traffic:
-    """The running calls on one event loop."""
-
-    def __init__(self, queue: "Queue") -> None:
-        self.push = Batcher(queue._push_batch, queue.MAX_PUSH_BATCH_SIZE)
-        self.touch = Batcher(queue._touch_batch, queue.MAX_TOUCH_BATCH_SIZE)
-        self.complete = Batcher(queue._complete_batch, queue.MAX_COMPLETE_BATCH_SIZE)
-        self.release = Batcher(queue._release_batch, queue.MAX_RELEASE_BATCH_SIZE)
-        self.pop = Popper(
-            queue._pop_batch,
-            queue._return_unasked,
-            queue._interrupt_pop,
-            queue.MAX_POP_BATCH_SIZE * queue.BATCHES_AT_ONCE,
-        )
-
-
-class _OneByOne:
-    """The calls of a queue that has no loop: each is sent alone."""
-
-    def __init__(self, queue: "Queue") -> None:
-        self._queue = queue
-
-    def get(self) -> Self:
-        return self
-
-    async def push(self, push: Push) -> None:
-        (outcome,) = check_outcomes([push], await self._queue._push_batch([push]))
-        if outcome is not None:
-            raise outcome
-
-
-class Queue(Closing, QueueFlags):
+class Queue(Closing, Settlement, Checks):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag
@@ -161,14 +73,6 @@ class Queue(Closing, QueueFlags):
         self.needs_loop = True
         self._traffic = PerLoop(self._open_traffic)
 
-    @property
-    def identity(self) -> Hashable | None:
-        """Equal for two queue objects with the same items; None: unknown.
-
-        A worker refuses two objects of one queue. An adapter must answer without I/O.
-        """
-        return None
-
     def _without_loop(self) -> "Queue | None":
         """This queue for callers that cannot await; None: its pushes need an event loop.
 
@@ -181,89 +85,11 @@ class Queue(Closing, QueueFlags):
         """A copy for `_without_loop`, which the adapter then changes to work without a loop."""
         view = copy(self)
         view.needs_loop = False
-        view._traffic = cast("PerLoop[_Traffic]", _OneByOne(view))
+        view._traffic = cast("PerLoop[Traffic]", OneByOne(view))
         return view
 
-    async def _open_traffic(self) -> AsyncGenerator[_Traffic, None]:
-        yield _Traffic(self)
-
-    # The hooks.
-
-    @abstractmethod
-    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
-        """Store the items, each available after its own delay.
-
-        They were checked against the flags. The item belongs to the caller: the hook must neither
-        change nor keep it. It stores the text.
-        """
-
-    @abstractmethod
-    async def _pop_batch(self, count: int) -> Sequence[Popped]:
-        """Take up to `count` items, waiting for the first one as long as the queue is set to.
-
-        `count` is at most `MAX_POP_BATCH_SIZE` times `BATCHES_AT_ONCE`. Return an empty sequence
-        when the wait ended without items. A caller that gives up does not cancel it, but asks it to
-        end by `_interrupt_pop`. It is cancelled when its loop shuts down; its items must then come
-        back after their lease.
-        """
-
-    @abstractmethod
-    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
-        """Move the end of each lease to at least now + its seconds, never back.
-
-        An item that no longer belongs to this consumer gets `LeaseLost`.
-        """
-
-    @abstractmethod
-    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        """Remove each item for good. Return `LeaseLost` for one that this consumer lost."""
-
-    @abstractmethod
-    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
-        """Give each item back as its `Release` says.
-
-        They are in the order in which they were popped. Those that go to the front must be popped
-        in that order again. One that no longer belongs to this consumer gets `LeaseLost`.
-        """
-
-    @abstractmethod
-    async def _flush(self) -> None:
-        """Empty the queue: available, delayed and in flight, without waiting."""
-
-    @abstractmethod
-    async def _stats(self) -> Mapping[str, float]:
-        """Those numbers of `stats` that the broker knows, and further ones of the adapter."""
-
-    async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
-        """See `peek`; called only if `SUPPORTS_PEEK`."""
-        raise NotImplementedError
-
-    async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
-        """See `pop_keys`; called only if `SUPPORTS_PEEK`."""
-        raise NotImplementedError
-
-    async def _close(self) -> None:
-        """Close the adapter's connections, on every loop. May be called several times."""
-        return
-
-    def _interrupt_pop(self) -> None:
-        """Make a `_pop_batch` that waits on the running loop return soon. May do nothing."""
-        return
-
-    def _most_item_bytes(self) -> float:
-        """The most bytes of an item as it is sent: `MAX_ITEM_BYTES`, or less if that is known.
-
-        An adapter whose queues have their own limits overrides this.
-        """
-        return self.MAX_ITEM_BYTES
-
-    def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
-        """How many bytes are sent for an item's text.
-
-        An adapter that can make it shorter overrides this. An item that `replace` pushes is not
-        new: its first push was accepted, and the data added since must not block it here.
-        """
-        return len(text)
+    async def _open_traffic(self) -> AsyncGenerator[Traffic, None]:
+        yield Traffic(self, self._return_unasked)
 
     async def _replace(self, envelope: Envelope, push: Push, to: "Queue") -> None:
         """Perform `push` on `to`, then complete `envelope`.
@@ -308,7 +134,7 @@ class Queue(Closing, QueueFlags):
         Raises:
             ValueError: there are more than `MAX_PUSH_BATCH_SIZE`; nothing was sent.
         """
-        _check_batch_size("push", len(items), self.MAX_PUSH_BATCH_SIZE)
+        check_batch_size("push", len(items), self.MAX_PUSH_BATCH_SIZE)
         outcomes = await self.push_each(items)
         for outcome in outcomes:
             if outcome is not None:
@@ -324,20 +150,15 @@ class Queue(Closing, QueueFlags):
         Returns:
             None, or why it was not pushed, for each item in their order.
         """
-        pushes: list[Push] = []
-        refused: dict[int, DeferrableError] = {}
-        for index, item in enumerate(items):
+        pushes: list[Push | DeferrableError] = []
+        for item in items:
             try:
                 pushes.append(item if isinstance(item, Push) else self.prepare(item))
             except DeferrableError as error:
-                refused[index] = error
-        results = await _in_batches(
+                pushes.append(error)
+        return await in_batches(
             pushes, self.MAX_PUSH_BATCH_SIZE, self.BATCHES_AT_ONCE, self._push_batch
         )
-        if not refused:
-            return results
-        answers = iter(results)
-        return [refused[each] if each in refused else next(answers) for each in range(len(items))]
 
     async def pop(self) -> Popped | tuple[None, None]:
         """Take the next item and hold it for `lease_seconds`.
@@ -360,7 +181,7 @@ class Queue(Closing, QueueFlags):
         Raises:
             ValueError: `count` is over `MAX_POP_BATCH_SIZE` or under 1; nothing was popped.
         """
-        _check_batch_size("pop", count, self.MAX_POP_BATCH_SIZE)
+        check_batch_size("pop", count, self.MAX_POP_BATCH_SIZE)
         if count < 1:
             raise ValueError(f"pop_batch takes a count of 1 or more, got {count}")
         return await self._traffic.get().pop(count)
@@ -415,21 +236,6 @@ class Queue(Closing, QueueFlags):
         """
         return await self.pop_batch(count)
 
-    async def wait_for_items(self, seconds: float) -> None:
-        """Return when a pop may find something, after `seconds` at the latest.
-
-        A worker calls it between two pops of a queue whose pops do not wait. An adapter that learns
-        of a push without asking its broker may return then.
-        """
-        await asyncio.sleep(seconds)
-
-    async def end_pops(self) -> None:
-        """Return once no pop has left a request running on this loop; its items are released.
-
-        A worker calls it when it stops polling. An adapter whose pops leave nothing does nothing.
-        """
-        return
-
     async def touch(self, envelope: Envelope, seconds: Duration = 10) -> None:
         """Keep an item for at least `seconds` from now; the end of its lease never moves back.
 
@@ -451,25 +257,21 @@ class Queue(Closing, QueueFlags):
         Returns:
             None, or why it was not touched, for each in their order.
         """
-        outcomes: list[Exception | None] = [None] * len(envelopes)
-        held: list[tuple[int, Touch]] = []
-        for index, envelope in enumerate(envelopes):
+        touches: list[Touch | LeaseLost] = []
+        for envelope in envelopes:
             try:
                 self._check_held("touch", envelope)
             except LeaseLost as error:
-                outcomes[index] = error
+                touches.append(error)
             else:
-                held.append((index, Touch(envelope, seconds)))
+                touches.append(Touch(envelope, seconds))
         now = self.clock.monotonic()
-        touches = [touch for _, touch in held]
-        results = await _in_batches(
+        outcomes = await in_batches(
             touches, self.MAX_TOUCH_BATCH_SIZE, self.BATCHES_AT_ONCE, self._touch_batch
         )
-        for (index, touch), result in zip(held, results, strict=True):
-            outcomes[index] = result
-            if result is None:
-                end_time = max(touch.envelope.lease_end_time, now + seconds)
-                touch.envelope.lease_end_time = end_time
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+            if outcome is None:
+                envelope.lease_end_time = max(envelope.lease_end_time, now + seconds)
         return outcomes
 
     async def complete(self, envelope: Envelope) -> None:
@@ -491,13 +293,8 @@ class Queue(Closing, QueueFlags):
         Raises:
             ValueError: there are more than `MAX_COMPLETE_BATCH_SIZE`; nothing was sent.
         """
-        _check_batch_size("complete", len(envelopes), self.MAX_COMPLETE_BATCH_SIZE)
-        outcomes = await self.complete_each(envelopes)
-        _log_failures("complete", envelopes, outcomes)
-        return [
-            (envelope, outcome is None)
-            for envelope, outcome in zip(envelopes, outcomes, strict=True)
-        ]
+        check_batch_size("complete", len(envelopes), self.MAX_COMPLETE_BATCH_SIZE)
+        return logged("complete", envelopes, await self.complete_each(envelopes))
 
     async def complete_each(self, envelopes: Sequence[Envelope]) -> list[Exception | None]:
         """Remove any number of items, in native batches; see `complete`.
@@ -541,12 +338,7 @@ class Queue(Closing, QueueFlags):
             ``(envelope, ok)`` for each, in the order given; False if the item no longer belonged to
             this consumer, or the broker refused.
         """
-        outcomes = await self.release_each(envelopes)
-        _log_failures("release", envelopes, outcomes)
-        return [
-            (envelope, outcome is None)
-            for envelope, outcome in zip(envelopes, outcomes, strict=True)
-        ]
+        return logged("release", envelopes, await self.release_each(envelopes))
 
     async def release_each(self, envelopes: Sequence[Envelope]) -> list[Exception | None]:
         """Give several items back at once, in the order in which they were popped.
@@ -640,138 +432,6 @@ class Queue(Closing, QueueFlags):
         await self._traffic.close()
         await self._close()
 
-    # What every verb checks.
-
-    def check(self, item: Item) -> None:
-        """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""
-        self.prepare(item)
-
-    def excess_bytes(self, item: Item) -> int:
-        """By how many bytes `item` exceeds the limit of `push`; 0: it fits."""
-        return int(
-            max(0, self._travelling_bytes(dump(item), is_new=True) - self._most_item_bytes())
-        )
-
-    def prepare(
-        self, item: Item, *, is_delayed: bool = True, is_new: bool = True, is_plain: bool = False
-    ) -> Push:
-        """What `push` would store for `item`.
-
-        Args:
-            is_delayed: False: it is available at once, whatever its ``delay`` says.
-            is_new: it does not replace an item that is stored already.
-            is_plain: it is known to hold JSON values only, and is not checked for others.
-
-        Raises:
-            SerializationError, Unsupported, ItemTooLarge: see `push`.
-        """
-        text = dump(item, is_plain=is_plain)
-        size = self._travelling_bytes(text, is_new=is_new)
-        if size > self._most_item_bytes():
-            raise self._too_large(size)
-        return Push(item, text, self._check_delay(item.get("delay") if is_delayed else None))
-
-    def _too_large(self, size: int) -> ItemTooLarge:
-        return ItemTooLarge(
-            f"the item is {size} bytes, {self!r} takes at most {self._most_item_bytes()}; "
-            "pass a reference to the data instead of the data"
-        )
-
-    def _check_delay(self, delay: object) -> float:
-        if not delay:
-            return 0.0
-        if not self.SUPPORTS_DELAY:
-            raise Unsupported(
-                f"{self!r} cannot delay an item, got delay={delay!r}; push it without one "
-                "(SUPPORTS_DELAY says so)"
-            )
-        if not is_number(delay) or delay < 0:
-            raise Unsupported(f"an item's delay is a number of seconds, at least 0, got {delay!r}")
-        if delay > self.MAX_DELAY_SECONDS:
-            raise Unsupported(
-                f"{self!r} delays an item by at most {self.MAX_DELAY_SECONDS} seconds, got "
-                f"{delay!r}; `later` takes any delay and hops"
-            )
-        return delay
-
-    def _check_peeks(self) -> None:
-        if not self.SUPPORTS_PEEK:
-            raise Unsupported(
-                f"{self!r} cannot show items without taking them; pop them and release them "
-                "(SUPPORTS_PEEK says so)"
-            )
-
-    def _check_held(self, verb: str, envelope: Envelope) -> None:
-        if not isinstance(envelope, Envelope):
-            raise TypeError(
-                f"{verb} takes the envelope that pop returned, got {type(envelope).__name__}"
-            )
-        if envelope.settlement != "open" or self.clock.monotonic() > envelope.lease_end_time:
-            raise self._refusal(verb, envelope)
-
-    def _refusal(self, verb: str, envelope: Envelope) -> LeaseLost:
-        if envelope.settlement != "open":
-            return LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
-        return LeaseLost(
-            f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
-            "visibility timeout"
-        )
-
-    async def _settle_one(
-        self,
-        envelope: Envelope,
-        verb: str,
-        perform: Callable[[*Ts], Awaitable[None]],
-        *args: *Ts,
-    ) -> None:
-        """Settle an envelope; refuse before any I/O if it is settled already.
-
-        A settlement may be retried, unless it failed because of a lost lease.
-        """
-        self._check_held(verb, envelope)
-        envelope.settlement = "under way"
-        try:
-            await perform(*args)
-        except LeaseLost:
-            envelope.settlement = "done"
-            raise
-        except BaseException:
-            envelope.settlement = "open"
-            raise
-        envelope.settlement = "done"
-
-    async def _settle_each(
-        self,
-        verb: str,
-        envelopes: Sequence[Envelope],
-        entries: Sequence[T],
-        max_size: int,
-        hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
-    ) -> list[Exception | None]:
-        """Settle several envelopes in native batches: for each None, or why not."""
-        outcomes: list[Exception | None] = [None] * len(envelopes)
-        held: list[int] = []
-        now = self.clock.monotonic()
-        for index, envelope in enumerate(envelopes):
-            if envelope.settlement == "open" and now <= envelope.lease_end_time:
-                envelope.settlement = "under way"
-                held.append(index)
-            else:
-                outcomes[index] = self._refusal(verb, envelope)
-        try:
-            results = await _in_batches(
-                [entries[index] for index in held], max_size, self.BATCHES_AT_ONCE, hook
-            )
-        except BaseException:
-            for index in held:
-                envelopes[index].settlement = "open"
-            raise
-        for index, result in zip(held, results, strict=True):
-            outcomes[index] = result
-            is_final = result is None or isinstance(result, LeaseLost)
-            envelopes[index].settlement = "done" if is_final else "open"
-        return outcomes
-
     async def _return_unasked(self, envelopes: Sequence[Envelope]) -> None:
         releasing = asyncio.ensure_future(self.release_batch(envelopes))
         cancellation = await until_done(releasing)
@@ -783,44 +443,3 @@ class Queue(Closing, QueueFlags):
 def without_loop(queue: Queue) -> Queue:
     """`queue` for callers that cannot await: itself if its pushes need a loop."""
     return queue._without_loop() or queue
-
-
-def _log_failures(
-    verb: str, envelopes: Sequence[Envelope], outcomes: Sequence[Exception | None]
-) -> None:
-    for envelope, outcome in zip(envelopes, outcomes, strict=True):
-        if outcome is not None:
-            _logger.error("cannot %s %r of a batch: %s", verb, envelope, outcome)
-
-
-async def _in_batches(
-    entries: Sequence[T],
-    max_size: int,
-    at_once: int,
-    hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
-) -> list[Exception | None]:
-    """Perform `entries` in native batches; if a whole batch fails, each of its entries fails."""
-
-    async def perform(batch: Sequence[T]) -> Sequence[Exception | None]:
-        try:
-            return check_outcomes(batch, await hook(batch))
-        except DeferrableError as error:
-            return [error] * len(batch)
-
-    batches = [entries[start : start + max_size] for start in range(0, len(entries), max_size)]
-    results: list[Exception | None] = []
-    for start in range(0, len(batches), at_once):
-        together = batches[start : start + at_once]
-        if len(together) == 1:
-            results.extend(await perform(together[0]))
-            continue
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(perform(batch)) for batch in together]
-        for task in tasks:
-            results.extend(task.result())
-    return results
-
-
-def _check_batch_size(verb: str, size: int, maximum: int) -> None:
-    if size > maximum:
-        raise ValueError(f"a batch of {verb} takes at most {maximum} entries, got {size}; split it")

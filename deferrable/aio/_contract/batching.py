@@ -1,6 +1,6 @@
-"""Send single calls that are made at the same time as one batch.
+"""Send in native batches: single calls that are made at the same time, and lists of any length.
 
-Owns the gathering of concurrent calls of one kind, on one event loop, into native batches.
+Owns the gathering of concurrent calls of one kind, on one event loop, and the splitting of a list.
 
 The one rule: a single call does not wait. The first call is sent alone, at once, in its caller's
 own task; calls that arrive meanwhile are sent together next. A cancelled caller removes only its
@@ -9,11 +9,11 @@ own entry, and only if that entry was not sent yet.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
-from deferrable.errors import BackendError
+from deferrable.errors import BackendError, DeferrableError
 
-__all__ = ["Batcher", "check_outcomes"]
+__all__ = ["Batcher", "check_batch_size", "check_outcomes", "in_batches"]
 
 T = TypeVar("T")
 
@@ -123,3 +123,44 @@ def check_outcomes(
             "it must return None or an exception for each entry, in their order"
         )
     return outcomes
+
+
+async def in_batches(
+    entries: Sequence[T | Exception],
+    max_size: int,
+    at_once: int,
+    hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
+) -> list[Exception | None]:
+    """Perform `entries` in native batches; if a whole batch fails, each of its entries fails.
+
+    An entry that is an exception is not sent, and is its own outcome.
+    """
+    outcomes = [entry if isinstance(entry, Exception) else None for entry in entries]
+    sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
+
+    async def perform(batch: Sequence[T]) -> Sequence[Exception | None]:
+        try:
+            return check_outcomes(batch, await hook(batch))
+        except DeferrableError as error:
+            return [error] * len(batch)
+
+    performed = [cast(T, entries[index]) for index in sent]
+    batches = [performed[start : start + max_size] for start in range(0, len(sent), max_size)]
+    results: list[Exception | None] = []
+    for start in range(0, len(batches), at_once):
+        together = batches[start : start + at_once]
+        if len(together) == 1:
+            results.extend(await perform(together[0]))
+            continue
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(perform(batch)) for batch in together]
+        for task in tasks:
+            results.extend(task.result())
+    for index, result in zip(sent, results, strict=True):
+        outcomes[index] = result
+    return outcomes
+
+
+def check_batch_size(verb: str, size: int, maximum: int) -> None:
+    if size > maximum:
+        raise ValueError(f"a batch of {verb} takes at most {maximum} entries, got {size}; split it")

@@ -1,0 +1,57 @@
+"""What the batch hooks of a queue take, and what `peek` returns.
+
+Owns these values. `deferrable.aio.queue` exports them.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from deferrable.aio.envelope import Envelope
+from deferrable.item import Item
+
+__all__ = ["Peeked", "Push", "Release", "Touch"]
+
+
+class Push(msgspec.Struct, frozen=True, gc=False):
+    """Store an item: `text` is its JSON (ASCII), to be available `delay_seconds` from now."""
+
+    # No dataclass: that would take ten times as long to make, for each push. No item refers to its
+    # push, so the garbage collector need not look for a cycle here.
+    item: Item
+    text: str
+    delay_seconds: float
+
+    def __repr__(self) -> str:
+        # Without item and text: arguments have no place in logs.
+        return f"Push(delay_seconds={self.delay_seconds!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Keep an item for at least `seconds` from now."""
+
+    envelope: Envelope
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give an item back.
+
+    An item that has not started goes to the front, any other to the back. With a delay it becomes
+    available `delay_seconds` from now. A counted release counts towards the queue's maximum of
+    redeliveries, like a crash.
+    """
+
+    envelope: Envelope
+    delay_seconds: float = 0.0
+    is_counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """An item that was shown without a lease. `pop_keys` takes its `key`."""
+
+    key: str
+    item: Item
