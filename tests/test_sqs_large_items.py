@@ -416,7 +416,7 @@ async def test_item_that_fits_once_compressed_needs_no_store(
 async def test_item_that_nobody_would_read_is_refused_however_it_would_travel(
     bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deferrable.aio.backend.sqs._queue.MAX_TEXT_BYTES", 1_100_000)
+    monkeypatch.setattr("deferrable.aio.backend.sqs._sending.MAX_TEXT_BYTES", 1_100_000)
     factory = SQSBackendFactory(compress_over_bytes=1000, large_items=S3Store(bucket))
     instance = instance_on(factory.create_backend_for_group(None))
     job = instance.deferrable(name="job")(len)

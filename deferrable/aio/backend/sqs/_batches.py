@@ -12,11 +12,12 @@ Source: SQS API reference, SendMessageBatch and its siblings: HTTP 200 carries `
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from deferrable.aio.backend.sqs._errors import Refused, is_throttling
 from deferrable.aio.backend.sqs._link import Answer, pause_seconds
+from deferrable.aio.backend.sqs._place import Place
 from deferrable.errors import BackendError, BackendUnavailable
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "BatchEntry",
     "Judge",
     "perform",
-    "split",
 ]
 
 MAX_BATCH_SIZE = 10
@@ -38,13 +38,12 @@ OLDER_MOST_BYTES = 262_144
 _TRIES = 4
 
 BatchEntry: TypeAlias = Mapping[str, Any]
-Send: TypeAlias = Callable[[Sequence[BatchEntry]], Awaitable[tuple[Answer, bool]]]
 Judge: TypeAlias = Callable[[int, str, str, bool], Exception | None]
 """What it means that the entry of an index was refused: its code, its text, and whether an earlier
 try may have taken effect."""
 
 
-def split(
+def _split(
     indexes: Sequence[int], sizes: Sequence[int], most_bytes: int = MAX_BATCH_BYTES
 ) -> list[list[int]]:
     """`indexes` in their order, in as few batches as count and bytes allow.
@@ -65,30 +64,31 @@ def split(
 
 
 async def perform(
+    place: Place,
+    operation: str,
     entries: Sequence[BatchEntry],
     sizes: Sequence[int],
-    send: Send,
     judge: Judge,
-    most_bytes: int = MAX_BATCH_BYTES,
 ) -> list[Exception | None]:
     """Send `entries`; None or an exception for each, in their order.
 
     An entry that failed by no fault of the sender is sent again a few times.
 
     Args:
+        place: the queue in SQS.
         entries: without their ids.
         sizes: the bytes of each.
-        send: sends one batch, whose entries have ids; see `SQSLink.call`.
         judge: makes the exception of an entry that was refused; None: that is as good as done.
-        most_bytes: of a batch in all.
     """
+    # A queue with a lower limit allows a batch of the older size all the same.
+    most_bytes = min(max(place.most_bytes or 0, OLDER_MOST_BYTES), MAX_BATCH_BYTES)
     outcomes: list[Exception | None] = [None] * len(entries)
-    batch = _Batch(entries, outcomes, send, judge)
+    batch = _Batch(place, operation, entries, outcomes, judge)
     pending: Sequence[int] = range(len(entries))
     failures = 0
     while True:
         unanswered: dict[int, BackendError] = {}
-        for group in split(pending, sizes, most_bytes):
+        for group in _split(pending, sizes, most_bytes):
             unanswered.update(await batch.send(group, is_repeat=failures > 0))
         failures += 1
         if not unanswered or failures == _TRIES:
@@ -103,14 +103,16 @@ async def perform(
 class _Batch:
     def __init__(
         self,
+        place: Place,
+        operation: str,
         entries: Sequence[BatchEntry],
         outcomes: list[Exception | None],
-        send: Send,
         judge: Judge,
     ) -> None:
+        self._place = place
+        self._operation = operation
         self._entries = entries
         self._outcomes = outcomes
-        self._send = send
         self._judge = judge
 
     async def send(self, group: Sequence[int], *, is_repeat: bool) -> dict[int, BackendError]:
@@ -120,9 +122,8 @@ class _Batch:
             those that are worth sending again, with their failures.
         """
         try:
-            answer, was_repeated = await self._send(
-                [{"Id": str(index), **self._entries[index]} for index in group]
-            )
+            entries = [{"Id": str(index), **self._entries[index]} for index in group]
+            answer, was_repeated = await self._place.call(self._operation, Entries=entries)
         except Refused as error:
             return await self._note_refusal(group, error, is_repeat)
         except BackendError as error:

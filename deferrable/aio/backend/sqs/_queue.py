@@ -11,7 +11,6 @@ Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessa
 import asyncio
 import logging
 import math
-import re
 from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,12 +22,10 @@ from deferrable.aio.backend.sqs._arrivals import Arrivals
 from deferrable.aio.backend.sqs._batches import (
     MAX_BATCH_BYTES,
     MAX_BATCH_SIZE,
-    OLDER_MOST_BYTES,
     BatchEntry,
-    Judge,
     perform,
 )
-from deferrable.aio.backend.sqs._bodies import MAX_TEXT_BYTES, REFERENCE, decode, encode
+from deferrable.aio.backend.sqs._bodies import REFERENCE, decode
 from deferrable.aio.backend.sqs._errors import Refused, is_in, is_lost_handle
 from deferrable.aio.backend.sqs._held import (
     MAX_LEASE_SECONDS,
@@ -44,10 +41,11 @@ from deferrable.aio.backend.sqs._place import Place
 from deferrable.aio.backend.sqs._reading import buried_by_sqs, unreadable
 from deferrable.aio.backend.sqs._receiving import Message, Receiver
 from deferrable.aio.backend.sqs._s3_store import S3Store
+from deferrable.aio.backend.sqs._sending import Sender
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
-from deferrable.errors import BackendError, ItemTooLarge, UnreadableItem
+from deferrable.errors import BackendError, UnreadableItem
 from deferrable.item import Item, new_id
 
 __all__ = ["QueueSettings", "SQSFifoQueue", "SQSQueue"]
@@ -59,7 +57,6 @@ _COUNTS = {
     "delayed": "ApproximateNumberOfMessagesDelayed",
 }
 _PURGE_PAUSE_SECONDS = 60
-_MOST_IN_REFUSAL = re.compile(r"(?:shorter|less|more|larger) than (\d+)", re.ASCII)
 _ERROR_WAIT_SECONDS = 1
 """Readers of an error queue do not want to wait at its end; with 0, SQS would not ask all of its
 servers.
@@ -132,6 +129,15 @@ class SQSQueue(Queue):
             self.clock,
             None if errors is None else errors._place,
         )
+        self._sender = Sender(
+            place,
+            self._routing,
+            self._most_item_bytes,
+            self._too_large,
+            settings.large_items,
+            compress_over_bytes=settings.compress_over_bytes,
+            offload_over_bytes=settings.offload_over_bytes,
+        )
         self._arrivals = PerLoop(self._open_arrivals)
         self._pushed_count = self._completed_count = 0
         self._flush_time: float | None = None
@@ -149,97 +155,16 @@ class SQSQueue(Queue):
     # Push.
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
-        outcomes = await self._send(pushes)
-        refused = {
-            index: outcome
-            for index, outcome in enumerate(outcomes)
-            if isinstance(outcome, _TooLargeForSQS)
-        }
-        if refused:  # its limit is lower than was known; compressed, or in S3, they may still fit
-            await self._note_too_large(list(refused.values()))
-            again = await self._send([pushes[index] for index in refused])
-            for index, outcome in zip(refused, again, strict=True):
-                outcomes[index] = outcome
+        outcomes = await self._sender.send(pushes)
         self._pushed_count += outcomes.count(None)
-        return outcomes
-
-    async def _send(self, pushes: Sequence[Push]) -> list[Exception | None]:
-        outcomes: list[Exception | None] = [None] * len(pushes)
-        entries: dict[int, BatchEntry] = {}
-        for index, body in enumerate(await self._bodies(pushes)):
-            if isinstance(body, str):
-                entries[index] = {"MessageBody": body, **self._routing(pushes[index])}
-            else:
-                outcomes[index] = body
-        sizes = [len(entry["MessageBody"]) for entry in entries.values()]
-        sent = await self._perform(
-            "SendMessageBatch",
-            list(entries.values()),
-            sizes,
-            lambda index, code, text, _: _refused_push(code, text, sizes[index]),
-        )
-        for index, outcome in zip(entries, sent, strict=True):
-            outcomes[index] = outcome
         return outcomes
 
     def _most_item_bytes(self) -> float:
         most = self._place.most_bytes
         return self.MAX_ITEM_BYTES if most is None else min(most, self.MAX_ITEM_BYTES)
 
-    async def _note_too_large(self, refusals: Sequence["_TooLargeForSQS"]) -> None:
-        """Learn the limit of the queue, now that it has refused items."""
-        await self._learn_most_bytes()
-        for refusal in refusals:
-            size = refusal.size
-            if size <= self._most_item_bytes():
-                named = _MOST_IN_REFUSAL.search(str(refusal))
-                most = int(named[1]) if named else OLDER_MOST_BYTES
-                self._place.most_bytes = most if most < size else size - 1
-
     def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
-        settings, most = self._settings, self._most_item_bytes()
-        if len(text) <= most or len(text) > MAX_TEXT_BYTES:
-            return len(text)  # compression never makes it longer, nor readable
-        if settings.large_items is not None:
-            return settings.large_items.reference_bytes
-        size = len(encode(text, settings.compress_over_bytes))
-        return size if is_new or size <= most else len(encode(text, 0))
-
-    async def _bodies(self, pushes: Sequence[Push]) -> Sequence[str | BackendError]:
-        """The body of each message, or why an item cannot be sent."""
-        compress_over_bytes = self._settings.compress_over_bytes
-        texts = [encode(push.text, compress_over_bytes) for push in pushes]
-        if sum(map(len, texts)) > OLDER_MOST_BYTES:
-            await self._learn_most_bytes()
-        most = min(self._most_item_bytes(), self._settings.offload_over_bytes)
-        large = [
-            (index, push.text, body)
-            for index, (push, body) in enumerate(zip(pushes, texts, strict=True))
-            if len(body) > most
-        ]
-        bodies: list[str | BackendError] = [*texts]
-        if large:
-            fitting = [self._fitting_body(text, body) for _, text, body in large]
-            for (index, *_), body in zip(large, await asyncio.gather(*fitting), strict=True):
-                bodies[index] = body
-        return bodies
-
-    async def _learn_most_bytes(self) -> None:
-        """Ask for the limit of this queue, if it may be lower than that of SQS."""
-        try:
-            await self._place.learn_most_bytes()
-        except Refused as error:
-            # Without the permission to ask, the queue's first refusal shows it.
-            _logger.debug("cannot read the message size limit of %r: %s", self, error)
-
-    async def _fitting_body(self, text: str, body: str) -> str | BackendError:
-        if self._settings.large_items is not None:
-            try:
-                return await self._settings.large_items.put(body)
-            except BackendError as error:
-                return error
-        body = encode(text, 0)
-        return body if len(body) <= self._most_item_bytes() else self._too_large(len(body))
+        return self._sender.travelling_bytes(text, is_new=is_new)
 
     def _routing(self, push: Push) -> BatchEntry:
         """The fields of a batch entry, without its body."""
@@ -406,23 +331,10 @@ class SQSQueue(Queue):
                 return None
             return lost(envelopes[places[place]], text)
 
-        results = await self._perform(operation, list(sent.values()), [0] * len(sent), judge)
+        results = await perform(self._place, operation, list(sent.values()), [0] * len(sent), judge)
         for index, result in zip(places, results, strict=True):
             outcomes[index] = result
         return outcomes
-
-    async def _perform(
-        self, operation: str, entries: Sequence[BatchEntry], sizes: Sequence[int], judge: Judge
-    ) -> list[Exception | None]:
-        # A queue with a lower limit allows a batch of the older size all the same.
-        most_bytes = max(self._place.most_bytes or 0, OLDER_MOST_BYTES)
-        return await perform(
-            entries,
-            sizes,
-            lambda batch: self._place.call(operation, Entries=batch),
-            judge,
-            min(most_bytes, MAX_BATCH_BYTES),
-        )
 
     # The rest.
 
@@ -496,25 +408,3 @@ def _visibility(envelope: Envelope, seconds: float, now: float) -> BatchEntry:
         "ReceiptHandle": delivery_of(envelope).receipt_handle,
         "VisibilityTimeout": visibility_seconds(envelope, seconds, now),
     }
-
-
-class _TooLargeForSQS(ItemTooLarge):
-    """SQS refused an item for its size.
-
-    Attributes:
-        size: of its body.
-    """
-
-    def __init__(self, message: str, size: int) -> None:
-        super().__init__(message)
-        self.size = size
-
-
-def _refused_push(code: str, text: str, size: int) -> Exception:
-    if is_in(code, ("toolong", "toolarge", "sizeexceeded")) or "shorter than" in text:
-        return _TooLargeForSQS(
-            f"SQS refused the item of {size} bytes: {text}; pass a reference to the data instead, "
-            "or give the factory large_items=S3Store(...)",
-            size,
-        )
-    return BackendError(f"SQS refused the item: {text}")
