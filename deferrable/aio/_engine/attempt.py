@@ -1,9 +1,8 @@
 """One run of one item, from the pop to its settlement.
 
 Owns the order of an attempt: check whether it is due, consume its metadata, check whether it has
-expired, run it while its lease is kept, settle it by how it ended, and emit its events. A door
-waits and calls on its behalf. `deferrable.lifecycle` decides what happens to an item; this module
-does it.
+expired, run it while its lease is kept, and settle it by how it ended; how, says `ending`. A door
+waits and calls on its behalf.
 
 The one rule: whatever happens, an item is settled at most once, or its lease is left to end.
 
@@ -23,53 +22,33 @@ completed, and completes many items at once: then it calls `tell_completed`, or 
 that the broker did not take. What is interrupted before it is settled, `give_back` releases.
 """
 
-import logging
 import math
-import random
-import socket
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextvars import Context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from deferrable._codec import names as _names
-from deferrable._codec.serializers import Serializer
-from deferrable._ended import Ended, Raised, Returned, unwrap, value_of_awaited
+from deferrable._ended import Raised, Returned, unwrap
 from deferrable._tame import tame
-from deferrable.aio._engine.emitting import emit, is_its_own
-from deferrable.aio._engine.failures import log_failure, log_lost, log_retry
+from deferrable.aio._engine.emitting import is_its_own
+from deferrable.aio._engine.ending import AttemptEnding, Expired
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, Run, name_of_attempt
+from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, Run
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.queue import Queue
-from deferrable.errors import BackendError, LeaseLost, UnreadableItem
-from deferrable.item import Item, id_text
+from deferrable.errors import LeaseLost, UnreadableItem
+from deferrable.item import Item
 from deferrable.lifecycle import (
-    Bury,
     Hop,
-    RetryLater,
-    Verdict,
-    after_error,
     before_run,
-    bury,
     is_expired,
     read_seconds,
-    shortened,
-    with_error,
 )
 from deferrable.metadata import encoded_metadata
-from deferrable.outcome import Outcome, OutcomeStatus
-from deferrable.retry import checked
+from deferrable.outcome import Outcome
 
 __all__ = ["Attempt", "outcome_of"]
-
-_logger = logging.getLogger("deferrable")
-
-
-_UNREADABLE = "an item that cannot be read is never retried"
-
 
 _NOT_RUN = {
     AsyncGeneratorType: "an async generator",
@@ -77,10 +56,6 @@ _NOT_RUN = {
     GeneratorType: "a generator",
 }
 """Types of results whose code has not begun to run."""
-
-
-class _Expired(Exception):
-    """The item's ttl had passed before the job could start."""
 
 
 def _not_run(value: object) -> TypeError:
@@ -94,7 +69,7 @@ def _hold_nothing() -> None:
     """Ends the keeping of an item that is not kept yet."""
 
 
-class Attempt:
+class Attempt(AttemptEnding):
     """One attempt at an item of an instance, behind a door.
 
     Args:
@@ -113,22 +88,7 @@ class Attempt:
         error_to_raise: the error to raise to the caller of ``run_once``, once it is settled.
     """
 
-    __slots__ = (
-        "_clock",
-        "_door",
-        "_instance",
-        "_item",
-        "_job_name",
-        "_let_go",
-        "_refusal",
-        "_returned",
-        "_start_time",
-        "context",
-        "control",
-        "envelope",
-        "error_to_raise",
-        "queue",
-    )
+    __slots__ = ("_let_go", "_returned")
 
     def __init__(
         self,
@@ -147,10 +107,10 @@ class Attempt:
         self.context = context
         self._clock = instance.clock
         self._start_time = self._clock.monotonic()
-        self._refusal: UnreadableItem | None = None
+        self._refusal = None
         self._job_name = "a job"
         self.control = Control()
-        self.error_to_raise: BaseException | None = None
+        self.error_to_raise = None
         self._returned: Returned[Any] | None = None
         self._let_go: Callable[[], object] = _hold_nothing
         # It does not refer to this attempt, which holds the context: that would make a cycle.
@@ -250,11 +210,6 @@ class Attempt:
             del error  # its traceback holds this frame
 
     @property
-    def name(self) -> str:
-        """The job's name, once it is known, and the item's id, for logs."""
-        return name_of_attempt(self._job_name, self._item)
-
-    @property
     def has_listeners(self) -> bool:
         """Whether there is any event consumer."""
         return bool(self._instance.event_consumers)
@@ -292,18 +247,11 @@ class Attempt:
         await self._emit("hop")
         return self.outcome("hopped")
 
-    async def _interrupted(self, error: BaseException) -> Raised:
-        if isinstance(error, Exception):
-            # The broker refused the settlement: the lease ends, the item comes back.
-            return Raised(error)
-        returned = await value_of_awaited(self.give_back())
-        return returned if isinstance(returned, Raised) else Raised(error)
-
     def _make_ready(self) -> Run | Raised:
         """The job to run now, or why it is not run."""
         try:
             if is_expired(self._item, self._clock.time()):
-                return Raised(_Expired())
+                return Raised(Expired())
             run = self._make_run()
         except Exception as error:
             return Raised(error)
@@ -335,9 +283,6 @@ class Attempt:
         data = encoded_metadata(self._item).get(namespace)
         return None if data is None else self._serializer().load_value(data)
 
-    def _serializer(self) -> Serializer:
-        return self._instance.protection.serializer_for(self._item)
-
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
         self._job_name = call.job.name
@@ -362,138 +307,6 @@ class Attempt:
             await self._emit("overrun")
         except BaseException as error:
             self.error_to_raise = error  # The job still runs, and is settled first.
-
-    # After the job.
-
-    async def _settle(self, ended: Ended[Any]) -> Outcome:
-        if isinstance(ended, Raised):
-            ended = Raised(tame(ended.error))
-        if self.control.reason == "lease lost":
-            return await self._lost(ended.error if isinstance(ended, Raised) else None)
-        try:
-            if isinstance(ended, Returned):
-                await self._complete()
-                return self.outcome("completed", result=ended.value)
-            return await self._settle_error(ended.error)
-        except LeaseLost as error:
-            return await self._lost(error)
-
-    async def _settle_error(self, error: BaseException) -> Outcome:
-        if isinstance(error, _Expired):
-            await self._complete("expire")
-            return self.outcome("expired")
-        if isinstance(error, KeyboardInterrupt | SystemExit) and not self._door.exits_are_failures:
-            self.error_to_raise = error
-            # An interrupt comes from the operator; an exit comes from the job, perhaps every time.
-            return await self._release(error, is_counted=isinstance(error, SystemExit))
-        if isinstance(error, NotStarted) or self.control.has_cancelled("cancelled"):
-            return await self._release(error)
-        error = checked(error)
-        verdict = self._judge(error)
-        if isinstance(verdict, RetryLater):
-            return await self._retry(verdict, error)
-        return await self._bury(verdict, error)
-
-    def _judge(self, error: BaseException) -> Verdict:
-        now, hostname = self._clock.time(), socket.gethostname()
-        if error is self._refusal:
-            return Bury(with_error(self._item, error, now, hostname, _UNREADABLE), _UNREADABLE)
-        try:
-            retry_names = self._serializer().load_retry_names(self._item)
-            return after_error(
-                self._item,
-                error,
-                is_retriable=not retry_names.isdisjoint(_names.class_names(error)),
-                now=now,
-                draw=random.random,
-                max_delay_seconds=(
-                    self.queue.MAX_DELAY_SECONDS if self.queue.SUPPORTS_DELAY else 0.0
-                ),
-                hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
-                hostname=hostname,
-                retry_names=retry_names,
-            )
-        except UnreadableItem as unreadable:
-            if isinstance(error, UnreadableItem):
-                return bury(self._item, error, now, hostname, _UNREADABLE)
-            unreadable.__cause__ = error  # so that its traceback shows both
-            return bury(self._item, unreadable, now, hostname, _UNREADABLE)
-
-    async def _complete(self, *events: str) -> None:
-        await self._door.finish(lambda: self.queue.complete(self.envelope))
-        if self._instance.event_consumers:
-            for event in (*events, "complete"):
-                await self._emit(event)
-
-    async def _retry(self, verdict: RetryLater, error: BaseException) -> Outcome:
-        await self._replace(verdict.item, self.queue)
-        log_retry(self.name, self._job_name, self.outcome("retried", error), verdict.seconds)
-        await self._emit("retry", verdict.item)
-        await self._emit("complete")
-        return self.outcome("retried", error)
-
-    async def _bury(self, verdict: Bury, error: BaseException) -> Outcome:
-        errors = self._instance.backend.error_queue
-        item = shortened(verdict.item, errors.excess_bytes(verdict.item))
-        await self._replace(item, errors)
-        try:
-            log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)
-        except (Exception, SystemExit) as second:
-            # The text of a cause may raise an error that no log handler catches.
-            kind = type(second).__name__
-            _logger.error("%s failed for good; logging its error raised %s", self.name, kind)
-        await self._emit("error", item)
-        await self._emit("complete")
-        return self.outcome("errored", error)
-
-    async def _replace(self, item: Item, to: Queue) -> None:
-        is_read = self._refusal is None
-        # An item that must not be read stays unchanged: another consumer may have the key.
-        kept = self._signed(item) if is_read else item
-        await self._door.finish(
-            lambda: self.queue.replace(self.envelope, kept, to, is_delayed=is_read)
-        )
-
-    def _signed(self, item: Item) -> Item:
-        return self._instance.protection.signed(item, self._instance.backend.group)
-
-    async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
-        await self._door.finish(lambda: self.queue.release(self.envelope, is_counted=is_counted))
-        await self._emit("release")
-        return self.outcome("released", error)
-
-    async def _lost(self, error: BaseException | None) -> Outcome:
-        log_lost(self.name, self._job_name, self.outcome("lost", error))
-        await self._emit("lease_lost")
-        return self.outcome("lost", error)
-
-    async def give_back(self) -> None:
-        """Release the item if an interruption left it unsettled and this is still possible."""
-        if self.envelope.settlement != "open":
-            return
-        try:
-            await self._door.finish(lambda: self.queue.release(self.envelope))
-        except BackendError as error:
-            _logger.warning(
-                "item %s could not be released and comes back after its lease: %s",
-                id_text(self._item),
-                error,
-            )
-            return
-        await self._emit("release")
-
-    async def _emit(self, event: str, item: Item | None = None) -> None:
-        consumers = self._instance.event_consumers
-        if consumers:
-            lent = self._item if item is None else item
-            await emit(self._door, consumers, event, lent, self.context)
-
-    def outcome(
-        self, status: OutcomeStatus, error: BaseException | None = None, result: Any = None
-    ) -> Outcome:
-        """An outcome of this attempt, as of now."""
-        duration_seconds = self._clock.monotonic() - self._start_time
-        return Outcome(self._item, status, error, result, duration_seconds)
 
 
 def outcome_of(ended: Outcome | Raised | None) -> Outcome:

@@ -1,0 +1,226 @@
+"""How one attempt ends.
+
+Owns what is done with the item: complete, retry, bury or release it, or leave it to the consumer
+that has its lease now. Then it logs that and emits the events. `deferrable.lifecycle` decides what
+happens to an item; this module does it.
+
+The one rule: an item is settled before anybody hears about it.
+"""
+
+import logging
+import random
+import socket
+from contextvars import Context
+from typing import Any
+
+from deferrable._codec import names as _names
+from deferrable._codec.serializers import Serializer
+from deferrable._ended import Ended, Raised, Returned, value_of_awaited
+from deferrable._tame import tame
+from deferrable.aio._engine.emitting import emit
+from deferrable.aio._engine.failures import log_failure, log_lost, log_retry
+from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, name_of_attempt
+from deferrable.aio.clock import Clock
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Queue
+from deferrable.errors import BackendError, LeaseLost, UnreadableItem
+from deferrable.item import Item, id_text
+from deferrable.lifecycle import (
+    Bury,
+    RetryLater,
+    Verdict,
+    after_error,
+    bury,
+    shortened,
+    with_error,
+)
+from deferrable.outcome import Outcome, OutcomeStatus
+from deferrable.retry import checked
+
+__all__ = ["AttemptEnding", "Expired"]
+
+_logger = logging.getLogger("deferrable")
+
+_UNREADABLE = "an item that cannot be read is never retried"
+
+
+class Expired(Exception):
+    """The item's ttl had passed before the job could start."""
+
+
+class AttemptEnding:
+    """The end of an `Attempt`, which sets these attributes."""
+
+    __slots__ = (
+        "_clock",
+        "_door",
+        "_instance",
+        "_item",
+        "_job_name",
+        "_refusal",
+        "_start_time",
+        "context",
+        "control",
+        "envelope",
+        "error_to_raise",
+        "queue",
+    )
+
+    _instance: Instance
+    _door: AttemptDoor
+    _item: Item
+    _clock: Clock
+    _start_time: float
+    _refusal: UnreadableItem | None
+    _job_name: str
+    queue: Queue
+    envelope: Envelope
+    context: Context
+    control: Control
+    error_to_raise: BaseException | None
+
+    @property
+    def name(self) -> str:
+        """The job's name, once it is known, and the item's id, for logs."""
+        return name_of_attempt(self._job_name, self._item)
+
+    async def _settle(self, ended: Ended[Any]) -> Outcome:
+        if isinstance(ended, Raised):
+            ended = Raised(tame(ended.error))
+        if self.control.reason == "lease lost":
+            return await self._lost(ended.error if isinstance(ended, Raised) else None)
+        try:
+            if isinstance(ended, Returned):
+                await self._complete()
+                return self.outcome("completed", result=ended.value)
+            return await self._settle_error(ended.error)
+        except LeaseLost as error:
+            return await self._lost(error)
+
+    async def _settle_error(self, error: BaseException) -> Outcome:
+        if isinstance(error, Expired):
+            await self._complete("expire")
+            return self.outcome("expired")
+        if isinstance(error, KeyboardInterrupt | SystemExit) and not self._door.exits_are_failures:
+            self.error_to_raise = error
+            # An interrupt comes from the operator; an exit comes from the job, perhaps every time.
+            return await self._release(error, is_counted=isinstance(error, SystemExit))
+        if isinstance(error, NotStarted) or self.control.has_cancelled("cancelled"):
+            return await self._release(error)
+        error = checked(error)
+        verdict = self._judge(error)
+        if isinstance(verdict, RetryLater):
+            return await self._retry(verdict, error)
+        return await self._bury(verdict, error)
+
+    def _judge(self, error: BaseException) -> Verdict:
+        now, hostname = self._clock.time(), socket.gethostname()
+        if error is self._refusal:
+            return Bury(with_error(self._item, error, now, hostname, _UNREADABLE), _UNREADABLE)
+        try:
+            retry_names = self._serializer().load_retry_names(self._item)
+            return after_error(
+                self._item,
+                error,
+                is_retriable=not retry_names.isdisjoint(_names.class_names(error)),
+                now=now,
+                draw=random.random,
+                max_delay_seconds=(
+                    self.queue.MAX_DELAY_SECONDS if self.queue.SUPPORTS_DELAY else 0.0
+                ),
+                hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
+                hostname=hostname,
+                retry_names=retry_names,
+            )
+        except UnreadableItem as unreadable:
+            if isinstance(error, UnreadableItem):
+                return bury(self._item, error, now, hostname, _UNREADABLE)
+            unreadable.__cause__ = error  # so that its traceback shows both
+            return bury(self._item, unreadable, now, hostname, _UNREADABLE)
+
+    async def _complete(self, *events: str) -> None:
+        await self._door.finish(lambda: self.queue.complete(self.envelope))
+        if self._instance.event_consumers:
+            for event in (*events, "complete"):
+                await self._emit(event)
+
+    async def _retry(self, verdict: RetryLater, error: BaseException) -> Outcome:
+        await self._replace(verdict.item, self.queue)
+        log_retry(self.name, self._job_name, self.outcome("retried", error), verdict.seconds)
+        await self._emit("retry", verdict.item)
+        await self._emit("complete")
+        return self.outcome("retried", error)
+
+    async def _bury(self, verdict: Bury, error: BaseException) -> Outcome:
+        errors = self._instance.backend.error_queue
+        item = shortened(verdict.item, errors.excess_bytes(verdict.item))
+        await self._replace(item, errors)
+        try:
+            log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)
+        except (Exception, SystemExit) as second:
+            # The text of a cause may raise an error that no log handler catches.
+            kind = type(second).__name__
+            _logger.error("%s failed for good; logging its error raised %s", self.name, kind)
+        await self._emit("error", item)
+        await self._emit("complete")
+        return self.outcome("errored", error)
+
+    async def _replace(self, item: Item, to: Queue) -> None:
+        is_read = self._refusal is None
+        # An item that must not be read stays unchanged: another consumer may have the key.
+        kept = self._signed(item) if is_read else item
+        await self._door.finish(
+            lambda: self.queue.replace(self.envelope, kept, to, is_delayed=is_read)
+        )
+
+    def _serializer(self) -> Serializer:
+        return self._instance.protection.serializer_for(self._item)
+
+    def _signed(self, item: Item) -> Item:
+        return self._instance.protection.signed(item, self._instance.backend.group)
+
+    async def _release(self, error: BaseException, is_counted: bool = False) -> Outcome:
+        await self._door.finish(lambda: self.queue.release(self.envelope, is_counted=is_counted))
+        await self._emit("release")
+        return self.outcome("released", error)
+
+    async def _lost(self, error: BaseException | None) -> Outcome:
+        log_lost(self.name, self._job_name, self.outcome("lost", error))
+        await self._emit("lease_lost")
+        return self.outcome("lost", error)
+
+    async def _interrupted(self, error: BaseException) -> Raised:
+        if isinstance(error, Exception):
+            # The broker refused the settlement: the lease ends, the item comes back.
+            return Raised(error)
+        returned = await value_of_awaited(self.give_back())
+        return returned if isinstance(returned, Raised) else Raised(error)
+
+    async def give_back(self) -> None:
+        """Release the item if an interruption left it unsettled and this is still possible."""
+        if self.envelope.settlement != "open":
+            return
+        try:
+            await self._door.finish(lambda: self.queue.release(self.envelope))
+        except BackendError as error:
+            _logger.warning(
+                "item %s could not be released and comes back after its lease: %s",
+                id_text(self._item),
+                error,
+            )
+            return
+        await self._emit("release")
+
+    async def _emit(self, event: str, item: Item | None = None) -> None:
+        consumers = self._instance.event_consumers
+        if consumers:
+            lent = self._item if item is None else item
+            await emit(self._door, consumers, event, lent, self.context)
+
+    def outcome(
+        self, status: OutcomeStatus, error: BaseException | None = None, result: Any = None
+    ) -> Outcome:
+        """An outcome of this attempt, as of now."""
+        duration_seconds = self._clock.monotonic() - self._start_time
+        return Outcome(self._item, status, error, result, duration_seconds)
