@@ -12,7 +12,7 @@ from redis_server import unique_group
 import deferrable
 from deferrable import current_attempt
 from deferrable.aio import Deferrable, Worker
-from deferrable.aio._engine.keeper import plan_round
+from deferrable.aio._engine.rounds import plan_round
 from deferrable.aio.backend import (
     DocketsBackendFactory,
     InMemoryBackendFactory,

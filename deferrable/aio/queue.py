@@ -150,7 +150,7 @@ class Queue(Closing, Settlement, Checks):
         Returns:
             None, or why it was not pushed, for each item in their order.
         """
-        pushes: list[Push | DeferrableError] = []
+        pushes: list[Push | Exception] = []
         for item in items:
             try:
                 pushes.append(item if isinstance(item, Push) else self.prepare(item))
@@ -257,7 +257,7 @@ class Queue(Closing, Settlement, Checks):
         Returns:
             None, or why it was not touched, for each in their order.
         """
-        touches: list[Touch | LeaseLost] = []
+        touches: list[Touch | Exception] = []
         for envelope in envelopes:
             try:
                 self._check_held("touch", envelope)

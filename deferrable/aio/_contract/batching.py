@@ -135,7 +135,9 @@ async def in_batches(
 
     An entry that is an exception is not sent, and is its own outcome.
     """
-    outcomes = [entry if isinstance(entry, Exception) else None for entry in entries]
+    outcomes: list[Exception | None] = [
+        entry if isinstance(entry, Exception) else None for entry in entries
+    ]
     sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
 
     async def perform(batch: Sequence[T]) -> Sequence[Exception | None]:

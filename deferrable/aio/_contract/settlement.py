@@ -74,7 +74,7 @@ class Settlement(QueueHooks):
         hook: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
     ) -> list[Exception | None]:
         """Settle several envelopes in native batches: for each None, or why not."""
-        sent: list[T | LeaseLost] = []
+        sent: list[T | Exception] = []
         held: list[int] = []
         now = self.clock.monotonic()
         for index, (envelope, entry) in enumerate(zip(envelopes, entries, strict=True)):
