@@ -359,11 +359,82 @@ async def test_client_of_another_region_of_aws_says_nothing_about_the_endpoint(
 
 
 def test_queues_given_by_urls_of_two_regions_are_refused() -> None:
-    with pytest.raises(InvalidOptions, match="eu-west-1, error_queue_url in eu-west-2"):
+    with pytest.raises(InvalidOptions, match="eu-west-1, error_queue_url names eu-west-2"):
         SQSBackendFactory(
             queue_url="https://sqs.eu-west-1.amazonaws.com/1/jobs",
             error_queue_url="https://sqs.eu-west-2.amazonaws.com/1/jobs_error",
         )
+
+
+# A region and an endpoint of the factory's own.
+
+
+async def test_region_and_endpoint_of_the_factory_win_over_the_environment(
+    environment: pytest.MonkeyPatch, proxy: Proxy
+) -> None:
+    environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    factory = SQSBackendFactory(region_name="ap-south-1", endpoint_url=proxy.url, create=False)
+
+    async with factory.create_backend_for_group("a") as backend:
+        with pytest.raises(BackendError, match="deferrable_a"):
+            await backend.queue.push({"number": 1})
+
+    assert "/ap-south-1/sqs/" in proxy.requests[0].headers["Authorization"]
+
+
+async def test_region_and_endpoint_of_the_factory_win_over_those_of_a_client(
+    sqs_server: SQSServer, proxy: Proxy
+) -> None:
+    lent = sqs_server.connection("http://127.0.0.1:1")
+    factory = SQSBackendFactory(
+        lent, region_name="ap-south-1", endpoint_url=proxy.url, create=False
+    )
+
+    async with factory.create_backend_for_group("a") as backend:
+        with pytest.raises(BackendError, match="deferrable_a"):
+            await backend.queue.push({"number": 1})
+
+    assert "/ap-south-1/sqs/" in proxy.requests[0].headers["Authorization"]
+
+
+async def test_endpoint_of_the_factory_wins_over_that_of_a_queue(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.delenv("AWS_ENDPOINT_URL")
+    factory = SQSBackendFactory(
+        queue_url="http://localhost:9324/1/a", endpoint_url="http://localhost:4566"
+    )
+
+    client, _ = await factory._links.settings.create_client()
+
+    assert client.meta.endpoint_url == "http://localhost:4566"
+    await client.close()
+
+
+def test_queues_of_two_regions_are_not_known_as_one(environment: pytest.MonkeyPatch) -> None:
+    one, other, same = (
+        SQSBackendFactory(region_name=region).create_backend_for_group("a").queue.identity
+        for region in ("eu-west-1", "eu-west-2", "eu-west-1")
+    )
+
+    assert one != other
+    assert one == same
+
+
+def test_region_of_the_factory_and_of_a_queue_have_to_agree() -> None:
+    url = "https://sqs.eu-west-1.amazonaws.com/1/jobs"
+
+    with pytest.raises(InvalidOptions, match="region_name names us-east-1, queue_url names eu-"):
+        SQSBackendFactory(queue_url=url, region_name="us-east-1")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["localhost:4566", "https://", "ftp://localhost", "http://[::1", "http://a:b", ""]
+)
+def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(InvalidOptions, match="endpoint_url"):
+        SQSBackendFactory(endpoint_url=endpoint)
 
 
 # The error queue of a queue that is given by its URL.

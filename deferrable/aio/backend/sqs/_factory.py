@@ -12,6 +12,7 @@ from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS
 from deferrable.aio.backend.sqs._link import SQSLinks
 from deferrable.aio.backend.sqs._names import (
     Names,
+    check_endpoint,
     endpoint_in,
     error_url_beside,
     name_in,
@@ -65,6 +66,10 @@ class SQSBackendFactory(BackendFactory):
         compress_over_bytes: the bodies of longer items are compressed; None: never.
         large_items: the store for items that are too large for a message; None: they are refused.
         offload_over_bytes: larger items go there, too; None: only those that are too large.
+        region_name: overrides the region of `sqs_connection` and of the environment; None: as they
+            say.
+        endpoint_url: overrides the endpoint of `sqs_connection`, of the environment and of
+            `queue_url`, such as ``http://localhost:4566`` for an SQS on this machine.
         clock: the source of time; None: the machine's clock.
 
     Raises:
@@ -87,6 +92,8 @@ class SQSBackendFactory(BackendFactory):
         compress_over_bytes: float | None = None,
         large_items: S3Store | None = None,
         offload_over_bytes: float | None = None,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
         clock: Clock | None = None,
     ) -> None:
         lease = seconds_of(
@@ -108,8 +115,15 @@ class SQSBackendFactory(BackendFactory):
         if queue_url is not None and error_queue_url is None:
             error_queue_url = error_url_beside(queue_url)
         url = queue_url or error_queue_url
-        _check_regions(queue_url, error_queue_url)
-        settings = AWSSettings("sqs", sqs_connection, region_in(url), endpoint_in(url))
+        _check_regions(region_name, queue_url, error_queue_url)
+        check_endpoint(endpoint_url)
+        settings = AWSSettings(
+            "sqs",
+            sqs_connection,
+            region_in(url) or region_name,
+            endpoint_url,
+            fallback_endpoint_url=endpoint_in(url),
+        )
         self._links = SQSLinks(settings)
         self._settings = QueueSettings(
             lease,
@@ -159,10 +173,15 @@ class SQSBackendFactory(BackendFactory):
         )
 
 
-def _check_regions(queue_url: str | None, error_queue_url: str | None) -> None:
-    region, error_region = region_in(queue_url), region_in(error_queue_url)
-    if None not in (region, error_region) and region != error_region:
-        raise InvalidOptions(
-            f"queue_url is in {region}, error_queue_url in {error_region}; SQS needs both in one "
-            "region"
-        )
+def _check_regions(
+    region_name: str | None, queue_url: str | None, error_queue_url: str | None
+) -> None:
+    regions = {
+        "region_name": region_name,
+        "queue_url": region_in(queue_url),
+        "error_queue_url": region_in(error_queue_url),
+    }
+    named = {name: region for name, region in regions.items() if region is not None}
+    if len(set(named.values())) > 1:
+        shown = ", ".join(f"{name} names {region}" for name, region in named.items())
+        raise InvalidOptions(f"{shown}; SQS needs all of them in one region")

@@ -14,6 +14,7 @@ from deferrable.item import queue_name
 __all__ = [
     "FIFO_SUFFIX",
     "Names",
+    "check_endpoint",
     "endpoint_in",
     "error_url_beside",
     "name_in",
@@ -125,6 +126,24 @@ def endpoint_in(url: str | None) -> str | None:
         return None
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def check_endpoint(url: str | None) -> None:
+    """Refuse what no client could send a request to.
+
+    Raises:
+        InvalidOptions: it is neither None nor the URL of a server.
+    """
+    try:
+        parts = urlsplit(url or "")
+        is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_server = False
+    if url is not None and not is_server:
+        raise InvalidOptions(
+            f"endpoint_url={url!r} is not the URL of a server; write http://HOST:PORT or "
+            "https://HOST"
+        )
 
 
 def _host_in(url: str | None) -> str:

@@ -116,7 +116,8 @@ class AWSSettings:
         connection: nothing, for the environment's configuration; a client of aiobotocore or boto3;
             a callable that returns either, or an async context manager of one.
         region_name: overrides the connection and the environment; None: as they say.
-        endpoint_url: used if neither the connection nor the environment names one.
+        endpoint_url: likewise.
+        fallback_endpoint_url: used if neither the connection nor the environment names one.
 
     Raises:
         InvalidOptions: it is none of these.
@@ -128,10 +129,13 @@ class AWSSettings:
         connection: object = None,
         region_name: str | None = None,
         endpoint_url: str | None = None,
+        *,
+        fallback_endpoint_url: str | None = None,
     ) -> None:
         self._service = service
         self._region_name = region_name
         self._endpoint_url = endpoint_url
+        self._fallback_endpoint_url = fallback_endpoint_url
         self._connection = connection
         if _is_client(connection):
             self._check(connection)
@@ -145,9 +149,11 @@ class AWSSettings:
     def where(self) -> Hashable:
         """Equal for two settings that are known to mean the same place. Does no I/O."""
         connection: Any = self._connection
+        chosen = self._region_name, self._endpoint_url
         if _is_client(connection):
-            return self._service, connection.meta.endpoint_url, connection.meta.region_name
-        return self._service, id(self._connection)
+            meta = connection.meta
+            return self._service, meta.endpoint_url, meta.region_name, chosen
+        return self._service, id(self._connection), chosen
 
     async def create_client(self, **options: Any) -> tuple[Any, Credentials]:
         """Our own client for the running loop, which the caller closes; and its credentials.
@@ -167,7 +173,7 @@ class AWSSettings:
         return await creating.__aenter__(), credentials
 
     def _arguments(self, session: Any, lent: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of ``create_client``; what the URL of a queue names comes first."""
+        """Those of ``create_client``; the region and the endpoint that were chosen come first."""
         arguments = dict(lent)
         if self._region_name is not None:
             if region_in(arguments.get("endpoint_url")) not in (None, self._region_name):
@@ -176,8 +182,10 @@ class AWSSettings:
         elif arguments.get("region_name") is None and session.get_config_variable("region") is None:
             # botocore does not look at this one.
             arguments["region_name"] = os.environ.get("AWS_REGION")
-        if arguments.get("endpoint_url") is None and _configured_endpoint(session) is None:
+        if self._endpoint_url is not None:
             arguments["endpoint_url"] = self._endpoint_url
+        elif arguments.get("endpoint_url") is None and _configured_endpoint(session) is None:
+            arguments["endpoint_url"] = self._fallback_endpoint_url
         return arguments
 
     def _credentials(self, first: object) -> Credentials:
