@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         DocketsBackendFactory,
         InMemoryBackendFactory,
         SQSBackendFactory,
+        from_url,
     )
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "RedisDebounceStore",
     "S3Store",
     "SQSBackendFactory",
+    "from_url",
 ]
 
 _HOME = "deferrable.sync.backend"
@@ -37,5 +39,6 @@ __getattr__, __dir__ = lazy_names(
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQSBackendFactory": _HOME,
+        "from_url": _HOME,
     },
 )

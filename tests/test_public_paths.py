@@ -14,7 +14,7 @@ BOTH_APIS = """
 """
 BACKENDS = """
     Backend BackendFactory DocketsBackendFactory InMemoryBackendFactory RedisDebounceStore S3Store
-    SQSBackendFactory
+    SQSBackendFactory from_url
 """
 PUBLIC = {
     # The documented doors.

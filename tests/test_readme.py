@@ -6,6 +6,7 @@ must print what the page shows. A diff changes a file of its page.
 """
 
 import inspect
+import itertools
 import os
 import re
 import shlex
@@ -95,8 +96,13 @@ class Folder:
             path.write_text(text.replace(old, new.replace(REDIS_URL, self.redis_url)))
 
     def run(self, command: str) -> str:
-        """What a command of a transcript prints, in a fresh process."""
-        program, *args = shlex.split(command)
+        """What a command of a transcript prints, in a fresh process.
+
+        Variables may stand before it, as in a shell: ``NAME=value python file.py``.
+        """
+        words = shlex.split(command)
+        variables = list(itertools.takewhile(lambda word: "=" in word, words))
+        program, *args = words[len(variables) :]
         folder = ROOT if program.startswith(".venv/") else self.path
         arguments = (
             ["-m", "pytest", "-p", "no:cacheprovider", *args] if program == "pytest" else args
@@ -104,7 +110,12 @@ class Folder:
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                **dict(each.split("=", 1) for each in variables),
+            },
             capture_output=True,
             text=True,
             timeout=DEADLINE_SECONDS,

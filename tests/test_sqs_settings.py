@@ -437,6 +437,11 @@ def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
         SQSBackendFactory(endpoint_url=endpoint)
 
 
+def test_what_is_no_url_of_a_queue_is_refused() -> None:
+    with pytest.raises(InvalidOptions, match=r"'http://\[::1' is not the URL of a queue"):
+        SQSBackendFactory(queue_url="http://[::1")
+
+
 # The error queue of a queue that is given by its URL.
 
 

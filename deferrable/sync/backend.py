@@ -4,8 +4,11 @@ Owns the pairing of each factory with its original. Factories do no I/O, so each
 original creates and wraps it in the blocking API.
 """
 
+from collections.abc import Callable
+
 from deferrable.aio import backend as awaiting
 from deferrable.aio.backend import base
+from deferrable.aio.backend._url import factory_call
 from deferrable.sync._facade import ClosingFacade, made_like
 from deferrable.sync.queue import Queue
 
@@ -15,6 +18,7 @@ __all__ = [
     "DocketsBackendFactory",
     "InMemoryBackendFactory",
     "SQSBackendFactory",
+    "from_url",
 ]
 
 
@@ -69,3 +73,15 @@ class SQSBackendFactory(BackendFactory):
     @made_like(lambda: awaiting.SQSBackendFactory)
     def __init__(self, core: base.BackendFactory) -> None:
         super().__init__(core)
+
+
+_FACTORIES: dict[str, Callable[..., BackendFactory]] = {
+    each.__name__: each
+    for each in (DocketsBackendFactory, InMemoryBackendFactory, SQSBackendFactory)
+}
+
+
+def from_url(url: str | None = None, /, **settings: object) -> BackendFactory:
+    """The factory of the backend at `url`; see `deferrable.aio.backend.from_url`."""
+    call = factory_call(url, settings)
+    return _FACTORIES[call.factory.__name__](*call.arguments, **call.settings)

@@ -41,6 +41,12 @@ with deferrable.backend.SQSBackendFactory(
     assert_type(on_sqs, deferrable.Backend)
     assert_type(on_sqs.queue.pop_up_to(25), list[tuple[Envelope, Item]])
     assert_type(on_sqs.queue.excess_bytes({}), int)
+assert_type(deferrable.backend.from_url(), deferrable.BackendFactory)
+assert_type(
+    deferrable.backend.from_url("redis://localhost", wait_time=2).create_backend_for_group("mail"),
+    deferrable.Backend,
+)
+deferrable.backend.from_url(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 deferrable.backend.SQSBackendFactory(wait_time="20")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -279,6 +285,8 @@ aio_backend = aio_factory.create_backend_for_group(None)
 assert_type(aio_backend, deferrable.aio.Backend)
 aio_sqs = deferrable.aio.backend.SQSBackendFactory(None, 60, 20, "staging", create=False)
 assert_type(aio_sqs.create_backend_for_group(None), deferrable.aio.Backend)
+aio_from_url = deferrable.aio.backend.from_url("memory://", visibility_timeout=60)
+assert_type(aio_from_url, deferrable.aio.BackendFactory)
 aio_instance = deferrable.aio.Deferrable(aio_backend)
 deferrable.Deferrable(aio_backend)
 deferrable.aio.Deferrable(backend)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

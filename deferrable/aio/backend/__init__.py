@@ -6,6 +6,7 @@ from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
     from deferrable.aio.backend._redis.debounce import RedisDebounceStore
+    from deferrable.aio.backend._url import from_url
     from deferrable.aio.backend.base import Backend, BackendFactory
     from deferrable.aio.backend.dockets import DocketsBackendFactory
     from deferrable.aio.backend.memory import InMemoryBackendFactory
@@ -20,6 +21,7 @@ __all__ = [
     "RedisDebounceStore",
     "S3Store",
     "SQSBackendFactory",
+    "from_url",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -32,5 +34,6 @@ __getattr__, __dir__ = lazy_names(
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQSBackendFactory": "deferrable.aio.backend.sqs",
+        "from_url": "deferrable.aio.backend._url",
     },
 )

@@ -18,7 +18,7 @@ from deferrable.aio._contract.private import private
 from deferrable.aio.backend._redis.extra import CredentialProvider, redis
 from deferrable.errors import InvalidOptions
 
-__all__ = ["Node", "RedisSettings"]
+__all__ = ["Node", "RedisSettings", "setting_names"]
 
 Node: TypeAlias = tuple[str, int]
 """Host and port of one server."""
@@ -214,6 +214,12 @@ def _of_url(url: str) -> RedisSettings:
     connection_class = options.get("connection_class", _Connection)
     _check_names(options, connection_class, is_shown="@" not in query)
     return RedisSettings(connection_class, _kept(options, connection_class))
+
+
+def setting_names(scheme: str) -> set[str]:
+    """The settings that redis-py takes from a URL of that scheme."""
+    classes = {"rediss": _SSLConnection, "unix": _UnixConnection}
+    return _parameters(classes.get(scheme, _Connection).__mro__) | _POOLS_OWN
 
 
 def _check_names(

@@ -6,7 +6,7 @@ I/O.
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from deferrable.errors import InvalidOptions
 from deferrable.item import queue_name
@@ -86,7 +86,7 @@ def name_in(url: str) -> str:
     Raises:
         InvalidOptions: it is not the URL of a queue.
     """
-    parts = urlsplit(url)
+    parts = _parts_of(url)
     name = parts.path.rstrip("/").rpartition("/")[2]
     if parts.scheme not in ("http", "https") or not name:
         raise InvalidOptions(
@@ -134,8 +134,8 @@ def check_endpoint(url: str | None) -> None:
     Raises:
         InvalidOptions: it is neither None nor the URL of a server.
     """
+    parts = _parts_of(url or "")
     try:
-        parts = urlsplit(url or "")
         is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_server = False
@@ -147,4 +147,12 @@ def check_endpoint(url: str | None) -> None:
 
 
 def _host_in(url: str | None) -> str:
-    return urlsplit(url).hostname or "" if url else ""
+    return _parts_of(url).hostname or "" if url else ""
+
+
+def _parts_of(url: str) -> SplitResult:
+    """Those of `url`; all are empty, if it is no URL at all."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
