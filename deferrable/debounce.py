@@ -35,6 +35,7 @@ __all__ = [
     "life_seconds",
     "reserve",
     "restore",
+    "withdraw",
 ]
 
 RESERVATION_SECONDS = 10.0
@@ -92,13 +93,21 @@ class Window:
         available_time: when the item pushed last became or becomes available.
         token: of the producer that is still pushing it; None: it was pushed.
         reserved_until_time: after this moment that producer counts as dead.
-        previous_time: the `available_time` to go back to, then or when the push fails.
+        previous_time: the `available_time` to go back to, then, when the push fails, or when the
+            item is cancelled.
+        item_id: the token of the producer that pushed it, which is the item's id.
     """
 
     available_time: float
     token: str | None = None
     reserved_until_time: float | None = None
     previous_time: float | None = None
+    item_id: str | None = None
+
+    @property
+    def pending_id(self) -> str | None:
+        """The id of the item that is pushed, or being pushed."""
+        return self.item_id if self.token is None else self.token
 
 
 def reserve(
@@ -142,7 +151,7 @@ def confirm(window: Window | None, now: float, token: str) -> Window | None:
     current = _standing(window, now)
     if current is None or current.token != token:
         return current
-    return Window(current.available_time)
+    return Window(current.available_time, previous_time=current.previous_time, item_id=token)
 
 
 def restore(window: Window | None, now: float, token: str) -> Window | None:
@@ -152,6 +161,17 @@ def restore(window: Window | None, now: float, token: str) -> Window | None:
     """
     current = _standing(window, now)
     if current is None or current.token != token:
+        return current
+    return None if current.previous_time is None else Window(current.previous_time)
+
+
+def withdraw(window: Window | None, now: float, item_id: str) -> Window | None:
+    """The window after its item was cancelled: as it was before the decision to push it.
+
+    It is unchanged if another item was pushed since.
+    """
+    current = _standing(window, now)
+    if current is None or current.pending_id != item_id:
         return current
     return None if current.previous_time is None else Window(current.previous_time)
 

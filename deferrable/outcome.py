@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from deferrable.handles import CallSource, HandleVerbs
 from deferrable.item import Item, id_text
 
 __all__ = ["Outcome", "OutcomeStatus", "Receipt", "ReceiptStatus"]
@@ -16,35 +17,51 @@ OutcomeStatus: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Receipt:
-    """The result of a call to ``later``.
+class Receipt(HandleVerbs):
+    """The result of a call to ``later``, and a handle on the call.
+
+    It is a small value: its verbs ask the broker only when they are called.
 
     Attributes:
         id: the item's id; None when nothing was pushed because an equal call is pending.
         status: ``pushed`` (it may run now), ``delayed`` (it may run later), ``skipped``
             (debounced: a pending call runs instead).
         available_time: when it, or the call that runs instead, may run, in epoch seconds.
+        serves_id: of a skipped call, the id of the pending call that runs instead, which its verbs
+            are about; None: not skipped, or the store of its window does not know the id.
     """
 
     id: str | None
     status: ReceiptStatus
     available_time: float
+    serves_id: str | None = None
 
     def __init__(
         self,
         id: str | None,  # noqa: A002  # as the field is called
         status: ReceiptStatus,
         available_time: float,
+        serves_id: str | None = None,
+        *,
+        source: CallSource | None = None,
     ) -> None:
         # As the one that is left out, at half of its cost: each call to ``later`` makes one.
         _set_id(self, id)
         _set_status(self, status)
         _set_available_time(self, available_time)
+        _set_serves_id(self, serves_id)
+        if source is not None:
+            _set_source(self, source)
+
+    def _call_id(self) -> str | None:
+        return self.serves_id if self.id is None else self.id
 
 
 _set_id = vars(Receipt)["id"].__set__
 _set_status = vars(Receipt)["status"].__set__
 _set_available_time = vars(Receipt)["available_time"].__set__
+_set_serves_id = vars(Receipt)["serves_id"].__set__
+_set_source = vars(HandleVerbs)["_source"].__set__
 
 
 class Outcome(Struct, frozen=True):  # which is made in a fifth of a frozen dataclass's time

@@ -317,7 +317,7 @@ def test_a_reservation_that_nobody_confirmed_is_as_if_it_had_never_been() -> Non
 def test_a_confirmed_push_counts_for_good() -> None:
     confirmed = confirm(reserved(START), START + 1, "mine")
 
-    assert confirmed == Window(START)
+    assert confirmed == Window(START, item_id="mine")
 
 
 def test_a_failed_push_puts_the_window_back() -> None:

@@ -27,6 +27,7 @@ from deferrable.debounce import (
     identity,
     reserve,
     restore,
+    withdraw,
 )
 from deferrable.testing import MovingClock
 
@@ -113,7 +114,8 @@ async def test_calls_are_skipped_until_the_delayed_item_is_available_and_no_long
     clock.advance(0.25)
     after = await push(store, key, "4")
 
-    assert before == Reservation(Skip(available_time), available_time)
+    assert before.decision == Skip(available_time)
+    assert before.available_time == available_time
     assert after == Reservation(PushDelayed(60), clock.time() + 60)
 
 
@@ -274,14 +276,14 @@ class Step:
     """What one producer does after some time."""
 
     after_seconds: float
-    verb: Literal["reserve", "confirm", "restore"]
+    verb: Literal["reserve", "confirm", "restore", "withdraw"]
     token: str
     always_delay: bool = False
 
 
 def steps(gaps: st.SearchStrategy[float]) -> st.SearchStrategy[list[Step]]:
     tokens = st.sampled_from("abcdef")
-    verbs = st.sampled_from(["reserve", "reserve", "confirm", "restore"])
+    verbs = st.sampled_from(["reserve", "reserve", "confirm", "restore", "withdraw"])
     return st.lists(st.builds(Step, gaps, verbs, tokens, st.booleans()), max_size=25)
 
 
@@ -320,7 +322,7 @@ async def follow(
     request: pytest.FixtureRequest,
 ) -> None:
     window: Window | None = None
-    key = fresh_key(kind)
+    key, has_old_keys = fresh_key(kind), kind == "redis, with the old library"
     async with make_store(kind, clock, request) as store:
         for step in trace:
             clock.advance(step.after_seconds)
@@ -334,7 +336,15 @@ async def follow(
                         window, now, window_seconds, step.always_delay, step.token
                     )
                     assert window is not None
-                    assert reservation == Reservation(decision, window.available_time)
+                    pending_id = window.pending_id if isinstance(decision, Skip) else None
+                    if has_old_keys and window.token is None:
+                        pending_id = None  # the old library's keys have no place for it
+                    assert reservation == Reservation(decision, window.available_time, pending_id)
+                case "withdraw" if has_old_keys:
+                    pass  # they do not know the time before, either
+                case "withdraw":
+                    await store.withdraw(key, step.token, None)
+                    window = withdraw(window, now, step.token)
                 case "confirm":
                     await store.confirm(key, step.token)
                     window = confirm(window, now, step.token)

@@ -422,4 +422,6 @@ async def follow(
             decision, window = reserve(window, now, window_seconds, always_delay, token)
             window = confirm(window, now, token)
             assert window is not None
-            assert reservation == Reservation(decision, window.available_time)
+            has_id = isinstance(decision, Skip) and key.classic is None
+            pending_id = window.pending_id if has_id else None
+            assert reservation == Reservation(decision, window.available_time, pending_id)

@@ -24,7 +24,7 @@ def test_receipt_is_made_by_place_and_by_name() -> None:
     assert by_name == Receipt(None, "skipped", 2.5)
     assert by_name != Receipt(None, "delayed", 2.5)
     assert hash(by_name) == hash(Receipt(None, "skipped", 2.5))
-    assert repr(by_name) == "Receipt(id=None, status='skipped', available_time=2.5)"
+    assert repr(by_name) == "Receipt(id=None, status='skipped', available_time=2.5, serves_id=None)"
 
 
 def test_receipt_can_be_copied_changed_and_sent_as_any_dataclass() -> None:
@@ -32,4 +32,9 @@ def test_receipt_can_be_copied_changed_and_sent_as_any_dataclass() -> None:
 
     assert pickle.loads(pickle.dumps(receipt)) == copy.deepcopy(receipt) == receipt
     assert dataclasses.replace(receipt, status="delayed") == Receipt("1", "delayed", 2.5)
-    assert dataclasses.asdict(receipt) == {"id": "1", "status": "pushed", "available_time": 2.5}
+    assert dataclasses.asdict(receipt) == {
+        "id": "1",
+        "status": "pushed",
+        "available_time": 2.5,
+        "serves_id": None,
+    }

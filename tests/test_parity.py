@@ -40,6 +40,8 @@ each_pair = pytest.mark.parametrize(("awaiting", "blocking"), PAIRS.values(), id
 NOT_FOR_USERS = {
     # Between the two doors of one engine.
     (deferrable.aio.Deferrable, "emit_empty"),
+    # Of a handle, which has both doors itself.
+    (deferrable.aio.Deferrable, "calls"),
     # Of a worker, which has a loop also on the face that blocks.
     (deferrable.aio.Queue, "wait_for_items"),
     (deferrable.aio.Queue, "end_pops"),

@@ -7,8 +7,8 @@ from test_arrows import MODULES
 
 BOTH_APIS = """
     ArgumentMismatch Backend BackendError BackendFactory BackendUnavailable BlocksEventLoop BoundJob
-    Call CalledFromEventLoop Clock DebounceStore Deferrable DeferrableError Envelope ErrorItem
-    ErrorItems InMemoryDebounceStore InvalidOptions ItemTooLarge Job LeaseLost
+    Call CallHandle CallState CalledFromEventLoop Clock DebounceStore Deferrable DeferrableError
+    Envelope ErrorItem ErrorItems InMemoryDebounceStore InvalidOptions ItemTooLarge Job LeaseLost
     MetadataProducerConsumer Outcome Push Queue Receipt Release Retry SerializationError Touch
     UnreadableItem UnserializableCall Unsupported Worker WrongApi current_attempt
 """
@@ -58,6 +58,7 @@ PUBLIC = {
     # For authors of backends and of debounce stores, and for annotations.
     "deferrable.debounce": "Window confirm decide",
     "deferrable.events": "EVENTS",
+    "deferrable.handles": "CallHandle CallState CallStatus",
     "deferrable.item": "Item",
     "deferrable.lifecycle": "bury requeued with_error",
     "deferrable.options": "ErrorClasses OptionChanges Seconds",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Unsupported,
         WrongApi,
     )
+    from deferrable.handles import CallHandle, CallState
     from deferrable.metadata import MetadataProducerConsumer
     from deferrable.outcome import Outcome, Receipt
     from deferrable.retry import Retry
@@ -44,6 +45,8 @@ __all__ = [
     "BlocksEventLoop",
     "BoundJob",
     "Call",
+    "CallHandle",
+    "CallState",
     "CalledFromEventLoop",
     "Clock",
     "DebounceStore",
@@ -87,6 +90,8 @@ __getattr__, __dir__ = lazy_names(
         "BlocksEventLoop": _ERRORS,
         "BoundJob": "deferrable.aio.job",
         "Call": "deferrable.aio.job",
+        "CallHandle": "deferrable.handles",
+        "CallState": "deferrable.handles",
         "CalledFromEventLoop": _ERRORS,
         "Clock": "deferrable.aio.clock",
         "DebounceStore": "deferrable.aio.debounce",

@@ -26,6 +26,7 @@ from deferrable.debounce import (
     life_seconds,
     reserve,
     restore,
+    withdraw,
 )
 from deferrable.item import Item
 
@@ -65,10 +66,13 @@ class Reservation:
         decision: push now, push delayed, or skip.
         available_time: when the item to be pushed, or the pending one, becomes available, by the
             store's clock.
+        pending_id: of a call to skip, the token of the call whose item is pending, which is the
+            item's id; None: unknown.
     """
 
     decision: Decision
     available_time: float
+    pending_id: str | None = None
 
 
 class JoinedPush(Protocol):
@@ -146,6 +150,22 @@ class DebounceStore(Closing):
             BackendError: the window may be restored only when its reservation ends.
         """
 
+    async def withdraw(self, key: DebounceKey, item_id: str, available_time: float | None) -> None:
+        """The item was cancelled: restore the window as it was before `reserve`, for later calls.
+
+        It must do nothing if another item was reserved since. A store that does nothing at all
+        skips calls in favour of a cancelled one until that would have become available.
+
+        Args:
+            item_id: the token with which the item was reserved.
+            available_time: when a delayed item was to become available, as the reservation said;
+                None: it was not delayed.
+
+        Raises:
+            BackendError: the window may be as it was.
+        """
+        return
+
     def joined_with(self, queue: Queue) -> JoinedPush | None:
         """A function that decides and pushes in one step, if windows and `queue` are in one place.
 
@@ -191,9 +211,9 @@ class InMemoryDebounceStore(DebounceStore):
             decision, window = reserve(
                 self._window(key, now), now, window_seconds, always_delay, token
             )
+            assert window is not None  # what is pending, or to be pushed, is remembered
             if isinstance(decision, Skip):
-                return Reservation(decision, decision.pending_time)
-            assert window is not None  # what is to be pushed is remembered
+                return Reservation(decision, decision.pending_time, window.pending_id)
             self._keep(key, window, now, now + life_seconds(window_seconds))
             return Reservation(decision, window.available_time)
 
@@ -206,6 +226,11 @@ class InMemoryDebounceStore(DebounceStore):
         with self._lock:
             now = self._clock.time()
             self._replace(key, restore(self._window(key, now), now, token))
+
+    async def withdraw(self, key: DebounceKey, item_id: str, available_time: float | None) -> None:
+        with self._lock:
+            now = self._clock.time()
+            self._replace(key, withdraw(self._window(key, now), now, item_id))
 
     def _window(self, key: DebounceKey, now: float) -> Window | None:
         window, end_time = self._kept.get(key.text, (None, now))

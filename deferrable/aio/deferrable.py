@@ -17,6 +17,7 @@ from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.tasks import start_task, until_done
 from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt, outcome_of
+from deferrable.aio._engine.calls import InstanceCalls
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AwaitingDoor, Door
@@ -28,6 +29,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
 from deferrable.aio.worker._life import Worker
 from deferrable.events import check_event_consumer
+from deferrable.handles import CallHandle
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer, check_namespace
 from deferrable.options import ErrorClasses
@@ -207,6 +209,18 @@ class Deferrable(Instance, Decorating, Closing):
             prefetch=prefetch,
             grace_seconds=grace_seconds,
         )
+
+    def calls(self) -> InstanceCalls:
+        """What answers for the calls of this instance, for its handles."""
+        return InstanceCalls(self)
+
+    def call(self, call_id: str) -> CallHandle:
+        """A handle on a call that was deferred anywhere; no I/O is done for it.
+
+        Args:
+            call_id: from the call's receipt.
+        """
+        return CallHandle(self, call_id)
 
     def errors(self) -> ErrorItems:
         """The items of the error queue, each once, oldest first where the broker knows.

@@ -20,6 +20,7 @@ from deferrable.aio._contract.batching import check_batch_size, check_outcomes, 
 from deferrable.aio._contract.checks import Checks
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.entries import Peeked, Push, Release, Touch
+from deferrable.aio._contract.inspecting import Found, Inspecting
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio._contract.settlement import Settlement, logged
@@ -30,12 +31,22 @@ from deferrable.aio.envelope import Envelope
 from deferrable.errors import DeferrableError, LeaseLost, Unsupported
 from deferrable.item import Item
 
-__all__ = ["Envelope", "Item", "Peeked", "Push", "Queue", "Release", "Touch", "without_loop"]
+__all__ = [
+    "Envelope",
+    "Found",
+    "Item",
+    "Peeked",
+    "Push",
+    "Queue",
+    "Release",
+    "Touch",
+    "without_loop",
+]
 
 _logger = logging.getLogger("deferrable")
 
 
-class Queue(Closing, Settlement, Checks):
+class Queue(Closing, Inspecting, Settlement, Checks):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Unsupported,
         WrongApi,
     )
+    from deferrable.handles import CallHandle, CallState
     from deferrable.metadata import MetadataProducerConsumer
     from deferrable.outcome import Outcome, Receipt
     from deferrable.retry import Retry
@@ -45,6 +46,8 @@ __all__ = [
     "BlocksEventLoop",
     "BoundJob",
     "Call",
+    "CallHandle",
+    "CallState",
     "CalledFromEventLoop",
     "Clock",
     "DebounceStore",
@@ -88,6 +91,8 @@ __getattr__, __dir__ = lazy_names(
         "BlocksEventLoop": _ERRORS,
         "BoundJob": "deferrable.aio.job",
         "Call": "deferrable.aio.job",
+        "CallHandle": "deferrable.handles",
+        "CallState": "deferrable.handles",
         "CalledFromEventLoop": _ERRORS,
         "Clock": "deferrable.aio.clock",
         "DebounceStore": "deferrable.aio.debounce",

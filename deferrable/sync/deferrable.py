@@ -20,6 +20,7 @@ from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
+from deferrable.handles import CallHandle
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import ErrorClasses
@@ -210,6 +211,10 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
             concurrency, threads=threads, prefetch=prefetch, grace_seconds=grace_seconds
         )
         return Worker(core)
+
+    def call(self, call_id: str) -> CallHandle:
+        """A handle on a call; see `deferrable.aio.Deferrable.call`."""
+        return self._core.call(call_id)
 
     def errors(self) -> ErrorItems:
         """The items of the error queue; see `deferrable.aio.Deferrable.errors`."""

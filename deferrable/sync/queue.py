@@ -43,6 +43,8 @@ class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
     pop_up_to = blocking(AwaitingQueue.pop_up_to, undo=_put_all_back)
     pop_at_once = blocking(AwaitingQueue.pop_at_once, undo=_put_all_back)
     peek = blocking(AwaitingQueue.peek)
+    find = blocking(AwaitingQueue.find)
+    inspect = blocking(AwaitingQueue.inspect)
     pop_keys = blocking(AwaitingQueue.pop_keys, undo=_put_taken_back)
     touch = blocking(AwaitingQueue.touch)
     touch_each = blocking(AwaitingQueue.touch_each)

@@ -14,7 +14,7 @@ from deferrable.aio._contract.flags import QueueFlags
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.queue import Item, Peeked, Push, Queue, Release, Touch
+from deferrable.aio.queue import Found, Item, Peeked, Push, Queue, Release, Touch
 from deferrable.errors import BackendError, LeaseLost
 from deferrable.testing.fault_script import AFTER, BEFORE, Fault, Faults, Kind, Verb
 
@@ -85,6 +85,12 @@ class FaultyQueue(Queue):
         popped = await self._one("pop", None, lambda: self._queue._pop_keys(keys))
         self._items.update(each for each in popped if each is not None)
         return popped
+
+    async def _find(self, item_id: str) -> Found | None:
+        return await self._one("peek", None, lambda: self._queue._find(item_id))
+
+    async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
+        return await self._one("peek", None, lambda: self._queue._inspect(cursor, count))
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         items = [self._items.get(touch.envelope) for touch in touches]

@@ -24,6 +24,8 @@ class QueueFlags:
     """An item whose lease ended goes behind waiting items, not before them."""
     SUPPORTS_PEEK: ClassVar[bool] = False
     """`peek` shows items without taking them, and `pop_keys` takes chosen ones."""
+    SUPPORTS_INSPECTION: ClassVar[bool] = False
+    """`find` and `inspect` show items wherever they are, also those in flight."""
     IS_LOCAL: ClassVar[bool] = False
     """Only this process pops the items, so a job needs no name that others can import."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize

@@ -139,7 +139,7 @@ async def defer_many(
             item = entry.item if isinstance(entry, Push) else entry
             if instance.event_consumers:
                 await _emit(instance, door, "push", item)
-            receipts[index] = _receipt(item, now)
+            receipts[index] = _receipt(instance, item, now)
         else:
             failures.append(outcome)
     return _all_or_raise(receipts, failures)
@@ -169,6 +169,7 @@ async def _debounce(
     if store is None:  # the instance was given another backend after the options were checked
         raise InvalidOptions(NO_DEBOUNCE_STORE)
     key, token = _debounce_key(instance, call, item), item["id"]
+    item["debounce_window"] = key.text  # a cancellation finds the window by it
     always_delay = call.options.debounce_always_delay
     # The one step changes the item in the store, where nobody can sign it.
     queue = door.here(instance.backend.queue)
@@ -219,7 +220,8 @@ async def _tell_skipped(
     instance: Instance, door: Door, item: Item, reservation: Reservation
 ) -> Receipt:
     await _emit(instance, door, "debounce_hit", item)
-    return Receipt(None, "skipped", reservation.available_time)
+    available_time, pending_id = reservation.available_time, reservation.pending_id
+    return Receipt(None, "skipped", available_time, pending_id, source=instance)
 
 
 async def _tell_joined(
@@ -231,7 +233,7 @@ async def _tell_joined(
     _set_decided_delay(instance, item, reservation)
     for event in ("debounce_miss", "push"):
         await _emit(instance, door, event, item)
-    return _receipt(item, reservation.available_time)
+    return _receipt(instance, item, reservation.available_time)
 
 
 async def _push_reserved(
@@ -284,7 +286,7 @@ async def _push(instance: Instance, door: Door, item: Item, now: float) -> Recei
     await door.wait(queue.push(push), needs_loop=queue.needs_loop)
     if instance.event_consumers:
         await _emit(instance, door, "push", item)
-    return _receipt(item, now)
+    return _receipt(instance, item, now)
 
 
 def _signed(instance: Instance, item: Item) -> Item:
@@ -315,8 +317,8 @@ async def _emit(instance: Instance, door: Door, event: str, item: Item) -> None:
         await emit(door, instance.event_consumers, event, item, None)
 
 
-def _receipt(item: Item, now: float) -> Receipt:
+def _receipt(instance: Instance, item: Item, now: float) -> Receipt:
     due_time = item.get("due_time")
     if due_time is None:
-        return Receipt(item["id"], "pushed", now)
-    return Receipt(item["id"], "delayed", due_time)
+        return Receipt(item["id"], "pushed", now, source=instance)
+    return Receipt(item["id"], "delayed", due_time, source=instance)

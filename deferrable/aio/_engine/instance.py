@@ -14,6 +14,7 @@ from deferrable.aio._engine.registry import Registry
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
+from deferrable.handles import Calls
 from deferrable.item import group_text
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import ErrorClasses, check_max_attempts, error_class_tuple
@@ -58,6 +59,10 @@ class Instance:
         jobs = "1 job" if count == 1 else f"{count} jobs"
         backend = self.backend
         return f"<{type(self).__name__}, {group_text(backend.group)}: {backend.queue!r}, {jobs}>"
+
+    def calls(self) -> Calls:
+        """What answers for the calls of this instance."""
+        raise NotImplementedError
 
     @property
     def serializer(self) -> Serializer:

@@ -39,6 +39,7 @@ class _Scripts:
         self.reserve: Script = script(*window, f"debounce_{kind}reserve")
         self.confirm: Script = script(*window, f"debounce_{kind}confirm")
         self.restore: Script = script(*window, f"debounce_{kind}restore")
+        self.withdraw: Script = script(*window, f"debounce_{kind}withdraw")
 
 
 _OURS, _CLASSIC = _Scripts(""), _Scripts("classic_")
@@ -100,9 +101,13 @@ class RedisDebounceStore(DebounceStore):
     async def restore(self, key: DebounceKey, token: str) -> None:
         await self._end(self._scripts(key).restore, key, token)
 
-    async def _end(self, script: Script, key: DebounceKey, token: str) -> None:
+    async def withdraw(self, key: DebounceKey, item_id: str, available_time: float | None) -> None:
+        due_text = "" if available_time is None else repr(available_time)
+        await self._end(self._scripts(key).withdraw, key, item_id, due_text)
+
+    async def _end(self, script: Script, key: DebounceKey, token: str, *more: str) -> None:
         keys = window_keys(key, is_classic=self._is_classic(key))
-        args = (token, now_text(self._clock), repr(CLASSIC_LIFE_IN_WINDOWS))
+        args = (token, now_text(self._clock), repr(CLASSIC_LIFE_IN_WINDOWS), *more)
         await run_repeatable(self._links.here(), script, keys, args)
 
     def joined_with(self, queue: Queue) -> JoinedPush | None:

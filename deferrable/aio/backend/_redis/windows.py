@@ -113,10 +113,13 @@ async def run_repeatable(
 
 
 def read_reservation(answer: Sequence[bytes]) -> Reservation:
-    """The answer of a script that decides: the decision, the delay, and when it is available."""
-    name, delay, available = answer
+    """The answer of a script that decides: the decision, the delay, when it is available, and of
+    a call to skip the id of the pending item, if it is known.
+    """
+    name, delay, available, pending_id = answer
     available_time = float(available)
-    return Reservation(_decision(name, float(delay), available_time), available_time)
+    decision = _decision(name, float(delay), available_time)
+    return Reservation(decision, available_time, pending_id.decode() or None)
 
 
 def _decision(name: bytes, delay_seconds: float, available_time: float) -> Decision:

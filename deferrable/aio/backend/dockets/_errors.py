@@ -7,16 +7,18 @@ The one rule: the end of a lease proves who holds it. The holder sets it, nobody
 value again, and every step checks whether it is still there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakSet
 
-from deferrable._codec.json import dump, load_item
+from deferrable._codec.json import dump, dump_value, load_item
 from deferrable._fork import on_fork
+from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend._redis.link import RedisLinks, script
 from deferrable.aio.backend.dockets._base import DocketsBase, fail, lost
 from deferrable.aio.backend.dockets._commands import MOST_AT_ONCE, in_chunks, repeating
+from deferrable.aio.backend.dockets._finding import Page, look, look_through
 from deferrable.aio.backend.dockets._wire import error_item
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
@@ -73,6 +75,7 @@ class DocketsErrorQueue(DocketsBase):
     FIFO = False
     SUPPORTS_DELAY = False
     RECLAIMS_TO_BACK_OF_QUEUE = False
+    SUPPORTS_INSPECTION = True
     SUPPORTS_PEEK = True
     IS_FOR_ERRORS = True
 
@@ -163,6 +166,28 @@ class DocketsErrorQueue(DocketsBase):
             for error_id, value in zip(pairs[::2], pairs[1::2], strict=True)
         ]
         return peeked, "" if next_cursor == b"0" else next_cursor.decode()
+
+    async def _find(self, item_id: str) -> Found | None:
+        keys = (self._commands.keys.errors, self._commands.keys.error_leases)
+        async for page in look_through(self._commands, "hash", keys, dump_value(item_id)):
+            for found in self._shown(page):
+                if found.item.get("id") == item_id:
+                    return found
+        return None
+
+    async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
+        keys = (self._commands.keys.errors, self._commands.keys.error_leases)
+        page = await look(self._commands, "hash", keys, cursor, count)
+        return list(self._shown(page)), page.cursor.decode()
+
+    def _shown(self, page: Page) -> Iterator[Found]:
+        now = self.clock.time()
+        for error_id, end, value in page.entries:
+            item = _item_of(error_id, value, now)
+            if end and float(end) > page.now:
+                yield Found(item, "in flight", error_id, lease_until=float(end))
+            else:
+                yield Found(item, "queued", error_id)
 
     async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
         popped: list[Popped | None] = []

@@ -51,6 +51,16 @@ class Outside:
         self._found = {each for each, count in counts.items() if count}
         return {each: count for each, count in counts.items() if count}
 
+    async def known(self, members: Collection[str]) -> Collection[str]:
+        """The ids of such consumers, as far as they are known by now."""
+        try:
+            return await self.find(members)
+        except BackendUnavailable:
+            raise
+        except BackendError:
+            # The user may not use SCAN: these items stay unknown, the others are known.
+            return ()
+
     async def count(self, members: Collection[str]) -> int:
         """How many items they hold, as far as this is known by now."""
         try:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
+from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, share_slot
@@ -21,6 +22,7 @@ from deferrable.aio.backend.dockets._base import DocketsBase, fail, lost
 from deferrable.aio.backend.dockets._commands import in_chunks, repeating
 from deferrable.aio.backend.dockets._consumer import Consumer, Held
 from deferrable.aio.backend.dockets._errors import DocketsErrorQueue
+from deferrable.aio.backend.dockets._finding import Finder
 from deferrable.aio.backend.dockets._moves import Move, Where, as_redelivery
 from deferrable.aio.backend.dockets._outside import Outside
 from deferrable.aio.backend.dockets._popping import Taker
@@ -46,6 +48,7 @@ class DocketsQueue(DocketsBase):
 
     IS_FOR_ERRORS = False
     KEEPS_DELAYS = True
+    SUPPORTS_INSPECTION = True
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class DocketsQueue(DocketsBase):
         self.MAX_ITEM_BYTES = max_item_bytes
         self._consumer = Consumer()
         self._outside = Outside(self._commands)
+        self._finder = Finder(self._commands, self._outside, self.clock)
         self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
         self._taker = Taker(
             self._consumer,
@@ -168,6 +172,14 @@ class DocketsQueue(DocketsBase):
     async def _renew(self, consumer_id: str) -> bool:
         seconds = self._taker.heartbeat_seconds()
         return await repeating(lambda _: self._commands.touch(consumer_id, seconds))
+
+    # Look.
+
+    async def _find(self, item_id: str) -> Found | None:
+        return await self._finder.find(item_id)
+
+    async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
+        return await self._finder.inspect(cursor, count)
 
     # Settlement.
 

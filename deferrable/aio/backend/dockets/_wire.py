@@ -48,6 +48,10 @@ class Keys:
         """The list of a consumer's items in flight."""
         return f"{self.queue}.{consumer_id}.working"
 
+    def cancelled(self, item_id: str) -> str:
+        """The mark of an item that was cancelled; it ends by itself."""
+        return f"{self.queue}.cancelled.{item_id}"
+
     def active(self, consumer_id: str) -> str:
         """The heartbeat of a consumer."""
         return f"{self.queue}.{consumer_id}.active"

@@ -12,12 +12,13 @@ import socket
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 
-from deferrable._codec.json import load_item
+from deferrable._codec.json import dump_value, load_item
 from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
 from deferrable._fork import on_fork, set_aside
+from deferrable.aio._contract.inspecting import Found, Place
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.base import Backend, BackendFactory
-from deferrable.aio.backend.memory._store import Lease, Now, Store, StoredItem
+from deferrable.aio.backend.memory._store import Lease, Now, Standing, Store, StoredItem
 from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.aio.envelope import Envelope
@@ -94,6 +95,7 @@ class _Group:
 class InMemoryQueue(Queue):
     """A consumer of items that live in this process. Made by `InMemoryBackendFactory`."""
 
+    SUPPORTS_INSPECTION = True
     SUPPORTS_PEEK = True
     IS_LOCAL = True
 
@@ -231,9 +233,41 @@ class InMemoryQueue(Queue):
     async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
         with self._group.lock:
             now = self._catch_up()
-            entries = self.store.entries_from(int(cursor or 0))
-        page = [Peeked(str(each.place), self._item_of(each, now)) for each in entries[:count]]
-        return page, str(entries[count].place) if len(entries) > count else ""
+            each, next_cursor = self._page(cursor, count)
+        page = [Peeked(str(entry.place), self._item_of(entry, now)) for entry, _, _ in each]
+        return page, next_cursor
+
+    def _page(self, cursor: str, count: int) -> tuple[list[Standing], str]:
+        each = self.store.standing_from(int(cursor or 0), count + 1)
+        return each[:count], str(each[count].entry.place) if len(each) > count else ""
+
+    async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
+        with self._group.lock:
+            now = self._catch_up()
+            each, next_cursor = self._page(cursor, count)
+        return [self._found(standing, now) for standing in each], next_cursor
+
+    async def _find(self, item_id: str) -> Found | None:
+        with self._group.lock:
+            now = self._catch_up()
+            standing = [*self.store.standing_with(dump_value(item_id))]
+        each = (self._found(one, now) for one in standing)
+        return next((found for found in each if found.item.get("id") == item_id), None)
+
+    def _found(self, standing: Standing, now: Now) -> Found:
+        entry, lease, due_time = standing
+        item = self._item_of(entry, now)
+        if lease is None:
+            place: Place = "queued" if due_time is None else "delayed"
+            return Found(item, place, standing, available_time=due_time)
+        to_epoch = now.time - now.monotonic
+        return Found(
+            item,
+            "in flight",
+            standing,
+            running_since=lease.pop_time + to_epoch,
+            lease_until=lease.end_time + to_epoch,
+        )
 
     def _item_of(self, entry: StoredItem, now: Now) -> Item:
         try:

@@ -11,16 +11,21 @@ available.
 import heapq
 import math
 import socket
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping, Sequence
-from itertools import chain, count
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import nsmallest
+from itertools import chain, count, islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from deferrable import lifecycle
 from deferrable._codec.json import dump, load_item
 from deferrable.errors import SerializationError
 
-__all__ = ["StoredItem", "Lease", "Now", "Store"]
+__all__ = ["Lease", "Now", "Standing", "Store", "StoredItem"]
+
+_place_of = attrgetter("place")
 
 
 class Now(NamedTuple):
@@ -45,12 +50,21 @@ class StoredItem:
 class Lease:
     """One delivery of one entry; valid as long as the store `holds` it."""
 
-    __slots__ = ("end_time", "entry", "number")
+    __slots__ = ("end_time", "entry", "number", "pop_time")
 
-    def __init__(self, entry: StoredItem, number: int, end_time: float) -> None:
+    def __init__(self, entry: StoredItem, number: int, pop_time: float, end_time: float) -> None:
         self.entry = entry
         self.number = number
+        self.pop_time = pop_time
         self.end_time = end_time
+
+
+class Standing(NamedTuple):
+    """An entry, and where it is: held if it has a lease, delayed if it has a due time."""
+
+    entry: StoredItem
+    lease: Lease | None = None
+    due_time: float | None = None
 
 
 class Store:
@@ -130,13 +144,34 @@ class Store:
             leases.append(self._lend(entry, now.monotonic))
         return leases
 
-    def entries_from(self, place: int) -> list[StoredItem]:
-        """Every entry from a place on, held or not, in order. It takes O(n log n)."""
-        held = (lease.entry for lease in self._held)
-        delayed = (entry for _, _, entry in self._delayed)
-        returned = (entry for _, entry in self._returned)
-        each = chain(returned, self._waiting, delayed, held)
-        return sorted((e for e in each if e.place >= place), key=lambda entry: entry.place)
+    def standing_from(self, place: int, most: int) -> list[Standing]:
+        """The first entries from a place on, held or not, in order.
+
+        It takes O(n), and little of that for those that are available.
+        """
+        held = (Standing(lease.entry, lease) for lease in self._held)
+        delayed = (Standing(entry, None, due_time) for due_time, _, entry in self._delayed)
+        returned = (Standing(entry) for _, entry in self._returned)
+        start = bisect_left(self._waiting, place, key=_place_of)
+        waiting = map(Standing, islice(self._waiting, start, start + most))
+        each = chain(returned, waiting, delayed, held)
+        return nsmallest(
+            most,
+            (standing for standing in each if standing.entry.place >= place),
+            key=lambda standing: standing.entry.place,
+        )
+
+    def standing_with(self, text: str) -> Iterator[Standing]:
+        """The entries whose text contains `text`. It takes O(n)."""
+        for lease in self._held:
+            if text in lease.entry.text:
+                yield Standing(lease.entry, lease)
+        for entry in chain((entry for _, entry in self._returned), self._waiting):
+            if text in entry.text:
+                yield Standing(entry)
+        for due_time, _, entry in self._delayed:
+            if text in entry.text:
+                yield Standing(entry, None, due_time)
 
     def pop_places(self, places: Sequence[int], now: Now) -> list[Lease | None]:
         """Take the available entries at these places; None for each other. It takes O(n)."""
@@ -214,7 +249,7 @@ class Store:
         self._waiting.append(entry)
 
     def _lend(self, entry: StoredItem, now: float) -> Lease:
-        lease = Lease(entry, next(self._numbers), now + self._lease_seconds)
+        lease = Lease(entry, next(self._numbers), now, now + self._lease_seconds)
         self._held.add(lease)
         heapq.heappush(self._lease_ends, (lease.end_time, lease.number, lease))
         return lease

@@ -2,7 +2,8 @@
 --
 -- ARGV: token, window_seconds, '1' for always_delay or '', seconds that the reservation lasts,
 --       seconds that the window is kept, now or '' for the server's.
--- Returns the decision, the delay and the moment at which the item becomes available, as texts.
+-- Returns the decision, the delay and the moment at which the item becomes available, as texts, and
+--         the id of the item because of which a call is skipped, or ''.
 
 local token, window_seconds = ARGV[1], tonumber(ARGV[2])
 local reserved_seconds, life_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -11,13 +12,13 @@ local now = moment(ARGV[6])
 local window = standing(now)
 if window.token == token then
     local decision, available_time, delay_seconds = decide_again(window.available_time, now)
-    return {decision, text_of(delay_seconds), text_of(available_time)}
+    return {decision, text_of(delay_seconds), text_of(available_time), ''}
 end
 
 local decision, available_time, delay_seconds =
     decide(window.available_time, now, window_seconds, ARGV[3] == '1')
 if decision == 'skip' then
-    return {decision, text_of(delay_seconds), text_of(available_time)}
+    return {decision, text_of(delay_seconds), text_of(available_time), window.token or ''}
 end
 
 local left_milliseconds = redis.call('PTTL', LAST_PUSH)
@@ -53,4 +54,4 @@ redis.call(
     'previous_end', string.format('%.0f', server_milliseconds() + left_milliseconds),
     'left', left)
 redis.call('PEXPIRE', RESERVATION, milliseconds(reserved_seconds))
-return {decision, text_of(delay_seconds), text_of(available_time)}
+return {decision, text_of(delay_seconds), text_of(available_time), ''}

@@ -6,7 +6,8 @@
 --       same push, seconds that the window is kept, now or '' for the server's, the id of the item
 --       among the delayed ones, the envelope up to the last field of the item, the envelope after
 --       the item.
--- Returns the decision, the delay and the moment at which the item becomes available, as texts.
+-- Returns the decision, the delay and the moment at which the item becomes available, as texts, and
+--         the id of the item because of which a call is skipped, or ''.
 
 local token, now = ARGV[1], moment(ARGV[6])
 local queue, delayed, payload = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
@@ -14,7 +15,7 @@ local queue, delayed, payload = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
 local window = window_at(now)
 if window.pushed_by == token then
     local decision, available_time, delay_seconds = decide_again(window.available_time, now)
-    return {decision, text_of(delay_seconds), text_of(available_time)}
+    return {decision, text_of(delay_seconds), text_of(available_time), ''}
 end
 
 local decision, available_time, delay_seconds =
@@ -32,6 +33,6 @@ if decision ~= 'skip' then
     else
         redis.call('LPUSH', queue, envelope)
     end
-    keep(token, available_time, now, tonumber(ARGV[5]), tonumber(ARGV[4]))
+    keep(token, available_time, now, tonumber(ARGV[5]), tonumber(ARGV[4]), window.available_time)
 end
-return {decision, delay, available}
+return {decision, delay, available, decision == 'skip' and window.pending_id or ''}

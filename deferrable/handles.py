@@ -1,0 +1,146 @@
+"""A handle on a deferred call: where it is now, and what can be done about it.
+
+Owns the values that a handle returns and the verbs of a handle, for both APIs. It does no I/O: an
+instance's engine does what a verb asks for.
+
+The one rule: an answer is true of one moment. What nobody can know is ``unknown``, never a guess.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+__all__ = ["CallHandle", "CallSource", "CallState", "CallStatus", "Calls", "HandleVerbs"]
+
+T = TypeVar("T")
+
+CallStatus: TypeAlias = Literal[
+    "queued",
+    "delayed",
+    "running",
+    "retrying",
+    "completed",
+    "errored",
+    "expired",
+    "cancelled",
+    "unknown",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CallState:
+    """The state of a call at one moment; it may have changed by the time you read it.
+
+    Attributes:
+        status: ``queued`` (it waits for a consumer), ``delayed`` (it waits for its time),
+            ``running`` (a consumer holds it), ``retrying`` (an attempt has failed, and it waits for
+            the next one), ``errored`` (it is in the error queue), ``cancelled``, ``completed``,
+            ``expired``, or ``unknown``: its queue does not have it any more, and nothing remembers
+            how it ended.
+        available_time: when it may run, in epoch seconds, if it is delayed.
+        attempt: the number of its current attempt, or of its next one, from 1.
+        running_since: when a consumer took it, in epoch seconds.
+        worker: the id of the consumer that holds it.
+        lease_until: when others get it unless that consumer renews its lease, in epoch seconds.
+
+    What the broker does not know is None.
+    """
+
+    status: CallStatus
+    available_time: float | None = None
+    attempt: int | None = None
+    running_since: float | None = None
+    worker: str | None = None
+    lease_until: float | None = None
+
+
+class Calls(Protocol):
+    """Answers for the calls of one instance."""
+
+    def state(self, call_id: str) -> Coroutine[Any, Any, CallState]: ...
+
+    def drive(self, start: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
+        """The result of what `start` begins, for callers that cannot await.
+
+        Raises:
+            CalledFromEventLoop: this is the portal's own thread; names `instead`.
+        """
+        ...
+
+
+class CallSource(Protocol):
+    """The instance that deferred a call, or one of the same queue."""
+
+    def calls(self) -> Calls: ...
+
+
+class HandleVerbs:
+    """The verbs of a handle. Each exists twice: blocking, and awaited with ``_async``."""
+
+    __slots__ = ("_source",)
+
+    _source: CallSource
+
+    def _call_id(self) -> str | None:
+        """The id of the call, if one is known."""
+        raise NotImplementedError
+
+    def _known(self) -> tuple[Calls, str] | None:
+        """The answerer and the call's id; None: no call is known."""
+        call_id = self._call_id()
+        if call_id is None:
+            return None
+        try:
+            source = self._source
+        except AttributeError:
+            raise TypeError(
+                f"{self!r} was copied, or made by hand, so it belongs to no instance; use "
+                f"instance.call({call_id!r})"
+            ) from None
+        return source.calls(), call_id
+
+    def state(self) -> CallState:
+        """Where the call is now; see `CallState`. Blocks; from a coroutine use `state_async`.
+
+        Nothing changes for the call: no lease, no order, no attempt.
+
+        Raises:
+            Unsupported: the backend cannot find a call by its id.
+            BackendUnavailable: the broker could not be reached.
+            CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
+        """
+        known = self._known()
+        if known is None:
+            return CallState("unknown")
+        calls, call_id = known
+        return calls.drive(lambda: calls.state(call_id), "await handle.state_async()")
+
+    async def state_async(self) -> CallState:
+        """Where the call is now, on the running loop; see `state`."""
+        known = self._known()
+        if known is None:
+            return CallState("unknown")
+        calls, call_id = known
+        return await calls.state(call_id)
+
+
+class CallHandle(HandleVerbs):
+    """A handle on the call with a known id, in any process; see `Deferrable.call`.
+
+    Attributes:
+        id: of the call, as its receipt has it.
+    """
+
+    __slots__ = ("id",)
+
+    def __init__(self, source: CallSource, call_id: str) -> None:
+        if not isinstance(call_id, str) or not call_id:
+            raise TypeError(f"a call's id is a text, as in its receipt, got {call_id!r:.80}")
+        self._source = source
+        self.id = call_id
+
+    def _call_id(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<CallHandle {self.id}>"

@@ -1,0 +1,118 @@
+"""The promises about finding items without taking them.
+
+Owns the tests of `find` and `inspect`. All queues without them refuse in the same way.
+"""
+
+import pytest
+
+from deferrable.aio.queue import Found, Queue
+from deferrable.errors import Unsupported
+from deferrable.testing.clock import MovingClock
+from deferrable.testing.conformance._suite import Items, Suite, take
+
+__all__ = ["Finding"]
+
+
+async def _each(queue: Queue, count: int) -> list[Found]:
+    """Every page of what a queue holds."""
+    cursor, seen = "", list[Found]()
+    while True:
+        page, cursor = await queue.inspect(cursor, count)
+        seen += page
+        if not cursor:
+            return seen
+
+
+class Finding(Suite):
+    async def test_a_queue_that_cannot_find_items_refuses_and_says_which_can(
+        self, queue: Queue
+    ) -> None:
+        if queue.SUPPORTS_INSPECTION:
+            assert await queue.find("nobody") is None
+            assert await _each(queue, 500) == []
+            return
+
+        with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_INSPECTION"):
+            await queue.find("nobody")
+        with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_INSPECTION"):
+            await queue.inspect()
+
+    async def test_an_item_is_found_where_it_is(
+        self, queue: Queue, second: Queue, items: Items, clock: MovingClock
+    ) -> None:
+        if not queue.SUPPORTS_INSPECTION:
+            return
+        held, waiting = ({**item, "id": f"id {item['number']}"} for item in items(2))
+        await queue.push(held)
+        ((envelope, _),) = await take(second, 1)
+        await queue.push(waiting)
+
+        found = [await queue.find(f"id {number}") for number in (1, 2, 3)]
+
+        assert [each and each.place for each in found] == ["in flight", "queued", None]
+        assert [each and each.item for each in found[:2]] == [held, waiting]
+        assert found[0] is not None
+        assert found[0].lease_until == pytest.approx(clock.time() + second.lease_seconds, abs=2)
+        await second.complete(envelope)
+        assert await queue.find("id 1") is None
+
+    async def test_a_delayed_item_is_found_with_its_moment(
+        self, queue: Queue, items: Items, clock: MovingClock
+    ) -> None:
+        if not queue.SUPPORTS_INSPECTION or not queue.SUPPORTS_DELAY:
+            return
+        await queue.push({**items(1)[0], "id": "late", "delay": 50})
+
+        found = await queue.find("late")
+        assert found is not None
+        assert found.place == "delayed"
+        assert found.available_time == pytest.approx(clock.time() + 50, abs=2)
+
+        await self.pass_time(clock, 51)
+        found = await queue.find("late")
+        assert found is not None
+        assert (found.place, found.available_time) == ("queued", None)
+
+    async def test_an_id_that_is_only_an_argument_of_another_item_is_not_found(
+        self, queue: Queue, items: Items
+    ) -> None:
+        if not queue.SUPPORTS_INSPECTION:
+            return
+        await queue.push({**items(1)[0], "id": "one", "args": [{"id": "two"}, "two"]})
+
+        assert await queue.find("two") is None
+
+    async def test_a_strange_id_is_found(self, queue: Queue, items: Items) -> None:
+        if not queue.SUPPORTS_INSPECTION:
+            return
+        for strange in ('a "quoted" one', "back\\slash", "snow ☃", "%d[a-z]*"):
+            await queue.push({**items(1)[0], "id": strange})
+
+            found = await queue.find(strange)
+
+            assert found is not None
+            assert found.item["id"] == strange
+
+    async def test_every_item_is_shown_and_nothing_changes(
+        self, queue: Queue, second: Queue, items: Items, clock: MovingClock
+    ) -> None:
+        if not queue.SUPPORTS_INSPECTION:
+            return
+        await queue.push_each(items(700))
+        held = await take(second, 3)
+        if queue.SUPPORTS_DELAY:
+            await queue.push({**items(1)[0], "number": 701, "delay": 50})
+        before = await queue.stats()
+
+        shown = await _each(queue, 100)
+
+        places = {each.item["number"]: each.place for each in shown}
+        in_flight = {item["number"] for _, item in held}
+        assert {number for number, place in places.items() if place == "in flight"} == in_flight
+        assert sorted(places) == list(range(1, 701 + queue.SUPPORTS_DELAY))
+        assert places.get(701, "delayed") == "delayed"
+        after = await queue.stats()
+        assert {name: after.get(name) for name in ("available", "in_flight", "delayed")} == {
+            name: before.get(name) for name in ("available", "in_flight", "delayed")
+        }
+        await second.complete_each([envelope for envelope, _ in held])

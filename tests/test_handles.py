@@ -1,0 +1,283 @@
+"""Handles: where a call is, by its receipt or by its id, on every backend that can tell."""
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from processes import run_program
+from redis_server import RedisServer, unique_group
+
+import deferrable
+from deferrable import CallState, Receipt, Unsupported
+from deferrable.aio import Deferrable
+from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.testing import MovingClock
+
+pytestmark = pytest.mark.anyio
+
+LEASE = 300.0
+
+
+class Shop:
+    """An instance of one API on one backend, and calls that fit both."""
+
+    def __init__(self, api: str, backend: Any, clock: MovingClock) -> None:
+        self.is_blocking = api == "blocking"
+        make: Any = deferrable.Deferrable if self.is_blocking else Deferrable
+        self.clock = clock
+        self.core = backend
+        self.instance = make(backend, default_error_classes=[ValueError])
+        self.ran: list[object] = []
+
+        @self.instance.deferrable(name="note", error_classes=[ValueError])
+        async def note(value: object) -> object:
+            if isinstance(value, str) and value.startswith("fail"):
+                raise {"fail": KeyError, "fail once": ValueError}[value](value)
+            self.ran.append(value)
+            return value
+
+        self.job = note
+
+    async def do(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    async def later(self, *args: Any, **options: Any) -> Receipt:
+        job = self.job.options(**options) if options else self.job
+        receipt: Receipt = await self.do(job.later if self.is_blocking else job.later_async, *args)
+        return receipt
+
+    async def state(self, handle: Any) -> CallState:
+        state: CallState = await self.do(handle.state if self.is_blocking else handle.state_async)
+        return state
+
+    async def run_once(self) -> Any:
+        return await self.do(self.instance.run_once)
+
+
+@pytest.fixture
+def clock() -> MovingClock:
+    return MovingClock()
+
+
+@pytest.fixture(params=["memory", "dockets"])
+async def backend(request: pytest.FixtureRequest, clock: MovingClock) -> AsyncIterator[Any]:
+    if request.param == "memory":
+        factory: Any = InMemoryBackendFactory(visibility_timeout=LEASE, clock=clock)
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        factory = DocketsBackendFactory(server.url, wait_time=0, timeout=LEASE, clock=clock)
+    async with factory.create_backend_for_group(unique_group()) as made:
+        yield made
+        await made.queue.flush()
+        await made.error_queue.flush()
+
+
+@pytest.fixture(params=["blocking", "awaiting"])
+def shop(request: pytest.FixtureRequest, backend: Any, clock: MovingClock) -> Shop:
+    return Shop(request.param, backend, clock)
+
+
+async def test_call_that_waits_is_queued(shop: Shop) -> None:
+    receipt = await shop.later(1)
+
+    assert await shop.state(receipt) == CallState("queued", attempt=1)
+
+
+async def test_call_that_waits_for_its_time_is_delayed_until_then(shop: Shop) -> None:
+    receipt = await shop.later(1, delay_seconds=60)
+
+    state = await shop.state(receipt)
+
+    assert (state.status, state.attempt) == ("delayed", 1)
+    assert state.available_time == pytest.approx(shop.clock.time() + 60)
+    shop.clock.advance(60)
+    assert (await shop.state(receipt)).status == "queued"
+
+
+async def test_call_in_a_consumer_is_running_with_the_end_of_its_lease(shop: Shop) -> None:
+    receipt = await shop.later(1)
+    envelope, _ = await shop.core.queue.pop()
+    shop.clock.advance(5)
+
+    state = await shop.state(receipt)
+
+    assert (state.status, state.attempt) == ("running", 1)
+    assert state.lease_until == pytest.approx(shop.clock.time() + LEASE - 5, abs=1)
+    await shop.core.queue.complete(envelope)
+
+
+async def test_call_whose_attempt_failed_is_retrying_with_the_next_attempt_and_its_time(
+    shop: Shop,
+) -> None:
+    receipt = await shop.later("fail once")
+    await shop.run_once()
+
+    state = await shop.state(receipt)
+
+    assert (state.status, state.attempt) == ("retrying", 2)
+    assert state.available_time == pytest.approx(shop.clock.time() + 4)
+
+
+async def test_call_in_the_error_queue_is_errored(shop: Shop) -> None:
+    receipt = await shop.later("fail")
+    await shop.run_once()
+
+    assert (await shop.state(receipt)).status == "errored"
+
+
+async def test_end_that_nothing_remembers_is_unknown(shop: Shop) -> None:
+    receipt = await shop.later(1)
+    await shop.run_once()
+
+    assert await shop.state(receipt) == CallState("unknown")
+
+
+async def test_looking_at_a_call_changes_nothing(shop: Shop) -> None:
+    receipts = [await shop.later(number) for number in range(3)]
+    before = await shop.core.queue.stats()
+
+    for receipt in receipts:
+        await shop.state(receipt)
+
+    assert await shop.core.queue.stats() == before
+    for _ in receipts:
+        await shop.run_once()
+    assert shop.ran == [0, 1, 2]
+
+
+async def test_call_is_found_by_its_id_from_another_instance(shop: Shop, backend: Any) -> None:
+    receipt = await shop.later(1)
+    other = type(shop.instance)(backend)
+
+    handle = other.call(receipt.id)
+
+    assert await shop.state(handle) == CallState("queued", attempt=1)
+    assert repr(handle) == f"<CallHandle {receipt.id}>"
+
+
+async def test_receipt_of_a_skipped_call_names_the_call_that_serves_it_and_shows_its_state(
+    shop: Shop,
+) -> None:
+    await shop.later(1, debounce_seconds=60)
+    shop.clock.advance(10)
+    pending = await shop.later(1, debounce_seconds=60)
+
+    skipped = await shop.later(1, debounce_seconds=60)
+
+    assert (pending.serves_id, skipped.id) == (None, None)
+    assert skipped.serves_id == pending.id
+    assert await shop.state(skipped) == await shop.state(pending)
+    assert (await shop.state(skipped)).status == "delayed"
+
+
+async def test_handle_refuses_what_is_no_id(shop: Shop) -> None:
+    with pytest.raises(TypeError, match="a call's id is a text"):
+        shop.instance.call(None)
+
+
+async def test_copied_receipt_says_where_a_handle_comes_from(shop: Shop) -> None:
+    copied = Receipt("1", "pushed", 0.0)
+
+    with pytest.raises(TypeError, match=r"instance\.call\('1'\)"):
+        copied.state()
+
+
+async def test_blocking_verb_on_the_portal_names_the_one_to_await(shop: Shop) -> None:
+    if not shop.is_blocking:
+        return
+    receipt = await shop.later(1)
+
+    @shop.instance.deferrable(name="ask")
+    async def ask() -> None:
+        receipt.state()
+
+    await shop.run_once()
+    ask.later()
+    outcome = await shop.run_once()
+
+    assert "state_async" in str(outcome.error)
+
+
+def test_handle_works_from_another_process(redis_server: RedisServer) -> None:
+    group = unique_group()
+    factory = deferrable.backend.DocketsBackendFactory(redis_server.url)
+    shop = deferrable.Deferrable(factory.create_backend_for_group(group))
+    receipt = shop.deferrable(name="nothing")(print).later()
+
+    lines = run_program(
+        f"""
+        import deferrable
+        from deferrable.backend import DocketsBackendFactory
+        factory = DocketsBackendFactory({redis_server.url!r})
+        shop = deferrable.Deferrable(factory.create_backend_for_group({group!r}))
+        print(shop.call({receipt.id!r}).state().status)
+        """
+    )
+
+    assert lines == ["queued"]
+    shop.backend.queue.flush()
+    shop.close()
+
+
+async def test_large_queue_is_searched_in_pages_and_the_call_is_found(
+    redis_server: RedisServer,
+) -> None:
+    factory = DocketsBackendFactory(redis_server.url, wait_time=0)
+    async with factory.create_backend_for_group(unique_group()) as backend:
+        instance = Deferrable(backend)
+        job = instance.deferrable(name="note")(print)
+        receipts = await job.later_many_async([(number,) for number in range(8000)])
+        late = await job.options(delay_seconds=600).later_many_async([(1,)] * 4000)
+
+        places = [0, 1, 3999, 7998, 7999]
+        states = [await receipts[place].state_async() for place in places]
+        delayed = [await late[place].state_async() for place in (0, 2000, 3999)]
+        gone = await instance.call("nobody").state_async()
+        await backend.queue.flush()
+
+    assert {state.status for state in states} == {"queued"}
+    assert {state.status for state in delayed} == {"delayed"}
+    assert gone.status == "unknown"
+
+
+async def test_call_that_a_consumer_of_the_old_library_holds_is_running(
+    redis_server: RedisServer,
+) -> None:
+    group = unique_group()
+    factory = DocketsBackendFactory(redis_server.url, wait_time=0)
+    async with factory.create_backend_for_group(group) as backend:
+        receipt = await Deferrable(backend).deferrable(name="note")(print).later_async(1)
+        queue = f"queue.deferrable_{group}"
+        with contextlib.closing(redis_server.client()) as client:
+            client.lmove(queue, f"{queue}.old.working")
+
+        state = await receipt.state_async()
+        await backend.queue.flush()
+
+    assert (state.status, state.worker) == ("running", "old")
+
+
+async def test_queue_that_cannot_find_calls_refuses_and_names_those_that_can() -> None:
+    class Plain(type(InMemoryBackendFactory().create_backend_for_group(None).queue)):  # type: ignore[misc]
+        SUPPORTS_INSPECTION = False
+
+    backend = InMemoryBackendFactory().create_backend_for_group(None)
+    backend.queue.__class__ = Plain
+    receipt = await Deferrable(backend).deferrable(name="note")(print).later_async(1)
+
+    with pytest.raises(Unsupported, match=r"memory.*Dockets.*SQLite"):
+        await receipt.state_async()
+
+
+def test_ten_thousand_receipts_stay_small_values() -> None:
+    instance = deferrable.Deferrable(
+        deferrable.backend.InMemoryBackendFactory().create_backend_for_group(None)
+    )
+    receipts = instance.deferrable(name="note")(print).later_many([(1,)] * 100)
+
+    assert not any(hasattr(receipt, "__dict__") for receipt in receipts)
+    assert asyncio.run(receipts[0].state_async()).status == "queued"
