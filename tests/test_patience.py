@@ -22,6 +22,7 @@ SLEEPS = {
     "commands.py": "polls a condition",
     "faces.py": "polls a condition",
     "mutants/": "the planted bug is a delay",
+    "processes.py": "polls until a program waits",
     "redis_proxy.py": "it is a wire that is slow on purpose",
     "redis_server.py": "polls a server that starts",
     "redis_topologies.py": "polls servers that start",
