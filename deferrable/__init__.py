@@ -133,13 +133,13 @@ __getattr__, __dir__ = lazy_names(
 )
 
 
-def _load_blocking_door() -> object:
-    from deferrable.sync._door import BlockingDoor
+def _load_blocking_driver() -> object:
+    from deferrable.sync._door import BlockingDriver
 
-    return BlockingDoor()
+    return BlockingDriver()
 
 
-_blocking.register(_load_blocking_door)
+_blocking.register(_load_blocking_driver)
 
 
 # Handlers run in the reverse order of their registration: with this one registered so early, most

@@ -57,10 +57,10 @@ def notice_fork() -> None:
         # A new lock of this process: no thread of the parent can hold it.
         with _locks.setdefault(os.getpid(), threading.Lock()):
             if os.getpid() != _process_id:
-                _tell_everybody()
+                _run_hooks()
 
 
-def _tell_everybody() -> None:
+def _run_hooks() -> None:
     global _process_id
     for listener, function in list(_listeners.values()):
         instance = listener()
@@ -70,4 +70,4 @@ def _tell_everybody() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tell_everybody)
+    os.register_at_fork(after_in_child=_run_hooks)

@@ -225,7 +225,7 @@ class Portal:
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Make a short call on the portal's loop, without waiting for it."""
         with contextlib.suppress(RuntimeError):  # it was stopped
-            self._tell(partial(copy_context().run, callback))
+            self._add_step(partial(copy_context().run, callback))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -252,7 +252,7 @@ class Portal:
 
     def _hand_over(self, handover: _Handover[T], step: Callable[[], None]) -> None:
         try:
-            self._tell(step)
+            self._add_step(step)
         except RuntimeError:
             self._give_up_all()  # because others may have relied on this wake-up
 
@@ -260,7 +260,7 @@ class Portal:
         for handover in list(self._handovers):
             handover.give_up(SystemExit(EXITING))
 
-    def _tell(self, step: Callable[[], object]) -> None:
+    def _add_step(self, step: Callable[[], object]) -> None:
         """Make the loop take a step, after the earlier ones.
 
         Waking the loop is a system call, which lets go of the interpreter's lock: when many threads

@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeAlias
 
 from deferrable._codec import json as _json
 from deferrable._codec.contract import DecodedCall, JSONValue, Serializer
-from deferrable._codec.refusals import any_field, reject, told
+from deferrable._codec.refusals import any_field, describe, reject
 from deferrable._codec.serializers import get_serializer, local, serializer_for
 from deferrable.errors import InvalidOptions, SerializationError, UnreadableItem, UnserializableCall
 from deferrable.item import Item, queue_name
@@ -179,7 +179,7 @@ class EncryptedSerializer:
             return binascii.b2a_base64(self._encryption.encrypt(data), newline=False).decode()
         except Exception as error:
             raise UnserializableCall(
-                f"encryption= failed to encrypt {len(data)} bytes: {told(error)}. Nothing was "
+                f"encryption= failed to encrypt {len(data)} bytes: {describe(error)}. Nothing was "
                 "pushed; its encrypt takes bytes and returns bytes"
             ) from error
 
@@ -190,8 +190,8 @@ class EncryptedSerializer:
             return _json.load(self._encryption.decrypt(binascii.a2b_base64(text, strict_mode=True)))
         except Exception as error:
             raise UnreadableItem(
-                f"the item's {field} cannot be decrypted: {told(error)}; give this consumer the "
-                "encryption= of its producers"
+                f"the item's {field} cannot be decrypted: {describe(error)}; give this consumer "
+                "the encryption= of its producers"
             ) from error
 
 
@@ -292,7 +292,7 @@ class Protection:
         try:
             return {**item, "signature": sign(item, queue_name(group), self._keys[0])}
         except (TypeError, ValueError, RecursionError) as error:
-            raise SerializationError(f"the item cannot be signed: {told(error)}") from error
+            raise SerializationError(f"the item cannot be signed: {describe(error)}") from error
 
     def _check_accepted(self, item: Item, accept: frozenset[str]) -> None:
         name = serializer_for(item).name
@@ -307,7 +307,7 @@ class Protection:
             return is_signed(item, queue_name(group), self._keys)
         except (TypeError, ValueError, RecursionError) as error:
             raise UnreadableItem(
-                f"the item's signature cannot be checked: {told(error)}"
+                f"the item's signature cannot be checked: {describe(error)}"
             ) from error
 
 

@@ -43,18 +43,18 @@ def traceback_text(error: BaseException) -> str:
 
     Only the end of a long text is kept, after a line that says how much was cut.
     """
-    told = traceback.TracebackException.from_exception(error)
-    to_cut: list[tuple[traceback.TracebackException, BaseException]] = [(told, error)]
+    shown = traceback.TracebackException.from_exception(error)
+    to_cut: list[tuple[traceback.TracebackException, BaseException]] = [(shown, error)]
     while to_cut:
-        told_one, one = to_cut.pop()
+        shown_one, one = to_cut.pop()
         for _ in range(_own_count(one.__traceback__)):
-            if told_one.stack and told_one.stack[0].filename.startswith(_PACKAGE):
-                del told_one.stack[0]
-        pairs = [(told_one.__cause__, one.__cause__), (told_one.__context__, one.__context__)]
+            if shown_one.stack and shown_one.stack[0].filename.startswith(_PACKAGE):
+                del shown_one.stack[0]
+        pairs = [(shown_one.__cause__, one.__cause__), (shown_one.__context__, one.__context__)]
         if isinstance(one, BaseExceptionGroup):
-            pairs += zip(told_one.exceptions or (), one.exceptions, strict=False)
+            pairs += zip(shown_one.exceptions or (), one.exceptions, strict=False)
         to_cut += [(each, its) for each, its in pairs if each is not None and its is not None]
-    text = "".join(told.format())
+    text = "".join(shown.format())
     cut = len(text) - MOST_TRACEBACK
     return text if cut <= 0 else f"... ({cut} characters cut)\n{text[cut:]}"
 

@@ -76,7 +76,7 @@ def error_class_tuple(name: str, classes: object) -> tuple[type[BaseException], 
     """`classes`, an iterable of exception classes or None, as a tuple or None.
 
     Raises:
-        InvalidOptions: it is something else; a bare class is told apart.
+        InvalidOptions: it is something else; a bare class has its own message.
     """
     if classes is None:
         return None
@@ -300,7 +300,7 @@ class ResolvedOptions:
 
 
 def check(options: JobOptions, *, can_debounce: bool) -> None:
-    """Refuse what contradicts or is out of range, as far as it can be told before a call.
+    """Refuse what contradicts or is out of range, as far as it is known before a call.
 
     Args:
         can_debounce: the instance has a place to keep windows.

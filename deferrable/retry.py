@@ -1,6 +1,6 @@
 """The exception that a job raises to be run again, whatever its ``error_classes`` say."""
 
-from deferrable._codec.refusals import told
+from deferrable._codec.refusals import describe
 from deferrable._durations import Duration, optional_seconds_of
 from deferrable.errors import InvalidOptions
 
@@ -49,6 +49,6 @@ def checked(error: BaseException) -> BaseException:
         bool(error.count)
     except Exception as wrong:
         return InvalidOptions(
-            f"the job raised a {type(error).__name__} that cannot be followed: {told(wrong)}"
+            f"the job raised a {type(error).__name__} that cannot be followed: {describe(wrong)}"
         ).with_traceback(error.__traceback__)
     return error

@@ -8,7 +8,7 @@ from commands import Command
 from sqs_proxy import Proxy, hang
 from sqs_server import REGION, SQSServer
 
-from deferrable.cli.trouble import FORCED
+from deferrable.cli.command_error import FORCED
 
 MODULE = """
 import os

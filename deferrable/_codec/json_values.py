@@ -19,7 +19,7 @@ import msgspec
 from deferrable._codec import json as _json
 from deferrable._codec import names as _names
 from deferrable._codec.contract import JSONValue
-from deferrable._codec.refusals import told
+from deferrable._codec.refusals import describe
 from deferrable.errors import UnreadableItem
 
 __all__ = ["dump", "load_arguments"]
@@ -139,8 +139,8 @@ def _read_parameters(function: Callable[..., Any]) -> _Parameters:
         hints = typing.get_type_hints(_annotated(function), include_extras=True)
     except Exception as error:
         raise UnreadableItem(
-            f"the annotations of {_names.name_of(function)} cannot be read: {told(error)}; import "
-            "the names that they use at run time, too"
+            f"the annotations of {_names.name_of(function)} cannot be read: {describe(error)}; "
+            "import the names that they use at run time, too"
         ) from error
     positional, rest, keywords, others = [], None, {}, _ANYTHING
     for parameter in parameters:
@@ -189,7 +189,7 @@ def _refuse(
     declared = getattr(annotation, "__qualname__", None) or repr(annotation)
     raise UnreadableItem(
         f"the argument {parameter!r} of {_names.name_of(function)} does not fit its annotation "
-        f"{declared:.200}: {told(error)}"
+        f"{declared:.200}: {describe(error)}"
     ) from error
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from deferrable._codec import names as _names
 from deferrable._codec.claims import check_claims
-from deferrable._codec.refusals import reject, told
+from deferrable._codec.refusals import describe, reject
 from deferrable.errors import UnreadableItem
 
 # 5 is the newest protocol that every Python we support (3.11 and later) reads, and it writes
@@ -83,7 +83,9 @@ def from_base64(field: str, text: Any) -> Any:
         raise
     except BaseException as error:
         # BaseException: a pickle that exits the process must not end one consumer after another.
-        raise UnreadableItem(f"the item's {field} cannot be unpickled: {told(error)}") from error
+        raise UnreadableItem(
+            f"the item's {field} cannot be unpickled: {describe(error)}"
+        ) from error
 
 
 class _MainUnpickler(pickle.Unpickler):

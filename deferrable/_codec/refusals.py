@@ -50,7 +50,9 @@ def dump_or_refuse(value: object, dump: Callable[[object], T]) -> T:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise UnserializableCall(f"{kind_of(value)} cannot be serialized: {told(error)}") from error
+        raise UnserializableCall(
+            f"{kind_of(value)} cannot be serialized: {describe(error)}"
+        ) from error
 
 
 def refuse_call(
@@ -68,11 +70,11 @@ def refuse_call(
             raise
         except BaseException as own_error:
             raise UnserializableCall(
-                f"{where} of {name} cannot be serialized: {kind_of(value)}: {told(own_error)}. "
+                f"{where} of {name} cannot be serialized: {kind_of(value)}: {describe(own_error)}. "
                 f"Nothing was pushed; {_ADVICE}"
             ) from own_error
     raise UnserializableCall(
-        f"the arguments of {name} cannot be serialized together: {told(error)}. "
+        f"the arguments of {name} cannot be serialized together: {describe(error)}. "
         f"Nothing was pushed; {_ADVICE}"
     ) from error
 
@@ -97,7 +99,7 @@ def kind_of(value: object) -> str:
     return f"a value of type {package}{cls.__qualname__}"
 
 
-def told(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     text = _shortened(_safely(str, error), 300)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

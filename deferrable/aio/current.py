@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from deferrable._durations import Duration
-from deferrable.aio._engine.running import Control, StopReason, blocking_door
+from deferrable.aio._engine.running import Control, StopReason, blocking_driver
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
@@ -102,7 +102,7 @@ class CurrentAttempt:
             LeaseLost: it no longer belongs to this consumer.
             CalledFromEventLoop: from an async job of the blocking API; await `touch` there.
         """
-        blocking_door().drive(
+        blocking_driver().drive(
             lambda door: door.wait(self._queue.touch(self._envelope, seconds)),
             "await current_attempt().touch(...)",
         )

@@ -17,7 +17,7 @@ from deferrable._codec import names as _names
 from deferrable._codec.refusals import kind_of, short_repr
 from deferrable.aio._engine.deferring import defer, defer_many
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.running import AwaitingDoor, blocking_door
+from deferrable.aio._engine.running import AwaitingDoor, blocking_driver
 from deferrable.errors import UnserializableCall
 from deferrable.item import group_text
 from deferrable.options import JobOptions, OptionChanges, change, check
@@ -109,7 +109,7 @@ class Job(Generic[P, R_co]):
             BackendUnavailable: the broker could not be reached; it may or may not have arrived.
             CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
         """
-        return blocking_door().drive(
+        return blocking_driver().drive(
             lambda door: defer(self._instance, door, self, self._options, args, kwargs),
             f"await {self.__name__}.later_async(...)",
         )
@@ -134,7 +134,7 @@ class Job(Generic[P, R_co]):
         Raises:
             BackendError: some were not pushed; its ``receipts`` has None for those.
         """
-        return blocking_door().drive(
+        return blocking_driver().drive(
             lambda door: defer_many(
                 self._instance, door, self, self._options, map(_arguments, calls)
             ),

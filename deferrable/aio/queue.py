@@ -23,7 +23,7 @@ from deferrable.aio._contract.entries import Peeked, Push, Release, Touch
 from deferrable.aio._contract.inspecting import Found, Inspecting
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio._contract.settlement import Settlement, logged
+from deferrable.aio._contract.settlement import Settling, logged
 from deferrable.aio._contract.tasks import until_done
 from deferrable.aio._contract.traffic import OneByOne, Traffic
 from deferrable.aio.clock import Clock, SystemClock
@@ -46,7 +46,7 @@ __all__ = [
 _logger = logging.getLogger("deferrable")
 
 
-class Queue(Closing, Inspecting, Settlement, Checks):
+class Queue(Closing, Inspecting, Settling, Checks):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag

@@ -5,13 +5,13 @@ import sys
 
 import click
 
+from deferrable.cli.command_error import ERROR
 from deferrable.cli.early import is_worker
 from deferrable.cli.errors import errors
 from deferrable.cli.jobs import jobs
 from deferrable.cli.printing import version_text
 from deferrable.cli.stats import stats
 from deferrable.cli.streams import why_not_written
-from deferrable.cli.trouble import ERROR
 from deferrable.cli.worker import worker
 
 __all__ = ["cli", "run"]

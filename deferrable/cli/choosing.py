@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from deferrable.aio.error_items import ErrorItem, ErrorItems
+from deferrable.cli.command_error import ERROR, USAGE, CommandError
 from deferrable.cli.printing import escaped
-from deferrable.cli.trouble import ERROR, USAGE, Trouble
 
 __all__ = [
     "CHUNK",
@@ -26,7 +26,7 @@ __all__ = [
     "each_chunk",
     "in_chunks",
     "key_of",
-    "tell_types",
+    "print_types",
 ]
 
 CHUNK = 500
@@ -65,13 +65,13 @@ class Found:
     missing: Sequence[str] = field(default_factory=list)
     types: "Counter[str]" = field(default_factory=Counter)
 
-    def tell_missing(self) -> None:
+    def check_missing(self) -> None:
         """
         Raises:
-            Trouble: an id was not found.
+            CommandError: an id was not found.
         """
         if self.missing:
-            raise Trouble(
+            raise CommandError(
                 f"no error here has the id {', '.join(self.missing)}; it may have been requeued or "
                 "discarded; see deferrable errors list",
                 ERROR,
@@ -94,7 +94,9 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any, ids: tuple[str, ...], is_all: bool, error_type: str | None, **kwargs: Any
     ) -> Any:
         if bool(ids) == is_all:
-            raise Trouble("say which items: their IDs, or --all (and --type to narrow it)", USAGE)
+            raise CommandError(
+                "say which items: their IDs, or --all (and --type to narrow it)", USAGE
+            )
         return command(*args, choice=Choice(ids, is_all, error_type), **kwargs)
 
     return wrapped
@@ -136,7 +138,7 @@ async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) ->
     """Read the errors until all matching ones are found, or `limit` of them.
 
     Raises:
-        Trouble: the beginning of an id matches several items.
+        CommandError: the beginning of an id matches several items.
     """
     entries: list[ErrorItem] = []
     types: Counter[str] = Counter()
@@ -154,12 +156,12 @@ async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) ->
         if not fitting:
             missing.append(each)
         elif len(fitting) > 1 and not exact:
-            raise Trouble(f"{each} matches {len(fitting)} items; write more of the id", USAGE)
+            raise CommandError(f"{each} matches {len(fitting)} items; write more of the id", USAGE)
         chosen += [entry for entry in exact or fitting if entry not in chosen]
     return Found(sorted(chosen, key=_moment), missing, types)
 
 
-def tell_types(error_type: str | None, types: "Counter[str]") -> None:
+def print_types(error_type: str | None, types: "Counter[str]") -> None:
     """Say which types of errors exist, because none has the requested type."""
     if error_type is None or types[error_type] or not types:
         return

@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from deferrable._codec.refusals import short_repr, told
+from deferrable._codec.refusals import describe, short_repr
 from deferrable._durations import is_number
 from deferrable._reading import attempt_number, job_name
 from deferrable.aio.error_items import ErrorItem
@@ -100,7 +100,7 @@ def _call(entry: ErrorItem) -> dict[str, Any]:
     try:
         call = entry.call
     except UnreadableItem as error:
-        return {"call": f"cannot be read: {told(error)}"}
+        return {"call": f"cannot be read: {describe(error)}"}
     return {
         "args": list(map(_repr, call.args)),
         "kwargs": {name: _repr(value) for name, value in call.kwargs.items()},

@@ -24,13 +24,13 @@ from deferrable.cli.choosing import (
     each_chunk,
     in_chunks,
     key_of,
-    tell_types,
+    print_types,
 )
+from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option, one_line_errors
 from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
 from deferrable.cli.loading import Named, instance_argument, load
 from deferrable.cli.printing import escaped, json_option, print_json, to_output
 from deferrable.cli.stats import total
-from deferrable.cli.trouble import ERROR, USAGE, Trouble, debug_option, telling
 from deferrable.errors import DeferrableError
 
 __all__ = ["errors"]
@@ -66,7 +66,7 @@ def list_(path: str, error_type: str | None, limit: int, as_json: bool) -> None:
     async def do(named: Named, items: ErrorItems) -> None:
         found = await choose(items, Choice(is_all=True, error_type=error_type), limit)
         count = await _count(named)
-        tell_types(error_type, found.types)
+        print_types(error_type, found.types)
         if as_json:
             print_json([as_data(each, is_whole=False) for each in found.entries])
             return
@@ -96,8 +96,8 @@ def show(path: str, choice: Choice, as_json: bool) -> None:
         else:
             for each in found.entries:
                 _print_page(each)
-        tell_types(choice.error_type, found.types)
-        found.tell_missing()
+        print_types(choice.error_type, found.types)
+        found.check_missing()
 
     _with_items(path, do)
 
@@ -132,7 +132,7 @@ def discard(path: str, choice: Choice, is_sure: bool, as_json: bool) -> None:
     """Remove items for good."""
     if not is_sure:
         if not sys.stdin.isatty():
-            raise Trouble(
+            raise CommandError(
                 "discarding loses items, and there is no terminal to ask on; add --yes",
                 USAGE,
             )
@@ -153,7 +153,7 @@ def _settle(
             chunks, total = in_chunks(found.entries), len(found.entries)
         done, failed = await _settle_each(items, chunks, settle, word, total)
         if choice.is_all:
-            tell_types(choice.error_type, found.types)
+            print_types(choice.error_type, found.types)
         else:
             held = (key_of(entry) for entry in found.entries)
             failed |= {each: _HELD for each in held if each not in done and each not in failed}
@@ -163,7 +163,7 @@ def _settle(
             click.echo(f"{word} {len(done):,} of {len(done) + len(failed):,} items")
             for item_id, reason in failed.items():
                 click.echo(escaped(f"{item_id}: {reason}"), err=True)
-        found.tell_missing()
+        found.check_missing()
         if failed:
             sys.exit(ERROR)
 
@@ -179,7 +179,7 @@ def _ask(path: str, choice: Choice) -> Choice:
         what may be discarded: with --all, the items that were there when it asked.
 
     Raises:
-        Trouble: the answer is no.
+        CommandError: the answer is no.
     """
     if choice.is_all:
         choice = replace(choice, until_time=time.time())
@@ -196,7 +196,7 @@ def _ask(path: str, choice: Choice) -> Choice:
 
     _with_items(path, look)
     if questions and not click.confirm(questions[0], err=True):
-        raise Trouble("nothing was discarded")
+        raise CommandError("nothing was discarded")
     return choice
 
 
@@ -271,5 +271,5 @@ def _with_items(path: str, do: Callable[[Named, ErrorItems], Awaitable[Any]]) ->
             with suppress(DeferrableError):
                 await named.instance.close()
 
-    with telling(path):
+    with one_line_errors(path):
         asyncio.run(run())

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from deferrable.aio.worker import Health
-from deferrable.cli.trouble import Trouble
+from deferrable.cli.command_error import CommandError
 
 __all__ = ["HealthServer", "listen"]
 
@@ -31,12 +31,12 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound to the address for health.
 
     Raises:
-        Trouble: the address is in use, or not allowed.
+        CommandError: the address is in use, or not allowed.
     """
     try:
         return socket.create_server((host, port), family=_family_of(host))
     except OSError as error:
-        raise Trouble(
+        raise CommandError(
             f"cannot serve health on {host}:{port}: {error.strerror or error}; choose another "
             "--health-port or --health-host"
         ) from error

@@ -9,9 +9,9 @@ import click
 
 from deferrable.aio._engine.registry import RegisteredJob
 from deferrable.aio.deferrable import Deferrable
+from deferrable.cli.command_error import debug_option
 from deferrable.cli.loading import instances_argument, load_all
 from deferrable.cli.printing import json_option, print_json, table, to_output, untrusted
-from deferrable.cli.trouble import debug_option
 from deferrable.options import JobOptions
 
 __all__ = ["jobs"]

@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from deferrable._codec.refusals import told
+from deferrable._codec.refusals import describe
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.worker._polling import same_queue
-from deferrable.cli.trouble import ERROR, USAGE, Trouble
+from deferrable.cli.command_error import ERROR, USAGE, CommandError
 from deferrable.sync._facade import core_of
 
 __all__ = [
@@ -46,7 +46,7 @@ def load_all(paths: Sequence[str]) -> list[Named]:
     """The instances at `paths`, each once.
 
     Raises:
-        Trouble: a path leads to no instance.
+        CommandError: a path leads to no instance.
     """
     by_instance: dict[Deferrable, Named] = {}
     for path in paths:
@@ -59,13 +59,13 @@ def check_apart(named: Sequence[Named]) -> None:
     """Check that one worker can serve them all.
 
     Raises:
-        Trouble: two instances pop from one queue.
+        CommandError: two instances pop from one queue.
     """
     queues = [each.instance.backend.queue for each in named]
     twins = same_queue(queues)
     if twins is not None:
         one, other = twins
-        raise Trouble(
+        raise CommandError(
             f"{named[one].path} and {named[other].path} share {queues[one]!r}, where each would "
             "take the other's items; register all jobs with one of them, or give one of them "
             "its own group",
@@ -77,12 +77,12 @@ def check_shared(named: Sequence[Named]) -> None:
     """Check that other processes can defer to them.
 
     Raises:
-        Trouble: an instance keeps its items in the memory of one process.
+        CommandError: an instance keeps its items in the memory of one process.
     """
     for each in named:
         queue = each.instance.backend.queue
         if queue.IS_LOCAL:
-            raise Trouble(
+            raise CommandError(
                 f"{each.path} keeps its items in memory ({queue!r}), where no other process can "
                 "push any, so this worker would wait for ever; give it a backend that processes "
                 "share, DocketsBackendFactory or SQSBackendFactory, or run a worker inside the "
@@ -95,30 +95,30 @@ def load(path: str) -> Named:
     """The instance at `path`.
 
     Raises:
-        Trouble: it leads to no instance.
+        CommandError: it leads to no instance.
     """
     module_name, colon, name = path.partition(":")
     if not module_name or (colon and not name):
-        raise Trouble(f"{path!r} is not a path to an instance; write MODULE:NAME", USAGE)
+        raise CommandError(f"{path!r} is not a path to an instance; write MODULE:NAME", USAGE)
     if module_name.endswith(".py") or os.sep in module_name:
-        raise Trouble(
+        raise CommandError(
             f"{module_name!r} names a file; write {_module_path(module_name, name)}", USAGE
         )
     module = _import(module_name, path)
     if not colon:
-        raise Trouble(f"{path!r} names a module only; write {_proposal(module)}", USAGE)
+        raise CommandError(f"{path!r} names a module only; write {_proposal(module)}", USAGE)
     found: Any = module
     for part in name.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise Trouble(
+            raise CommandError(
                 f"{module_name} has no {name}; write {_proposal(module)}", USAGE
             ) from None
     core = core_of(found)
     if not isinstance(core, Deferrable):
         kind = type(found).__name__
-        raise Trouble(
+        raise CommandError(
             f"{path} is not an instance of Deferrable, but of {kind}; write {_proposal(module)}",
             USAGE,
         )
@@ -156,14 +156,14 @@ def _import(module_name: str, path: str) -> Any:
         raise
     except BaseException as error:
         if _is_absent(module_name, error):
-            raise Trouble(
+            raise CommandError(
                 f"there is no module {getattr(error, 'name', module_name)!r} for {path}; run the "
                 f"command in the directory that holds it (searched first: {sys.path[0] or '.'}), "
                 "or set PYTHONPATH",
                 USAGE,
             ) from error
-        raise Trouble(
-            f"importing {module_name} raised {told(error)}; fix the module, or show the "
+        raise CommandError(
+            f"importing {module_name} raised {describe(error)}; fix the module, or show the "
             "traceback with --debug",
             ERROR,
         ) from error

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import click
 
-from deferrable._codec.refusals import short_repr, told
+from deferrable._codec.refusals import describe, short_repr
 from deferrable._reading import attempt_number, job_name
 from deferrable._tracebacks import traceback_text
 from deferrable.cli.printing import escaped, json_text, seconds_text
@@ -140,7 +140,7 @@ def _message(record: logging.LogRecord) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return f"{short_repr(record.msg)} cannot be formatted with its arguments: {told(error)}"
+        return f"{short_repr(record.msg)} cannot be formatted with its arguments: {describe(error)}"
 
 
 def _details(record: logging.LogRecord) -> Iterator[str]:
@@ -153,6 +153,8 @@ def _details(record: logging.LogRecord) -> Iterator[str]:
         except KeyboardInterrupt:
             raise
         except BaseException as second:
-            texts = [f"{type(error).__name__}, whose traceback cannot be formatted: {told(second)}"]
+            texts = [
+                f"{type(error).__name__}, whose traceback cannot be formatted: {describe(second)}"
+            ]
     for text in filter(None, [*texts, record.stack_info]):
         yield from text.rstrip("\n").split("\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["FileWatch", "begin_anew", "wait_for_change_below"]
+__all__ = ["FileWatch", "restart_process", "wait_for_change_below"]
 
 _LOOK_SECONDS = 0.5
 
@@ -102,7 +102,7 @@ def _moment(path: str) -> int | None:
         return None
 
 
-def begin_anew() -> None:
+def restart_process() -> None:
     """Replace the process by the same command line. Does not return."""
     sys.stdout.flush()
     sys.stderr.flush()

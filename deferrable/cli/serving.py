@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
-from deferrable._codec.refusals import told
+from deferrable._codec.refusals import describe
 from deferrable.aio.worker import Worker
 from deferrable.cli.banner import log_banner
+from deferrable.cli.command_error import FORCED, CommandError
 from deferrable.cli.health import HealthServer
 from deferrable.cli.loading import Named
 from deferrable.cli.logs import enable_loggers, log_outcome
 from deferrable.cli.reloading import FileWatch
 from deferrable.cli.shutdown import Shutdown
 from deferrable.cli.signals import Signals
-from deferrable.cli.trouble import FORCED, Trouble
 from deferrable.errors import BackendError
 
 __all__ = ["RELOAD", "Serving", "serve"]
@@ -60,7 +60,7 @@ def serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
         the exit code, or `RELOAD`.
 
     Raises:
-        Trouble: it could not start, or not stop in order.
+        CommandError: it could not start, or not stop in order.
     """
     # Imported modules stay as long as the process. Jobs create and drop so many objects that the
     # collector would look at all modules every thousand of them.
@@ -69,7 +69,7 @@ def serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
     try:
         return asyncio.run(_serve(named, serving, signals))
     except BackendError as error:
-        raise Trouble(f"the worker did not stop in order: {error}") from error
+        raise CommandError(f"the worker did not stop in order: {error}") from error
 
 
 async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
@@ -134,9 +134,9 @@ async def _work(worker: Worker, life: _Life, named: Sequence[Named], serving: Se
         is_up = await life.start()
         enable_loggers()
     except Exception as error:
-        raise Trouble(
-            f"the worker could not start, {told(error)}; if that came from a lifespan=, see its "
-            "traceback with --debug"
+        raise CommandError(
+            f"the worker could not start, {describe(error)}; if that came from a lifespan=, see "
+            "its traceback with --debug"
         ) from error
     if is_up:
         try:

@@ -16,8 +16,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from deferrable.cli.command_error import FORCED
 from deferrable.cli.signals import Signals
-from deferrable.cli.trouble import FORCED
 
 __all__ = ["CLEANUP_SECONDS", "RELEASE_SECONDS", "Shutdown", "Stoppable"]
 

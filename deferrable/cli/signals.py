@@ -39,7 +39,7 @@ class Signals:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._old_handlers = {each: signal.signal(each, self._heed) for each in STOP_SIGNALS}
+        self._old_handlers = {each: signal.signal(each, self._handle) for each in STOP_SIGNALS}
         return self
 
     @contextmanager
@@ -83,7 +83,7 @@ class Signals:
         self._reader.close()
         self._writer.close()
 
-    def _heed(self, number: int, frame: object) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         """Make Python catch the signal; the socket reports it."""
         if self._is_raising:
             raise Stopped(number)

@@ -9,6 +9,7 @@ import click
 from rich.console import RenderableType
 from rich.live import Live
 
+from deferrable.cli.command_error import debug_option, one_line_errors
 from deferrable.cli.loading import Named, instances_argument, load_all
 from deferrable.cli.printing import (
     json_option,
@@ -19,7 +20,6 @@ from deferrable.cli.printing import (
     untrusted,
 )
 from deferrable.cli.streams import is_unread
-from deferrable.cli.trouble import debug_option, telling
 from deferrable.errors import BackendError
 
 __all__ = ["stats", "total"]
@@ -59,14 +59,14 @@ async def _show(
             print_json(rows) if as_json else to_output().print(_table(rows))
         elif as_json:
             while not is_unread():
-                print_json([await _count_or_tell(each) for each in named], is_line=True)
+                print_json([await _count_or_error(each) for each in named], is_line=True)
                 await asyncio.sleep(interval_seconds)
         else:
             rows = [await _count(each) for each in named]
             with Live(_table(rows), console=to_output(), auto_refresh=False) as live:
                 while not is_unread():
                     await asyncio.sleep(interval_seconds)
-                    rows = [await _count_or_tell(each) for each in named]
+                    rows = [await _count_or_error(each) for each in named]
                     live.update(_table(rows), refresh=True)
     finally:
         for each in named:
@@ -76,7 +76,7 @@ async def _show(
 
 async def _count(named: Named) -> dict[str, Any]:
     backend = named.instance.backend
-    with telling(named.path):
+    with one_line_errors(named.path):
         waiting, failed = await asyncio.gather(backend.queue.stats(), backend.error_queue.stats())
     return {
         "instance": named.path,
@@ -93,7 +93,7 @@ def total(counts: Mapping[str, float]) -> int:
     return sum(int(counts.get(name, 0)) for name in COUNTS[:3])
 
 
-async def _count_or_tell(named: Named) -> dict[str, Any]:
+async def _count_or_error(named: Named) -> dict[str, Any]:
     try:
         return await _count(named)
     except click.ClickException as error:
@@ -112,9 +112,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         oldest = row[OLDEST]
         age = "[dim]-[/]" if oldest is None else seconds_text(oldest)
         made.add_row(untrusted(row["instance"]), *counts, age)
-    troubles = [row["error"] for row in rows if "error" in row]
-    if troubles:
-        made.caption, made.caption_justify = untrusted(troubles[0], style="red"), "left"
+    errors = [row["error"] for row in rows if "error" in row]
+    if errors:
+        made.caption, made.caption_justify = untrusted(errors[0], style="red"), "left"
     return made
 
 

@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterable, Sequence
 
 from deferrable._pauses import growing_seconds
+from deferrable.cli.command_error import ERROR, FORCED, USAGE
 from deferrable.cli.shutdown import CLEANUP_SECONDS, RELEASE_SECONDS
 from deferrable.cli.signals import Signals
-from deferrable.cli.trouble import ERROR, FORCED, USAGE
 
 __all__ = ["child_index", "code_of", "restart_seconds", "supervise", "watch_parent"]
 

@@ -9,15 +9,15 @@ from typing import NoReturn
 
 import click
 
+from deferrable.cli.command_error import CommandError, debug_option
 from deferrable.cli.early import set_exit_code
 from deferrable.cli.health import listen
 from deferrable.cli.loading import check_apart, check_shared, instances_argument, load_all
 from deferrable.cli.logs import LEVELS, configure, enable_loggers
-from deferrable.cli.reloading import begin_anew, wait_for_change_below
+from deferrable.cli.reloading import restart_process, wait_for_change_below
 from deferrable.cli.serving import RELOAD, Serving, serve
 from deferrable.cli.signals import Signals, Stopped
 from deferrable.cli.supervising import child_index, supervise, watch_parent
-from deferrable.cli.trouble import Trouble, debug_option
 
 __all__ = ["worker"]
 
@@ -109,13 +109,13 @@ def worker(
             code = serve(named, serving, signals)
         except Stopped as stopped:
             code = _stopped(stopped.name)
-        except Trouble as trouble:
+        except CommandError as error:
             if not is_reloading:
-                set_exit_code(trouble.exit_code)
+                set_exit_code(error.exit_code)
                 raise
-            code = _wait_for_change(trouble, signals)
+            code = _wait_for_change(error, signals)
     if code == RELOAD:
-        begin_anew()
+        restart_process()
     _leave(context, code)
 
 
@@ -129,9 +129,9 @@ def _stopped(cause: str) -> int:
     return 0
 
 
-def _wait_for_change(trouble: Trouble, signals: Signals) -> int:
+def _wait_for_change(error: CommandError, signals: Signals) -> int:
     """Wait until the code is fixed. Return `RELOAD`, or the exit code after a signal."""
-    trouble.show()
+    error.show()
     click.echo("waiting for a change", err=True)
     heard: list[int] = []
 

@@ -23,41 +23,41 @@ from deferrable.errors import CalledFromEventLoop
 from deferrable.sync._on_loop import warn_of_blocking
 from deferrable.sync._portal import is_portal_loop, is_portal_thread, portal
 
-__all__ = ["BlockingDoor", "refuse_portal_thread"]
+__all__ = ["BlockingDriver", "refuse_portal_thread"]
 
 T = TypeVar("T")
 
 
-class BlockingDoor:
+class BlockingDriver:
     """Drives the engine in the calling thread."""
 
     def drive(self, make: Callable[[AttemptDoor], Coroutine[Any, Any, T]], instead: str) -> T:
         refuse_portal_thread(instead)
-        caller = _Caller()
-        coroutine = make(caller)
+        door = _BlockingDoor()
+        coroutine = make(door)
         try:
             coroutine.send(None)
         except StopIteration as returned:
             value: T = returned.value
         except BaseException as error:
-            if caller.interrupt is None:
+            if door.interrupt is None:
                 raise
             try:
-                raise caller.interrupt from error
+                raise door.interrupt from error
             finally:
-                del caller
+                del door
         else:
             coroutine.close()
             raise RuntimeError(f"{coroutine!r} suspended behind the blocking door")
         try:
-            if caller.interrupt is not None:
-                raise caller.interrupt
+            if door.interrupt is not None:
+                raise door.interrupt
             return value
         finally:
-            del caller, value  # an error's traceback holds this frame
+            del door, value  # an error's traceback holds this frame
 
 
-class _Caller:
+class _BlockingDoor:
     """The door of one call, in the thread that made it.
 
     Attributes:

@@ -77,7 +77,7 @@ class _OnePerProcess:
         self._lock = threading.Lock()
         self._portal: Portal | None = None
         self._is_stopped = False
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
     def get(self) -> Portal:
         notice_fork()
@@ -110,7 +110,7 @@ class _OnePerProcess:
         if running is not None:
             running.stop()
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         if self._portal is not None:
             set_aside(self._portal)
         self._portal = None

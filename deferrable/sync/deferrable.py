@@ -15,7 +15,7 @@ from deferrable.aio import deferrable as awaiting
 from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt
 from deferrable.aio._engine.instance import Instance, Lifespan
-from deferrable.aio._engine.running import AttemptDoor, blocking_door
+from deferrable.aio._engine.running import AttemptDoor, blocking_driver
 from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
@@ -183,7 +183,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
         """
         instead = "await process(...) of deferrable.aio.Deferrable"
         if not envelope or item is None:
-            blocking_door().drive(self._core.emit_empty, instead)
+            blocking_driver().drive(self._core.emit_empty, instead)
             return None
         attempts: list[Attempt] = []
 
@@ -191,7 +191,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
             attempts.append(Attempt(self._core, door, envelope, item, copy_context()))
             return attempts[0].run()
 
-        outcome: Outcome = blocking_door().drive(attempt, instead)
+        outcome: Outcome = blocking_driver().drive(attempt, instead)
         try:
             attempts[0].raise_error()
             return outcome

@@ -32,7 +32,7 @@ class MovingClock:
         self._calls: list[tuple[float, int, _Timer]] = []
         self._numbers = count()
         self._lock = threading.Lock()
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
     def __repr__(self) -> str:
         return f"<MovingClock {self.time()!r}>"
@@ -94,7 +94,7 @@ class MovingClock:
         with self._lock:
             self._stepped += seconds
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         # The calls belong to the parent's loops.
         set_aside(self._calls)
         self._calls = []

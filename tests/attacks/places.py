@@ -105,7 +105,7 @@ class DocketsPlace(Place):
         return factory.create_backend_for_group(self._group)
 
     def set_wait(self, consumer: Backend, seconds: float) -> None:
-        consumer.queue._taker._wait_seconds = seconds  # type: ignore[attr-defined]
+        consumer.queue._popper._wait_seconds = seconds  # type: ignore[attr-defined]
 
 
 class FullPlace(DocketsPlace):

@@ -78,7 +78,7 @@ class PerLoop(Generic[T]):
         self._entries: dict[int, _Resource[T]] = {}
         self._closing: set[_Resource[T]] = set()
         self._lock = threading.Lock()
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
     def get(self) -> T:
         """The running loop's resource, opened now if there is none yet.
@@ -154,7 +154,7 @@ class PerLoop(Generic[T]):
         if self._abandon is not None and not is_finished:
             self._abandon(entry.value)
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         set_aside((self._entries, self._closing))
         self._entries, self._closing = {}, set()
         self._lock = threading.Lock()

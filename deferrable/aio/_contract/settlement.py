@@ -15,7 +15,7 @@ from deferrable.aio._contract.hooks import QueueHooks
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import LeaseLost
 
-__all__ = ["Settlement", "logged"]
+__all__ = ["Settling", "logged"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -23,7 +23,7 @@ Ts = TypeVarTuple("Ts")
 _logger = logging.getLogger("deferrable")
 
 
-class Settlement(QueueHooks):
+class Settling(QueueHooks):
     """Settles the items of a queue, one or several."""
 
     def _check_held(self, verb: str, envelope: Envelope) -> None:

@@ -1,14 +1,14 @@
 """The one log line of an attempt that failed.
 
 Owns the words and the fields of that line. A record carries its numbers as ``deferrable_fields``,
-a dict, for formatters that need them one by one. Errors of users are written with `told`, because
-their own ``__str__`` may raise.
+a dict, for formatters that need them one by one. Errors of users are written with `describe`,
+because their own ``__str__`` may raise.
 """
 
 import logging
 from typing import Any
 
-from deferrable._codec.refusals import told
+from deferrable._codec.refusals import describe
 from deferrable._error_log import log_error
 from deferrable._reading import attempt_number, job_name
 from deferrable.outcome import Outcome
@@ -32,7 +32,7 @@ def log_retry(name: str, job: str, outcome: Outcome, seconds: float) -> None:
         "%s failed (%s): %s; next attempt in %.1f s",
         name,
         _numbers(outcome),
-        told(outcome.error),
+        describe(outcome.error),
         seconds,
         extra=_fields(job, outcome),
     )
@@ -48,7 +48,7 @@ def log_failure(name: str, job: str, outcome: Outcome, reason: str) -> None:
         "%s failed for good and is in the error queue (%s): %s%s",
         name,
         _numbers(outcome),
-        told(error),
+        describe(error),
         f"; not retried: {reason}" if reason else "",
         extra=_fields(job, outcome, reason=reason),
     )
@@ -60,7 +60,7 @@ def log_lost(name: str, job: str, outcome: Outcome) -> None:
         "%s lost its lease; nothing was settled (%s)%s",
         name,
         _numbers(outcome),
-        "" if outcome.error is None else f": {told(outcome.error)}",
+        "" if outcome.error is None else f": {describe(outcome.error)}",
         extra=_fields(job, outcome),
     )
 
@@ -77,7 +77,7 @@ def _fields(job: str, outcome: Outcome, **others: str) -> dict[str, dict[str, An
             "attempt": attempt_number(outcome.item),
             "status": outcome.status,
             "duration_seconds": round(outcome.duration_seconds, 6),
-            **({} if outcome.error is None else {"error": told(outcome.error)}),
+            **({} if outcome.error is None else {"error": describe(outcome.error)}),
             **{name: text for name, text in others.items() if text},
         }
     }

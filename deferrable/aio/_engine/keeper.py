@@ -160,7 +160,7 @@ class _Process:
         self._on_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._is_stopped = False
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
     def get(self, loop: asyncio.AbstractEventLoop) -> Keeper:
         with self._lock:
@@ -181,7 +181,7 @@ class _Process:
         if running is not None:
             running.stop()
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         set_aside((self.keeper, self._on_loops))
         self.keeper = None
         self._on_loops = WeakKeyDictionary()

@@ -13,10 +13,10 @@ from deferrable.item import Item, new_id
 from deferrable.lifecycle import add_ttl, set_delay
 from deferrable.options import JobOptions, ResolvedOptions, are_constant, item_fields, resolve
 
-__all__ = ["Template", "set_first_delay", "template_of"]
+__all__ = ["ItemTemplate", "set_first_delay", "template_of"]
 
 
-class Template:
+class ItemTemplate:
     """The common part of the items of one job's calls, while its sources do not change."""
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Template:
         }
         self._resolved = resolve(options, 0) if are_constant(options) else None
 
-    def is_of(self, instance: Instance, options: JobOptions) -> bool:
+    def matches(self, instance: Instance, options: JobOptions) -> bool:
         """Whether it was made from these, and from the current settings of the instance."""
         return (
             self._options is options
@@ -103,15 +103,15 @@ class Template:
         return resolved, item
 
 
-def template_of(instance: Instance, job: RegisteredJob, options: JobOptions) -> Template:
+def template_of(instance: Instance, job: RegisteredJob, options: JobOptions) -> ItemTemplate:
     """The current common part of the items of the job's calls; kept with the job.
 
     Raises:
         InvalidOptions: error classes that the serializer cannot name.
     """
     template = job.template
-    if not isinstance(template, Template) or not template.is_of(instance, options):
-        template = Template(instance, job, options)
+    if not isinstance(template, ItemTemplate) or not template.matches(instance, options):
+        template = ItemTemplate(instance, job, options)
         job.template = template
     return template
 

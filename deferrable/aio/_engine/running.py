@@ -5,7 +5,7 @@ The engine's coroutines use no asyncio primitive themselves, so that another doo
 a thread without a loop: `deferrable.sync._door`, which this package never imports. How an
 attempt's job is run is in `deferrable.aio._engine.task_door`.
 
-The one rule: what user code did comes back as a value, and a running job is told to stop only
+The one rule: what user code did comes back as a value, and a running job is stopped only
 once.
 """
 
@@ -29,13 +29,13 @@ from deferrable.item import Item, id_text
 __all__ = [
     "AttemptDoor",
     "AwaitingDoor",
-    "BlockingDoor",
+    "Driver",
     "Control",
     "Door",
     "NotStarted",
     "Run",
     "StopReason",
-    "blocking_door",
+    "blocking_driver",
     "in_context",
     "name_of_attempt",
 ]
@@ -314,7 +314,7 @@ async def in_context(context: Context, awaitable: Awaitable[T]) -> T:
     return result
 
 
-class BlockingDoor(Protocol):
+class Driver(Protocol):
     """Serves callers that cannot await."""
 
     def drive(self, make: Callable[[AttemptDoor], Coroutine[Any, Any, T]], instead: str) -> T:
@@ -326,6 +326,6 @@ class BlockingDoor(Protocol):
         ...
 
 
-def blocking_door() -> BlockingDoor:
-    """The door for callers that cannot await, as the package's own ``__init__`` registered it."""
-    return cast(BlockingDoor, _blocking.load())
+def blocking_driver() -> Driver:
+    """The driver for callers that cannot await, which the package's ``__init__`` registered."""
+    return cast(Driver, _blocking.load())

@@ -167,14 +167,14 @@ async def run_in_task(
             timer.cancel()
     try:
         if task.cancelling():
-            await _heed_cancellations(task, control, ended, is_ending)
+            await _handle_cancellations(task, control, ended, is_ending)
         return ended if timer is None else as_timeout(run, ended)
     finally:
         # An error's traceback holds this frame, and the task will hold the error.
         del ended, task
 
 
-async def _heed_cancellations(
+async def _handle_cancellations(
     task: asyncio.Task[Any], control: Control, ended: Ended[Any], is_ending: Callable[[], bool]
 ) -> None:
     """The task was cancelled while its job ran."""

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeAlias
 
-from deferrable._codec.refusals import told
+from deferrable._codec.refusals import describe
 from deferrable._ended import Raised
 from deferrable._error_log import log_error
 from deferrable.aio._contract.popping import Popped
@@ -27,7 +27,7 @@ from deferrable.aio.queue import Queue
 from deferrable.aio.worker._alone import Alone, is_suspect
 from deferrable.aio.worker._buffer import Buffer, Buffered
 from deferrable.aio.worker._completing import Completer
-from deferrable.aio.worker._door import Surroundings, WorkerDoor
+from deferrable.aio.worker._door import WorkerDoor, WorkerResources
 from deferrable.aio.worker._groups import key_of
 from deferrable.aio.worker._kinds import Kinds
 from deferrable.aio.worker._slots import Slots
@@ -53,7 +53,7 @@ class Attempts:
 
     Args:
         slots: are counted here, but for the polls.
-        surroundings: of every attempt.
+        resources: of every attempt.
         states: the values of the lifespans.
         on_room: called when there may be room for more.
         tell: gets each outcome.
@@ -64,7 +64,7 @@ class Attempts:
     def __init__(
         self,
         slots: Slots,
-        surroundings: Surroundings,
+        resources: WorkerResources,
         states: Mapping[Instance, object],
         on_room: Callable[[], None],
         tell: Callable[[Outcome], None],
@@ -74,17 +74,17 @@ class Attempts:
         self._slots = slots
         self._notes_ends = slots.notes_ends
         self._clock = clock
-        self._surroundings = surroundings
-        self._keeper = surroundings.keeper
+        self._resources = resources
+        self._keeper = resources.keeper
         self._states = states
         self._on_room = on_room
         self._tell = tell
-        self._buffer = Buffer(slots, surroundings, on_room, self._do_besides)
+        self._buffer = Buffer(slots, resources, on_room, self._do_besides)
         self._alone = Alone(
             slots, self._buffer, clock, self._start_held, on_pause, on_room, self._do_besides
         )
         self._kinds: dict[Queue, Kinds] = {}
-        surroundings.on_plain = self._note_plain
+        resources.on_plain = self._note_plain
         self._running: dict[Attempt, _Task | None] = {}
         self._beginning: Attempt | None = None  # whose task makes its first step right now
         self._is_start_due = False
@@ -184,7 +184,7 @@ class Attempts:
 
     def close(self) -> None:
         """Start no more."""
-        self._surroundings.is_open = False
+        self._resources.is_open = False
         self._buffer.close()
         self._alone.close()
         for completer in self._completers.values():
@@ -259,10 +259,10 @@ class Attempts:
         slots = self._slots
         if count >= slots.concurrency and self._loop.time() - begin_time >= _PASS_SECONDS:
             return False
-        return slots.running < slots.concurrency and self._surroundings.is_open
+        return slots.running < slots.concurrency and self._resources.is_open
 
     def _go_on(self) -> None:
-        if self._buffer.is_ready and self._slots.is_free and self._surroundings.is_open:
+        if self._buffer.is_ready and self._slots.is_free and self._resources.is_open:
             self._start_soon()
         self._on_room()
 
@@ -296,7 +296,7 @@ class Attempts:
         if is_plain:
             self._slots.threaded += 1
         context = self._context.copy()
-        door = WorkerDoor(queue, envelope, self._surroundings, context, self._end_job, is_plain)
+        door = WorkerDoor(queue, envelope, self._resources, context, self._end_job, is_plain)
         attempt = Attempt(instance, door, envelope, item, context, self._states[instance])
         # Kept from here on, as a task's first step may come late.
         self._keeper.keep(queue, envelope, attempt.lose)
@@ -397,7 +397,7 @@ class Attempts:
             self._alone.note_change()
         if not task.cancelled() and (error := task.exception()) is not None:
             # Without the task's repr, which holds the whole text of the error.
-            log_error(_logger, error, "a task of the worker failed: %s", told(error))
+            log_error(_logger, error, "a task of the worker failed: %s", describe(error))
         self._note_idle()
 
     def _note_idle(self) -> None:

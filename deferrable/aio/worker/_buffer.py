@@ -20,7 +20,7 @@ from deferrable.aio._engine.instance import Instance
 from deferrable.aio.clock import Timer
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
-from deferrable.aio.worker._door import Surroundings
+from deferrable.aio.worker._door import WorkerResources
 from deferrable.aio.worker._groups import Groups, key_of
 from deferrable.aio.worker._slots import Slots
 from deferrable.item import Item
@@ -49,7 +49,7 @@ class Buffer:
 
     Args:
         slots: count the items.
-        surroundings: its keeper keeps their leases.
+        resources: its keeper keeps their leases.
         on_room: called when there may be room for more.
         do_besides: runs something in a task that the worker waits for at its end.
     """
@@ -57,13 +57,13 @@ class Buffer:
     def __init__(
         self,
         slots: Slots,
-        surroundings: Surroundings,
+        resources: WorkerResources,
         on_room: Callable[[], None],
         do_besides: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._slots = slots
-        self._surroundings = surroundings
-        self._keeper = surroundings.keeper
+        self._resources = resources
+        self._keeper = resources.keeper
         self._on_room = on_room
         self._do_besides = do_besides
         self._timer: Timer | None = None
@@ -162,7 +162,7 @@ class Buffer:
 
     def watch(self) -> None:
         """Give the waiting items back if they do not start in time."""
-        if self._timer is None and self._surroundings.is_open:
+        if self._timer is None and self._resources.is_open:
             self._look()
 
     def close(self) -> None:
@@ -232,7 +232,7 @@ class Buffer:
             self._on_room()
 
     async def _release(self, waiting: list[Buffered], delay_seconds: float) -> None:
-        failures, patience, refused = 0, self._surroundings.patience, waiting
+        failures, patience, refused = 0, self._resources.patience, waiting
         try:
             while waiting:
                 for queue, envelopes in _by_queue(waiting).items():
@@ -261,7 +261,7 @@ class Buffer:
             outcomes = [error] * len(envelopes)
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
             if outcome is not None and envelope.settlement == "open":
-                self._surroundings.patience.note_refusal(queue, envelope, outcome)
+                self._resources.patience.note_refusal(queue, envelope, outcome)
 
     # All lines.
 

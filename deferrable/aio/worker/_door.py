@@ -23,12 +23,12 @@ from deferrable.aio.queue import Queue
 from deferrable.aio.worker._settling import Patience
 from deferrable.item import Item
 
-__all__ = ["Surroundings", "WorkerDoor"]
+__all__ = ["WorkerResources", "WorkerDoor"]
 
 T = TypeVar("T")
 
 
-class Surroundings:
+class WorkerResources:
     """The common part of the attempts of one worker.
 
     Args:
@@ -67,7 +67,7 @@ class WorkerDoor(TaskDoor):
     Args:
         queue: where the item was popped.
         envelope: of the item.
-        surroundings: of all attempts of the worker.
+        resources: of all attempts of the worker.
         context: in which the attempt's task runs.
         on_job_end: called when the job has ended, before it is settled, with whether it was plain.
         is_plain: it is known to be a plain job, and counted as one.
@@ -80,7 +80,7 @@ class WorkerDoor(TaskDoor):
         "_is_plain",
         "_on_job_end",
         "_queue",
-        "_surroundings",
+        "_resources",
     )
     exits_are_failures = True
 
@@ -88,22 +88,22 @@ class WorkerDoor(TaskDoor):
         self,
         queue: Queue,
         envelope: Envelope,
-        surroundings: Surroundings,
+        resources: WorkerResources,
         context: Context,
         on_job_end: Callable[[bool], None],
         is_plain: bool,
     ) -> None:
-        super().__init__(context, surroundings.is_being_cancelled, surroundings.threads)
+        super().__init__(context, resources.is_being_cancelled, resources.threads)
         self._queue = queue
         self._envelope = envelope
-        self._surroundings = surroundings
+        self._resources = resources
         self._on_job_end = on_job_end
         self._is_plain = is_plain
         self._has_job_ended = False
         self._consumers: Sequence[tuple[Callable[..., Any], object]] = ()
 
     def finish(self, start: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
-        return self._surroundings.patience.settle(self._queue, self._envelope, start)
+        return self._resources.patience.settle(self._queue, self._envelope, start)
 
     async def consume(
         self, context: Context, function: Callable[..., Any], value: object
@@ -116,7 +116,7 @@ class WorkerDoor(TaskDoor):
         self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
     ) -> Callable[[], object]:
         # It has been kept since before the attempt's first step.
-        return partial(self._surroundings.keeper.let_go, queue, envelope)
+        return partial(self._resources.keeper.let_go, queue, envelope)
 
     def run(self, run: Run) -> Coroutine[Any, Any, Ended[Any]]:
         if run.is_async and not self._consumers:
@@ -149,7 +149,7 @@ class WorkerDoor(TaskDoor):
         task.set_name(run.job_name)
         if not self._is_plain:
             self._is_plain = True
-            self._surroundings.on_plain(self._queue, run.item)
+            self._resources.on_plain(self._queue, run.item)
 
     def end_job(self) -> None:
         """The job has ended, or will never begin. A second call has no effect."""
@@ -165,11 +165,11 @@ class WorkerDoor(TaskDoor):
         try:
             return await super()._run_in_thread(run, context)
         finally:
-            self._surroundings.turns.release()
+            self._resources.turns.release()
 
     async def _wait_for_turn(self, run: Run) -> bool:
         """Whether it got a thread; False if the attempt was stopped meanwhile."""
-        turns, loop = self._surroundings.turns, asyncio.get_running_loop()
+        turns, loop = self._resources.turns, asyncio.get_running_loop()
         if not turns.locked():
             await turns.acquire()
             return True
@@ -180,7 +180,7 @@ class WorkerDoor(TaskDoor):
         run.control.detach()
         if waiting.cancelled():
             return False
-        if run.control.reason is None and not self._surroundings.is_open:
+        if run.control.reason is None and not self._resources.is_open:
             # The worker stops, and will soon give items back in their order.
             stopped = loop.create_future()
             run.control.attach(stopped.cancel)

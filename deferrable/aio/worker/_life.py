@@ -23,7 +23,7 @@ from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.keeper import keeper
 from deferrable.aio._engine.patched import refuse_patched
 from deferrable.aio.worker._attempts import Attempts
-from deferrable.aio.worker._door import Surroundings
+from deferrable.aio.worker._door import WorkerResources
 from deferrable.aio.worker._health import Health
 from deferrable.aio.worker._polling import Poller, same_queue
 from deferrable.aio.worker._slots import Bell, Outcomes, PollSlots, Slots
@@ -226,12 +226,12 @@ class Worker(AsyncFor):
                 life = self._life
                 assert life is not None
                 leases = keeper(asyncio.get_running_loop())
-                surroundings = Surroundings(
+                resources = WorkerResources(
                     leases, self._thread_count, lambda: life.cancelling() > 0
                 )
                 attempts = Attempts(
                     self._slots,
-                    surroundings,
+                    resources,
                     states,
                     self._room.ring,
                     self._outcomes.add,
@@ -245,7 +245,7 @@ class Worker(AsyncFor):
                     for queue in queues:
                         leases.watch(queue, self.health.note_touch)
                     watchdog.start()
-                    await self._work(is_up, attempts, surroundings)
+                    await self._work(is_up, attempts, resources)
                 finally:
                     watchdog.stop()
                     for queue in queues:
@@ -255,7 +255,7 @@ class Worker(AsyncFor):
             self._outcomes.end()
 
     async def _work(
-        self, is_up: "asyncio.Future[None]", attempts: Attempts, surroundings: Surroundings
+        self, is_up: "asyncio.Future[None]", attempts: Attempts, resources: WorkerResources
     ) -> None:
         loop = asyncio.get_running_loop()
         self._pollers = [self._poller(each, attempts) for each in self._instances]
@@ -272,7 +272,7 @@ class Worker(AsyncFor):
         winding_up.add_done_callback(lambda _: self._is_in_a_hurry.set())
         await self._until(self._is_in_a_hurry)
         grace.cancel()
-        surroundings.patience.end()
+        resources.patience.end()
         attempts.cancel()
         while not winding_up.done():
             await self._in_any_case(asyncio.wait([winding_up]))

@@ -58,10 +58,10 @@ class Consumer:
     """The state of one consumer: one queue object in one process, under its own id."""
 
     def __init__(self) -> None:
-        self._start_anew()
-        on_fork(self._start_anew)
+        self._reset_after_fork()
+        on_fork(self._reset_after_fork)
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
         self._forget_all()
 

@@ -91,10 +91,10 @@ class DocketsErrorQueue(DocketsBase):
         self._cursor = "0"
         # The server's clock minus this process's monotonic clock, never too small.
         self._server_offset = 0.0
-        self._start_anew()
-        on_fork(self._start_anew)
+        self._reset_after_fork()
+        on_fork(self._reset_after_fork)
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._leases: WeakSet[_Leased] = WeakSet()
 
     # Push.

@@ -29,7 +29,7 @@ from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import BackendError, UnreadableItem
 
-__all__ = ["Taker"]
+__all__ = ["ConsumerPopper"]
 
 _SERVER_MARGIN_SECONDS = 1.0
 """By how much a server may be late to notice that the wait of a lost client is over."""
@@ -66,7 +66,7 @@ class _Outlook:
         return self.look_time <= now < min(self.due_time, self.look_time + _TRUST_SECONDS)
 
 
-class Taker:
+class ConsumerPopper:
     """Takes items for one consumer.
 
     Args:
@@ -100,9 +100,9 @@ class Taker:
         # Of the last wait, if it ended with nothing.
         self._outlook: _Outlook | None = None
         self._is_full = False
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         set_aside(self._waits)
         self._waits = {}
         self._outlook = None

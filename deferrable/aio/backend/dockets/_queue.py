@@ -25,7 +25,7 @@ from deferrable.aio.backend.dockets._errors import DocketsErrorQueue
 from deferrable.aio.backend.dockets._finding import Finder
 from deferrable.aio.backend.dockets._moves import Move, Where, as_redelivery
 from deferrable.aio.backend.dockets._outside import Outside
-from deferrable.aio.backend.dockets._popping import Taker
+from deferrable.aio.backend.dockets._popping import ConsumerPopper
 from deferrable.aio.backend.dockets._upkeep import Upkeep
 from deferrable.aio.backend.dockets._wire import Keys, envelope_around, push_time_in
 from deferrable.aio.clock import Clock, SystemClock
@@ -68,7 +68,7 @@ class DocketsQueue(DocketsBase):
         self._outside = Outside(self._commands)
         self._finder = Finder(self._commands, self._outside, self.clock)
         self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
-        self._taker = Taker(
+        self._popper = ConsumerPopper(
             self._consumer,
             self._commands,
             self._upkeep,
@@ -149,10 +149,10 @@ class DocketsQueue(DocketsBase):
     # Pop and touch.
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
-        return await self._taker.pop(count)
+        return await self._popper.pop(count)
 
     def _interrupt_pop(self) -> None:
-        self._taker.interrupt()
+        self._popper.interrupt()
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         now = self.clock.monotonic()
@@ -170,7 +170,7 @@ class DocketsQueue(DocketsBase):
         return [None if each.envelope in kept else lost(each.envelope) for each in touches]
 
     async def _renew(self, consumer_id: str) -> bool:
-        seconds = self._taker.heartbeat_seconds()
+        seconds = self._popper.heartbeat_seconds()
         return await repeating(lambda _: self._commands.touch(consumer_id, seconds))
 
     # Look.
@@ -324,7 +324,7 @@ class DocketsQueue(DocketsBase):
         return await self._upkeep.reclaim_outside(consumer_id)
 
     async def _close(self) -> None:
-        self._taker.interrupt_all()
+        self._popper.interrupt_all()
         if self._commands.link.is_connected:
             consumer_id = self._consumer.resign(SystemClock.monotonic())
             if consumer_id is not None:
@@ -334,9 +334,9 @@ class DocketsQueue(DocketsBase):
 
 
 def _too_large_for_redis(push: Push, error: ItemTooLarge) -> ItemTooLarge:
-    told = ItemTooLarge(f"the item is {len(push.text)} bytes: {error}")
-    told.__cause__ = error.__cause__
-    return told
+    explained = ItemTooLarge(f"the item is {len(push.text)} bytes: {error}")
+    explained.__cause__ = error.__cause__
+    return explained
 
 
 class DocketsBackendFactory(BackendFactory):

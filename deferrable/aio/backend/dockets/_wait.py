@@ -36,7 +36,7 @@ class Wait:
         self._clock_end_time = math.inf if clock is None else clock.monotonic() + seconds
         self._is_interrupted = False
         self._line: BlockingLine | None = None
-        self._told_to_end: BlockingLine | None = None
+        self._interrupted_line: BlockingLine | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
     def rest_seconds(self) -> float:
@@ -80,8 +80,8 @@ class Wait:
 
     def end_command(self) -> None:
         """End the waiting command, if there is one; the wait may go on with another command."""
-        if self._line is not None and self._line is not self._told_to_end:
-            self._told_to_end = self._line
+        if self._line is not None and self._line is not self._interrupted_line:
+            self._interrupted_line = self._line
             task = asyncio.ensure_future(self._keep_ending(self._line))
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)

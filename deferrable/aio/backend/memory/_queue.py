@@ -71,7 +71,7 @@ class _Group:
         self.main = Store(lease_seconds, max_redeliveries, self.errors)
         self.lock = threading.Lock()
         self.waiters: set[_WaitingPop] = set()
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
     def rest_seconds(self, now: Now) -> float:
         return min(self.main.rest_seconds(now), self.errors.rest_seconds(now))
@@ -85,7 +85,7 @@ class _Group:
             if waiter.consumer.store.is_available or moment < waiter.wake_time:
                 waiter.wake()
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         # The items are a copy of the parent's; the waiters belong to the parent.
         set_aside(self.waiters)
         self.waiters = set()

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from deferrable.aio.backend.sqs._errors import Refused, is_throttling
 from deferrable.aio.backend.sqs._link import Answer, pause_seconds
-from deferrable.aio.backend.sqs._place import Place
+from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.errors import BackendError, BackendUnavailable
 
 __all__ = [
@@ -64,7 +64,7 @@ def _split(
 
 
 async def perform(
-    place: Place,
+    remote: RemoteQueue,
     operation: str,
     entries: Sequence[BatchEntry],
     sizes: Sequence[int],
@@ -75,15 +75,15 @@ async def perform(
     An entry that failed by no fault of the sender is sent again a few times.
 
     Args:
-        place: the queue in SQS.
+        remote: the queue in SQS.
         entries: without their ids.
         sizes: the bytes of each.
         judge: makes the exception of an entry that was refused; None: that is as good as done.
     """
     # A queue with a lower limit allows a batch of the older size all the same.
-    most_bytes = min(max(place.most_bytes or 0, OLDER_MOST_BYTES), MAX_BATCH_BYTES)
+    most_bytes = min(max(remote.most_bytes or 0, OLDER_MOST_BYTES), MAX_BATCH_BYTES)
     outcomes: list[Exception | None] = [None] * len(entries)
-    batch = _Batch(place, operation, entries, outcomes, judge)
+    batch = _Batch(remote, operation, entries, outcomes, judge)
     pending: Sequence[int] = range(len(entries))
     failures = 0
     while True:
@@ -103,13 +103,13 @@ async def perform(
 class _Batch:
     def __init__(
         self,
-        place: Place,
+        remote: RemoteQueue,
         operation: str,
         entries: Sequence[BatchEntry],
         outcomes: list[Exception | None],
         judge: Judge,
     ) -> None:
-        self._place = place
+        self._remote = remote
         self._operation = operation
         self._entries = entries
         self._outcomes = outcomes
@@ -123,7 +123,7 @@ class _Batch:
         """
         try:
             entries = [{"Id": str(index), **self._entries[index]} for index in group]
-            answer, was_repeated = await self._place.call(self._operation, Entries=entries)
+            answer, was_repeated = await self._remote.call(self._operation, Entries=entries)
         except Refused as error:
             return await self._note_refusal(group, error, is_repeat)
         except BackendError as error:

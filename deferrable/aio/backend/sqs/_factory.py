@@ -20,9 +20,9 @@ from deferrable.aio.backend.sqs._names import (
     names_for,
     region_in,
 )
-from deferrable.aio.backend.sqs._place import Place
 from deferrable.aio.backend.sqs._queue import QueueSettings, SQSFifoQueue, SQSQueue
 from deferrable.aio.backend.sqs._receiving import MAX_WAIT_SECONDS
+from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._s3_store import S3Store
 from deferrable.aio.backend.sqs._settings import AWSSettings
 from deferrable.aio.clock import Clock
@@ -144,11 +144,11 @@ class SQSBackendFactory(BackendFactory):
     def _create_backend(self, group: str | None, name: str) -> Backend:
         url, error_url = self._urls
         names = self._names(group, url)
-        errors_place = self._place(names.error_queue, error_url, None)
-        place = self._place(names.queue, url, errors_place)
+        remote_errors = self._remote(names.error_queue, error_url, None)
+        remote = self._remote(names.queue, url, remote_errors)
         make = SQSFifoQueue if names.are_fifo else SQSQueue
-        errors = make(errors_place, self._settings, source=place.name)
-        return Backend(group, make(place, self._settings, errors=errors), errors)
+        errors = make(remote_errors, self._settings, source=remote.name)
+        return Backend(group, make(remote, self._settings, errors=errors), errors)
 
     def _names(self, group: str | None, url: str | None) -> Names:
         if url is None:
@@ -161,8 +161,8 @@ class SQSBackendFactory(BackendFactory):
         self._group_of_url = (group,)
         return names_beside(name_in(url))
 
-    def _place(self, name: str, url: str | None, errors: Place | None) -> Place:
-        return Place(
+    def _remote(self, name: str, url: str | None, errors: RemoteQueue | None) -> RemoteQueue:
+        return RemoteQueue(
             self._links,
             name,
             url,

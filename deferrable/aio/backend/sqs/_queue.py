@@ -37,9 +37,9 @@ from deferrable.aio.backend.sqs._held import (
     visibility_seconds,
     warn_of_maximum,
 )
-from deferrable.aio.backend.sqs._place import Place
 from deferrable.aio.backend.sqs._reading import buried_by_sqs, unreadable
 from deferrable.aio.backend.sqs._receiving import Message, Receiver
+from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._s3_store import S3Store
 from deferrable.aio.backend.sqs._sending import Sender
 from deferrable.aio.clock import Clock
@@ -83,7 +83,7 @@ class SQSQueue(Queue):
     """A producer and consumer of one queue in SQS. Made by `SQSBackendFactory`.
 
     Args:
-        place: its place in SQS.
+        remote: sends the requests about it.
         errors: the queue for unreadable messages; None: this is an error queue.
         source: the name of the queue whose errors these are; None: this is a main queue.
     """
@@ -105,7 +105,7 @@ class SQSQueue(Queue):
 
     def __init__(
         self,
-        place: Place,
+        remote: RemoteQueue,
         settings: QueueSettings,
         *,
         errors: "SQSQueue | None" = None,
@@ -117,20 +117,20 @@ class SQSQueue(Queue):
             max_redeliveries=max(0, settings.max_receive_count - 1),
             clock=settings.clock,
         )
-        self._place = place
+        self._remote = remote
         self._settings = settings
         self._errors = errors
         self._source = source
         wait_seconds = settings.wait_seconds
         self._receiver = Receiver(
-            place,
+            remote,
             wait_seconds if source is None else min(wait_seconds, _ERROR_WAIT_SECONDS),
             settings.visibility_timeout,
             self.clock,
-            None if errors is None else errors._place,
+            None if errors is None else errors._remote,
         )
         self._sender = Sender(
-            place,
+            remote,
             self._routing,
             self._most_item_bytes,
             self._too_large,
@@ -141,16 +141,16 @@ class SQSQueue(Queue):
         self._arrivals = PerLoop(self._open_arrivals)
         self._pushed_count = self._completed_count = 0
         self._flush_time: float | None = None
-        place.links.join(self)
+        remote.links.join(self)
         if settings.large_items is not None:
             settings.large_items.join(self)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._place!r}>"
+        return f"<{type(self).__name__} {self._remote!r}>"
 
     @property
     def identity(self) -> Hashable:
-        return self._place.identity
+        return self._remote.identity
 
     # Push.
 
@@ -160,7 +160,7 @@ class SQSQueue(Queue):
         return outcomes
 
     def _most_item_bytes(self) -> float:
-        most = self._place.most_bytes
+        most = self._remote.most_bytes
         return self.MAX_ITEM_BYTES if most is None else min(most, self.MAX_ITEM_BYTES)
 
     def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
@@ -191,10 +191,10 @@ class SQSQueue(Queue):
         return await arrivals.pop(count, self.BATCHES_AT_ONCE, self.longest_poll_seconds)
 
     def _interrupt_pop(self) -> None:
-        self._receiver.tell_who_waits()
+        self._receiver.end_waits()
 
     async def end_pops(self) -> None:
-        self._receiver.tell_who_waits()
+        self._receiver.end_waits()
         await self._arrivals.get().end()
 
     def _read(
@@ -321,18 +321,20 @@ class SQSQueue(Queue):
                 outcomes[index] = lost(envelope, "its lease ended before SQS got the request")
             else:
                 sent[index] = entry
-        places = list(sent)
+        indexes = list(sent)
 
-        def judge(place: int, code: str, text: str, is_repeat: bool) -> Exception | None:
+        def judge(position: int, code: str, text: str, is_repeat: bool) -> Exception | None:
             if not is_lost_handle(code):
                 return BackendError(f"{operation} on {self!r} failed for one item: {text}")
             if is_repeat and operation == "DeleteMessageBatch":
                 # Its lease lasts, so nobody else had it: the first try has deleted it.
                 return None
-            return lost(envelopes[places[place]], text)
+            return lost(envelopes[indexes[position]], text)
 
-        results = await perform(self._place, operation, list(sent.values()), [0] * len(sent), judge)
-        for index, result in zip(places, results, strict=True):
+        results = await perform(
+            self._remote, operation, list(sent.values()), [0] * len(sent), judge
+        )
+        for index, result in zip(indexes, results, strict=True):
             outcomes[index] = result
         return outcomes
 
@@ -340,7 +342,7 @@ class SQSQueue(Queue):
 
     async def _flush(self) -> None:
         try:
-            await self._place.call("PurgeQueue")
+            await self._remote.call("PurgeQueue")
         except Refused as error:
             if not is_in(error.code, ("purgequeueinprogress",)):
                 raise
@@ -357,14 +359,14 @@ class SQSQueue(Queue):
         return f"in {max(1, math.ceil(seconds))} s"
 
     async def _stats(self) -> Mapping[str, float]:
-        answer, _ = await self._place.call(
+        answer, _ = await self._remote.call(
             "GetQueueAttributes", AttributeNames=list(_COUNTS.values())
         )
         attributes = answer["Attributes"]
         stats: dict[str, float] = {
             key: int(attributes[name]) for key, name in _COUNTS.items() if name in attributes
         }
-        stats["requests"] = requests = self._place.request_count
+        stats["requests"] = requests = self._remote.request_count
         stats["jobs"] = jobs = max(self._pushed_count, self._completed_count)
         if jobs:
             stats["requests_per_job"] = requests / jobs
@@ -373,7 +375,7 @@ class SQSQueue(Queue):
     async def _close(self) -> None:
         await self._arrivals.get().end()
         await self._arrivals.close()
-        await self._place.links.leave(self)
+        await self._remote.links.leave(self)
         if self._settings.large_items is not None:
             await self._settings.large_items.leave(self)
 
@@ -396,7 +398,7 @@ class SQSFifoQueue(SQSQueue):
     def _routing(self, push: Push) -> BatchEntry:
         group_id = push.item.get("message_group_id")
         return {
-            "MessageGroupId": self._place.name if group_id is None else group_id,
+            "MessageGroupId": self._remote.name if group_id is None else group_id,
             # One for each push, and the same for each resend of it: by the item's id, SQS would
             # drop every copy that is to be tried again.
             "MessageDeduplicationId": new_id(),

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio.backend.sqs._link import MARGIN_SECONDS, Answer
-from deferrable.aio.backend.sqs._place import Place
+from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.clock import Clock
 from deferrable.errors import BackendUnavailable
 
@@ -37,47 +37,47 @@ _logger = logging.getLogger("deferrable")
 class _Receive:
     """A running receive."""
 
-    def __init__(self, place: Place, wait_seconds: float) -> None:
-        self._place = place
+    def __init__(self, remote: RemoteQueue, wait_seconds: float) -> None:
+        self._remote = remote
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + wait_seconds
         self.is_answered = False
-        self._is_told = False
+        self._is_interrupted = False
 
     def tell(self) -> None:
         """Log once that a stop waits for its end, if it has not ended."""
         rest_seconds = max(0.0, self._end - self._loop.time())
-        if not (self.is_answered or self._is_told):
-            self._is_told = True
+        if not (self.is_answered or self._is_interrupted):
+            self._is_interrupted = True
             _logger.info(
                 "waiting for a receive from %r, which may bring items: for at most %.0f s (%.0f s "
                 "if SQS does not answer)",
-                self._place,
+                self._remote,
                 rest_seconds,
                 rest_seconds + MARGIN_SECONDS,
             )
 
 
 class Receiver:
-    """Receives from `place`.
+    """Receives from `remote`.
 
     Args:
         wait_seconds: how long SQS waits for a first message; whole, up to `MAX_WAIT_SECONDS`.
         lease_seconds: how long its messages are hidden; parts of seconds are rounded up.
         errors: the queue for failed items; nothing is received before it is known to exist. None:
-            `place` is an error queue, and a receive asks for the source of messages. Otherwise it
+            `remote` is an error queue, and a receive asks for the source of messages. Otherwise it
             asks how often they were received, and for their group.
     """
 
     def __init__(
         self,
-        place: Place,
+        remote: RemoteQueue,
         wait_seconds: int,
         lease_seconds: float,
         clock: Clock,
-        errors: Place | None,
+        errors: RemoteQueue | None,
     ) -> None:
-        self._place = place
+        self._remote = remote
         self._wait_seconds = wait_seconds
         self._clock = clock
         # A lease counts from at most two looks before its answer, and must be much longer than
@@ -100,7 +100,7 @@ class Receiver:
         """
         wait_seconds = math.floor(min(self._wait_seconds, longest_seconds))
         under_way = self._under_way.get()
-        this = _Receive(self._place, wait_seconds)
+        this = _Receive(self._remote, wait_seconds)
         under_way.add(this)
         receiving = asyncio.ensure_future(self._ask(count, wait_seconds))
         try:
@@ -111,7 +111,7 @@ class Receiver:
             is_overdue = receiving.cancel()  # also of a loop that is being shut down
         if is_overdue:
             raise BackendUnavailable(
-                f"ReceiveMessage on {self._place!r} was not answered {MARGIN_SECONDS:.0f} s after "
+                f"ReceiveMessage on {self._remote!r} was not answered {MARGIN_SECONDS:.0f} s after "
                 f"its wait of {wait_seconds} s; is the endpoint reachable from here?"
             )
         return receiving.result().get("Messages", ()), start_time
@@ -119,7 +119,7 @@ class Receiver:
     async def _ask(self, count: int, wait_seconds: int) -> Answer:
         if self._errors is not None:
             await self._errors.check()
-        return await self._place.receive(
+        return await self._remote.receive(
             MaxNumberOfMessages=count, WaitTimeSeconds=wait_seconds, **self._parameters
         )
 
@@ -142,7 +142,7 @@ class Receiver:
                 before_last_time, last_time = last_time, self._clock.monotonic()
         return before_last_time
 
-    def tell_who_waits(self) -> None:
+    def end_waits(self) -> None:
         """Log in a moment which receives still run on the running loop."""
         for receive in self._under_way.get():
             asyncio.get_running_loop().call_later(_LOOK_SECONDS, receive.tell)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from deferrable.aio.backend.sqs._batches import OLDER_MOST_BYTES, BatchEntry, perform
 from deferrable.aio.backend.sqs._bodies import MAX_TEXT_BYTES, encode
 from deferrable.aio.backend.sqs._errors import Refused, is_in
-from deferrable.aio.backend.sqs._place import Place
+from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._s3_store import S3Store
 from deferrable.aio.queue import Push
 from deferrable.errors import BackendError, ItemTooLarge
@@ -28,7 +28,7 @@ class Sender:
     """Sends the items of one queue.
 
     Args:
-        place: the queue in SQS.
+        remote: the queue in SQS.
         routing: the fields of a batch entry, without its body.
         most_item_bytes: the most bytes of a body, as far as known.
         too_large: the error for an item of that size.
@@ -39,7 +39,7 @@ class Sender:
 
     def __init__(
         self,
-        place: Place,
+        remote: RemoteQueue,
         routing: Callable[[Push], BatchEntry],
         most_item_bytes: Callable[[], float],
         too_large: Callable[[int], ItemTooLarge],
@@ -48,7 +48,7 @@ class Sender:
         compress_over_bytes: float,
         offload_over_bytes: float,
     ) -> None:
-        self._place = place
+        self._remote = remote
         self._routing = routing
         self._most_item_bytes = most_item_bytes
         self._too_large = too_large
@@ -81,7 +81,7 @@ class Sender:
                 outcomes[index] = body
         sizes = [len(entry["MessageBody"]) for entry in entries.values()]
         sent = await perform(
-            self._place,
+            self._remote,
             "SendMessageBatch",
             list(entries.values()),
             sizes,
@@ -99,7 +99,7 @@ class Sender:
             if size <= self._most_item_bytes():
                 named = _MOST_IN_REFUSAL.search(str(refusal))
                 most = int(named[1]) if named else OLDER_MOST_BYTES
-                self._place.most_bytes = most if most < size else size - 1
+                self._remote.most_bytes = most if most < size else size - 1
 
     def travelling_bytes(self, text: str, *, is_new: bool) -> int:
         """How many bytes are sent for an item's text; see `Queue`."""
@@ -132,10 +132,10 @@ class Sender:
     async def _learn_most_bytes(self) -> None:
         """Ask for the limit of this queue, if it may be lower than that of SQS."""
         try:
-            await self._place.learn_most_bytes()
+            await self._remote.learn_most_bytes()
         except Refused as error:
             # Without the permission to ask, the queue's first refusal shows it.
-            _logger.debug("cannot read the message size limit of queue %s: %s", self._place, error)
+            _logger.debug("cannot read the message size limit of queue %s: %s", self._remote, error)
 
     async def _fitting_body(self, text: str, body: str) -> str | BackendError:
         if self._large_items is not None:

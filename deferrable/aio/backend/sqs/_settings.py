@@ -22,13 +22,13 @@ from deferrable.aio.backend.sqs._extra import AioConfig, AioSession, botocore, c
 from deferrable.aio.backend.sqs._names import region_in
 from deferrable.errors import InvalidOptions
 
-__all__ = ["AWSSettings", "Credentials", "Lent"]
+__all__ = ["AWSSettings", "Credentials", "ClientSettings"]
 
-_LENT_OPTIONS = ("proxies", "proxies_config", "client_cert")
+_CLIENT_OPTIONS = ("proxies", "proxies_config", "client_cert")
 _REREAD_SECONDS = 1.0
 
 
-class Lent:
+class ClientSettings:
     """The settings of a client that the user passed.
 
     Attributes:
@@ -201,19 +201,19 @@ class AWSSettings:
 
         return Credentials(find, may_come=False)
 
-    async def _read(self) -> Lent:
+    async def _read(self) -> ClientSettings:
         connection: Any = self._connection
         if connection is None:
-            return Lent({}, {}, _FROM_THE_ENVIRONMENT)
+            return ClientSettings({}, {}, _FROM_THE_ENVIRONMENT)
         if _is_client(connection):
-            return _lent_by(connection)
+            return _settings_of(connection)
         made = connection()
         if inspect.isawaitable(made) and not isinstance(made, AbstractAsyncContextManager):
             made = await made
         if isinstance(made, AbstractAsyncContextManager) and not _is_client(made):
             async with made as client:
-                return _lent_by(self._check(client))
-        return _lent_by(self._check(made))
+                return _settings_of(self._check(client))
+        return _settings_of(self._check(made))
 
     def _check(self, client: Any) -> Any:
         if not _is_client(client):
@@ -237,9 +237,11 @@ def _is_client(value: object) -> bool:
     return isinstance(value, botocore.client.BaseClient)
 
 
-def _lent_by(client: Any) -> Lent:
+def _settings_of(client: Any) -> ClientSettings:
     config = client.meta.config
-    options = {name: getattr(config, name) for name in _LENT_OPTIONS if getattr(config, name, None)}
+    options = {
+        name: getattr(config, name) for name in _CLIENT_OPTIONS if getattr(config, name, None)
+    }
     if config.signature_version is botocore.UNSIGNED:
         options["signature_version"] = botocore.UNSIGNED
     arguments = {
@@ -248,7 +250,7 @@ def _lent_by(client: Any) -> Lent:
         # No public attribute shows a client's credentials and its trusted certificates.
         "verify": private(client, "_endpoint", "http_session", "_verify"),
     }
-    return Lent(arguments, options, private(client, "_request_signer", "_credentials"))
+    return ClientSettings(arguments, options, private(client, "_request_signer", "_credentials"))
 
 
 def _configured_endpoint(session: Any) -> object:

@@ -14,7 +14,7 @@ import click
 from deferrable.cli.printing import escaped
 from deferrable.errors import DeferrableError
 
-__all__ = ["ERROR", "FORCED", "USAGE", "Trouble", "debug_option", "telling"]
+__all__ = ["ERROR", "FORCED", "USAGE", "CommandError", "debug_option", "one_line_errors"]
 
 ERROR, USAGE, FORCED = 1, 2, 3
 """Exit codes: something failed; wrong usage; a worker left jobs running."""
@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DEBUG = "deferrable.debug"
 
 
-class Trouble(click.ClickException):
+class CommandError(click.ClickException):
     """The problem, and what to do; `__cause__` is shown with ``--debug``."""
 
     def __init__(self, message: str, exit_code: int = ERROR) -> None:
@@ -57,9 +57,9 @@ debug_option = click.option(
 
 
 @contextmanager
-def telling(path: str) -> Iterator[None]:
+def one_line_errors(path: str) -> Iterator[None]:
     """Turn an error of the library about the instance at `path` into one line."""
     try:
         yield
     except DeferrableError as error:
-        raise Trouble(f"{path}: {error}") from error
+        raise CommandError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""The URL of one queue in SQS, and the requests about it.
+"""One queue in SQS, as SQS knows it: its URL, and the requests about it.
 
 Owns its URL (given, looked up by its name, or created if it is missing), how large its messages
 may be, and the count of its requests.
@@ -22,7 +22,7 @@ from deferrable.aio.backend.sqs._names import FIFO_SUFFIX, name_in
 from deferrable.aio.clock import SystemClock
 from deferrable.errors import BackendError, BackendUnavailable
 
-__all__ = ["Place"]
+__all__ = ["RemoteQueue"]
 
 _ERROR_RETENTION_SECONDS = 14 * 24 * 3600
 """The longest that SQS allows. Source: SQS API reference, CreateQueue, MessageRetentionPeriod."""
@@ -42,7 +42,7 @@ _logger = logging.getLogger("deferrable")
 _monotonic = SystemClock.monotonic
 
 
-class Place:
+class RemoteQueue:
     """A queue in SQS.
 
     Args:
@@ -66,7 +66,7 @@ class Place:
         *,
         is_created: bool = True,
         tags: Mapping[str, str] | None = None,
-        errors: "Place | None" = None,
+        errors: "RemoteQueue | None" = None,
         max_receive_count: int = 0,
     ) -> None:
         self.links = links
@@ -82,14 +82,14 @@ class Place:
         self.most_bytes: int | None = None
         self._request_count = 0
         self._count_lock = threading.Lock()
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
     def __repr__(self) -> str:
         return self.name
 
     @property
     def identity(self) -> Hashable:
-        """Equal for two places that are known to be the same queue. No I/O."""
+        """Equal for two objects that are known to mean the same queue. No I/O."""
         where = self.links.settings.where if self._given_url is None else self._given_url
         return where, self.name
 
@@ -132,8 +132,8 @@ class Place:
             return
         answer, _ = await self.call("GetQueueAttributes", AttributeNames=[_MOST_BYTES])
         self._is_asked = True
-        told = answer.get("Attributes", {}).get(_MOST_BYTES)
-        self.most_bytes = int(told) if told else None
+        most = answer.get("Attributes", {}).get(_MOST_BYTES)
+        self.most_bytes = int(most) if most else None
 
     async def call(self, operation: str, **parameters: Any) -> tuple[Answer, bool]:
         """Make a request about this queue; see `SQSLink.call`."""
@@ -171,7 +171,7 @@ class Place:
         with self._count_lock:
             self._request_count += 1
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._count_lock = threading.Lock()
 
     # Finding and creating.
