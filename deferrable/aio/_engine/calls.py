@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from deferrable._fork import notice_fork
 from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.running import blocking_door
+from deferrable.aio._engine.running import blocking_driver
 from deferrable.handles import CallState, CallStatus
 
 __all__ = ["InstanceCalls", "state_of"]
@@ -30,7 +30,7 @@ class InstanceCalls:
         self._instance = instance
 
     def drive(self, start: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
-        return blocking_door().drive(lambda door: door.wait(start()), instead)
+        return blocking_driver().drive(lambda door: door.wait(start()), instead)
 
     async def state(self, call_id: str) -> CallState:
         """Where the call is now; see `deferrable.handles.HandleVerbs.state`."""
