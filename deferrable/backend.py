@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         BackendFactory,
         DocketsBackendFactory,
         InMemoryBackendFactory,
+        SQLiteBackendFactory,
         SQSBackendFactory,
         from_url,
     )
@@ -23,6 +24,7 @@ __all__ = [
     "InMemoryBackendFactory",
     "RedisDebounceStore",
     "S3Store",
+    "SQLiteBackendFactory",
     "SQSBackendFactory",
     "from_url",
 ]
@@ -38,6 +40,7 @@ __getattr__, __dir__ = lazy_names(
         "InMemoryBackendFactory": _HOME,
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
+        "SQLiteBackendFactory": _HOME,
         "SQSBackendFactory": _HOME,
         "from_url": _HOME,
     },

@@ -23,6 +23,7 @@ DOORS = {
     "deferrable.aio.backend",
     "deferrable.aio.backend.dockets",
     "deferrable.aio.backend.memory",
+    "deferrable.aio.backend.sqlite",
     "deferrable.aio.backend.sqs",
     "deferrable.aio.worker",
     "deferrable.backend",

@@ -14,7 +14,7 @@ BOTH_APIS = """
 """
 BACKENDS = """
     Backend BackendFactory DocketsBackendFactory InMemoryBackendFactory RedisDebounceStore S3Store
-    SQSBackendFactory from_url
+    SQLiteBackendFactory SQSBackendFactory from_url
 """
 PUBLIC = {
     # The documented doors.
@@ -31,6 +31,7 @@ PUBLIC = {
     "deferrable.aio.backend.base": "Backend BackendFactory",
     "deferrable.aio.backend.dockets": "DocketsBackendFactory DocketsErrorQueue DocketsQueue",
     "deferrable.aio.backend.memory": "InMemoryBackendFactory InMemoryQueue",
+    "deferrable.aio.backend.sqlite": "SQLiteBackendFactory SQLiteQueue",
     "deferrable.aio.backend.sqs": "S3Store SQSBackendFactory SQSFifoQueue SQSQueue",
     "deferrable.aio.clock": "Clock SystemClock",
     "deferrable.aio.current": "CurrentAttempt current_attempt",

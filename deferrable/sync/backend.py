@@ -17,6 +17,7 @@ __all__ = [
     "BackendFactory",
     "DocketsBackendFactory",
     "InMemoryBackendFactory",
+    "SQLiteBackendFactory",
     "SQSBackendFactory",
     "from_url",
 ]
@@ -63,6 +64,14 @@ class DocketsBackendFactory(BackendFactory):
     """Backends in Redis; see `deferrable.aio.backend.DocketsBackendFactory`."""
 
     @made_like(lambda: awaiting.DocketsBackendFactory)
+    def __init__(self, core: base.BackendFactory) -> None:
+        super().__init__(core)
+
+
+class SQLiteBackendFactory(BackendFactory):
+    """Backends in a SQLite file; see `deferrable.aio.backend.SQLiteBackendFactory`."""
+
+    @made_like(lambda: awaiting.SQLiteBackendFactory)
     def __init__(self, core: base.BackendFactory) -> None:
         super().__init__(core)
 

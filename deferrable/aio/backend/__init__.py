@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from deferrable.aio.backend.base import Backend, BackendFactory
     from deferrable.aio.backend.dockets import DocketsBackendFactory
     from deferrable.aio.backend.memory import InMemoryBackendFactory
+    from deferrable.aio.backend.sqlite import SQLiteBackendFactory
     from deferrable.aio.backend.sqs import SQSBackendFactory
     from deferrable.aio.backend.sqs._s3_store import S3Store
 
@@ -20,6 +21,7 @@ __all__ = [
     "InMemoryBackendFactory",
     "RedisDebounceStore",
     "S3Store",
+    "SQLiteBackendFactory",
     "SQSBackendFactory",
     "from_url",
 ]
@@ -33,6 +35,7 @@ __getattr__, __dir__ = lazy_names(
         "InMemoryBackendFactory": "deferrable.aio.backend.memory",
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
+        "SQLiteBackendFactory": "deferrable.aio.backend.sqlite",
         "SQSBackendFactory": "deferrable.aio.backend.sqs",
         "from_url": "deferrable.aio.backend._url",
     },

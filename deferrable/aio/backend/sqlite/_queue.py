@@ -1,0 +1,327 @@
+"""A queue in a SQLite file.
+
+Owns what each verb of the contract asks of the file, and how long a pop waits. The queue of jobs
+and the error queue are the same here, under two names.
+
+The one rule: one verb is one transaction, also where it changes both queues.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from deferrable._codec.json import load_item
+from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend.sqlite._place import boot_id
+from deferrable.aio.backend.sqlite._store import Delivery, Lane, Lease, Now, Store, Taken
+from deferrable.aio.backend.sqlite._tickets import Work
+from deferrable.aio.backend.sqlite._waking import Waiter
+from deferrable.aio.backend.sqlite._writer import Writer
+from deferrable.aio.clock import Clock, SystemClock, timer_time
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
+from deferrable.errors import ItemTooLarge, LeaseLost, UnreadableItem
+from deferrable.item import Item
+from deferrable.lifecycle import with_error
+
+__all__ = ["SQLiteQueue"]
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("deferrable")
+
+_BOOT = boot_id()
+_NO_LEASE = Lease(-1, -1)
+
+
+class SQLiteQueue(Queue):
+    """A producer and consumer of one queue in a file. Made by `SQLiteBackendFactory`.
+
+    Args:
+        lane: the queue's name, and where it buries items.
+        writer: of the file.
+        wait_time: how many seconds a pop waits for an item.
+        visibility_timeout: how many seconds a popped item stays hidden without a touch.
+        clock: the source of time; None: the machine's.
+    """
+
+    SUPPORTS_PEEK = True
+    KEEPS_DELAYS = True
+
+    def __init__(
+        self,
+        lane: Lane,
+        writer: Writer,
+        wait_time: float,
+        visibility_timeout: float,
+        max_lease_seconds: float | None,
+        max_item_bytes: int,
+        clock: Clock | None,
+    ) -> None:
+        super().__init__(
+            visibility_timeout,
+            max_lease_seconds=max_lease_seconds,
+            max_redeliveries=lane.max_redeliveries,
+            clock=clock,
+        )
+        self.MAX_ITEM_BYTES = max_item_bytes
+        self.lane = lane
+        self.writer = writer
+        self.injected_clock = clock
+        self._wait_seconds = wait_time
+        self._do: Callable[..., Any] = writer.perform
+        self._view: SQLiteQueue | None = None
+        writer.join(self)
+
+    def __repr__(self) -> str:
+        return f"<SQLiteQueue {self.lane.name} in {self.writer.place.shown}>"
+
+    @property
+    def identity(self) -> Hashable:
+        return self.writer.place.path, self.lane.name
+
+    def now(self) -> Now:
+        """The moment. See `Now` for its scales."""
+        time, monotonic = self.clock.time(), self.clock.monotonic()
+        # Without a name for the machine's start, its monotonic clock means nothing after one.
+        is_shared = self.injected_clock is not None or _BOOT is not None
+        return Now(time, monotonic if is_shared else time, monotonic)
+
+    def _without_loop(self) -> Queue:
+        if self._view is None:
+            view = self._copy_without_loop()
+            view._do = view._do_here
+            self._view = view
+        return self._view
+
+    async def _do_here(self, work: Work[T]) -> T:
+        return self.writer.call(work)
+
+    async def run(self, work: Work[T]) -> T:
+        """Do `work` in a transaction, as this queue does it: for a loop, or without one."""
+        answer: T = await self._do(work)
+        return answer
+
+    # Push.
+
+    def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
+        return len(text) if is_new else 0  # The limit is for new items.
+
+    def _too_large(self, size: int) -> ItemTooLarge:
+        return ItemTooLarge(
+            f"the item is {size} bytes, {self!r} takes at most {self._most_item_bytes()}; pass a "
+            "reference to the data instead of the data, or raise max_item_bytes"
+        )
+
+    async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        entries = [(push.text, push.delay_seconds) for push in pushes]
+        await self.run(lambda store: store.push(self.lane, entries, self.now()))
+        return [None] * len(pushes)
+
+    # Pop.
+
+    async def wait_for_items(self, seconds: float) -> None:
+        waiter, clock = Waiter(self.lane.name, self), SystemClock()
+        end_time = clock.monotonic() + seconds
+        self.writer.waking.add(waiter)
+        try:
+            rest = await self._look(lambda store: store.rest_seconds(self.lane, self.now()))
+            await waiter.wait(clock, min(end_time, clock.monotonic() + rest))
+        finally:
+            self.writer.waking.remove(waiter)
+
+    async def pop_at_once(self, count: int) -> list[Popped]:
+        return await self._read(await self._take(count))
+
+    async def _pop_batch(self, count: int) -> Sequence[Popped]:
+        end_time = timer_time(self.clock) + self._wait_seconds
+        # Noted from the start, so that it can be interrupted, even if it never waits.
+        waiter = Waiter(self.lane.name, self)
+        self.writer.waking.add(waiter)
+        try:
+            while True:
+                waiter.rearm()
+                taken = await self._take(count)
+                popped = await self._read(taken)
+                rest = end_time - timer_time(self.clock)
+                if popped or waiter.is_interrupted or rest <= 0:
+                    return popped
+                # From when it looked: the clock may have moved since.
+                next_time = taken.now.monotonic + taken.rest_seconds
+                await waiter.wait(self.clock, min(self.clock.monotonic() + rest, next_time))
+        finally:
+            self.writer.waking.remove(waiter)
+
+    async def _take(self, count: int) -> Taken:
+        def look(store: Store) -> Taken | None:
+            now = self.now()
+            rest = store.rest_seconds(self.lane, now)
+            return Taken([], now, rest) if rest > 0 else None
+
+        def take(store: Store) -> Taken:
+            now = self.now()
+            return Taken(store.take(self.lane, count, now, self.lease_seconds), now, 0.0)
+
+        return await self.writer.perform(take, look, self._give_back)
+
+    def _give_back(self, taken: Taken) -> Work[None] | None:
+        """The work that gives back what was taken for a caller who has gone."""
+        if not taken.deliveries:
+            return None
+
+        def release(store: Store) -> None:
+            now = self.now()
+            for delivery in taken.deliveries:
+                store.release(self.lane, delivery.lease, now, 0, to_front=True, is_counted=False)
+
+        return release
+
+    async def _read(self, taken: Taken) -> list[Popped]:
+        popped: list[Popped] = []
+        for delivery in taken.deliveries:
+            try:
+                item = load_item(delivery.text)
+            except UnreadableItem as error:
+                await self._bury(delivery, error)
+            else:
+                popped.append((self._envelope(delivery, taken.now), item))
+        return popped
+
+    def _envelope(self, delivery: Delivery, now: Now) -> Envelope:
+        end_time = now.monotonic + self.lease_seconds
+        return Envelope(delivery.lease, now.monotonic, end_time, redeliveries=delivery.redeliveries)
+
+    async def _bury(self, delivery: Delivery, error: UnreadableItem) -> None:
+        """Move an item that another program has written, or damaged, out of the way."""
+        _logger.error("moved an unreadable item to the error queue: %s", error)
+
+        def bury(store: Store) -> None:
+            now = self.now()
+            if store.holds(delivery.lease, now):
+                store.bury(self.lane, delivery.lease.row, error, now)
+
+        await self.run(bury)
+
+    def _interrupt_pop(self) -> None:
+        self.writer.waking.interrupt(self, asyncio.get_running_loop())
+
+    # Touch and settlement.
+
+    async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
+        def touch(store: Store) -> list[bool]:
+            now = self.now()
+            return [store.touch(_lease(each.envelope), each.seconds, now) for each in touches]
+
+        return _outcomes([each.envelope for each in touches], await self.run(touch))
+
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        def complete(store: Store) -> list[bool]:
+            now = self.now()
+            return [store.remove(_lease(envelope), now) for envelope in envelopes]
+
+        return _outcomes(envelopes, await self.run(complete))
+
+    async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
+        def release(store: Store) -> list[bool]:
+            now = self.now()
+            return [
+                store.release(
+                    self.lane,
+                    _lease(each.envelope),
+                    now,
+                    each.delay_seconds,
+                    to_front=not each.envelope.has_started,
+                    is_counted=each.is_counted,
+                )
+                for each in releases
+            ]
+
+        return _outcomes([each.envelope for each in releases], await self.run(release))
+
+    async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
+        if not (isinstance(to, SQLiteQueue) and to.writer is self.writer):
+            await super()._replace(envelope, push, to)
+            return
+        target = to
+
+        def replace(store: Store) -> list[bool]:
+            now = self.now()
+            is_held = store.remove(_lease(envelope), now)
+            if is_held:
+                store.push(target.lane, [(push.text, push.delay_seconds)], target.now())
+            return [is_held]
+
+        (outcome,) = _outcomes([envelope], await self.run(replace))
+        if outcome is not None:
+            raise outcome
+
+    # Looking.
+
+    async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
+        first = int(cursor or 0)
+        rows, following = await self._look(lambda store: store.page(self.lane, first, count))
+        now = self.now().time
+        page = [Peeked(f"{row}-{pushed!r}", _item_of(text, now)) for row, pushed, text in rows]
+        return page, "" if following is None else str(following)
+
+    async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
+        wanted = [_place_of(key) for key in keys]
+
+        def take(store: Store) -> tuple[list[Delivery | None], Now]:
+            now = self.now()
+            return store.take_rows(self.lane, wanted, now, self.lease_seconds), now
+
+        deliveries, now = await self.run(take)
+        popped: list[Popped | None] = []
+        for delivery in deliveries:
+            read = [] if delivery is None else await self._read(Taken([delivery], now, 0.0))
+            popped.append(read[0] if read else None)
+        return popped
+
+    async def _flush(self) -> None:
+        await self.run(lambda store: store.flush(self.lane))
+
+    async def _stats(self) -> Mapping[str, float]:
+        return await self._look(lambda store: store.stats(self.lane, self.now()))
+
+    async def _look(self, look: Work[T]) -> T:
+        return await self.writer.perform(look, look)
+
+    async def _close(self) -> None:
+        self.writer.waking.interrupt(self, None)
+        self.writer.leave(self)
+
+
+def _lease(envelope: Envelope) -> Lease:
+    handle = envelope.handle
+    return handle if isinstance(handle, Lease) else _NO_LEASE
+
+
+def _outcomes(envelopes: Sequence[Envelope], were_held: Sequence[bool]) -> list[Exception | None]:
+    return [
+        None if was_held else _lost(envelope)
+        for envelope, was_held in zip(envelopes, were_held, strict=True)
+    ]
+
+
+def _lost(envelope: Envelope) -> LeaseLost:
+    return LeaseLost(
+        f"{envelope!r} no longer belongs to this consumer: it was settled or flushed, or its lease "
+        "ended; touch it in time, or use a longer visibility timeout"
+    )
+
+
+def _place_of(key: str) -> tuple[int, float]:
+    row, _, pushed = key.partition("-")
+    return int(row), float(pushed)
+
+
+def _item_of(text: bytes, now: float) -> Item:
+    """The item of a row; if it cannot be read, a record of that."""
+    try:
+        return load_item(text)
+    except UnreadableItem as error:
+        raw = text.decode(errors="backslashreplace")
+        return with_error({"raw": raw}, error, now, socket.gethostname())

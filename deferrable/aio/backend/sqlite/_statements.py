@@ -1,0 +1,101 @@
+"""The SQL of each step.
+
+Owns the texts. States are written as numbers: 1 is available, 2 delayed, 3 held. Each statement
+on a queue follows the one index (queue, state, at, id).
+"""
+
+from typing import Final
+
+__all__ = [
+    "ADD",
+    "COUNTS",
+    "DROP",
+    "FIND",
+    "FLUSH",
+    "FRONT",
+    "HOLD_FRONT",
+    "HOLD_ROW",
+    "HOLDS",
+    "IS_AVAILABLE",
+    "IS_FREE",
+    "LATE",
+    "MISS",
+    "MOVE",
+    "NEW_QUEUE",
+    "NEXT",
+    "PAGE",
+    "PAGE_END",
+    "PUT",
+    "QUEUE_ID",
+    "REMOVE",
+    "REWRITE",
+    "TEXT",
+    "TOUCH",
+]
+
+QUEUE_ID: Final = "SELECT id FROM deferrable_queues WHERE name = ?"
+NEW_QUEUE: Final = "INSERT INTO deferrable_queues (name) VALUES (?)"
+
+ADD: Final = """
+INSERT INTO deferrable_items (queue, state, at, token, redeliveries, pushed, text)
+VALUES (?, ?, ?, 0, 0, ?, ?)
+"""
+FRONT: Final = """
+SELECT id, redeliveries, text FROM deferrable_items
+WHERE queue = ? AND state = 1 AND at = 0 ORDER BY id LIMIT ?
+"""
+HOLD_FRONT: Final = """
+UPDATE deferrable_items SET state = 3, at = ?, token = ?
+WHERE queue = ? AND state = 1 AND at = 0 AND id <= ?
+"""
+IS_FREE: Final = """
+SELECT redeliveries, text FROM deferrable_items
+WHERE id = ? AND queue = ? AND state = 1 AND pushed = ?
+"""
+HOLD_ROW: Final = "UPDATE deferrable_items SET state = 3, at = ?, token = ? WHERE id = ?"
+
+# What happens by itself, and to the row of a delivery that is known to be held.
+LATE: Final = """
+SELECT id, at, redeliveries FROM deferrable_items
+WHERE queue = ? AND state = ? AND at <= ? ORDER BY at, id LIMIT ?
+"""
+MOVE: Final = """
+INSERT INTO deferrable_items (queue, state, at, token, redeliveries, pushed, text)
+SELECT queue, 1, 0, 0, redeliveries, pushed, text FROM deferrable_items WHERE id = ?
+"""
+MISS: Final = """
+UPDATE deferrable_items SET redeliveries = redeliveries + 1 WHERE id = ?
+"""
+DROP: Final = "DELETE FROM deferrable_items WHERE id = ?"
+TEXT: Final = "SELECT text FROM deferrable_items WHERE id = ?"
+REWRITE: Final = "UPDATE deferrable_items SET text = ? WHERE id = ?"
+PUT: Final = "UPDATE deferrable_items SET state = ?, at = ?, token = 0 WHERE id = ?"
+
+# Of a holder. Each names row and token, and that the lease has not ended.
+HOLDS: Final = """
+SELECT redeliveries FROM deferrable_items WHERE id = ? AND token = ? AND state = 3 AND at > ?
+"""
+TOUCH: Final = """
+UPDATE deferrable_items SET at = max(at, ?) WHERE id = ? AND token = ? AND state = 3 AND at > ?
+"""
+REMOVE: Final = "DELETE FROM deferrable_items WHERE id = ? AND token = ? AND state = 3 AND at > ?"
+
+# Looking.
+IS_AVAILABLE: Final = """
+SELECT 1 FROM deferrable_items WHERE queue = ? AND state = 1 LIMIT 1
+"""
+NEXT: Final = "SELECT min(at) FROM deferrable_items WHERE queue = ? AND state = ?"
+COUNTS: Final = """
+SELECT state, at <= CASE state WHEN 3 THEN ? ELSE ? END AS is_late, count(*)
+FROM deferrable_items WHERE queue = ? GROUP BY state, is_late
+"""
+FIND: Final = """
+SELECT pushed FROM deferrable_items WHERE queue = ? AND state = ? AND at <= ?
+ORDER BY at, id LIMIT 1
+"""
+PAGE_END: Final = "SELECT id FROM deferrable_items WHERE id >= ? ORDER BY id LIMIT 1 OFFSET ?"
+PAGE: Final = """
+SELECT id, pushed, text FROM deferrable_items
+WHERE id >= ? AND id < ? AND +queue = ? ORDER BY id LIMIT ?
+"""
+FLUSH: Final = "DELETE FROM deferrable_items WHERE queue = ?"

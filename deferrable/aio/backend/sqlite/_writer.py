@@ -1,0 +1,360 @@
+"""The one connection of this process to one file, and how its callers share it.
+
+Owns the transactions. The thread that holds the connection takes all the work that has piled up,
+does it in one transaction, and hands out the answers. A blocking caller that finds the connection
+free does that itself; for event loops the writer's thread does it.
+
+The one rule: an answer is handed out after the commit. Work that fails is rolled back together
+with its neighbours, and each piece is then done in its own transaction, so only the bad one fails.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from deferrable._fork import on_fork, set_aside
+from deferrable.aio.backend.sqlite._connection import Connection, refuse_inherited
+from deferrable.aio.backend.sqlite._errors import needs_new_connection, translated
+from deferrable.aio.backend.sqlite._place import Place
+from deferrable.aio.backend.sqlite._tickets import LoopTicket, ThreadTicket, Ticket, Work
+from deferrable.aio.backend.sqlite._waking import Waking
+from deferrable.errors import BackendError, BackendUnavailable
+
+__all__ = ["Writer"]
+
+T = TypeVar("T")
+
+_MOST_TICKETS = 500
+_IDLE_SECONDS = 30.0
+"""After this much silence the thread ends; the next call starts another."""
+
+_FORK_PATIENCE_SECONDS = 5.0
+
+
+class Writer:
+    """Does the work of all callers of this process on one file.
+
+    Args:
+        place: the file.
+        synchronous: see `Connection`.
+    """
+
+    def __init__(self, place: Place, synchronous: str) -> None:
+        self.place = place
+        self._synchronous = synchronous
+        self._users: WeakSet[object] = WeakSet()
+        self._connection: Connection | None = None
+        self._inherited: Connection | None = None
+        self._is_forking = False
+        self.waking = Waking(place, self._seen_version)
+        self._start_empty()
+        on_fork(self._start_anew)
+
+    def _start_empty(self) -> None:
+        self._is_held = threading.Lock()
+        self._waiting: deque[Ticket[Any]] = deque()
+        self._batch: Sequence[Ticket[Any]] = ()
+        self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._thread_lock = threading.Lock()
+
+    # For callers.
+
+    def call(
+        self,
+        work: Work[T],
+        look: Work[T | None] | None = None,
+    ) -> T:
+        """Do `work` in a transaction, and return its answer; the calling thread waits.
+
+        Raises:
+            BackendError: it was not done. `BackendUnavailable`: it may have been done.
+        """
+        ticket = ThreadTicket(work, look)
+        self._waiting.append(ticket)
+        try:
+            while not ticket.has_ended:
+                if self._is_held.acquire(blocking=False):
+                    self._serve()
+                else:
+                    ticket.wait()
+        except BaseException:
+            with suppress(ValueError):
+                self._waiting.remove(ticket)  # It was not done, and will not be.
+                raise
+            while not ticket.has_ended:
+                if self._is_held.acquire(blocking=False):
+                    self._serve()
+                else:
+                    ticket.wait()
+            raise
+        return ticket.result()
+
+    async def perform(
+        self,
+        work: Work[T],
+        look: Work[T | None] | None = None,
+        undo: Callable[[T], Work[Any] | None] | None = None,
+    ) -> T:
+        """Do `work` in a transaction, and return its answer. See `Ticket` for the arguments.
+
+        If the caller is cancelled before the work has begun, it is not done.
+        """
+        ticket = LoopTicket(work, look, undo)
+        self._submit(ticket)
+        return await ticket.future
+
+    def join(self, user: object) -> None:
+        """Note that `user` needs the connection until it leaves, or is gone."""
+        self._users.add(user)
+
+    def leave(self, user: object) -> None:
+        """Note that `user` needs it no longer. It is closed when nobody does."""
+        self._users.discard(user)
+        if not self._users:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection, after running work. The next call opens it again."""
+        with self._is_held:
+            self._drop()
+        self.waking.close()
+        if self._waiting:
+            self._ring()
+
+    # The thread.
+
+    def _submit(self, ticket: Ticket[Any]) -> None:
+        self._waiting.append(ticket)
+        self._ring()
+
+    def _ring(self) -> None:
+        self._bell.put(True)
+        if self._thread is None:
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        with self._thread_lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name=f"deferrable {self.place.shown}", daemon=True
+                )
+                self._thread.start()
+
+    def _run(self) -> None:
+        bell = self._bell
+        while True:
+            try:
+                bell.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                self._thread = None
+                # Somebody may have rung just before, and have seen this thread.
+                if not self._waiting:
+                    return
+                self._thread = threading.current_thread()
+            while not bell.empty():
+                bell.get()
+            while self._waiting or self._batch:
+                self._is_held.acquire()
+                self._serve()
+
+    # Serving.
+
+    def _serve(self) -> None:
+        """Do what has piled up, then free the connection, which the caller holds."""
+        woken: set[str] = set()
+        try:
+            self._give_up(self._batch)
+            batch: list[Ticket[Any]] = []
+            self._batch = batch
+            while self._waiting and len(batch) < _MOST_TICKETS:
+                batch.append(self._waiting.popleft())
+            wanted = [ticket for ticket in batch if ticket.is_wanted]
+            if wanted:
+                woken = self._do(wanted)
+            self._hand_out(wanted)
+            self._batch = ()
+        finally:
+            self._is_held.release()
+            if self._waiting or self._batch:
+                self._ring()
+        if woken:
+            self.waking.announce(woken)
+
+    def _give_up(self, batch: Sequence[Ticket[Any]]) -> None:
+        """Fail what an interrupt has left without an answer."""
+        for ticket in batch:
+            if not ticket.has_ended:
+                ticket.fail(
+                    BackendUnavailable(
+                        f"a call on {self.place.shown} was interrupted; whether it took effect is "
+                        "unknown"
+                    )
+                )
+        self._hand_out(batch)
+
+    def _hand_out(self, batch: Sequence[Ticket[Any]]) -> None:
+        of_loops: dict[asyncio.AbstractEventLoop, list[LoopTicket[Any]]] = {}
+        for ticket in batch:
+            if isinstance(ticket, LoopTicket):
+                of_loops.setdefault(ticket.loop, []).append(ticket)
+            elif isinstance(ticket, ThreadTicket):
+                ticket.wake()
+        for loop, tickets in of_loops.items():
+            try:
+                loop.call_soon_threadsafe(self._hand_over, tickets)
+            except RuntimeError:  # the loop is closed
+                self._take_back(tickets)
+
+    def _hand_over(self, tickets: Sequence[LoopTicket[Any]]) -> None:
+        self._take_back([ticket for ticket in tickets if not ticket.hand_over()])
+
+    def _take_back(self, tickets: Sequence[LoopTicket[Any]]) -> None:
+        for ticket in tickets:
+            if ticket.undo is not None and ticket.error is None:
+                work = ticket.undo(ticket.answer)
+                if work is not None:
+                    self._submit(Ticket(work))
+
+    # Transactions.
+
+    def _do(self, batch: list[Ticket[Any]]) -> set[str]:
+        """Give every ticket its answer. Return the names of queues where somebody is to look."""
+        try:
+            connection = self._open()
+            if self._look(connection, batch):
+                return set()
+            unanswered = [ticket for ticket in batch if not ticket.has_ended]
+            return self._transact(connection, unanswered)
+        except BackendError as error:
+            self._fail(batch, error)
+        except sqlite3.Error as error:
+            self._fail(batch, self._note(error))
+        return set()
+
+    def _open(self) -> Connection:
+        connection = self._connection
+        if connection is not None:
+            if not connection.is_of_this_process:
+                self._start_anew()
+                raise refuse_inherited(self.place)
+            try:
+                connection.check()
+            except BackendError:
+                self._drop()
+                raise
+            return connection
+        if self._inherited is not None:
+            raise refuse_inherited(self.place)
+        connection = self._connection = Connection(self.place, self._synchronous)
+        return connection
+
+    def _look(self, connection: Connection, batch: Sequence[Ticket[Any]]) -> bool:
+        """Answer what needs no transaction that writes; True: that was all."""
+        if any(ticket.look is None for ticket in batch):
+            return False  # There will be a transaction, and it costs the others nothing.
+        for ticket in batch:
+            assert ticket.look is not None
+            answer = ticket.look(connection.store)
+            if answer is not None:
+                ticket.answer = answer
+        return all(ticket.has_ended for ticket in batch)
+
+    def _transact(self, connection: Connection, batch: Sequence[Ticket[Any]]) -> set[str]:
+        connection.begin()
+        answers: list[Any] = []
+        is_whole = False
+        try:
+            for ticket in batch:
+                answers.append(ticket.work(connection.store))
+            is_whole = True
+            connection.commit()
+        except Exception as error:
+            connection.roll_back()
+            told = self._note(error) if isinstance(error, sqlite3.Error) else error
+            if len(batch) == 1 or self._connection is None:
+                self._fail(batch, told)
+                return set()
+            woken: set[str] = set()
+            for ticket in batch:
+                woken |= self._transact(connection, [ticket])
+            return woken
+        except BaseException:
+            self._settle_interrupted(connection, batch, answers if is_whole else None)
+            raise
+        for ticket, answer in zip(batch, answers, strict=True):
+            ticket.answer = answer
+        return set(connection.store.woken)
+
+    def _settle_interrupted(
+        self, connection: Connection, batch: Sequence[Ticket[Any]], answers: list[Any] | None
+    ) -> None:
+        """An interrupt (Ctrl-C) came between two steps: find out what has happened."""
+        if answers is not None and not connection.connection.in_transaction:
+            for ticket, answer in zip(batch, answers, strict=True):
+                ticket.answer = answer
+            return
+        connection.roll_back()
+        self._waiting.extendleft(reversed(batch))  # Nothing of it was done.
+        self._batch = ()
+
+    def _note(self, error: sqlite3.Error) -> BackendError:
+        if needs_new_connection(error):
+            self._drop()
+        return translated(error, self.place.shown)
+
+    def _fail(self, batch: Sequence[Ticket[Any]], error: Exception) -> None:
+        """Each caller gets its own error: one error raised twice would hold both tracebacks."""
+        for ticket in batch:
+            if not ticket.has_ended:
+                copy = type(error)(*error.args)
+                copy.__cause__ = error.__cause__
+                ticket.fail(copy)
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _seen_version(self) -> int | None:
+        """See `Connection.version`; None: there is no connection, or it is in use."""
+        if not self._is_held.acquire(timeout=0.01):
+            return None
+        try:
+            connection = self._connection
+            return None if connection is None else connection.version()
+        except sqlite3.Error:
+            return None
+        finally:
+            self._is_held.release()
+
+    # Forks.
+
+    def prepare_fork(self) -> None:
+        """Close the connection, and keep it closed until the fork is over."""
+        # Not for ever: a signal handler that forks may have interrupted the holder.
+        self._is_forking = self._is_held.acquire(timeout=_FORK_PATIENCE_SECONDS)
+        if self._is_forking:
+            self._drop()
+
+    def end_fork(self) -> None:
+        """Go on in the parent."""
+        if self._is_forking:
+            self._is_forking = False
+            self._is_held.release()
+        if self._waiting:
+            self._ring()
+
+    def _start_anew(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+            self._inherited = connection
+        set_aside((self._waiting, self._batch, self._bell, self._thread))
+        self._start_empty()
