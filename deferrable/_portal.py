@@ -10,7 +10,6 @@ who has the coroutine cancelled and waits for its end.
 
 import asyncio
 import contextlib
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -35,23 +34,36 @@ EXITING = "the process is exiting, and nothing serves blocking calls of other th
 def own_loop() -> asyncio.AbstractEventLoop:
     """A new event loop for a thread of this library.
 
-    Its time goes on when a test freezes the time, and it resolves host names when Python starts no
-    thread for that any more.
+    Its time goes on when a test freezes the time. When Python starts no thread for its executor
+    any more, the loop makes the call itself: names are resolved and credentials are read then, too.
     """
     loop = asyncio.new_event_loop()
-    resolve = loop.getaddrinfo
+    run_in_thread = loop.run_in_executor
 
-    async def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await resolve(*args, **kwargs)
-        except RuntimeError:
-            # The main thread has ended, and with it the executor that resolves names.
-            return socket.getaddrinfo(*args, **kwargs)
+    def run_in_executor(
+        executor: Any, function: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        if executor is not None:
+            return run_in_thread(executor, function, *args)
+        if threading.main_thread().is_alive():
+            with contextlib.suppress(RuntimeError):
+                return run_in_thread(None, function, *args)
+        # The main thread ends or has ended, and with it every executor.
+        return _future_of(value_of(function, *args), loop)
 
-    loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
+    loop.run_in_executor = run_in_executor  # type: ignore[method-assign, assignment]
     # asyncio's reads `time.monotonic`, which freezegun replaces: no wait would ever end.
     loop.time = SystemClock.monotonic  # type: ignore[method-assign]
     return loop
+
+
+def _future_of(ended: Ended[T], loop: asyncio.AbstractEventLoop) -> asyncio.Future[T]:
+    future = loop.create_future()
+    if isinstance(ended, Raised):
+        future.set_exception(ended.error)
+    else:
+        future.set_result(ended.value)
+    return future
 
 
 class _Handover(Generic[T]):

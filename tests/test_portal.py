@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from processes import run_program
+from redis_server import RedisServer
+from sqs_server import SQSServer
 
 import deferrable
 import deferrable.backend
@@ -521,7 +523,45 @@ def work():
     assert lines == ["pushed", "works"]
 
 
-def test_name_of_a_broker_is_resolved_after_the_end_of_the_main_thread() -> None:
+def test_thread_that_outlives_the_main_one_may_make_the_first_connection(
+    redis_server: RedisServer,
+    sqs_server: SQSServer,
+    sqs_group: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Both clients have threads do what blocks: read credentials and certificates, find names.
+    sqs_server.set_environment(monkeypatch)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", sqs_server.url.replace("127.0.0.1", "localhost"))
+
+    lines = run_program(
+        OUTLIVING
+        + f"""
+import deferrable, redis
+from deferrable.backend import DocketsBackendFactory, SQSBackendFactory
+
+class Provider(redis.CredentialProvider):
+    def get_credentials(self):
+        return "default", "whatever"
+
+client = redis.Redis("localhost", {redis_server.port}, credential_provider=Provider())
+factories = [
+    DocketsBackendFactory(client),
+    SQSBackendFactory(wait_time=1),
+]
+
+@outlive
+def work():
+    for factory in factories:
+        instance = deferrable.Deferrable(factory.create_backend_for_group({sqs_group!r}))
+        job = instance.deferrable(name="job")(lambda: None)
+        print(job.later().status, instance.run_once().status)
+"""
+    )
+
+    assert lines == ["pushed completed"] * 2
+
+
+def test_threads_of_the_portal_work_in_place_after_the_end_of_the_main_thread() -> None:
     lines = run_program(
         OUTLIVING
         + """
@@ -530,13 +570,25 @@ from deferrable.sync._portal import portal
 async def resolve():
     return await asyncio.get_running_loop().getaddrinfo("localhost", 6379)
 
+def fail():
+    raise ValueError("its own")
+
+async def fail_in_thread():
+    await asyncio.to_thread(fail)
+
+print(bool(portal().run(resolve())))
+
 @outlive
 def work():
     print(bool(portal().run(resolve())))
+    try:
+        portal().run(fail_in_thread())
+    except ValueError as error:
+        print(error)
 """
     )
 
-    assert lines == ["True"]
+    assert lines == ["True", "True", "its own"]
 
 
 CONSUMER = """
