@@ -61,7 +61,7 @@ def test_an_item_whose_job_is_not_known_counts_as_async_until_it_has_run() -> No
     assert not kinds.is_plain({})
 
 
-def test_probes_get_deeper_at_once_until_the_deepest_and_then_pause() -> None:
+def test_probes_get_deeper_at_once_until_the_usual_depth_and_then_pause() -> None:
     kinds = make()
     depths, pauses = [], []
     for _ in range(8):
@@ -71,7 +71,7 @@ def test_probes_get_deeper_at_once_until_the_deepest_and_then_pause() -> None:
     assert depths == [1, 2, 4, 8, 16, 32, 64, 100]
     assert pauses == [0, 0, 0, 0, 0, 0, 0, 0.1]
     assert ask(kinds, now=0.09) == 0
-    assert ask(kinds, now=0.11) == 100
+    assert ask(kinds, now=0.11) == 200
 
 
 def test_pauses_grow_up_to_two_seconds_while_probes_find_nothing_async() -> None:
@@ -83,6 +83,52 @@ def test_pauses_grow_up_to_two_seconds_while_probes_find_nothing_async() -> None
 
     assert pauses[7:] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
     assert probe(kinds, returned=99, now=now) == 0.1
+
+
+def find_nothing(kinds: Kinds, count: int, seconds: float = 0.0) -> list[int]:
+    """The depths of probes that bring only plain items, after the quick first ones.
+
+    Each takes `seconds`.
+    """
+    now, depths = 0.0, []
+    while len(depths) < count:
+        depth = ask(kinds, now=now)
+        now += seconds
+        now += kinds.begin_return(now, depth, depth)
+        kinds.end_return()
+        if depth >= 100:
+            depths.append(depth)
+    return depths
+
+
+def test_some_probes_are_deeper_while_all_items_are_plain() -> None:
+    depths = find_nothing(make(), 37)
+
+    assert depths[:5] == [100, 200, 400, 800, 1600]
+    assert depths[5:13] == [100, 200, 100, 400, 100, 200, 100, 800]
+    assert [place for place, depth in enumerate(depths) if depth == 1600] == [4, 20, 36]
+    assert max(depths) == 1600
+    assert sum(depths[5:21]) / 16 < 350
+
+
+def test_a_worker_with_many_slots_probes_no_deeper() -> None:
+    assert set(find_nothing(make(depth=2000), 20)[4:]) == {2000}
+
+
+def test_probes_that_take_long_are_not_made_deeper() -> None:
+    assert max(find_nothing(make(), 40, seconds=0.2)) == 100
+
+
+def test_a_deep_probe_that_finds_async_items_is_repeated_after_a_longer_pause() -> None:
+    kinds = make()
+    find_nothing(kinds, 3)
+    now = 2.0
+
+    depth = ask(kinds, now=now)
+    pause = probe(kinds, returned=790, now=now)
+
+    assert (depth, pause) == (800, 0.8)
+    assert ask(kinds, now=now + 0.81) == 800
 
 
 def test_nothing_is_popped_while_items_go_back_to_the_front() -> None:

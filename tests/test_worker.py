@@ -646,6 +646,26 @@ async def test_items_that_wait_for_a_thread_go_back_to_the_front_of_a_redis_list
     assert [args_of(item) for _, item in popped] == [(number,) for number in range(1, 8)]
 
 
+async def test_an_async_job_behind_hundreds_of_plain_ones_does_not_wait_for_a_thread(
+    face: Face,
+) -> None:
+    plain, awaited = Gate(), Gate()
+    await push(face, plain.plain, 300)
+    await push(face, awaited.awaited, 1)
+
+    def is_started_later() -> bool:
+        face.clock.advance(0.05)
+        return bool(awaited.started)
+
+    async with face.instance.worker(threads=1):
+        await wait_until(is_started_later, "the async job runs")
+        plain_count = len(plain.started)
+        for gate in (plain, awaited):
+            gate.opened.set()
+
+    assert plain_count == 1
+
+
 async def test_a_thread_that_becomes_free_during_the_stop_starts_nothing(face: Face) -> None:
     gate = Gate()
     await push(face, gate.plain, 5)
