@@ -1,7 +1,7 @@
 """How the project is checked: ``nox -s tests``, or ``nox`` for all of it.
 
-Owns which tools run in which environment. It may not hold a check that a test could make; the one
-that no test can, of what is inside a built wheel, is here.
+Owns which tools run in which environment, and one check that no test can make: of what is inside a
+built wheel.
 """
 
 import os
@@ -24,7 +24,7 @@ OLDEST, NEWEST = 11, 14
 
 
 def find_other_pythons() -> list[str]:
-    """The versions that run here, beside the one that runs nox; pyenv's are put on PATH."""
+    """The other versions that run here, without the one that runs nox; pyenv's are put on PATH."""
     pyenv = Path(os.environ.get("HOME", "/"), ".pyenv", "versions")
     folders = sorted(pyenv.glob("3.*/bin"), reverse=True)
     os.environ["PATH"] = os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
@@ -33,13 +33,13 @@ def find_other_pythons() -> list[str]:
 
 
 def _runs(name: str) -> bool:
-    # A name on PATH is no proof: pyenv leaves a stub there for every version it knows of.
+    # A name on PATH is no proof: pyenv puts a stub there for each version that it knows.
     path = shutil.which(name)
     return path is not None and subprocess.run([path, "-c", ""], check=False).returncode == 0
 
 
 OTHERS = find_other_pythons()
-# Where this is set, each of the hundreds of processes that the tests start compiles all it imports.
+# If this is set, each of the hundreds of processes that the tests start compiles what it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 LONG_TESTS = [
@@ -158,8 +158,8 @@ def run_tests(
 def run_pytest(
     session: nox.Session, *arguments: str, env: Mapping[str, str | None] | None = None
 ) -> None:
-    # Many tests wait for a process or a server of theirs: more of them than cores go at once.
-    # What goes to a worker together, and what begins first, is in tests/turns.py.
+    # Many tests wait for a process or a server, so more of them than cores can run at once.
+    # tests/turns.py says which tests go to one worker, and which begin first.
     options = ("-n", "3", "--dist", "loadscope", *arguments)
     session.run("python", "-m", "pytest", *options, *session.posargs, env=env)
 
@@ -182,9 +182,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Ask whether anything that a user installs with us has a known weakness. Asks a service.
+    """Ask a service whether a package that a user installs with us has a known weakness.
 
-    Which one, what follows `--` may say; see CONTRIBUTING.md.
+    Arguments after `--` can name the service; see CONTRIBUTING.md.
     """
     session.install("-q", ".[all]")
     frozen = session.run(
@@ -193,7 +193,7 @@ def audit(session: nox.Session) -> None:
     requirements = Path(session.create_tmp()).resolve() / "requirements.txt"
     requirements.write_text(str(frozen))
     session.install("-q", *nox.project.dependency_groups(PROJECT, "audit"))
-    # Strict: what could not be looked up is no clean bill.
+    # Strict: a package that could not be looked up is a failure.
     pinned = ("--strict", "--disable-pip", "--no-deps", "-r", str(requirements))
     session.run("pip-audit", *pinned, *session.posargs)
 
@@ -207,7 +207,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure deferrable beside other libraries; see benchmarks/README.md."""
+    """Measure deferrable and other libraries; see benchmarks/README.md."""
     install(session, "test")
     session.install("-q", "matplotlib>=3.9")
     session.run("python", "-m", "benchmarks.peers", *session.posargs)
@@ -244,7 +244,7 @@ def wheel(session: nox.Session) -> None:
     session.install("-q", "build")
     built = Path(session.create_tmp()).resolve() / "built"
     shutil.rmtree(built, ignore_errors=True)
-    # By way of the source distribution, so that it is seen to be whole, too.
+    # From the source distribution, so that this is checked, too.
     session.run("python", "-m", "build", "--outdir", str(built), silent=True)
     (path,) = built.glob("*.whl")
     missing = files_of_package() - set(zipfile.ZipFile(path).namelist())

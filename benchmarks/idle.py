@@ -1,7 +1,7 @@
-"""What a worker costs that has nothing to do: Redis commands a second, and CPU.
+"""What an idle worker costs: Redis commands a second, and CPU.
 
-A worker process with the settings that one gets by default, on a Redis of the benchmark's own, is
-watched by MONITOR, which shows the commands that scripts perform, too.
+MONITOR watches a worker process with default settings, on the benchmark's own Redis. It shows also
+the commands that scripts perform.
 ``python benchmarks/idle.py [SECONDS]``
 """
 

@@ -1,4 +1,4 @@
-"""What a large item costs: time, Redis's memory, and the waits of small calls beside it.
+"""What a large item costs: time, Redis's memory, and how long small calls wait meanwhile.
 
 ``python benchmarks/large_items.py``
 """
@@ -23,7 +23,7 @@ def keep(data: bytes) -> None: ...
 
 
 async def main(url: str) -> None:
-    # A factory each, so that the small calls have a connection of their own.
+    # A factory each, so that the small calls have their own connection.
     large, small = (
         Deferrable(DocketsBackendFactory(url, wait_time=0).create_backend_for_group(group))
         for group in ("large", "small")

@@ -1,7 +1,7 @@
-"""What becomes of a job that takes longer than its lease: runs and completions, by what befalls it.
+"""What happens to a job that takes longer than its lease: runs and completions, for each trouble.
 
 Real processes on a Redis of the benchmark's own: a lease of 2 s, a job of 6 s. A cell is measured
-again and again; the table shows the median and the range. ``python benchmarks/leases.py [RUNS]``
+several times; the table shows the median and the range. ``python benchmarks/leases.py [RUNS]``
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Whether a worker's memory stays flat: many no-op jobs, and the resident size on the way.
 
-On a Redis of the benchmark's own, in this process, producer and worker by turns, so that the
+On a Redis of the benchmark's own, in this process, producer and worker take turns, so that the
 queue stays short. ``python benchmarks/memory.py [JOBS]``
 """
 

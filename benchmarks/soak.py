@@ -1,11 +1,11 @@
 """Whether anything grows under mixed load: memory, file descriptors, keys in Redis.
 
 Jobs of all kinds (async, plain, failing, retried, delayed, long, expiring, debounced) are pushed at
-an even rate and run in this process, on a Redis of its own; errors are discarded as they are
-looked at. ``python benchmarks/soak.py [--seconds 3600] [--rate 200]``
+an even rate and run in this process, on its own Redis; errors are discarded after a
+look at them. ``python benchmarks/soak.py [--seconds 3600] [--rate 200]``
 
-It ends with status 1 if memory or descriptors have grown, or if a key is left in Redis that neither
-expires nor belongs to anybody.
+It ends with status 1 if memory or descriptors have grown, or if a key is left in Redis that does
+not expire and has no owner.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """What a job costs on SQS: the client's time, and the requests that AWS is paid for.
 
-Against a server that answers at once (`sqs_server`, a process of its own), next to a bare
+Against a server that answers at once (`sqs_server`, another process), next to a bare
 aiobotocore client that makes the same batched calls in the same run, as many at a time and with the
 same options: the floor that a library can reach. Rates are jobs for each second of this process's
-CPU, so that a busy machine spoils them less. Medians of several rounds.
+CPU, so that a busy machine changes them less. Medians of several rounds.
 ``python benchmarks/sqs.py [JOBS [ROUNDS]]``
 
 Sources: aws.amazon.com/sqs/pricing, standard queues: 0.40 USD for a million requests.

@@ -1,7 +1,7 @@
-"""The command line, and what else has commands, as programs of their own.
+"""The command line, and other programs with commands, run as processes.
 
-Owns how a test starts a command, reads what it says, and makes sure that it ends. What is waited
-for is a line or a state, never a time.
+Owns how a test starts a command, reads what it says, and makes sure that it ends. A test waits
+for a line or a state, never for a time.
 """
 
 import importlib

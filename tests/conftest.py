@@ -53,7 +53,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """A Redis of this session's own. Whoever stops or reconfigures one starts another."""
+    """A Redis of this session. A test that stops or reconfigures one starts another."""
     with start_redis() as server:
         yield server
 

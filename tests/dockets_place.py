@@ -1,7 +1,7 @@
 """One group's keys on a real Redis, as a test sees them, and consumers that use them.
 
 Owns what tests of the Dockets protocol look at: lists, hashes and heartbeats as they are, the
-commands that a server was sent, and bytes that nobody can read. It may not know what is promised.
+commands that a server was sent, and bytes that nobody can read.
 """
 
 import base64

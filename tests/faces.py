@@ -1,9 +1,8 @@
-"""Both faces of the library, with the same verbs, so that one test holds for each of them.
+"""Both APIs of the library, with the same verbs, so that one test holds for each of them.
 
 Owns how a test makes an instance on the in-memory backend with a moved clock, and how it calls it.
-The blocking face is called as its users call it: in the test's own thread, which waits meanwhile
-(its portal is another thread). What a test looks at afterwards it asks the queue itself, which any
-loop may use.
+The blocking API is called as its users call it: in the test's own thread, which waits meanwhile
+(its portal is another thread). Afterwards a test asks the queue itself, which any loop may use.
 """
 
 import asyncio
@@ -34,7 +33,7 @@ LEASE_SECONDS = 30.0
 
 
 class Face:
-    """An instance of one of the faces, with an empty queue of its own.
+    """An instance of one of the APIs, with its own empty queue.
 
     Attributes:
         clock: moves the time of queue, engine and debounce store alike.
@@ -133,7 +132,7 @@ class Face:
     async def no_timer_is_left(self) -> None:
         """Return when nothing waits for the clock any more.
 
-        The keeper's own timer stays until it finds nothing to do, unless it is told to look.
+        The keeper's own timer stays until it finds nothing to do, unless it is woken.
         """
         await keeper(asyncio.get_running_loop()).tidy()
         await wait_until(lambda: self.clock.pending == 0, "no timer is left")
@@ -186,7 +185,7 @@ class MakeFace(Protocol):
     """What the fixture ``make_face`` is."""
 
     def __call__(self, **settings: Any) -> Face:
-        """A face with settings of its own; see `Face`."""
+        """An instance with its own settings; see `Face`."""
 
 
 def as_kind(kind: Kind, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -228,13 +227,13 @@ async def cancelled(task: "asyncio.Task[Any]") -> bool:
 
 @pytest.fixture(params=["awaiting", "blocking"])
 def make_face(request: pytest.FixtureRequest) -> MakeFace:
-    """Makes instances of either face."""
+    """Makes instances of each API."""
     return functools.partial(Face, request.param)
 
 
 @pytest.fixture
 def face(make_face: MakeFace) -> Face:
-    """An instance of either face."""
+    """An instance of each API."""
     return make_face()
 
 

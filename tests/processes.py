@@ -1,7 +1,7 @@
-"""Programs of their own: for what happens at exit, after a fork, and on a signal.
+"""Programs that tests start: for what happens at exit, after a fork, and on a signal.
 
-Owns how a test starts one, talks to it, and makes sure that it ends. A program says on its standard
-output where it is; the test waits for that line instead of for a time.
+Owns how a test starts one, talks to it, and makes sure that it ends. A program prints where it is;
+the test waits for that line, not for a time.
 """
 
 import os

@@ -1,8 +1,7 @@
 """A wire between a client and a Redis that a test can cut.
 
 Owns the forwarding of bytes, and what goes wrong with it: replies that never arrive or arrive late,
-connections that break or are refused. It may not know what the bytes mean, except that a test may
-look for some.
+connections that break or are refused.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ __all__ = ["Wire", "wire_to"]
 
 
 class Wire:
-    """Forwards connections on a port of its own.
+    """Forwards connections on its own port.
 
     Attributes:
         port: where clients connect to.

@@ -1,7 +1,7 @@
 """A real Redis for tests.
 
 Owns finding a server program, starting it and ending it. A server listens on the loopback interface
-only, keeps nothing on disk, and is ended by its own process id. It may not know what is tested.
+only, keeps nothing on disk, and is ended by its own process id.
 
 ``REDIS_URL``, if set, names a Redis to use instead; its keys are another's, so tests take groups of
 their own (`unique_group`). Tests that stop, restart or reconfigure a server start one themselves.

@@ -1,6 +1,6 @@
 """Redis in its larger forms for tests: a cluster of two nodes, a primary under a sentinel, TLS.
 
-Owns setting them up from plain servers on the loopback interface. It may not know what is tested.
+Owns setting them up from plain servers on the loopback interface.
 """
 
 import shutil

@@ -1,11 +1,10 @@
 """A proxy between a client and an SQS that counts requests and lets a test spoil them.
 
 Owns the forwarding of requests, what was asked, and what goes wrong: refusals, lost requests and
-answers, batches that fail in part, messages that come twice or in another order. It may not know
-the library, only the AWS JSON protocol: an action in ``X-Amz-Target``, JSON in the body. S3, which
-has neither, it forwards under the method's name (``PUT``, ``GET``, ``DELETE``).
+answers, batches that fail in part, messages that come twice or in another order. S3, which has
+neither, it forwards under the method's name (``PUT``, ``GET``, ``DELETE``).
 
-It runs in a thread with a loop of its own, so that it serves a test that blocks its own.
+It runs in its own thread and loop, so that it can serve a test that blocks its loop.
 """
 
 import asyncio
@@ -90,7 +89,7 @@ class Exchange:
 
 
 Fault = Callable[[Exchange], Awaitable[Answer | None]]
-"""What becomes of one exchange, instead of simply forwarding it."""
+"""What is done with one exchange, instead of simply forwarding it."""
 
 
 # What may go wrong.
@@ -199,10 +198,10 @@ def _json_answer(body: dict[str, Any]) -> Answer:
 
 
 class Proxy:
-    """Forwards requests on a port of its own.
+    """Forwards requests on its own port.
 
     Args:
-        otherwise: what becomes of an exchange for which nothing is scripted.
+        otherwise: what is done with an exchange for which nothing is scripted.
 
     Attributes:
         url: where clients go to.

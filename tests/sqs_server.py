@@ -1,8 +1,7 @@
 """An SQS (and S3) for tests.
 
-Owns where it is, how a test reaches it, and that a test leaves nothing behind. It may not know what
-is tested, nor the library's own adapter. What it needs is imported late: it takes a second, and few
-tests want it.
+Owns where it is, how a test reaches it, and that a test leaves nothing behind. What it needs is
+imported late: it takes a second, and few tests want it.
 
 ``DEFERRABLE_TEST_SQS_ENDPOINT``, if set, is the URL of an SQS to use instead of one started here;
 who sets it sets ``AWS_ACCESS_KEY_ID`` and the like, too, if that one looks at them.

@@ -1,8 +1,8 @@
-"""Rooms and arrows: who may import whom, and what an import costs.
+"""Layers and arrows: which module may import which, and what an import costs.
 
 The drawing is the one of the architecture: doors, facade, engine and adapters, contract, pure. Each
-import statement of the package is an arrow, wherever it stands, and has to point down. Only a door
-may name what is above it, if it imports that when it is asked, and not before.
+import statement of the package is an arrow, in functions too, and has to point down. Only a door
+may name what is above it, if it imports that on first use.
 """
 
 import ast

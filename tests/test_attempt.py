@@ -1,4 +1,4 @@
-"""One attempt, behind both doors: what runs where, and what becomes of the item."""
+"""One attempt, behind both doors: what runs where, and what happens to the item."""
 
 import asyncio
 import contextvars
@@ -41,7 +41,7 @@ def succeed() -> str:
 
 
 async def run_until_empty(face: Face) -> list[str]:
-    """Run everything, whenever it is due; what became of each attempt."""
+    """Run everything, whenever it is due; the outcome of each attempt."""
     statuses = []
     while True:
         outcome = await face.run_once()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Broker:
-    """Takes batches at once, or, when told to hold them, one for each that is let through."""
+    """Takes batches at once, or, when it holds them, one for each that is let through."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -405,7 +405,7 @@ async def test_who_is_cancelled_in_the_very_pass_it_was_served_gives_back(
 ) -> None:
     (task,) = await waiting_pops(store, popper, 1)
 
-    # Both run in the next pass, in this order; only then is the task told of what it was served.
+    # Both run in the next pass, in this order; only then does the task get its result.
     store.arrive(1)
     asyncio.get_running_loop().call_soon(task.cancel)
 

@@ -1,7 +1,7 @@
-"""Cancelling `run_once`: nothing is lost, and no attempt is burnt that was not made.
+"""Cancelling `run_once`: nothing is lost, and only attempts that were made count.
 
-Only what awaits can be cancelled. What an interrupt (Ctrl-C) does to a caller that blocks is the
-same decision behind the other door; see test_interrupts.py.
+Only a caller that awaits can be cancelled. An interrupt (Ctrl-C) of a blocking caller is decided in
+the same way; see test_interrupts.py.
 """
 
 import asyncio
@@ -203,7 +203,7 @@ async def test_a_job_that_failed_before_the_cancellation_arrived_has_failed(face
     running: asyncio.Task[Any]
 
     async def fail_and_be_cancelled() -> NoReturn:
-        # Both in one pass of the loop: the job has ended by itself before it could be told to.
+        # Both in one pass of the loop: the job has ended by itself before it could be stopped.
         asyncio.get_running_loop().call_soon(running.cancel)
         raise Broken
 

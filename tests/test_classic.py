@@ -901,7 +901,7 @@ class Named(NamedTuple):
 
 
 class Words(dict[str, int]):
-    """A dict of a class of its own."""
+    """A dict of its own class."""
 
 
 def test_objects_of_unusual_classes_are_read_back() -> None:

@@ -35,7 +35,7 @@ STATS, MAILS = "cli_app.jobs:stats", "cli_app.jobs:mails"
 
 
 class Shell:
-    """Runs commands against a group of its own, whose queue `instance` fills."""
+    """Runs commands against its own group, whose queue `instance` fills."""
 
     def __init__(self, url: str) -> None:
         self.variables = {"REDIS_URL": url, "GROUP": unique_group("cli-")}
@@ -79,7 +79,7 @@ def shell(redis_url: str) -> Iterator[Shell]:
     made.instance.close()
 
 
-# Errors of whoever types.
+# Errors of the user who types.
 
 
 @pytest.mark.parametrize(

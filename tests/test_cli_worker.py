@@ -551,6 +551,6 @@ def test_reload_waits_for_a_change_while_the_module_is_broken(place: Place, tmp_
     with reloading(tmp_path, place.variables) as command:
         command.wait_for("half written")
         command.wait_for("waiting for a change")
-        write(tmp_path / "changing.py", MODULE.format(name="mended"))
+        write(tmp_path / "changing.py", MODULE.format(name="fixed"))
 
-        command.wait_for("changing:mended")
+        command.wait_for("changing:fixed")

@@ -31,7 +31,7 @@ async def place(redis_server: RedisServer) -> AsyncIterator[Place]:
 
 
 class Machine:
-    """One with a clock of its own, and the same job."""
+    """One with its own clock, and the same job."""
 
     def __init__(self, place: Place, runs: list[float], clock: SystemClock) -> None:
         self.instance = Deferrable(place.backend(clock=None, wait_time=0.5), clock=clock)

@@ -1,4 +1,4 @@
-"""What a worker completes together, and what becomes of it when that fails."""
+"""What a worker completes together, and what happens when that fails."""
 
 import asyncio
 from collections.abc import Sequence

@@ -133,7 +133,7 @@ class Made:
 
 @dataclass
 class World:
-    """Producers that share one window, and what became of their calls."""
+    """Producers that share one window, and what happened to their calls."""
 
     window_seconds: float
     now: float = START

@@ -71,7 +71,7 @@ def is_about(milliseconds: object, seconds: float) -> bool:
 
 
 class OldProducer:
-    """Decides and writes as the old library does, by a wall clock of its own."""
+    """Decides and writes as the old library does, by its own wall clock."""
 
     def __init__(self, client: "redis.Redis", key: DebounceKey, ahead_seconds: float = 0) -> None:
         self.client = client

@@ -1,7 +1,7 @@
 """What every debounce store promises, in memory and in Redis, with our keys and the old library's.
 
-The stores are held to the pure transitions by random traces; where a trace is worth a name, it has
-a test of its own.
+Random traces compare the stores with the pure transitions; a trace that deserves a name has its own
+test.
 """
 
 import asyncio

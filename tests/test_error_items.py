@@ -1,4 +1,4 @@
-"""Looking through the error queue, on both faces."""
+"""Looking through the error queue, in both APIs."""
 
 import asyncio
 import gc

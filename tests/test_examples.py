@@ -129,7 +129,7 @@ print(json.dumps([answer.status_code, answer.json()]))
 
 
 class Site:
-    """The Django site with a database of its own."""
+    """The Django site with its own database."""
 
     folder = EXAMPLES / "django_site"
 

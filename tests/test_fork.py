@@ -145,7 +145,7 @@ def test_child_and_parent_both_work_when_the_portal_ran_before_the_fork(
 def test_child_that_closes_its_queues_leaves_those_of_the_parent_open(prelude: Prelude) -> None:
     lines = prelude.run(
         """
-        # Whoever waits for a loop of the parent's waits for ever.
+        # A wait for a loop of the parent never ends.
         from deferrable.aio._contract import loops as _loops
         _loops._PATIENCE_SECONDS = 60
 

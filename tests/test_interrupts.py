@@ -1,6 +1,6 @@
 """Ctrl-C: it reaches the caller, nothing is lost by it, and everything works afterwards.
 
-Each test is a program of its own that gets a real SIGINT, once it has said where it is.
+Each test is a program that gets a real SIGINT, once it has printed where it is.
 """
 
 import textwrap

@@ -1,4 +1,4 @@
-"""The job object: it is the function, to whoever calls or inspects it, and can be deferred."""
+"""The job object: callers and inspectors see the function, and it can be deferred."""
 
 import asyncio
 import copy

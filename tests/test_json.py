@@ -1,4 +1,4 @@
-"""Items as JSON text: two encoders and two decoders stand behind it, and nobody can tell."""
+"""Items as JSON text: two encoders and two decoders, with the same results."""
 
 import json
 import math

@@ -225,7 +225,7 @@ async def test_after_the_maximum_a_hung_job_is_cancelled_and_its_item_comes_back
         await move(face, touches, 5)
         await wait_until(lambda: face.clock.pending, "the keeper sleeps")
         in_flight = await face.stats()
-        worker.stop()  # or it would pop the item anew
+        worker.stop()  # or it would pop the item again
         await wait_until(lambda: face.clock.pending > 1, "the grace period runs")
         face.clock.advance(STEP_SECONDS)
         outcome = await anext(worker)
@@ -409,7 +409,7 @@ async def test_a_holder_whose_lease_passed_settles_nothing_and_the_new_delivery_
     assert events.names[-1] == "lease_lost" or "lease_lost" in events.names
     assert "complete" not in events.names[: events.names.index("lease_lost")]
     stats = await each_holder.stats()
-    # This very worker may have popped it anew before it stopped.
+    # This very worker may have popped it again before it stopped.
     assert stats["available"] + stats["in_flight"] + others.count("completed") == 1
 
 
@@ -430,7 +430,7 @@ async def test_a_buffered_item_whose_lease_passed_is_not_started(
         worker.stop()
         statuses = [each.status async for each in worker]
 
-    # Only what was popped anew, if the worker came to that before it stopped.
+    # Only what was popped again, if the worker did that before it stopped.
     assert len(jobs.started) == statuses.count("completed") <= 2
     assert caplog.text.count("ended before it started") == 1
 

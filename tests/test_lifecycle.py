@@ -1,4 +1,4 @@
-"""What becomes of an item: decided without I/O."""
+"""What happens to an item: decided without I/O."""
 
 import json
 from collections.abc import Collection

@@ -1,8 +1,8 @@
-"""Whoever defers, from wherever, whatever the job and the broker: the call is run once.
+"""Each way to defer and to run, with each kind of job and broker: the call is run once.
 
-{producer} x {instance of which face} x {plain, async job} x {consumer face} x {backend}; where a
-blocking call would wait for itself, an error names what to await. Beside it: one client for each
-event loop, and no socket left over.
+{producer} x {API of the instance} x {plain, async job} x {API of the consumer} x {backend}. Where a
+blocking call would wait for itself, an error names what to await. Also: one client for each event
+loop, and no socket is left open.
 """
 
 import asyncio

@@ -64,7 +64,7 @@ def backend(clock: MovingClock) -> Backend:
 
 @pytest.fixture
 def waiting(clock: MovingClock) -> Backend:
-    """A backend whose pops wait for ever."""
+    """A backend whose pops wait forever."""
     return InMemoryBackendFactory(FOREVER, clock=clock).create_backend_for_group(None)
 
 

@@ -112,12 +112,12 @@ async def test_an_async_consumer_may_wait_with_a_time_limit(face: Face) -> None:
                 async with asyncio.timeout(0):
                     await asyncio.Event().wait()
             except TimeoutError:
-                request_id.set("in vain")
+                request_id.set("unused")
 
     face.instance.register_metadata_producer_consumer(Impatient())
     await face.later(face.job(read_request_id))
 
-    assert (await face.run()).result == "in vain"
+    assert (await face.run()).result == "unused"
 
 
 async def test_a_value_travels_as_it_is_and_is_made_anew(face: Face) -> None:

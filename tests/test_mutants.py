@@ -1,7 +1,7 @@
 """Every sentence of the conformance suite finds the bug that was planted for it.
 
-The suite runs against each mutant in one process of its own. Whether a bug makes other sentences
-fail than its entry names takes minutes, and is asked by ``nox -s chaos``.
+The suite runs against all mutants in one process. Whether a bug makes other sentences fail than its
+entry names takes minutes to check; ``nox -s chaos`` does it.
 """
 
 import inspect
@@ -23,7 +23,7 @@ ALL = {name for suite in SUITES for name in sentences(suite)}
 
 @pytest.fixture(scope="module")
 def run() -> dict[str, dict[str, Any]]:
-    """What `mutants.run` tells."""
+    """What `mutants.run` prints."""
     program = subprocess.run(
         [sys.executable, "-m", "mutants.run"],
         cwd=Path(__file__).parent,

@@ -1,4 +1,4 @@
-"""Receipts: frozen dataclasses to whoever gets one, however they are made."""
+"""Receipts: their users see frozen dataclasses, however they are made."""
 
 import copy
 import dataclasses

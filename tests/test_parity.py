@@ -1,4 +1,4 @@
-"""The blocking face has every verb of the awaiting one: parameters, answers, documentation."""
+"""The blocking API has every verb of the asyncio API: parameters, results, documentation."""
 
 import inspect
 from typing import Any, get_type_hints
@@ -42,7 +42,7 @@ NOT_FOR_USERS = {
     (deferrable.aio.Deferrable, "emit_empty"),
     # Of a handle, which has both doors itself.
     (deferrable.aio.Deferrable, "calls"),
-    # Of a worker, which has a loop also on the face that blocks.
+    # Of a worker, which has a loop also in the blocking API.
     (deferrable.aio.Queue, "wait_for_items"),
     (deferrable.aio.Queue, "end_pops"),
     # Of the engine, which makes sure of an item once and pushes it later.
@@ -76,7 +76,7 @@ def parameters(function: Any) -> list[tuple[str, Any, Any]]:
 
 
 def facade_of(hint: Any) -> Any:
-    """What the blocking face returns where the awaiting one returns `hint`."""
+    """What the blocking API returns where the asyncio API returns `hint`."""
     for awaiting, blocking in PAIRS.values():
         if hint == awaiting:
             return blocking

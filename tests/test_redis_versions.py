@@ -34,7 +34,7 @@ def other_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 
 class Dockets:
-    """The awaiting face is enough here: the other one sends the same commands."""
+    """The asyncio API is enough here: the other one sends the same commands."""
 
     wait_time: float = 0
 

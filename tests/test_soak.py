@@ -1,4 +1,4 @@
-"""The soak: it runs, and tells growth from what comes and goes; never how much is used."""
+"""The soak: it runs, and distinguishes growth from what comes and goes."""
 
 import subprocess
 import sys

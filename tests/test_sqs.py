@@ -37,7 +37,7 @@ class SQS:
         clock.advance(seconds)
 
 
-# Each request costs moto 10 ms, so that both roles and both faces are shown, but not each of both.
+# Each request costs moto 10 ms, so that both roles and both APIs are shown, but not each of both.
 SIDES = [("queue", "blocking"), ("error_queue", "awaiting")]
 if IS_FULL:
     SIDES += [("queue", "awaiting"), ("error_queue", "blocking")]

@@ -56,7 +56,7 @@ WRITTEN_ONCE = (
     "XG5wMjFcblNcJ2NtYWlsXFxcXG5zZW5kXFxcXG5wMVxcXFxuLlwnXG5wMjJcbnNTXCdtYXhfYXR0ZW1wdHNcJ1xucDIz"
     "XG5JNVxucy4="
 )
-"""What a real 2.7.18 printed for `SOURCE`, whose dicts have no order of their own."""
+"""What a real 2.7.18 printed for `SOURCE`, whose dicts are unordered."""
 
 
 @pytest.fixture(params=["once", "now"])

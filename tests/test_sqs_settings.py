@@ -611,7 +611,7 @@ async def test_worker_refuses_to_poll_one_queue_by_two_objects_of_it(
     Worker([one, other])
 
 
-# Both faces, extras, values.
+# Both APIs, extras, values.
 
 
 def test_blocking_face_takes_the_same_settings(sqs_server: SQSServer, sqs_group: str) -> None:

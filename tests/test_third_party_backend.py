@@ -1,4 +1,4 @@
-"""What a third party writes to prove a backend of its own."""
+"""What a third party writes to prove its own backend."""
 
 from pathlib import Path
 

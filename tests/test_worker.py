@@ -42,7 +42,7 @@ def make_face_of(name: str, **settings: Any) -> Face:
 
 @pytest.fixture
 def face() -> Face:
-    """One of the awaiting face."""
+    """One of the asyncio API."""
     return Face("awaiting")
 
 

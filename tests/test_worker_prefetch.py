@@ -184,7 +184,7 @@ async def test_what_waits_behind_a_long_job_goes_back_within_a_second_in_its_ord
         each_site.clock.advance(1)
         await each_site.until_alone()
 
-        # Whoever counted a delivery would have buried it.
+        # A counted delivery would have buried it.
         assert await numbers_in(each_site.queue) == list(range(LONG + 1, COUNT))
 
 

@@ -22,7 +22,7 @@ SHORT_LEASE_SECONDS = 5.0
 
 
 class Site:
-    """A group of its own, and what its jobs wait for."""
+    """Its own group, and what its jobs wait for."""
 
     def __init__(self, url: str, directory: Path) -> None:
         self.url = url

@@ -250,7 +250,7 @@ TOUCHES = {"cannot touch": "cannot touch", "are touched again": "touches"}
 
 
 def told(caplog: pytest.LogCaptureFixture, lines: Mapping[str, str] = POLLS) -> list[str]:
-    """The changes of state that the log tells of."""
+    """The changes of state that are in the log."""
     messages = [record.getMessage() for record in caplog.records]
     return [word for each in messages for part, word in lines.items() if part in each]
 
@@ -436,7 +436,7 @@ async def test_connections_that_are_cut_are_opened_anew() -> None:
         async with site.instance, site.instance.worker() as worker:
             for count in range(1, 6):
                 site.opened.clear()
-                # From a connection of its own: a push that meets the cut may raise.
+                # From its own connection: a push that meets the cut may raise.
                 async with Site(server.url, group=site.group).instance as producer:
                     await producer.registry["wait"].later_async()
                 await wait_until(lambda count=count: site.started == count, "it runs")  # type: ignore[misc]

@@ -1,8 +1,8 @@
-"""A worker as a program of its own, for tests and benchmarks that send it signals.
+"""A worker as a program, for tests and benchmarks that send it signals.
 
 Owns the jobs and what the program prints: ``ready``, ``run`` for each start of a job, the status of
-each outcome. It may not know what is tested. A job ends when a file exists, so that whoever started
-the program decides when; or after so many seconds.
+each outcome. A job ends when a file exists, so that the test decides when; or after a number of
+seconds.
 
 Usage: ``python worker_app.py URL GROUP LEASE_SECONDS GRACE_SECONDS``
 """

@@ -1,6 +1,6 @@
 """Starts worker programs, reads what they print, and makes sure that they end.
 
-Owns the processes. It may not know what is tested. Each is ended by its own process id.
+Owns the processes. Each is ended by its own process id.
 """
 
 import os
@@ -69,7 +69,7 @@ class WorkerProcess:
         while self.count(line) < times:
             if time.monotonic() > deadline_time:
                 raise TimeoutError(
-                    f"waited {deadline_seconds} s in vain for {times} x {line!r}, got "
+                    f"waited {deadline_seconds} s for {times} x {line!r}, got "
                     f"{[each for _, each in self.lines]}\n{''.join(self.errors)}"
                 )
             time.sleep(0.001)

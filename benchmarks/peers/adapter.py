@@ -1,4 +1,4 @@
-"""What every adapter offers, and what it is told.
+"""What every adapter offers, and what it gets.
 
 Owns the two kinds of producers and the settings of a program. It runs in every library's own
 environment, so it imports nothing but the standard library.

@@ -1,4 +1,4 @@
-"""Where each library lives: an environment of its own, made on first use and kept in a cache.
+"""The Python environment of each library, made on first use and kept in a cache.
 
 Owns finding a Python that is new enough, making environments and asking what is in them.
 """

@@ -1,7 +1,7 @@
 """Who ran, how often and when: a file that jobs of any process write to as they run.
 
 Owns its layout: one word that says that something has begun, then four for each job. Times are of
-the system's monotonic clock, which all processes of one machine share. It may not know queues.
+the system's monotonic clock, which all processes of one machine share.
 
 The one rule: a job writes to its own slot only, so that no lock is needed and no count is lost.
 (Two runs of one job in the very same moment could be counted as one; any others cannot.)
@@ -21,7 +21,7 @@ COUNT, SENT, BEGUN, ENDED = range(SLOT)
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What became of the jobs.
+    """What happened to the jobs.
 
     Attributes:
         first_time: when the first of them began.

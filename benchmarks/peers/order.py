@@ -1,4 +1,4 @@
-"""What a producer is told to do: the one thing that both sides of a measurement know."""
+"""What a producer has to do: the one thing that both sides of a measurement know."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,6 @@
-"""The programs of a measurement: a Redis of its own, a producer that runs through, a worker.
+"""The programs of a measurement: its own Redis, a producer that runs through, a worker.
 
 Owns starting and ending them. Every process is ended by its own id, and with it those it started.
-It may not know what is measured.
 """
 
 import json

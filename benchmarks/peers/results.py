@@ -1,6 +1,6 @@
 """The figures of a run: what was measured, of whom, how often, and with which spread.
 
-Owns the list of measures and their units. It may not know how they came about, nor how they look.
+Owns the list of measures and their units.
 """
 
 import json
@@ -115,7 +115,7 @@ class Results:
         return Figure(tuple(samples)) if samples else None
 
     def of_measure(self, key: str) -> dict[str, Figure]:
-        """Whoever has a figure of this measure."""
+        """The libraries that have a figure of this measure."""
         found = {name: self.figure(name, key) for name in self.samples}
         return {name: figure for name, figure in found.items() if figure is not None}
 

@@ -1,7 +1,7 @@
 """The program that works, in the library's own environment, until it is ended.
 
-Every library's worker begins with what is imported frozen out of the garbage collector's sight, as
-deferrable's own command line has it: it gains the fast ones a tenth.
+Before a worker begins, what is imported is hidden from the garbage collector (``gc.freeze``), as
+deferrable's command line does: that makes the fast libraries a tenth faster.
 
 Usage: ``python -m benchmarks.peers.work ADAPTER``
 """

@@ -1,7 +1,7 @@
 """Run it all, look at the results, and tell: ``python -m airports`` in the folder examples.
 
 It needs a Redis: AIRPORTS_REDIS_URL, or the one on localhost. It starts the two producers and the
-two consumers as processes, waits until nothing is left, mends and requeues what is in the error
+two consumers as processes, waits until nothing is left, fixes and requeues what is in the error
 queue, and compares every result with the same computed here, in one process.
 """
 
@@ -192,7 +192,7 @@ def show(report: Report) -> None:
         report.expired,
         "calls that were good for 0.05 s, made before the consumers began",
     )
-    tell("failed", report.errored, f"{report.error_text}: seen in the error queue, and mended")
+    tell("failed", report.errored, f"{report.error_text}: seen in the error queue, and fixed")
     tell("requeued", (report.requeued, 1), "the same item, which then completed")
     tell(
         "debounced",

@@ -1,7 +1,7 @@
 """The jobs, on an instance that blocks, as a web application would have it.
 
 Its jobs are deferred from code that cannot await and from asyncio alike; the consumer on asyncio
-registers the same functions with an instance of its own. Results are written so that a second run
+registers the same functions with its own instance. Results are written so that a second run
 changes nothing: by the airport's code.
 """
 

@@ -1,4 +1,4 @@
-"""The jobs of the app. Whoever defers them and whoever runs them imports this module."""
+"""The jobs of the app. The code that defers them and the worker both import this module."""
 
 import asyncio
 import os

@@ -1,7 +1,7 @@
 """Cancel everywhere: ``python -m attacks.cancel --seed 1 [--place dockets] [--stride N]``.
 
 Strikes every scenario at every point (every Nth, from one that the seed draws) in every way, and
-prints what became of the items. It ends with status 1 if anything was lost or is in two places.
+prints what happened to the items. It ends with status 1 if anything was lost or is in two places.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Chaos on real processes: ``python -m attacks.chaos --seed 1 --jobs 100000 --workers 4``.
 
-Starts a broker, workers and producers, has a schedule drawn from the seed attack them, mends all,
-waits until everything is settled, and prints what became of every call. It ends with status 1 if an
-acknowledged call was lost, a job ran twice without a cause, or anything is left in the broker.
+Starts a broker, workers and producers, has a schedule drawn from the seed attack them, repairs all,
+waits until everything is settled, and prints what happened to every call. It ends with status 1 if
+an acknowledged call was lost, a job ran twice without a cause, or anything is left in the broker.
 
 Owns the order of these steps. The worker at the first place has a clock that is 5 s ahead, the one
 at the second is 5 s behind. With ``--stepping-clock`` the one at the last place has a clock that is

@@ -1,8 +1,8 @@
-"""The books of a chaos run: what became of each call, and why a job ran more than once.
+"""The books of a chaos run: what happened to each call, and why a job ran more than once.
 
-Owns the reckoning, from lines of the ledgers and faults as they were done. It does no I/O and may
-not know any broker. A call that `later` returned from is lost unless its job came to its end, or
-its item expired and was allowed to, or is in the error queue and belongs there.
+Owns the reckoning, from lines of the ledgers and faults as they were done. It does no I/O. A call
+that `later` returned from is lost unless its job came to its end, or its item expired and was
+allowed to, or is in the error queue and belongs there.
 """
 
 from bisect import bisect

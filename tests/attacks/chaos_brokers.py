@@ -46,7 +46,7 @@ class Broker(Protocol):
     async def __aexit__(self, *exception: object) -> None: ...
 
     async def url_of(self, place: str) -> str:
-        """Where the processes of one place reach it: through a wire of their own."""
+        """Where the processes of one place reach it: through their own wire."""
         ...
 
     def cut(self, place: str) -> None:

@@ -1,12 +1,11 @@
 """Why an attempt was made more than once in a chaos run.
 
-Owns what explains a second run, or a second copy of an item. It does no I/O, and may not know what
-a call came to.
+Owns what explains a second run, or a second copy of an item. It does no I/O.
 
 The one rule: a second run of the same attempt of the same item needs a fault that hit the first
 one, by the very process or connection that ran it, or by the broker, while it mattered. A broker
 that takes a push twice when it is sent twice, and settles in two steps, may also hold two copies of
-an item; these need a fault that hit whoever pushed it, meanwhile.
+an item; these need a fault that hit the pushing process meanwhile.
 """
 
 import math

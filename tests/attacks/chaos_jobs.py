@@ -1,8 +1,7 @@
 """The jobs of a chaos run: kinds of every sort, each run written down as it begins and ends.
 
-Owns the kinds, how often each is called, and what each does. It may not know what goes wrong, nor
-what the ledger is read for. A call is known by its key, the one argument of every job; two calls
-share one only if they are debounced.
+Owns the kinds, how often each is called, and what each does. A call is known by its key, the one
+argument of every job; two calls share one only if they are debounced.
 """
 
 import asyncio

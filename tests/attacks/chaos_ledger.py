@@ -1,8 +1,8 @@
-"""What the processes of a chaos run wrote down, each into a file of its own.
+"""What the processes of a chaos run wrote down, each into its own file.
 
 Owns the lines: one write each, appended, so that a killed process leaves whole lines and the next
-one of its place goes on below them. It may not know what the lines mean. Moments are of the
-monotonic clock, which all processes of a machine share and no attack on the clock moves.
+one of its place goes on below them. Moments are of the monotonic clock, which all processes of a
+machine share and no attack on the clock moves.
 """
 
 import os
@@ -39,7 +39,7 @@ class Ledger:
         self._who = who
 
     def write(self, word: str, *rest: object) -> None:
-        """Append a line; it is the system's from then on, whatever becomes of this process."""
+        """Append a line; from then on the system has it, also if this process dies."""
         line = " ".join([f"{time.monotonic():.6f}", self._who, word, *map(str, rest)])
         os.write(self._file, f"{line}\n".encode())
 

@@ -1,9 +1,9 @@
 """A process of a chaos run: ``python -m attacks.chaos_process SETTINGS``, which are JSON.
 
 Owns what a worker and a producer do until they are told to stop, and what they write down about
-themselves: a machine that was too busy to let them run is a cause, too. It may not know what is
-done to them. A clock that is off is so from before the library is imported, and for every caller
-of ``time.time``; an injected one would be the clock of the scripts in the broker as well.
+themselves: a machine that was too busy to let them run is a cause, too. A clock that is off is so
+from before the library is imported, and for every caller of ``time.time``; an injected one would be
+the clock of the scripts in the broker as well.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class Settings:
         return self.who.partition(".")[0]
 
     def tell_up(self) -> None:
-        """Have whoever started this process see that it is at work, and heeds signals."""
+        """Show the starter of this process that it is at work, and that it reacts to signals."""
         Path(self.folder, f"{self.who}.up").touch()
 
     def to_json(self) -> str:
@@ -159,7 +159,7 @@ async def _wait_for_workers(jobs: Jobs, most_waiting: int) -> None:
 def stalls_noted(ledger: Ledger) -> Iterator[None]:
     """Write down, from a thread, each time at which this process could not run for a while.
 
-    The thread also ends the process when whoever started it has gone without a word.
+    The thread also ends the process when its starter has died.
     """
     has_ended, parent = threading.Event(), os.getppid()
 
@@ -186,8 +186,8 @@ def note_holds(queue: Queue, ledger: Ledger) -> None:
     """Write down since when an item may have been held; and, before and after it, what has one be
     there once more: each push of a copy, and each release.
 
-    No event tells of it before: a process that dies in between leaves two copies, and a release
-    that is sent twice strikes whoever popped the item in between.
+    No event shows it before: a process that dies in between leaves two copies, and a release
+    that is sent twice strikes the consumer that popped the item in between.
     """
     replace, release, release_batch = queue.replace, queue.release, queue.release_batch
     pop_up_to = queue.pop_up_to

@@ -1,7 +1,6 @@
 """What the ledgers of a chaos run say: calls, runs, what expired, and what held processes up.
 
-Owns the meaning of each word that a process writes. It does no I/O, and may not know what a call
-came to, nor why.
+Owns the meaning of each word that a process writes. It does no I/O.
 """
 
 from collections import defaultdict

@@ -1,7 +1,7 @@
 """What goes wrong in a chaos run, and when: drawn from a seed, then done.
 
-Owns the kinds of faults, and how each is done and undone. It may not know jobs, nor what the faults
-lead to. At most one worker is away at a time, so that there is always somebody to take over.
+Owns the kinds of faults, and how each is done and undone. At most one worker is away at a time, so
+that there is always somebody to take over.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ SPOILS_AT_ONCE = 2
 
 
 class Schedule:
-    """Does what it draws until it is cancelled, and mends what it broke.
+    """Does what it draws until it is cancelled, and repairs what it broke.
 
     Args:
         every_seconds: how long it waits between two faults, on average.

@@ -1,7 +1,6 @@
 """An SQS that a chaos run attacks: moto behind a proxy through which all places go.
 
-Owns what goes wrong with the requests of each place. It may not know the library. A place is known
-by its access key.
+Owns what goes wrong with the requests of each place. A place is known by its access key.
 
 The one rule: moto is asked one thing at a time, and whatever reached it is done to its end. Asked
 by several at once it hands a message to two of them, and loses what is sent while another is
@@ -45,7 +44,7 @@ HANG_SECONDS = 4.0
 CUT_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 BOOKS = "books"
-"""The place of whoever only looks; nothing goes wrong there."""
+"""The place of code that only looks; nothing goes wrong there."""
 
 ANY, BATCH, RECEIVE = "Message", "Batch", "ReceiveMessage"
 DOUBLING = (
@@ -111,7 +110,7 @@ class _Wire:
         except asyncio.CancelledError:
             this = asyncio.current_task()
             if this is not None and this.cancelling():
-                raise  # whoever asked has gone
+                raise  # the caller has gone
             return None
         finally:
             self._under_way.discard(doing)
@@ -168,7 +167,7 @@ class SQSBroker:
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells of every request
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs every request
         with ExitStack() as stack:
             target = stack.enter_context(moto())
             self._proxy = stack.enter_context(proxy_to(target, self._serve))

@@ -1,7 +1,7 @@
 """The processes of a chaos run: workers and producers, each at its place.
 
-Owns starting them, sending them signals, and replacing those that have ended. It may not know what
-they do, nor when they are attacked. Each is ended by its own process id.
+Owns starting them, sending them signals, and replacing those that have ended. Each is ended by its
+own process id.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class Member:
 
     @property
     def is_up(self) -> bool:
-        """Whether it does its work, and heeds signals."""
+        """Whether it does its work, and reacts to signals."""
         return self._up.exists()
 
     @property

@@ -1,7 +1,7 @@
 """Everything that is decoded: the table of decoders, and what each must keep to.
 
 Owns how bytes from anywhere reach each decoder, good examples to begin from, and which errors it
-may raise. A new decoder is a line in `DECODERS`. It may not know how the bytes are made.
+may raise. A new decoder is a line in `DECODERS`.
 """
 
 import asyncio
@@ -209,7 +209,7 @@ def _metadata(data: bytes) -> None:
 
 
 class _Consumer:
-    """Makes attempts at items, one after another, on an event loop of its own."""
+    """Makes attempts at items, one after another, on its own event loop."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()

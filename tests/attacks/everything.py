@@ -1,8 +1,7 @@
 """Every attack, one after the other: ``python -m attacks.everything --seed 1 [--only chaos]``.
 
-Owns which attacks the long version has, how large each of them is, and the summary at the end. It
-may not know what they do. One that fails does not keep the next from running; the exit status is
-1 if any did.
+Owns which attacks the long version has, how large each of them is, and the summary at the end. One
+that fails does not keep the next from running; the exit status is 1 if any did.
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """Good examples of what travels, for attacks to spoil.
 
-Owns items, envelopes, pickles and SQS bodies as bytes, written by the library itself. It may not
-know who reads them.
+Owns items, envelopes, pickles and SQS bodies as bytes, written by the library itself.
 """
 
 import base64

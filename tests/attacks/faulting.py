@@ -1,7 +1,6 @@
-"""The same trouble, of the broker: one call fails, before or after its effect.
+"""A broker that fails: one call raises, before or after its effect.
 
-Owns the counting of a queue's and a debounce store's calls, and the one that fails. It may not know
-what is run.
+Owns the counting of a queue's and a debounce store's calls, and the one that fails.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,7 +1,6 @@
-"""Feeding bytes to a decoder, and what it has to keep to.
+"""Feed bytes to a decoder, and check what it does.
 
-Owns the one check: nothing but `UnreadableItem` is raised, and no code runs. It may not know how
-the bytes were made.
+Owns the one check: nothing but `UnreadableItem` is raised, and no code runs.
 """
 
 from attacks.decoders import DECODERS, Decoder

@@ -1,7 +1,7 @@
 """Whether code runs that should not.
 
-Owns a hook on what Python tells about itself (``sys.addaudithook``; it stays for the life of the
-process, and does nothing while no `watching` is on). It may not know what is watched.
+Owns Python's audit hook (``sys.addaudithook``; it stays for the life of the process, and does
+nothing while no `watching` is on).
 """
 
 import sys
@@ -70,6 +70,6 @@ def watching(*, may_make_objects: bool) -> Iterator[None]:
         yield
     finally:
         _State.forbidden = ()
-        # Whoever decodes may have taken it for the fault of what it decoded.
+        # The decoder may have blamed the bytes for it.
         if _State.seen is not None and not may_make_objects:
             raise CodeRan(_State.seen)

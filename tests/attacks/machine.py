@@ -1,8 +1,8 @@
 """The machine that holds a backend against a model.
 
 Owns the model of one queue (what is where, until when, in whose hands), and the machine that draws
-calls, moves the clock and has consumers crash, through both faces. It may not know any backend. The
-one rule: what a queue gives out is free, and what is free comes out, each as often as it is there.
+calls, moves the clock and has consumers crash, through both APIs. The one rule: what a queue gives
+out is free, and what is free comes out, each as often as it is there.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Kept:
     Attributes:
         place: its place among those pushed at once; None: where it stands is the broker's affair.
         due_time: until when it is delayed.
-        envelope: of whoever holds it, or held it until its lease ended.
+        envelope: of the present holder, or of the last one if its lease ended.
     """
 
     item: Item

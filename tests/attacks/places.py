@@ -1,8 +1,7 @@
 """Where attacks take place: the table of the backends that are attacked.
 
 Owns which broker each of them needs, and how consumers of one queue are made there, with a clock
-that an attack moves. A new backend is a line in `PLACES`. It may not know what is attacked, nor
-how.
+that an attack moves. A new backend is a line in `PLACES`.
 """
 
 from collections.abc import Callable, Iterator
@@ -82,7 +81,7 @@ class MemoryPlace(Place):
 
 
 class DocketsPlace(Place):
-    """A group of its own in a real Redis."""
+    """Its own group in a real Redis."""
 
     wait_seconds = 0.2
     pause_seconds = 0.3

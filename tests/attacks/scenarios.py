@@ -1,7 +1,7 @@
 """What is attacked at every point: one thing that a user has the library do.
 
 Owns the scenarios: what is there at first, what is done under attack, and what has to hold for it.
-It may not know how it is attacked. A new scenario is a function in `SCENARIOS`.
+A new scenario is a function in `SCENARIOS`.
 """
 
 import asyncio

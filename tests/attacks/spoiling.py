@@ -1,7 +1,7 @@
 """Bad bytes.
 
 Owns how good examples are spoilt, by chance from a seed, and the monsters that chance would not
-find: what is nested, huge, or far more than it looks. It may not know who decodes them.
+find: what is nested, huge, or far more than it looks.
 """
 
 import json

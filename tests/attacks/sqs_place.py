@@ -1,8 +1,8 @@
 """SQS as a place: a moto of this process whose time an attack moves.
 
-Owns that server, its time, and how consumers of one queue are made there. It may not know what is
-attacked. What it shows is true of a server that finds all that is there at once; SQS itself may
-answer with less. What moto needs is imported late, as it takes a second.
+Owns that server, its time, and how consumers of one queue are made there. What it shows is true of
+a server that finds all that is there at once; SQS itself may answer with less. What moto needs is
+imported late, as it takes a second.
 """
 
 import math
@@ -59,7 +59,7 @@ def start_moved_sqs() -> Iterator[MovedSQS]:
 
 
 class SQSPlace:
-    """A group of its own; the server goes by the time of the place that was made last."""
+    """Its own group; the server uses the time of the place that was made last."""
 
     wait_seconds = 1.0
     pause_seconds = 0.0

@@ -1,8 +1,8 @@
-"""Every point at which a task of an event loop stands still.
+"""Every point at which a task of an event loop waits.
 
 Owns the counting of these points, over all tasks of a loop, and the one at which something is done.
-It may not know what is run, nor what is done. A point is the creation of a task (it has not begun)
-or a suspension of it; so every await of every task that the library makes is one.
+A point is the creation of a task (it has not begun) or a suspension of it; so every await of every
+task that the library makes is one.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """One run of one scenario, struck at one point, and what has to hold after it.
 
-Owns the run, the look afterwards, the recovery, and the figures of all runs. It may not know any
-backend. After a strike each item is exactly one of: queued, delayed, in flight under a lease that
-ends, completed, in the error queue; then everything is run to its end, and nothing is lost.
+Owns the run, the look afterwards, the recovery, and the figures of all runs. After a strike each
+item is exactly one of: queued, delayed, in flight under a lease that ends, completed, in the error
+queue; then everything is run to its end, and nothing is lost.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ class Strike:
     """How one point is struck.
 
     Attributes:
-        way: who is cancelled there: whoever called, the very task that stands there (then, a
-            moment later, whoever called), or every task, as when a loop is shut down; None: nobody.
+        way: who is cancelled there: the caller, the very task that stands there (then, a
+            moment later, the caller), or every task, as when a loop is shut down; None: nobody.
         moment: of the broker's call that fails; None: none does.
         is_atomic: a replace is one step.
     """

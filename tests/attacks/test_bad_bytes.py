@@ -1,4 +1,4 @@
-"""Whatever the bytes are, nobody crashes, hangs, grows or runs code.
+"""No bytes make a process crash, hang, grow or run code.
 
 The short version of ``attacks.fuzz``: Hypothesis spoils the examples, so that a failure is shrunk.
 """

@@ -1,4 +1,4 @@
-"""The long version leaves nothing out, and tells at the end how each attack ended."""
+"""The long version leaves nothing out, and prints at the end how each attack ended."""
 
 import pytest
 

@@ -1,8 +1,7 @@
 """What keeps a consumer safe on a broker that others can write to, as decoders of bytes.
 
 Owns how bytes reach the check of a signature, the hook that decrypts, and the annotations by which
-JSON becomes arguments; and what must be true of whatever gets past them. It may not know how the
-bytes are made.
+JSON becomes arguments; and what must be true of each value that passes them.
 """
 
 import base64

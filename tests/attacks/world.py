@@ -1,7 +1,7 @@
 """What is attacked: an instance with its jobs, and the books that are kept of them.
 
 Owns the jobs, what they do at their first run and at later ones, and the look at where each item
-is. It may not know who attacks. The books are by key, which is the one argument of every job.
+is. The books are by key, which is the one argument of every job.
 """
 
 import asyncio

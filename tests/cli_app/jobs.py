@@ -1,4 +1,4 @@
-"""Jobs of the face that awaits, and of the one that blocks, on queues of their own."""
+"""Jobs of the asyncio API and of the blocking API, each on its own queue."""
 
 import asyncio
 import os

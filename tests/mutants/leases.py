@@ -127,7 +127,7 @@ class AsksTheBrokerAboutEndedLeases(InMemoryQueue):
 
 
 def _current(queue: InMemoryQueue, envelope: Envelope) -> Lease | None:
-    """The lease of whoever holds the entry of a stale envelope now."""
+    """The lease of the present holder of a stale envelope's entry."""
     stale = envelope.handle
     assert isinstance(stale, Lease)
     return next((each for each in queue.store._held if each.entry is stale.entry), None)

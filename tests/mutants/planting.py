@@ -1,7 +1,7 @@
 """How a bug is planted, and the table of all that were.
 
 Owns what a mutant is: a subclass of one part of the in-memory backend, the sentence that has to
-fail on it, and the sentences that may. It may not know any bug.
+fail on it, and the sentences that may.
 """
 
 import functools

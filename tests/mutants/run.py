@@ -1,10 +1,10 @@
 """Run the suite against every mutant: ``python -m mutants.run [--whole] [--only NAME]``.
 
-Owns one run of pytest and what it tells: for each mutant, which sentences failed. It prints JSON:
-``failures``, mutant -> sentence -> how many of its cases failed; and ``broken``, mutant -> how it
-failed by no bug of its kind, but by not fitting the code any more. With ``--whole`` each mutant
-gets the whole suite instead, and it prints how many were found, and whatever fails beyond what an
-entry names; the exit status tells.
+Owns one run of pytest and its result: for each mutant, which sentences failed. It prints JSON:
+``failures``, mutant -> sentence -> how many of its cases failed; and ``broken``, mutant -> why it
+does not fit the code any more. With ``--whole`` each mutant gets the whole suite instead. Then it
+prints how many were found and what fails beyond what an entry names, and exits with 1 if anything
+is wrong.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 HASTE = 600
-"""What a mutant keeps back is waited for in vain; so the deadlines come so many times sooner."""
+"""Items that a mutant keeps back never come, so deadlines are shorter by this factor."""
 HASTE_OF_WHOLE = 60
 """Where other sentences have to pass meanwhile, on a busy machine too."""
 

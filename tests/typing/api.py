@@ -21,7 +21,7 @@ from deferrable.aio import BoundJob, Call, Clock, DebounceStore, Envelope, Job
 from deferrable.item import Item
 from deferrable.testing import MovingClock, QueueConformance, wait_until
 
-# The blocking face.
+# The blocking API.
 
 factory = deferrable.backend.InMemoryBackendFactory(timeout=1, visibility_timeout=30)
 backend = factory.create_backend_for_group("mail")
@@ -278,7 +278,7 @@ queue.touch(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentTyp
 queue.stats()["available"] = 1  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
 
 
-# The face that awaits.
+# The asyncio API.
 
 aio_factory = deferrable.aio.backend.InMemoryBackendFactory(timeout=1)
 aio_backend = aio_factory.create_backend_for_group(None)

@@ -45,7 +45,7 @@ class DocketProducer(Producer):
 
     async def push_batch(self, job: JobName, calls: Sequence[tuple[int, str]]) -> None:
         call, task = self._docket.call, TASKS[job]
-        # Each `call` draws a key of its own; calls of one key are one job.
+        # Each `call` draws its own key; calls of one key are one job.
         await self._docket.add_many([call(task)(number, text) for number, text in calls])
 
     async def close(self) -> None:
