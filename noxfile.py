@@ -220,6 +220,12 @@ def chaos(session: nox.Session) -> None:
     run_attack(session, "attacks.everything", *session.posargs)
 
 
+@nox.session(name="model-check")
+def model_check(session: nox.Session) -> None:
+    """Check small models of the protocols in all their states, with spin and gcc."""
+    session.run("python", "-m", "models.check", env={"PYTHONPATH": str(ROOT / "tests")})
+
+
 @nox.session
 def soak(session: nox.Session) -> None:
     """Run mixed load for an hour, and see whether anything grows."""

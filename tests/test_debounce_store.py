@@ -339,7 +339,10 @@ async def follow(
                     pending_id = window.pending_id if isinstance(decision, Skip) else None
                     if has_old_keys and window.token is None:
                         pending_id = None  # the old library's keys have no place for it
-                    assert reservation == Reservation(decision, window.available_time, pending_id)
+                    is_pushed = window.token is None or not isinstance(decision, Skip)
+                    assert reservation == Reservation(
+                        decision, window.available_time, pending_id, is_pushed
+                    )
                 case "withdraw" if has_old_keys:
                     pass  # they do not know the time before, either
                 case "withdraw":

@@ -68,11 +68,14 @@ class Reservation:
             store's clock.
         pending_id: of a call to skip, the token of the call whose item is pending, which is the
             item's id; None: unknown.
+        is_pushed: of a call to skip, False while the push of that item is under way. It may still
+            fail, so the call is decided on again a moment later.
     """
 
     decision: Decision
     available_time: float
     pending_id: str | None = None
+    is_pushed: bool = True
 
 
 class JoinedPush(Protocol):
@@ -105,6 +108,8 @@ class DebounceStore(Closing):
 
     The order of a push is: `reserve`, the push itself, `confirm`. If the push fails or is
     cancelled, `restore` is called instead of `confirm`. A producer that dies calls neither.
+
+    While a reservation to skip is not `is_pushed`, `reserve` is called again.
 
     The methods may be called from several event loops at once. Their errors never stop work: a call
     whose window cannot be reserved is pushed at once.
@@ -213,7 +218,8 @@ class InMemoryDebounceStore(DebounceStore):
             )
             assert window is not None  # what is pending, or to be pushed, is remembered
             if isinstance(decision, Skip):
-                return Reservation(decision, decision.pending_time, window.pending_id)
+                is_pushed = window.token is None
+                return Reservation(decision, decision.pending_time, window.pending_id, is_pushed)
             self._keep(key, window, now, now + life_seconds(window_seconds))
             return Reservation(decision, window.available_time)
 

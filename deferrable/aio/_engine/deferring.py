@@ -10,12 +10,14 @@ The one rule: if anything fails after a window was reserved, the window is resto
 push may have arrived. A duplicate is allowed; a lost update is not.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deferrable._ended import Raised
 from deferrable._fork import notice_fork
+from deferrable._pauses import growing_seconds
 from deferrable.aio._engine.emitting import emit, log_or_raise
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.new_items import set_first_delay, template_of
@@ -23,7 +25,14 @@ from deferrable.aio._engine.registry import RegisteredJob
 from deferrable.aio._engine.running import Door
 from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
 from deferrable.aio.queue import Push
-from deferrable.debounce import PushDelayed, Skip, classic_keys, identity, identity_of_key
+from deferrable.debounce import (
+    RESERVATION_SECONDS,
+    PushDelayed,
+    Skip,
+    classic_keys,
+    identity,
+    identity_of_key,
+)
 from deferrable.errors import (
     BackendError,
     BackendUnavailable,
@@ -187,8 +196,8 @@ async def _debounce(
             return await _push_anyway(instance, door, call, item, error)
         return await _tell_joined(instance, door, item, reservation)
     try:
-        reservation = await door.wait(
-            store.reserve(key, resolved.debounce_seconds, always_delay, token)
+        reserved = await door.wait(
+            _reserve(store, key, resolved.debounce_seconds, always_delay, token)
         )
     except BaseException as error:
         # It may have been reserved all the same.
@@ -196,15 +205,40 @@ async def _debounce(
         if not isinstance(error, Exception):
             raise
         return await _push_anyway(instance, door, call, item, error)
-    if isinstance(reservation.decision, Skip):
-        return await _tell_skipped(instance, door, item, reservation)
+    if reserved is None:
+        return await _push(instance, door, item, instance.clock.time())
+    if isinstance(reserved.decision, Skip):
+        return await _tell_skipped(instance, door, item, reserved)
     try:
-        receipt = await _push_reserved(instance, door, item, reservation)
+        receipt = await _push_reserved(instance, door, item, reserved)
     except BaseException:
         await _put_back(door, store, key, token)
         raise
     await _confirm(door, store, key, token)
     return receipt
+
+
+async def _reserve(
+    store: DebounceStore, key: DebounceKey, window_seconds: float, always_delay: bool, token: str
+) -> Reservation | None:
+    """The store's decision, which relies on no push that may still fail.
+
+    Returns:
+        None: a push was under way for longer than any reservation lasts. A duplicate is allowed.
+    """
+    waited_seconds, looks = 0.0, 0
+    while waited_seconds <= RESERVATION_SECONDS:
+        reservation = await store.reserve(key, window_seconds, always_delay, token)
+        if reservation.is_pushed:
+            return reservation
+        looks += 1
+        pause_seconds = growing_seconds(looks, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(pause_seconds)
+        waited_seconds += pause_seconds
+    return None
+
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.2
 
 
 async def _push_anyway(

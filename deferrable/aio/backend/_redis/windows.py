@@ -114,12 +114,12 @@ async def run_repeatable(
 
 def read_reservation(answer: Sequence[bytes]) -> Reservation:
     """The answer of a script that decides: the decision, the delay, when it is available, and of
-    a call to skip the id of the pending item, if it is known.
+    a call to skip the id of the pending item, if it is known, and whether it is still being pushed.
     """
-    name, delay, available, pending_id = answer
+    name, delay, available, pending_id, *under_way = answer
     available_time = float(available)
     decision = _decision(name, float(delay), available_time)
-    return Reservation(decision, available_time, pending_id.decode() or None)
+    return Reservation(decision, available_time, pending_id.decode() or None, not any(under_way))
 
 
 def _decision(name: bytes, delay_seconds: float, available_time: float) -> Decision:

@@ -3,7 +3,8 @@
 -- ARGV: token, window_seconds, '1' for always_delay or '', seconds that the reservation lasts,
 --       seconds that the window is kept, now or '' for the server's.
 -- Returns the decision, the delay and the moment at which the item becomes available, as texts, and
---         the id of the item because of which a call is skipped, or ''.
+--         the id of the item because of which a call is skipped, or '', and '1' while that item
+--         is being pushed.
 
 local token, window_seconds = ARGV[1], tonumber(ARGV[2])
 local reserved_seconds, life_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -18,7 +19,8 @@ end
 local decision, available_time, delay_seconds =
     decide(window.available_time, now, window_seconds, ARGV[3] == '1')
 if decision == 'skip' then
-    return {decision, text_of(delay_seconds), text_of(available_time), window.token or ''}
+    local under_way = window.token and '1' or ''
+    return {decision, text_of(delay_seconds), text_of(available_time), window.token or '', under_way}
 end
 
 local left_milliseconds = redis.call('PTTL', LAST_PUSH)

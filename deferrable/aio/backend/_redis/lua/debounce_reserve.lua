@@ -4,7 +4,8 @@
 -- ARGV: token, window_seconds, '1' for always_delay or '', seconds that the reservation lasts,
 --       seconds that the window is kept, now or '' for the server's.
 -- Returns the decision, the delay and the moment at which the item becomes available, as texts, and
---         the id of the item because of which a call is skipped, or ''.
+--         the id of the item because of which a call is skipped, or '', and '1' while that item
+--         is being pushed.
 
 local token, window_seconds = ARGV[1], tonumber(ARGV[2])
 local now = moment(ARGV[6])
@@ -28,5 +29,8 @@ if decision ~= 'skip' then
     end
     redis.call('PEXPIRE', KEYS[1], milliseconds(tonumber(ARGV[5])))
 end
-local pending_id = decision == 'skip' and window.pending_id or ''
-return {decision, text_of(delay_seconds), text_of(available_time), pending_id}
+local pending_id, under_way = '', ''
+if decision == 'skip' then
+    pending_id, under_way = window.pending_id or '', window.token and '1' or ''
+end
+return {decision, text_of(delay_seconds), text_of(available_time), pending_id, under_way}

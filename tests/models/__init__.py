@@ -1,0 +1,1 @@
+"""Small models of the protocols, and what checks them: ``nox -s model-check``."""
