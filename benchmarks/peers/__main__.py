@@ -7,13 +7,15 @@ so that a slow minute of the machine falls on all of them.
 import argparse
 import os
 import platform
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.peers.catalogue import PEERS, US, Peer, choose
+from benchmarks.peers.catalogue import PEERS, REDIS, STORES, US, Peer, choose, our_name
 from benchmarks.peers.cells import CELLS, CONCURRENCY, SMALL, Cell, Scale
 from benchmarks.peers.chart import draw
 from benchmarks.peers.environments import default_cache, python_of, versions_of
@@ -54,7 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     cells = [*CELLS, *OWN_CELLS]
     parser.add_argument(
         "--peers", type=peers, default=list(PEERS.values()), metavar="A,B",
-        help=f"some of {', '.join(PEERS)}; by default all",
+        help=f"some of {', '.join(PEERS)}, or all of a store: {', '.join(STORES)}; by default all",
     )  # fmt: skip
     parser.add_argument(
         "--cells", type=lambda text: text.split(","), default=cells, metavar="A,B",
@@ -115,7 +117,7 @@ def run_cell(
             for cell in CELLS[name]:
                 if cell.is_for(peer):
                     measure(cell, name, peer, python, scale, results)
-        elif peer.name == US:
+        elif peer.name == our_name(peer.store):
             run_own_cell(name, peer, python, scale, results)
 
 
@@ -134,7 +136,7 @@ def run_own_cell(name: str, peer: Peer, python: Path, scale: Scale, results: Res
         if name == "growth":
             for figures in grow(peer, python, scale):
                 results.add_growth(figures)
-        else:
+        elif peer.store == REDIS:
             results.add(peer.name, {"in_memory": in_memory_rate(peer, python, scale.jobs)})
     except Failed as error:
         note_trouble(results, peer, name, error)
@@ -170,9 +172,21 @@ def configuration(rounds: int, scale: Scale) -> dict[str, object]:
         "threads": THREADS,
         "checkout": describe_checkout(),
         "server": version,
+        "SQLite": sqlite3.sqlite_version,
+        "file system": file_system(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "load before": os.getloadavg()[0],
     }
+
+
+def file_system() -> str:
+    """That of the folder for temporary files, where the files of SQLite are, too."""
+    command = ["stat", "-f", "-c", "%T", tempfile.gettempdir()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def describe_checkout() -> str:

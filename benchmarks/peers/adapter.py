@@ -10,13 +10,29 @@ from collections.abc import Sequence
 
 from benchmarks.peers.order import JobName
 
-__all__ = ["CONCURRENCY", "PREFETCH", "URL", "VARIANT", "BlockingProducer", "Producer"]
+__all__ = [
+    "CONCURRENCY",
+    "IS_FULL",
+    "PREFETCH",
+    "URL",
+    "BlockingProducer",
+    "Producer",
+    "database_path",
+]
 
-URL = os.environ["BENCHMARK_REDIS"]
+URL = os.environ["BENCHMARK_URL"]
+"""Of a Redis; or sqlite:///PATH, for a file that is not there yet."""
 CONCURRENCY = int(os.environ["BENCHMARK_CONCURRENCY"])
 PREFETCH = int(os.environ["BENCHMARK_PREFETCH"])
 """Beyond these; 0: as by default."""
 VARIANT = os.environ["BENCHMARK_VARIANT"]
+IS_FULL = VARIANT == "full"
+"""With a time limit and log lines, on Redis; safe from a power cut, in a file."""
+
+
+def database_path() -> str:
+    """The file of a library that keeps its jobs in one."""
+    return URL.removeprefix("sqlite:///")
 
 
 class Producer(ABC):

@@ -3,10 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["NOT_PEERS", "PEERS", "RAW", "US", "US_FULL", "Peer", "choose"]
+__all__ = [
+    "FULL",
+    "NOT_PEERS",
+    "PEERS",
+    "PROCESS",
+    "RAW",
+    "REDIS",
+    "STORES",
+    "US",
+    "US_FULL",
+    "Peer",
+    "choose",
+    "names_of",
+    "our_name",
+]
 
 US, US_FULL, RAW = "deferrable", "deferrable-full", "raw"
-NOT_PEERS = {RAW, US, US_FULL}
+REDIS, PROCESS, FULL = "redis", "process", "full"
+STORES = {
+    REDIS: "Redis",
+    PROCESS: "a SQLite file, safe from a killed process",
+    FULL: "a SQLite file, safe from a power cut",
+}
+"""Where jobs are kept: what is compared is of one store."""
+NOT_PEERS = {RAW, US, US_FULL, f"{US}-file-{PROCESS}", f"{US}-file-{FULL}"}
 """Rows that nothing is compared with."""
 ASYNC, BLOCKING = ("single", "concurrent"), ("blocking", "threads")
 BATCH = "batch"
@@ -23,6 +44,7 @@ class Peer:
         ways: how it enqueues; see `produce`.
         oldest: the first Python it runs on.
         module: its file among the adapters.
+        store: where its jobs are; one of `STORES`.
     """
 
     name: str
@@ -32,10 +54,15 @@ class Peer:
     module: str = ""
     variant: str = "plain"
     has_worker: bool = True
+    store: str = REDIS
 
     @property
     def adapter(self) -> str:
         return self.module or self.name
+
+    @property
+    def has_server(self) -> bool:
+        return self.store == REDIS
 
     @property
     def is_async(self) -> bool:
@@ -45,6 +72,26 @@ class Peer:
 HIREDIS = "hiredis"
 UNDECLARED = "typing_extensions"
 """Some import it without saying that they need it."""
+
+
+def our_name(store: str) -> str:
+    return US if store == REDIS else f"{US}-file-{store}"
+
+
+def _in_a_file(durability: str) -> tuple[Peer, ...]:
+    def peer(name: str, needs: tuple[str, ...], ways: tuple[str, ...], module: str) -> Peer:
+        return Peer(
+            f"{name}-{durability}", needs, ways, module=module, variant=durability, store=durability
+        )
+
+    return (
+        peer(f"{US}-file", (), (*ASYNC, BATCH, *BLOCKING), US),
+        peer("huey-file", ("huey",), BLOCKING, "huey_sqlite"),
+        peer("litequeue", ("litequeue",), BLOCKING, "litequeue"),
+        peer("persist-queue", ("persist-queue",), BLOCKING, "persist_queue"),
+    )
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -62,17 +109,29 @@ PEERS = {
         Peer("rq", ("rq", HIREDIS), BLOCKING),
         Peer("huey", ("huey", "redis", HIREDIS), BLOCKING),
         Peer("celery", ("celery[redis]", HIREDIS), BLOCKING),
+        *_in_a_file(PROCESS),
+        *_in_a_file(FULL),
     )
 }
 
 
+def names_of(store: str) -> list[str]:
+    """The names of those that are compared in one table."""
+    return [name for name, peer in PEERS.items() if peer.store == store]
+
+
 def choose(names: Sequence[str]) -> list[Peer]:
-    """The peers of these names, in the order of the catalogue; all of them for no names.
+    """The peers of these names, or of these stores, in the order of the catalogue.
+
+    All of them for no names.
 
     Raises:
         ValueError: there is no such peer.
     """
-    unknown = [name for name in names if name not in PEERS]
+    known = [*STORES, *PEERS]
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"unknown peers {', '.join(unknown)}; there are {', '.join(PEERS)}")
-    return [peer for name, peer in PEERS.items() if not names or name in names]
+        raise ValueError(f"unknown peers {', '.join(unknown)}; there are {', '.join(known)}")
+    return [
+        peer for name, peer in PEERS.items() if not names or name in names or peer.store in names
+    ]

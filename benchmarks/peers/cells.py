@@ -7,24 +7,27 @@ when to when. The one rule: figures are given only when every job has run exactl
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.peers.catalogue import Peer
+from benchmarks.peers.catalogue import FULL, Peer
 from benchmarks.peers.ledger import Tally
 from benchmarks.peers.measuring import Meter, Reading, resident_mebibytes
 from benchmarks.peers.order import Order
 from benchmarks.peers.programs import Failed, Place, Worker, open_place
 
-__all__ = ["CELLS", "CONCURRENCY", "Cell", "SMALL", "Drain", "Scale", "drain"]
+__all__ = ["CELLS", "CONCURRENCY", "Cell", "SMALL", "WORKERS", "Drain", "Scale", "drain"]
 
 CONCURRENCY = 100
+WORKERS = 4
 SETTLE_SECONDS = 0.5
 """After the last job: time to tell the broker, and for a job that is run again to show."""
 START_SECONDS = 60.0
 PRODUCER_WARM_UPS = 10
 """Paced jobs that are not measured: their producer connects, and fills its caches."""
+MOST_SYNCED = 2_000
+"""Jobs, where some libraries wait for the disk at each step of each."""
 LEAST_RATE = 50
 """Jobs a second; who is slower is taken to have lost some."""
 
@@ -39,7 +42,8 @@ class Scale:
         jobs: no-ops.
         naps: jobs that sleep.
         paced: jobs for the latency, one each `interval_seconds`.
-        depths: how many are queued, `concurrencies` and `sizes` of arguments, for the growth.
+        depths: how many are queued, `concurrencies` and `sizes` of arguments, for the growth;
+            `file_depths` the same in a SQLite file.
     """
 
     jobs: int = 10_000
@@ -48,12 +52,20 @@ class Scale:
     interval_seconds: float = 0.02
     idle_seconds: float = 10.0
     depths: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    file_depths: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     concurrencies: tuple[int, ...] = (10, 100, 1_000)
     sizes: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
 
 
 SMALL = Scale(
-    jobs=200, naps=100, paced=10, idle_seconds=0.5, depths=(200,), concurrencies=(10,), sizes=(100,)
+    jobs=200,
+    naps=100,
+    paced=10,
+    idle_seconds=0.5,
+    depths=(200,),
+    file_depths=(200,),
+    concurrencies=(10,),
+    sizes=(100,),
 )
 
 
@@ -76,14 +88,19 @@ def drain(
     with_ends: bool = False,
     concurrency: int = CONCURRENCY,
     prefetch: int = 0,
+    workers: int = 1,
 ) -> Drain:
-    """Have a fresh worker run the first `jobs`, which are queued.
+    """Have fresh workers run the first `jobs`, which are queued; the cost is that of the first.
 
     Raises:
         Failed: one was lost, or ran twice.
     """
     ledger = place.ledger
-    with place.worker(concurrency, prefetch) as worker, meter_of(place, worker) as meter:
+    with ExitStack() as stack:
+        worker = stack.enter_context(place.worker(concurrency, prefetch))
+        for _ in range(1, workers):
+            stack.enter_context(place.worker(concurrency, prefetch))
+        meter = stack.enter_context(meter_of(place, worker))
         worker.wait(ledger.has_begun, "the first job began", START_SECONDS)
         before = meter.read()
         worker.wait(
@@ -101,7 +118,7 @@ def drain(
 
 @contextmanager
 def meter_of(place: Place, worker: Worker) -> Iterator[Meter]:
-    meter = Meter(place.url, worker.pid)
+    meter = Meter(place.url if place.peer.has_server else None, worker.pid)
     try:
         yield meter
     finally:
@@ -119,14 +136,23 @@ def enqueue_and_process(place: Place, scale: Scale, way: str) -> Figures:
         return figures
     done = drain(place, scale.jobs)
     cost = done.cost
+    figures["process"] = (scale.jobs - 1) / done.seconds
+    figures["worker_cpu"] = cost.worker_cpu_seconds / scale.jobs * 1e6
+    if not place.peer.has_server:
+        return figures
     return {
         **figures,
-        "process": (scale.jobs - 1) / done.seconds,
-        "worker_cpu": cost.worker_cpu_seconds / scale.jobs * 1e6,
         "server_cpu": cost.server_cpu_seconds / scale.jobs * 1e6,
         "commands": cost.commands / scale.jobs,
         "reads": cost.reads / scale.jobs,
     }
+
+
+def process_together(place: Place, scale: Scale) -> Figures:
+    """No-ops, worked off by several workers: from the first job's begin to the last one's."""
+    way = "batch" if "batch" in place.peer.ways else "blocking"
+    place.produce(Order(way, scale.jobs))
+    return {"together": (scale.jobs - 1) / drain(place, scale.jobs, workers=WORKERS).seconds}
 
 
 def nap(place: Place, scale: Scale) -> Figures:
@@ -171,8 +197,10 @@ def idle(place: Place, scale: Scale) -> Figures:
         before = meter.read()
         time.sleep(scale.idle_seconds)
         cost = meter.read() - before
+        worker.check()
+        commands = {"idle_commands": cost.commands / cost.time} if place.peer.has_server else {}
         return {
-            "idle_commands": cost.commands / cost.time,
+            **commands,
             "idle_cpu": cost.worker_cpu_seconds / cost.time * 100,
             "rss": resident_mebibytes(worker.pid),
         }
@@ -187,6 +215,10 @@ class Cell:
     measure: Callable[[Place, Scale], Figures]
 
     def run(self, peer: Peer, python: Path, scale: Scale) -> Figures:
+        if peer.store == FULL:
+            scale = replace(
+                scale, jobs=min(scale.jobs, MOST_SYNCED), naps=min(scale.naps, MOST_SYNCED)
+            )
         with open_place(peer, python, self.slots(scale)) as place:
             return self.measure(place, scale)
 
@@ -202,6 +234,9 @@ def _in_way(way: str) -> Cell:
 CELLS: dict[str, Sequence[Cell]] = {
     "enqueue": [_in_way(way) for way in ("single", "concurrent", "batch")],
     "blocking": [_in_way(way) for way in ("blocking", "threads")],
+    "together": [
+        Cell(lambda peer: not peer.has_server, lambda scale: scale.jobs, process_together)
+    ],
     "sleep": [Cell(lambda peer: peer.is_async and peer.has_worker, lambda scale: scale.naps, nap)],
     "latency": [
         Cell(

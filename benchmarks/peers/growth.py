@@ -8,16 +8,23 @@ are by default, and with the option that is for few slots.
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.peers.catalogue import Peer
+from benchmarks.peers.catalogue import FULL, PROCESS, Peer
 from benchmarks.peers.cells import CONCURRENCY, Figures, Scale, drain
 from benchmarks.peers.order import Order
 from benchmarks.peers.programs import Place, open_place
 
-__all__ = ["AXES", "PREFETCHING", "STEPS", "grow", "step_name"]
+__all__ = ["AXES", "IN_A_FILE", "PREFETCHING", "STEPS", "grow", "step_name"]
 
 PREFETCH = 100
 PREFETCHING = f"concurrency, prefetch={PREFETCH}"
-AXES = ("queued", "concurrency", PREFETCHING, "argument bytes")
+IN_A_FILE = "queued in a file, durability="
+AXES = (
+    "queued",
+    "concurrency",
+    PREFETCHING,
+    "argument bytes",
+    *(f"{IN_A_FILE}{each}" for each in (PROCESS, FULL)),
+)
 STEPS = ("enqueue", "process")
 ONE_BY_ONE = 2000
 """Pushed one by one on top of a queue, so that the push of a single job is seen to be flat, too."""
@@ -31,9 +38,14 @@ def step_name(axis: str, value: int, step: str) -> str:
 
 def grow(peer: Peer, python: Path, scale: Scale) -> Iterator[Figures]:
     """One measurement after the other; each may raise `Failed`."""
+    if not peer.has_server:
+        for depth in scale.file_depths:
+            with open_place(peer, python, depth + ONE_BY_ONE) as place:
+                yield by_depth(place, f"{IN_A_FILE}{peer.store}", depth)
+        return
     for depth in scale.depths:
         with open_place(peer, python, depth + ONE_BY_ONE) as place:
-            yield by_depth(place, depth)
+            yield by_depth(place, "queued", depth)
     for concurrency in scale.concurrencies:
         for axis, prefetch in (("concurrency", 0), (PREFETCHING, PREFETCH)):
             with open_place(peer, python, scale.jobs) as place:
@@ -46,13 +58,13 @@ def grow(peer: Peer, python: Path, scale: Scale) -> Iterator[Figures]:
             yield by_step(place, "argument bytes", size, order, CONCURRENCY)
 
 
-def by_depth(place: Place, depth: int) -> Figures:
+def by_depth(place: Place, axis: str, depth: int) -> Figures:
     place.produce(Order("batch", depth))
     on_top = place.produce(Order("single", ONE_BY_ONE, first=depth))
     done = drain(place, depth + ONE_BY_ONE)
     return {
-        step_name("queued", depth, "enqueue"): micros(on_top["seconds"], on_top["jobs"]),
-        step_name("queued", depth, "process"): micros(done.seconds, depth + ONE_BY_ONE),
+        step_name(axis, depth, "enqueue"): micros(on_top["seconds"], on_top["jobs"]),
+        step_name(axis, depth, "process"): micros(done.seconds, depth + ONE_BY_ONE),
     }
 
 

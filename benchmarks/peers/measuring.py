@@ -42,26 +42,35 @@ class Reading:
 
 
 class Meter:
-    """Reads a worker, with the processes that it started, and its server."""
+    """Reads a worker, with the processes that it started, and its server, if it has one.
 
-    def __init__(self, url: str, worker_pid: int) -> None:
-        self._client = redis.Redis.from_url(url)
-        self._client.ping()
+    Args:
+        url: of the Redis; None: there is no server, and its figures are 0.
+    """
+
+    def __init__(self, url: str | None, worker_pid: int) -> None:
+        self._client = None if url is None else redis.Redis.from_url(url)
+        if self._client is not None:
+            self._client.ping()
         self._pid = worker_pid
 
     def read(self) -> Reading:
+        now, cpu_seconds = time.monotonic(), sum(map(_cpu_seconds, _tree(self._pid)))
+        if self._client is None:
+            return Reading(now, cpu_seconds, 0.0, 0, 0)
         server = self._client.info("everything")
         calls = {name: each["calls"] for name, each in server.items() if _is_of_a_command(name)}
         return Reading(
-            time=time.monotonic(),
-            worker_cpu_seconds=sum(map(_cpu_seconds, _tree(self._pid))),
+            now,
+            cpu_seconds,
             server_cpu_seconds=server["used_cpu_user"] + server["used_cpu_sys"],
             commands=sum(calls.values()) - calls.get("cmdstat_info", 0),
             reads=server["total_reads_processed"],
         )
 
     def close(self) -> None:
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
 
 
 def resident_mebibytes(pid: int) -> float:
@@ -99,4 +108,5 @@ def _resident_kibibytes(pid: int) -> int:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    return int(status.partition("VmRSS:")[2].split()[0])
+    fields = status.partition("VmRSS:")[2].split()
+    return int(fields[0]) if fields else 0  # it has ended, and nobody has asked how

@@ -1,4 +1,4 @@
-"""The programs of a measurement: its own Redis, a producer that runs through, a worker.
+"""The programs of a measurement: its own store, a producer that runs through, a worker.
 
 Owns starting and ending them. Every process is ended by its own id, and with it those it started.
 """
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,11 +85,19 @@ class Worker:
         """
         deadline_time = time.monotonic() + seconds
         while not condition():
-            if self._process.poll() is not None:
-                raise Failed(f"the worker ended by itself: {self._tail()}")
+            self.check()
             if time.monotonic() > deadline_time:
                 raise Failed(f"not in {seconds:.0f} s: {what}; {self._tail()}")
             time.sleep(0.001)
+
+    def check(self) -> None:
+        """Make sure that it runs.
+
+        Raises:
+            Failed: it has ended.
+        """
+        if self._process.poll() is not None:
+            raise Failed(f"the worker ended by itself: {self._tail()}")
 
     def end(self) -> None:
         """At once: what it held goes with its server."""
@@ -103,7 +111,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one measurement is made: one library, a Redis that is empty, a ledger."""
+    """Where one measurement is made: one library, a store that is empty, a ledger."""
 
     peer: Peer
     python: Path
@@ -133,7 +141,7 @@ class Place:
 
     def variables(self, concurrency: int, prefetch: int = 0) -> dict[str, str]:
         return {
-            "BENCHMARK_REDIS": self.url,
+            "BENCHMARK_URL": self.url,
             "BENCHMARK_LEDGER": str(self.folder / "ledger"),
             "BENCHMARK_CONCURRENCY": str(concurrency),
             "BENCHMARK_PREFETCH": str(prefetch),
@@ -143,8 +151,12 @@ class Place:
 
 @contextmanager
 def open_place(peer: Peer, python: Path, slots: int) -> Iterator[Place]:
-    """A place for one measurement; its server ends with the block."""
-    with TemporaryDirectory() as name, start_redis() as server:
-        folder = Path(name)
+    """A place for one measurement; its server ends with the block, and its file is removed."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        if peer.has_server:
+            url = stack.enter_context(start_redis()).url
+        else:
+            url = f"sqlite:///{folder / 'jobs.db'}"
         ledger = Ledger.make(folder / "ledger", slots)
-        yield Place(peer, python, server.url, ledger, folder)
+        yield Place(peer, python, url, ledger, folder)

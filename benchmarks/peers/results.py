@@ -48,6 +48,7 @@ MEASURES = {
         Measure("blocking_cpu", "CPU, blocking", "µs/job", 1),
         Measure("threads_cpu", "CPU, 8 threads", "µs/job", 1),
         Measure("process", "process no-ops", "jobs/s", is_rate=True),
+        Measure("together", "process no-ops, 4 workers", "jobs/s", is_rate=True),
         Measure("worker_cpu", "worker CPU", "µs/job"),
         Measure("server_cpu", "server CPU", "µs/job", 1),
         Measure("commands", "commands", "/job", 2),

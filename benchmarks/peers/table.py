@@ -1,4 +1,4 @@
-"""The table: one row a measure, one column a library, and the targets; as Markdown.
+"""The tables, one a store: one row a measure, one column a library; and the targets. As Markdown.
 
 A cell is the median, and behind ± half the range in percent of it. The last two columns are ratios
 within the run, above 1 where deferrable is better.
@@ -6,7 +6,7 @@ within the run, above 1 where deferrable is better.
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.peers.catalogue import NOT_PEERS, PEERS, RAW, US
+from benchmarks.peers.catalogue import NOT_PEERS, RAW, STORES, US, names_of, our_name
 from benchmarks.peers.growth import AXES, STEPS, step_name
 from benchmarks.peers.results import MEASURES, Figure, Measure, Results
 from benchmarks.peers.targets import Target
@@ -17,7 +17,11 @@ NOTHING = "-"
 
 
 def render(results: Results, targets: Sequence[Target]) -> str:
-    parts = [figures(results)]
+    parts = [
+        f"Jobs in {title}:\n\n{figures(results, store)}"
+        for store, title in STORES.items()
+        if any(name in results.samples for name in names_of(store))
+    ]
     if results.growth:
         parts.append(growth(results))
     parts.append(reached(targets))
@@ -28,14 +32,15 @@ def render(results: Results, targets: Sequence[Target]) -> str:
     return "\n\n".join(parts)
 
 
-def figures(results: Results) -> str:
-    names = [name for name in PEERS if name in results.samples]
+def figures(results: Results, store: str) -> str:
+    names = [name for name in names_of(store) if name in results.samples]
     rows = [["", "", *names, f"{US} / raw", f"{US} / best peer"]]
     for measure in MEASURES.values():
-        found = results.of_measure(measure.key)
+        measured = results.of_measure(measure.key)
+        found = {name: measured[name] for name in names if name in measured}
         if found:
             cells = [cell(found.get(name), measure) for name in names]
-            rows.append([measure.title, measure.unit, *cells, *ratios(measure, found)])
+            rows.append([measure.title, measure.unit, *cells, *ratios(measure, found, store)])
     return markdown(rows)
 
 
@@ -49,11 +54,12 @@ def cell(figure: Figure | None, measure: Measure) -> str:
     return f"{text} ±{spread:.0%}"
 
 
-def ratios(measure: Measure, found: Mapping[str, Figure]) -> list[str]:
+def ratios(measure: Measure, found: Mapping[str, Figure], store: str) -> list[str]:
+    us = our_name(store)
     peers = {name: figure for name, figure in found.items() if name not in NOT_PEERS}
     best = measure.best(peers) if peers else ""
-    to_raw = ratio(measure, found.get(US), found.get(RAW))
-    to_best = ratio(measure, found.get(US), found.get(best))
+    to_raw = ratio(measure, found.get(us), found.get(RAW))
+    to_best = ratio(measure, found.get(us), found.get(best))
     return [to_raw, NOTHING if to_best == NOTHING else f"{to_best} {best}"]
 
 

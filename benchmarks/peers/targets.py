@@ -7,8 +7,18 @@ its name.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.peers.catalogue import NOT_PEERS, RAW, US, US_FULL
-from benchmarks.peers.growth import PREFETCHING, STEPS
+from benchmarks.peers.catalogue import (
+    FULL,
+    NOT_PEERS,
+    PROCESS,
+    RAW,
+    REDIS,
+    US,
+    US_FULL,
+    names_of,
+    our_name,
+)
+from benchmarks.peers.growth import IN_A_FILE, PREFETCHING, STEPS
 from benchmarks.peers.results import MEASURES, Figure, Results
 
 __all__ = ["Target", "judge"]
@@ -18,6 +28,8 @@ RUST = "ardiq"
 BLOCKING_PEERS = ("rq", "huey", "dramatiq", "celery")
 FLAT = 1.25
 """A time is flat if the longest is at most this times the shortest: no more than the spread."""
+FLAT_IN_A_FILE = 1.15 / 0.85
+"""The same for SQLite, where a file and its index become a thousand times as large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,21 @@ def _judge(results: Results, ideal_naps_seconds: float) -> Iterator[Target]:
     yield ask.flat(PREFETCHING)
     yield ask.flat_by_byte()
     yield ask.at_least_absolute("in-memory backend", "in_memory", 50_000)
+    yield from _judge_files(ask)
+
+
+def _judge_files(ask: "Judge") -> Iterator[Target]:
+    for store in (PROCESS, FULL):
+        title, huey = f"SQLite, {store}: one by one / huey", f"huey-file-{store}"
+        yield ask.at_least(title, "blocking", huey, 2, our_name(store))
+    us = our_name(PROCESS)
+    yield ask.at_least_absolute("SQLite: batches", "batch", 50_000, us)
+    yield ask.at_least_absolute("SQLite: process", "process", 15_000, us)
+    yield ask.at_least_absolute("SQLite: process, 4 workers", "together", 12_000, us)
+    yield ask.at_most("SQLite: latency p50, ms", "p50", 1, us)
+    yield ask.at_most("SQLite: latency p99, ms", "p99", 15, us)
+    yield ask.at_most("SQLite: idle CPU, %", "idle_cpu", 0.3, us)
+    yield ask.flat(f"{IN_A_FILE}{PROCESS}", FLAT_IN_A_FILE)
 
 
 class Judge:
@@ -74,14 +101,14 @@ class Judge:
         peers = {name: each for name, each in self._peers(key).items() if is_asked(name)}
         return MEASURES[key].best(peers) if peers else ""
 
-    def at_least(self, title: str, key: str, other: str, bound: float) -> Target:
-        ours, theirs = self._median(US, key), self._median(other, key)
+    def at_least(self, title: str, key: str, other: str, bound: float, name: str = US) -> Target:
+        ours, theirs = self._median(name, key), self._median(other, key)
         value = ours / theirs if ours is not None and theirs else None
         return _target(title, value, f"at least {bound:.2f}", lambda ratio: ratio >= bound)
 
-    def at_least_absolute(self, title: str, key: str, bound: float) -> Target:
+    def at_least_absolute(self, title: str, key: str, bound: float, name: str = US) -> Target:
         wanted = f"at least {bound:,.0f}/s ({REFERENCE})"
-        return _target(title, self._median(US, key), wanted, lambda rate: rate >= bound)
+        return _target(title, self._median(name, key), wanted, lambda rate: rate >= bound)
 
     def at_most(self, title: str, key: str, bound: float, name: str = US) -> Target:
         value = self._median(name, key)
@@ -102,14 +129,14 @@ class Judge:
         is_met = None if ours is None or not self._peers(key) else not ahead
         return Target("peers ahead in sleeps", ", ".join(ahead) or "-", "none", is_met)
 
-    def flat(self, axis: str) -> Target:
+    def flat(self, axis: str, bound: float = FLAT) -> Target:
         """Microseconds a job are the same at every step."""
         grown = [
             max(each.values()) / min(each.values()) for each in self._steps(axis).values() if each
         ]
         value = max(grown, default=None)
         title = f"time a job, longest / shortest by {axis}"
-        return _target(title, value, f"at most {FLAT:.2f}", lambda ratio: ratio <= FLAT)
+        return _target(title, value, f"at most {bound:.2f}", lambda ratio: ratio <= bound)
 
     def flat_by_byte(self) -> Target:
         """A larger argument costs no more for each of its bytes."""
@@ -138,7 +165,8 @@ class Judge:
 
     def _peers(self, key: str) -> dict[str, Figure]:
         found = self._results.of_measure(key)
-        return {name: figure for name, figure in found.items() if name not in NOT_PEERS}
+        peers = set(names_of(REDIS)) - NOT_PEERS
+        return {name: figure for name, figure in found.items() if name in peers}
 
     def _median(self, name: str, key: str) -> float | None:
         figure = self._results.figure(name, key)

@@ -1,6 +1,7 @@
-"""deferrable on Redis, in two variants: plain, and with a time limit and a log line on each job.
+"""deferrable on Redis and on SQLite.
 
-Everything else is its default: leases kept, retries, the pickle serializer.
+On Redis there are two variants: plain, and with a time limit and a log line on each job. On SQLite
+the variant is the durability. All else is its default: leases kept, retries, the pickle serializer.
 """
 
 import asyncio
@@ -10,22 +11,24 @@ from collections.abc import Sequence
 from benchmarks.peers import jobs
 from benchmarks.peers.adapter import (
     CONCURRENCY,
+    IS_FULL,
     PREFETCH,
     URL,
-    VARIANT,
     BlockingProducer,
     Producer,
 )
 from benchmarks.peers.order import JobName
 from deferrable.aio import Deferrable
-from deferrable.aio.backend import DocketsBackendFactory
+from deferrable.aio.backend import from_url
 from deferrable.aio.job import Job
 
 TIMEOUT_SECONDS = 60
 
-IS_FULL = VARIANT == "full"
-instance = Deferrable(DocketsBackendFactory(URL).create_backend_for_group("benchmark"))
-register = instance.deferrable(timeout_seconds=TIMEOUT_SECONDS if IS_FULL else None)
+IS_ON_SQLITE = URL.startswith("sqlite:")
+IS_WATCHED = IS_FULL and not IS_ON_SQLITE
+SETTINGS = {"durability": "full" if IS_FULL else "process"} if IS_ON_SQLITE else {}
+instance = Deferrable(from_url(URL, **SETTINGS).create_backend_for_group("benchmark"))
+register = instance.deferrable(timeout_seconds=TIMEOUT_SECONDS if IS_WATCHED else None)
 JOBS: dict[str, Job[[int, str], object]] = {
     "note": register(jobs.note),
     "nap": register(jobs.nap),
@@ -37,12 +40,12 @@ async def work_until_ended() -> None:
     log = logging.getLogger("benchmark")
     async with instance, instance.worker(CONCURRENCY, prefetch=PREFETCH) as worker:
         async for outcome in worker:
-            if IS_FULL:
+            if IS_WATCHED:
                 log.info("%s %s", outcome.item["method"], outcome.status)
 
 
 def work() -> None:
-    if IS_FULL:
+    if IS_WATCHED:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(work_until_ended())
 
