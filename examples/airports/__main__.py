@@ -1,8 +1,8 @@
-"""Run it all, look at the results, and tell: ``python -m airports`` in the folder examples.
+"""Run it all, look at the results, and report: ``python -m airports`` in the folder examples.
 
-It needs a Redis: AIRPORTS_REDIS_URL, or the one on localhost. It starts the two producers and the
-two consumers as processes, waits until nothing is left, fixes and requeues what is in the error
-queue, and compares every result with the same computed here, in one process.
+It needs no server: the queue is a SQLite file, or what DEFERRABLE_URL says. It starts the two
+producers and the two consumers as processes, waits until nothing is left, fixes and requeues what
+is in the error queue, and compares every result with the same computed here, in one process.
 """
 
 import argparse
@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airports import world
-from airports.jobs import instance, key, store
+from airports import place, world
+from airports.jobs import instance, results
+from airports.live import Live
 
 DEADLINE_SECONDS = 120
 PRODUCERS = ("produce_blocking", "produce_asyncio")
@@ -62,7 +63,7 @@ class Report:
         return sum(counts[event] for counts in self.events.values())
 
 
-def run(count: int) -> Report:
+def run(count: int, live: Live) -> Report:
     """Have `count` airports' hubs found, and look at what came of it."""
     report = Report(count)
     clear()
@@ -74,15 +75,17 @@ def run(count: int) -> Report:
             assert process.stdout is not None
             assert process.stdout.readline() == "boarding\n"
         consumers = {name: running.enter_context(start(name, count)) for name in CONSUMERS}
+        wait_until(lambda: all_ended(producers.values()), "the producers have ended", live)
         for name, process in producers.items():
             report.events[name] = finish(process)
-        wait_until(nothing_is_left, "the queue is empty")
-        mend(report)
-        wait_until(nothing_is_left, "the requeued item has run")
-        store.set(key("over"), "yes")
+        wait_until(nothing_is_left, "the queue is empty", live)
+        fix(report)
+        wait_until(nothing_is_left, "the requeued item has run", live)
+        results.note("over")
         for name, process in consumers.items():
             report.events[name] = finish(process)
     report.seconds = time.monotonic() - start_time
+    live.end()
     compare(report)
     clear()
     return report
@@ -91,8 +94,7 @@ def run(count: int) -> Report:
 def clear() -> None:
     instance.backend.queue.flush()
     instance.backend.error_queue.flush()
-    for name in store.scan_iter(key("*"), count=1000):
-        store.delete(name)
+    results.clear()
 
 
 @contextmanager
@@ -110,6 +112,10 @@ def start(name: str, count: int) -> "Iterator[subprocess.Popen[str]]":
             process.kill()
 
 
+def all_ended(processes: "Iterable[subprocess.Popen[str]]") -> bool:
+    return all(process.poll() is not None for process in processes)
+
+
 def finish(process: "subprocess.Popen[str]") -> "Counter[str]":
     """Wait for the end of a process, and take the counts that it printed last."""
     # Not by communicate, which overlooks what readline has read ahead of its line.
@@ -119,12 +125,13 @@ def finish(process: "subprocess.Popen[str]") -> "Counter[str]":
     return Counter(json.loads(process.stdout.read().splitlines()[-1]))
 
 
-def wait_until(condition: Callable[[], bool], description: str) -> None:
+def wait_until(condition: Callable[[], bool], description: str, live: Live) -> None:
     deadline_time = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         if time.monotonic() > deadline_time:
             raise SystemExit(f"gave up after {DEADLINE_SECONDS} s of waiting until {description}")
-        time.sleep(0.02)
+        live.show()
+        time.sleep(0.05)
 
 
 def nothing_is_left() -> bool:
@@ -132,13 +139,13 @@ def nothing_is_left() -> bool:
     return all(sum(instance.backend.queue.stats().values()) == 0 for _ in range(2))
 
 
-def mend(report: Report) -> None:
-    """Look at what failed, add the airport that was missing, and have it tried again."""
+def fix(report: Report) -> None:
+    """Look at what failed, add the airport that was missing, and run the item again."""
     for entry in instance.errors():
         report.error_text = f"{entry.error['error_type']}: {entry.error['error_text']}"
         if entry.call.args != (world.NOT_IN_THE_DATA,):
             raise SystemExit(f"failed, and was not to: {entry.call}\n{entry.error['traceback']}")
-        store.set(key("amended"), world.NOT_IN_THE_DATA)
+        results.note("amended")
         entry.requeue()
         report.requeued += 1
 
@@ -150,31 +157,32 @@ def compare(report: Report) -> None:
     hubs = {code: world.nearest_hub(airport) for code, airport in found.items()}
     counts = Counter(airport["country"] for airport in found.values())
     names = {code: ("blocking", "asyncio")[index % 2] for index, code in enumerate(codes)}
-    runs = store.hgetall(key("runs"))
+    airports, countries = results.airports(), results.countries()
+    runs = [each_runs for _, _, each_runs in airports.values()]
     report.countries = len(counts)
-    report.right_hubs = (right(hubs, "hubs"), len(hubs))
-    report.right_counts = (right(counts, "counts"), len(counts))
-    report.right_producers = (right(names, "producers"), len(names))
+    report.right_hubs = right(hubs, {code: hub for code, (hub, _, _) in airports.items()})
+    report.right_counts = right(counts, {code: count for code, (count, _) in countries.items()})
+    report.right_producers = right(names, {code: name for code, (_, name, _) in airports.items()})
     report.retried = (report.total("retry"), sum(world.one_in(25, code, "radar") for code in codes))
     late = sum(world.one_in(10, code, "late") for code in codes[:-1])
     report.delayed = (report.total("delayed"), late)
     report.early = (report.total("early"), 0)
-    report.boarded = (store.scard(key("boarding")), 100)
+    report.boarded = (results.count_notes("boarding "), 100)
     report.expired = (report.total("expire"), 100)
     report.errored = (report.total("error"), 1)
-    report.duplicates = sum(map(int, runs.values())) - len(runs)
+    report.duplicates = sum(runs) - len(runs)
     report.recount_calls = report.total("debounce_hit") + report.total("debounce_miss")
-    report.recounts = sum(map(int, store.hvals(key("recounts"))))
+    report.recounts = sum(recounts for _, recounts in countries.values())
 
 
-def right(expected: "dict[str, str] | Counter[str]", name: str) -> int:
-    written = store.hgetall(key(name))
-    return sum(written.get(each) == str(value) for each, value in expected.items())
+def right(expected: Mapping[str, object], written: Mapping[str, object]) -> tuple[int, int]:
+    """How many of the results are as expected, and how many there should be."""
+    return sum(written.get(code) == value for code, value in expected.items()), len(expected)
 
 
 def show(report: Report) -> None:
     print(f"{report.airports:,} real airports of {report.countries} countries,", end=" ")
-    print(f"two producers, two consumers, one Redis: {report.seconds:.1f} s\n")
+    print(f"two producers, two consumers, one {queue_title()}: {report.seconds:.1f} s\n")
     print(f"{'':<17}" + "".join(f"{event:>13}" for event in EVENTS))
     for name, counts in report.events.items():
         print(f"{name:<17}" + "".join(f"{counts[event]:>13,}" for event in EVENTS))
@@ -202,6 +210,11 @@ def show(report: Report) -> None:
     tell("run twice", (report.duplicates, report.total("complete")), "at least once may mean more")
 
 
+def queue_title() -> str:
+    scheme = place.URL.partition(":")[0]
+    return {"sqlite": "SQLite file", "sqs": "queue in SQS"}.get(scheme, "Redis")
+
+
 def tell(name: str, numbers: tuple[int, int], meaning: str) -> None:
     print(f"{name:<17}{numbers[0]:>7,} of {numbers[1]:>6,}  {meaning}")
 
@@ -211,7 +224,8 @@ def main() -> int:
     parser.add_argument("count", nargs="?", type=int, default=10_000, help="how many airports")
     parser.add_argument("--json", action="store_true", help="print the numbers for programs")
     arguments = parser.parse_args()
-    report = run(arguments.count)
+    goal = arguments.count + 1
+    report = run(arguments.count, Live(goal, None if arguments.json else sys.stdout))
     if arguments.json:
         print(json.dumps({**vars(report), "is_right": report.is_right}))
     else:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 
-from airports import jobs
+from airports import jobs, place
 from deferrable.aio import Deferrable, backend
 
 AT_A_TIME = 32
@@ -13,8 +13,8 @@ AT_A_TIME = 32
 async def main() -> None:
     # The one failure is meant; the summary tells it.
     logging.getLogger("deferrable").setLevel(logging.CRITICAL)
-    factory = backend.DocketsBackendFactory(jobs.REDIS_URL, wait_time=jobs.WAIT_SECONDS)
-    async with Deferrable(factory.create_backend_for_group(jobs.GROUP)) as instance:
+    factory = backend.from_url(place.URL, wait_time=jobs.WAIT_SECONDS)
+    async with Deferrable(factory.create_backend_for_group(place.GROUP)) as instance:
         for job in (jobs.find_hub, jobs.recount, jobs.call_to_board):
             instance.deferrable(job.function)
         instance.register_event_consumer(jobs.tally)
@@ -26,7 +26,7 @@ async def main() -> None:
 async def consume(instance: Deferrable) -> None:
     while True:
         outcome = await instance.run_once()
-        if outcome is None and await jobs.awaited_store().exists(jobs.key("over")):
+        if outcome is None and await asyncio.to_thread(jobs.results.is_noted, "over"):
             break
 
 

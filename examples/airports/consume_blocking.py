@@ -3,7 +3,7 @@
 import json
 import logging
 
-from airports.jobs import instance, key, store, tally
+from airports.jobs import instance, results, tally
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     with instance:
         while True:
             outcome = instance.run_once()
-            if outcome is None and store.exists(key("over")):
+            if outcome is None and results.is_noted("over"):
                 break
     print(json.dumps(tally.counts))
 

@@ -6,7 +6,6 @@ changes nothing: by the airport's code.
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections import Counter
@@ -14,21 +13,15 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-import redis
-import redis.asyncio
-
-from airports import world
+from airports import place, world
+from airports.results import Results
 from deferrable import Deferrable, MetadataProducerConsumer, backend
 
-REDIS_URL = os.environ.get("AIRPORTS_REDIS_URL", "redis://localhost:6379/0")
-GROUP = os.environ.get("AIRPORTS_GROUP", "airports")
 WAIT_SECONDS = 0.5  # how long a consumer waits for an item before it asks whether all is over
 
-instance = Deferrable(
-    backend.DocketsBackendFactory(REDIS_URL, wait_time=WAIT_SECONDS).create_backend_for_group(
-        GROUP
-    ),
-)
+factory = backend.from_url(place.URL, wait_time=WAIT_SECONDS)
+instance = Deferrable(factory.create_backend_for_group(place.GROUP))
+results = Results(place.RESULTS)
 
 
 class RadarDown(Exception):
@@ -39,29 +32,22 @@ class RadarDown(Exception):
 def find_hub(code: str) -> None:
     """Write down an airport's nearest hub, and have its country counted again."""
     airport = find_airport(code)
-    if world.one_in(25, code, "radar") and store.hsetnx(key("radar"), code, "down"):
+    if world.one_in(25, code, "radar") and results.note(f"radar {code}"):
         raise RadarDown(code)
-    with store.pipeline() as writing:
-        writing.hset(key("hubs"), code, world.nearest_hub(airport))
-        writing.hset(key("producers"), code, producer.get())
-        writing.sadd(key(f"in {airport['country']}"), code)
-        writing.hincrby(key("runs"), code, 1)
-        writing.execute()
+    results.write_hub(code, airport["country"], world.nearest_hub(airport), producer.get())
     recount.later(airport["country"])
 
 
 @instance.deferrable(debounce_seconds=3)
 async def recount(country: str) -> None:
     """Write down how many airports of a country have a hub by now."""
-    count = await awaited_store().scard(key(f"in {country}"))
-    await awaited_store().hset(key("counts"), country, str(count))
-    await awaited_store().hincrby(key("recounts"), country, 1)
+    await asyncio.to_thread(results.count_country, country)
 
 
 @instance.deferrable
 def call_to_board(code: str) -> None:
     """Call passengers to the gate, which is of use only while it is open."""
-    store.sadd(key("boarding"), code)
+    results.note(f"boarding {code}")
 
 
 def find_airport(code: str) -> world.Airport:
@@ -70,7 +56,7 @@ def find_airport(code: str) -> world.Airport:
     Raises:
         KeyError: it is neither.
     """
-    if code == world.NOT_IN_THE_DATA and store.exists(key("amended")):
+    if code == world.NOT_IN_THE_DATA and results.is_noted("amended"):
         return world.FOUND_LATER
     return world.AIRPORTS[code]
 
@@ -122,24 +108,3 @@ class Tally:
 tally = Tally()
 instance.register_event_consumer(tally)
 instance.register_metadata_producer_consumer(ProducersName())
-
-
-# Where results are written.
-
-
-def key(name: str) -> str:
-    return f"{GROUP}:{name}"
-
-
-store: Any = redis.Redis.from_url(REDIS_URL, decode_responses=True)
-"""For code that blocks, of any thread."""
-
-_awaited_stores: dict[asyncio.AbstractEventLoop, Any] = {}
-
-
-def awaited_store() -> Any:
-    """For async jobs: of the running loop, which is the library's own in a blocking consumer."""
-    loop = asyncio.get_running_loop()
-    if loop not in _awaited_stores:
-        _awaited_stores[loop] = redis.asyncio.Redis.from_url(REDIS_URL, decode_responses=True)
-    return _awaited_stores[loop]

@@ -1,4 +1,4 @@
-"""A producer on asyncio: many calls are on their way to Redis at a time, and travel together."""
+"""A producer on asyncio: many calls are on their way at a time, and travel together."""
 
 import asyncio
 import json
