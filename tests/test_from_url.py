@@ -38,6 +38,8 @@ def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     ("url", "name"),
     [
         ("memory://", "InMemoryBackendFactory"),
+        ("sqlite:///jobs.db", "SQLiteBackendFactory"),
+        ("sqlite:////var/lib/app/jobs.db", "SQLiteBackendFactory"),
         ("redis://localhost:6379/0", "DocketsBackendFactory"),
         ("rediss://localhost", "DocketsBackendFactory"),
         ("unix:///run/redis.sock?db=2", "DocketsBackendFactory"),
@@ -85,7 +87,7 @@ def test_redis_py_gets_its_own_parameters_as_they_are_written(url: str) -> None:
     assert call.settings == {"wait_time": 2, "timeout": 60}
 
 
-@pytest.mark.parametrize("backend", ["memory://", "redis://localhost", "sqs://"])
+@pytest.mark.parametrize("backend", ["memory://", "sqlite:///a.db", "redis://localhost", "sqs://"])
 def test_lease_and_wait_have_one_name_for_every_backend(backend: str) -> None:
     by_url = awaiting.from_url(f"{backend}?visibility_timeout=60&wait_time=2")
     by_code = awaiting.from_url(backend, visibility_timeout=60, wait_time=2)
@@ -94,6 +96,27 @@ def test_lease_and_wait_have_one_name_for_every_backend(backend: str) -> None:
     assert by_code.create_backend_for_group("a").queue.lease_seconds == 60
     waits = factory_call(f"{backend}?wait_time=2", {}).settings.values()
     assert list(waits) == [2]
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///jobs.db", "jobs.db"),
+        ("sqlite:///some/folder/jobs.db", "some/folder/jobs.db"),
+        ("sqlite:////var/lib/app/jobs.db", "/var/lib/app/jobs.db"),
+        ("sqlite:///the%20jobs%3F.db", "the jobs?.db"),
+        ("sqlite:///jobs@home.db?wait_time=1", "jobs@home.db"),
+    ],
+)
+def test_path_of_a_file_follows_three_slashes(url: str, path: str) -> None:
+    assert factory_call(url, {}).arguments == (path,)
+
+
+def test_durability_of_a_file_is_a_setting() -> None:
+    call = factory_call("sqlite:///jobs.db?durability=process&max_redeliveries=3", {})
+
+    assert call.settings == {"durability": "process", "max_redeliveries": 3}
+    awaiting.from_url("sqlite:///jobs.db?durability=process")
 
 
 def test_setting_in_the_url_overrides_the_one_in_the_code() -> None:
@@ -138,16 +161,18 @@ def test_parameter_becomes_a_value_of_its_type(parameter: str, value: object) ->
     ("backend", "objects"),
     [
         ("memory", {"clock"}),
+        ("sqlite", {"clock"}),
         ("redis", {"clock"}),
         ("sqs", {"clock", "large_items", "sqs_connection", "tags"}),
     ],
 )
 def test_text_can_say_every_setting_but_objects(backend: str, objects: set[str]) -> None:
-    factory = factory_call(f"{backend}://", {}).factory
+    backend = "sqlite:///a.db" if backend == "sqlite" else f"{backend}://"
+    factory = factory_call(backend, {}).factory
     readable = set()
     for name in inspect.signature(factory).parameters:
         try:
-            factory_call(f"{backend}://?{name}=1", {})
+            factory_call(f"{backend}?{name}=1", {})
         except InvalidOptions as error:
             if "which is an object" not in str(error):
                 continue
@@ -175,7 +200,9 @@ def test_missing_variable_is_an_error_with_examples(
     if value is not None:
         monkeypatch.setenv("DEFERRABLE_URL", value)
 
-    with pytest.raises(InvalidOptions, match=r"DEFERRABLE_URL is not set.*redis://.*sqs://"):
+    with pytest.raises(
+        InvalidOptions, match=r"DEFERRABLE_URL is not set.*sqlite:///.*redis://.*sqs://"
+    ):
         api.from_url()
 
 
@@ -187,6 +214,14 @@ REFUSED = [
     ("amqp://host", "begins with amqp://; write one such as"),
     ("redis+sentinel://host/primary", "give the client of redis-py to DocketsBackendFactory"),
     ("valkey://host", "write redis://"),
+    ("sqlite://", "three slashes"),
+    ("sqlite:///", "three slashes"),
+    ("sqlite:////", "three slashes"),
+    ("sqlite://jobs.db", "three slashes"),
+    ("sqlite:///folder/", "three slashes"),
+    ("sqlite:///:memory:", "InMemoryBackendFactory"),
+    ("sqlite:///jobs.db?durability=none", "durability is 'full'"),
+    ("sqlite:///jobs.db?mode=ro", "no setting 'mode'; it has .*durability"),
     ("memory://host", "no host and no path"),
     ("memory:///path", "no host and no path"),
     ("memory://?visibility_timout=3", "no setting 'visibility_timout'; it has .*visibility_timeo"),
@@ -248,6 +283,7 @@ def test_what_is_no_text_is_refused(value: Any) -> None:
         f"redis://:{PASSWORD}@host/0?wait_time=x",
         f"redis://host/0?password={PASSWORD}&wait_time=x",
         f"redis://host:{PASSWORD}",
+        f"sqlite://user:{PASSWORD}@host/jobs.db",
         f"sqs://KEY:{PASSWORD}@",
         f"sqs://KEY:{PASSWORD}@eu-west-1?create=maybe",
         f"sqs://KEY:{PASSWORD}",
@@ -347,11 +383,13 @@ error queue: (3,) KeyError
 """
 
 
-@pytest.fixture(params=["memory", "redis", "sqs"])
-def variables(request: pytest.FixtureRequest, tmp_path: Path) -> Mapping[str, str]:
+@pytest.fixture(params=["memory", "sqlite", "redis", "sqs"])
+def variables(request: pytest.FixtureRequest) -> Mapping[str, str]:
     """The environment of the program, which differs in the one variable."""
     if request.param == "memory":
         return {"DEFERRABLE_URL": "memory://"}
+    if request.param == "sqlite":
+        return {"DEFERRABLE_URL": "sqlite:///jobs.db"}
     if request.param == "redis":
         return {"DEFERRABLE_URL": request.getfixturevalue("redis_url")}
     server: SQSServer = request.getfixturevalue("sqs_server")

@@ -30,6 +30,10 @@ PAIRS = {
         deferrable.aio.backend.DocketsBackendFactory,
         deferrable.backend.DocketsBackendFactory,
     ),
+    "SQLiteBackendFactory": (
+        deferrable.aio.backend.SQLiteBackendFactory,
+        deferrable.backend.SQLiteBackendFactory,
+    ),
     "SQSBackendFactory": (
         deferrable.aio.backend.SQSBackendFactory,
         deferrable.backend.SQSBackendFactory,
@@ -137,7 +141,10 @@ def test_blocking_methods_are_plain_and_awaiting_ones_of_the_same_name_may_be_aw
 
 @pytest.mark.parametrize(
     "name",
-    ["Deferrable", "InMemoryBackendFactory", "DocketsBackendFactory", "SQSBackendFactory"],
+    [
+        "Deferrable",
+        *(name for name in PAIRS if name.endswith("BackendFactory") and name != "BackendFactory"),
+    ],
 )
 def test_blocking_face_is_made_with_the_same_arguments(name: str) -> None:
     awaiting, blocking = PAIRS[name]

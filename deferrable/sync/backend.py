@@ -86,7 +86,12 @@ class SQSBackendFactory(BackendFactory):
 
 _FACTORIES: dict[str, Callable[..., BackendFactory]] = {
     each.__name__: each
-    for each in (DocketsBackendFactory, InMemoryBackendFactory, SQSBackendFactory)
+    for each in (
+        DocketsBackendFactory,
+        InMemoryBackendFactory,
+        SQLiteBackendFactory,
+        SQSBackendFactory,
+    )
 }
 
 

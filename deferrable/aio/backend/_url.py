@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from deferrable._durations import optional_seconds_of
 from deferrable.aio.backend._url_settings import Reader, no_setting, read_values, readers_of
@@ -22,7 +22,10 @@ __all__ = ["VARIABLE", "FactoryCall", "factory_call", "from_url"]
 VARIABLE = "DEFERRABLE_URL"
 """The environment variable that `from_url` reads if it gets no URL."""
 
-_EXAMPLES = "redis://localhost:6379/0, sqs://eu-west-1, or memory:// for this process alone"
+_EXAMPLES = (
+    "sqlite:///jobs.db, redis://localhost:6379/0, sqs://eu-west-1, or memory:// for this process "
+    "alone"
+)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", re.ASCII)
 
@@ -36,13 +39,14 @@ class FactoryCall(NamedTuple):
 
 
 def from_url(url: str | None = None, /, **settings: object) -> BackendFactory:
-    """The factory of the backend at `url`: that of Redis for ``redis://``, of SQS for ``sqs://``.
+    """The factory of the backend at `url`: that of Redis for ``redis://``, and so on.
 
     It lets one environment variable move an application from one broker to another.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://`` as redis-py writes them; ``sqs://`` or
-            ``sqs://REGION``; ``memory://``. The parameters after the ``?`` are settings of the
+        url: ``sqlite:///RELATIVE_PATH`` or ``sqlite:////ABSOLUTE/PATH``; ``redis://``,
+            ``rediss://`` or ``unix://`` as redis-py writes them; ``sqs://`` or ``sqs://REGION``;
+            ``memory://``. The parameters after the ``?`` are settings of the
             factory, and those of redis-py. None: what the environment's ``DEFERRABLE_URL`` says.
         settings: settings of the factory. A setting in the URL overrides the one here. Two have one
             name for every backend: `visibility_timeout`, the seconds that a lease lasts, and
@@ -182,6 +186,12 @@ def _load_dockets() -> type[BackendFactory]:
     return DocketsBackendFactory
 
 
+def _load_sqlite() -> type[BackendFactory]:
+    from deferrable.aio.backend.sqlite._factory import SQLiteBackendFactory
+
+    return SQLiteBackendFactory
+
+
 def _load_sqs() -> type[BackendFactory]:
     from deferrable.aio.backend.sqs._factory import SQSBackendFactory
 
@@ -196,6 +206,18 @@ def _memory_place(parts: _Parts) -> Placed:
             "memory://"
         )
     return (), {}
+
+
+def _sqlite_place(parts: _Parts) -> Placed:
+    _refuse_others("SQLite", parts)
+    path = unquote(parts.place.removeprefix("/"))
+    if not parts.place.startswith("/") or not path or path.endswith("/"):
+        raise InvalidOptions(
+            "the URL of a SQLite file is sqlite:///PATH with three slashes, such as "
+            "sqlite:///jobs.db for jobs.db in the current directory, or with four and an absolute "
+            "path, such as sqlite:////var/lib/app/jobs.db"
+        )
+    return (path,), {}
 
 
 def _redis_place(parts: _Parts) -> Placed:
@@ -241,6 +263,7 @@ _KINDS = {
     "redis": _REDIS,
     "rediss": _REDIS,
     "unix": _REDIS,
+    "sqlite": _Kind("SQLite", _load_sqlite, _sqlite_place),
     "sqs": _Kind("SQS", _load_sqs, _sqs_place),
 }
 
