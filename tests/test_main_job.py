@@ -1,10 +1,12 @@
-"""The main job on real input: real airports through one Redis, by four processes.
+"""The main job on real input: real airports through one queue, by four processes.
 
-It is run once; each test looks at one promise. What it is stands in ``examples/airports``.
+It is run once on SQLite and once on Redis; each test looks at one promise. What it is stands in
+``examples/airports``.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,16 +24,18 @@ AIRPORTS = sized(2_500, 10_000)
 Report: TypeAlias = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def report(redis_url: str) -> Report:
-    """What the main job tells when it is over."""
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def report(request: pytest.FixtureRequest) -> Report:
+    """What the main job tells when it is over. Without a URL it is on SQLite."""
+    known = {name: value for name, value in os.environ.items() if name != "DEFERRABLE_URL"}
+    if request.param == "redis":
+        known["DEFERRABLE_URL"] = request.getfixturevalue("redis_url")
     done = subprocess.run(
         [sys.executable, "-m", "airports", str(AIRPORTS), "--json"],
         cwd=ROOT / "examples",
         env={
-            **os.environ,
+            **known,
             "PYTHONPATH": str(ROOT),
-            "AIRPORTS_REDIS_URL": redis_url,
             "AIRPORTS_GROUP": unique_group(),
         },
         capture_output=True,
@@ -106,3 +110,30 @@ def test_what_failed_was_seen_in_the_error_queue_and_requeued_and_completed(
     assert report["error_text"] == "KeyError: 'ZZZZ'"
     assert report["requeued"] == 1
     assert report["is_right"]
+
+
+def test_a_line_shows_how_far_the_run_is_and_the_folder_is_removed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "airports", "200"],
+        cwd=ROOT / "examples",
+        env={
+            **{name: value for name, value in os.environ.items() if name != "DEFERRABLE_URL"},
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    live, _, summary = done.stdout.partition("\n200 real airports")
+    assert re.fullmatch(
+        r" *\d+ s +[\d,]+ of 201 hubs found; queue: \d+ available, \d+ in flight, \d+ delayed, "
+        r"\d+ failed",
+        live.splitlines()[0],
+    )
+    assert "one SQLite file" in summary
+    assert "right hubs           201 of    201" in summary
+    assert list(tmp_path.iterdir()) == []
