@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -63,7 +64,10 @@ def blocks_of(page: str) -> list[Block]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-TRANSCRIPTS = [block for block in BLOCKS if block.language == "console"]
+WORKER = "$ deferrable worker "
+"""How the transcript of a worker begins, which ends by a signal."""
+CONSOLES = [block for block in BLOCKS if block.language == "console"]
+TRANSCRIPTS = [block for block in CONSOLES if not block.text.startswith(WORKER)]
 
 
 class Folder:
@@ -72,6 +76,8 @@ class Folder:
     def __init__(self, path: Path, page: str, redis_url: str | None) -> None:
         self.path = path
         self.redis_url = redis_url
+        # The Redis may be another's, so the page's group gets a name that nobody has.
+        self.group = unique_group()
         for block in blocks_of(page):
             if block.language == "python":
                 (path / block.file_name).write_text(self._elsewhere(block.text))
@@ -81,15 +87,17 @@ class Folder:
         """The same on the Redis of the tests, in a separate group."""
         if self.redis_url is None or REDIS_URL not in text:
             return text
-        return text.replace(REDIS_URL, self.redis_url).replace('"mail"', f'"{unique_group()}"')
+        return self._in_own_group(text.replace(REDIS_URL, self.redis_url))
+
+    def _in_own_group(self, text: str) -> str:
+        return re.sub(r'(?<=_for_group\()"\w+"', f'"{self.group}"', text)
 
     def change(self, diff: Block) -> None:
         """Apply a diff of one file, whose lines each occur once."""
         assert self.redis_url is not None
         path = self.path / diff.file_name
         lines = diff.text.splitlines()
-        # The Redis may be another's, so the page's group gets a name that nobody has.
-        path.write_text(path.read_text().replace('"mail"', f'"{unique_group()}"'))
+        path.write_text(self._in_own_group(path.read_text()))
         for old, new in zip(marked("-", lines), marked("+", lines), strict=True):
             text = path.read_text()
             assert text.count(old) == 1, f"{diff.page} changes a line that is not there: {old}"
@@ -101,6 +109,8 @@ class Folder:
         Variables may stand before it, as in a shell: ``NAME=value python file.py``.
         """
         words = shlex.split(command)
+        if self.redis_url is not None:
+            words = [word.replace(REDIS_URL, self.redis_url) for word in words]
         variables = list(itertools.takewhile(lambda word: "=" in word, words))
         program, *args = words[len(variables) :]
         folder = ROOT if program.startswith(".venv/") else self.path
@@ -157,6 +167,75 @@ def test_what_a_page_shows_is_what_its_files_print(
 
     for command, shown in transcript_of(block):
         assert without_times(folder.run(command)) == without_times(shown)
+
+
+# The two terminals of the README.
+
+CHANGING = [
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000", "TIME"),
+    (
+        r"deferrable (\S+|from source) running \(process \d+",
+        "deferrable VERSION running (process N",
+    ),
+    (r"stopped \(process \d+\)", "stopped (process N)"),
+    (r"item [0-9a-f-]{36}", "item ID"),
+    (r"completed in \d+ ms", "completed in N ms"),
+    (r"in /\S*/jobs\.db", "in /FOLDER/jobs.db"),
+]
+"""What differs from run to run."""
+
+
+def without_what_changes(text: str) -> str:
+    for pattern, name in CHANGING:
+        text = re.sub(pattern, name, text)
+    return text
+
+
+def test_two_terminals_show_what_the_readme_shows(tmp_path: Path) -> None:
+    consoles = [block for block in CONSOLES if block.page == "README.md"]
+    ((_, producer_shows),) = transcript_of(consoles[0])
+    ((worker_command, worker_shows),) = transcript_of(consoles[1])
+    (shop, *_) = (block for block in blocks_of("README.md") if block.language == "python")
+    (tmp_path / shop.file_name).write_text(shop.text)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TZ": "UTC",
+    }
+
+    with subprocess.Popen(
+        [sys.executable, "-m", *shlex.split(worker_command)],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as worker:
+        try:
+            assert worker.stdout is not None
+            lines = [worker.stdout.readline(), worker.stdout.readline()]  # it waits for a call
+            producer = subprocess.run(
+                [sys.executable, shop.file_name],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_SECONDS,
+                check=False,
+            )
+            while lines[-1] and " completed " not in lines[-1]:
+                lines.append(worker.stdout.readline())
+            worker.send_signal(signal.SIGINT)
+            lines.extend(worker.stdout)
+        finally:
+            worker.kill()
+
+    assert (producer.stdout, producer.stderr) == (producer_shows, "")
+    assert without_what_changes("".join(lines)) == without_what_changes(worker_shows)
+    assert worker.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["jobs.db", "shop.py"]
 
 
 def test_every_file_of_a_page_is_run_or_imported_by_a_transcript_there() -> None:
