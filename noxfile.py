@@ -21,6 +21,8 @@ nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 OLDEST, NEWEST = 11, 14
+PROCESSES = os.environ.get("DEFERRABLE_TEST_PROCESSES", "4")
+"""How many processes share the tests of a session."""
 
 
 def find_other_pythons() -> list[str]:
@@ -80,10 +82,8 @@ PYTHON_TESTS = [
             *("arguments", "attempt", "classic", "cycles", "doors", "hostile_errors", "instance"),
             *("job", "json_serializer", "later", "names", "options", "pickle_claims", "pickling"),
             *("registry", "serialization", "wrong_api"),
-            # The ways through the code.
-            "pictures",
-            # The suite of queues, once in this process and once on Redis.
-            *("dockets", "memory"),
+            # The suite of queues.
+            "memory",
         )
     ),
 ]
@@ -160,7 +160,7 @@ def run_pytest(
 ) -> None:
     # Many tests wait for a process or a server, so more of them than cores can run at once.
     # tests/turns.py says which tests go to one worker, and which begin first.
-    options = ("-n", "3", "--dist", "loadscope", *arguments)
+    options = ("-n", PROCESSES, "--dist", "loadscope", *arguments)
     session.run("python", "-m", "pytest", *options, *session.posargs, env=env)
 
 
