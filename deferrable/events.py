@@ -16,6 +16,7 @@ EVENTS = frozenset(
         "empty",
         "complete",
         "expire",
+        "cancel",
         "retry",
         "error",
         "release",

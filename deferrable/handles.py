@@ -10,7 +10,15 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-__all__ = ["CallHandle", "CallSource", "CallState", "CallStatus", "Calls", "HandleVerbs"]
+__all__ = [
+    "CallHandle",
+    "CallSource",
+    "CallState",
+    "CallStatus",
+    "Calls",
+    "CancelAnswer",
+    "HandleVerbs",
+]
 
 T = TypeVar("T")
 
@@ -54,13 +62,22 @@ class CallState:
     lease_until: float | None = None
 
 
+CancelAnswer: TypeAlias = Literal["cancelled", "running", "ended"]
+"""What a cancellation came to; see `HandleVerbs.cancel`."""
+
+
 class Calls(Protocol):
     """Answers for the calls of one instance."""
 
     def state(self, call_id: str) -> Coroutine[Any, Any, CallState]: ...
 
-    def drive(self, start: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
+    def cancel(self, call_id: str, *, stop: bool) -> Coroutine[Any, Any, CancelAnswer]: ...
+
+    def drive(self, start: Callable[["Calls"], Coroutine[Any, Any, T]], instead: str) -> T:
         """The result of what `start` begins, for callers that cannot await.
+
+        Args:
+            start: gets what answers in the calling thread.
 
         Raises:
             CalledFromEventLoop: this is the portal's own thread; names `instead`.
@@ -113,7 +130,7 @@ class HandleVerbs:
         if known is None:
             return CallState("unknown")
         calls, call_id = known
-        return calls.drive(lambda: calls.state(call_id), "await handle.state_async()")
+        return calls.drive(lambda here: here.state(call_id), "await handle.state_async()")
 
     async def state_async(self) -> CallState:
         """Where the call is now, on the running loop; see `state`."""
@@ -122,6 +139,45 @@ class HandleVerbs:
             return CallState("unknown")
         calls, call_id = known
         return await calls.state(call_id)
+
+    def cancel(self, *, stop: bool = False) -> CancelAnswer:
+        """Cancel the call, if no consumer has it. Blocks; from a coroutine use `cancel_async`.
+
+        A retry that waits is cancelled, too. Calls that were skipped because this one was pending
+        do not run either; later calls are not skipped because of it.
+
+        Args:
+            stop: if a consumer holds the call, ask it to stop the job at its next heartbeat, which
+                is after a third of the lease at the latest. An async job is cancelled, and the call
+                is then ``cancelled``. A plain function cannot be stopped; it can read
+                ``current_attempt().stop_reason``.
+
+        Returns:
+            ``cancelled``: no consumer will ever start it from now on. ``running``: a consumer holds
+            it, so it is too late, or it was asked to stop. ``ended``: the queue has no such call
+            any more, or never had one.
+
+        Raises:
+            Unsupported: the backend cannot cancel a call.
+            BackendUnavailable: the broker could not be reached; the call may or may not be
+                cancelled, and cancelling again is allowed.
+            CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
+        """
+        known = self._known()
+        if known is None:
+            return "ended"
+        calls, call_id = known
+        return calls.drive(
+            lambda here: here.cancel(call_id, stop=stop), "await handle.cancel_async()"
+        )
+
+    async def cancel_async(self, *, stop: bool = False) -> CancelAnswer:
+        """Cancel the call, on the running loop; see `cancel`."""
+        known = self._known()
+        if known is None:
+            return "ended"
+        calls, call_id = known
+        return await calls.cancel(call_id, stop=stop)
 
 
 class CallHandle(HandleVerbs):

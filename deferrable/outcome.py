@@ -12,7 +12,7 @@ __all__ = ["Outcome", "OutcomeStatus", "Receipt", "ReceiptStatus"]
 
 ReceiptStatus: TypeAlias = Literal["pushed", "delayed", "skipped"]
 OutcomeStatus: TypeAlias = Literal[
-    "completed", "retried", "errored", "expired", "released", "lost", "hopped"
+    "completed", "retried", "errored", "expired", "released", "lost", "hopped", "cancelled"
 ]
 
 
@@ -72,7 +72,8 @@ class Outcome(Struct, frozen=True):  # which is made in a fifth of a frozen data
         status: ``completed``, ``retried`` (a copy waits for the next attempt), ``errored`` (it is
             in the error queue), ``expired`` (its ttl had passed; it was not run), ``released`` (it
             was given back), ``lost`` (the lease ended meanwhile; nothing was settled), ``hopped``
-            (it was not due yet and was pushed again).
+            (it was not due yet and was pushed again), ``cancelled`` (somebody cancelled the call
+            and asked its job to stop).
         error: what the job raised, if it did.
         result: what the job returned, if it did.
         duration_seconds: from the pop's end to the settlement.

@@ -9,6 +9,9 @@ import pytest
 from faces import face as face
 from faces import kind as kind
 from faces import make_face as make_face
+from handle_shop import shop as shop
+from handle_shop import shop_backend as shop_backend
+from handle_shop import shop_clock as shop_clock
 from hypothesis import HealthCheck, settings
 from redis_server import KINDS, RedisServer, find_kind, start_redis
 from sizes import sized

@@ -35,6 +35,7 @@ def succeed() -> str:
 
 def test_the_events_are_those_that_are_documented() -> None:
     assert sorted(EVENTS) == [
+        "cancel",
         "complete",
         "debounce_error",
         "debounce_hit",

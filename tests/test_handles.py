@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import inspect
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from handle_shop import LEASE, Shop
 from processes import run_program
 from redis_server import RedisServer, unique_group
 
@@ -14,71 +13,8 @@ import deferrable
 from deferrable import CallState, Receipt, Unsupported
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
-from deferrable.testing import MovingClock
 
 pytestmark = pytest.mark.anyio
-
-LEASE = 300.0
-
-
-class Shop:
-    """An instance of one API on one backend, and calls that fit both."""
-
-    def __init__(self, api: str, backend: Any, clock: MovingClock) -> None:
-        self.is_blocking = api == "blocking"
-        make: Any = deferrable.Deferrable if self.is_blocking else Deferrable
-        self.clock = clock
-        self.core = backend
-        self.instance = make(backend, default_error_classes=[ValueError])
-        self.ran: list[object] = []
-
-        @self.instance.deferrable(name="note", error_classes=[ValueError])
-        async def note(value: object) -> object:
-            if isinstance(value, str) and value.startswith("fail"):
-                raise {"fail": KeyError, "fail once": ValueError}[value](value)
-            self.ran.append(value)
-            return value
-
-        self.job = note
-
-    async def do(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs)
-        return await result if inspect.isawaitable(result) else result
-
-    async def later(self, *args: Any, **options: Any) -> Receipt:
-        job = self.job.options(**options) if options else self.job
-        receipt: Receipt = await self.do(job.later if self.is_blocking else job.later_async, *args)
-        return receipt
-
-    async def state(self, handle: Any) -> CallState:
-        state: CallState = await self.do(handle.state if self.is_blocking else handle.state_async)
-        return state
-
-    async def run_once(self) -> Any:
-        return await self.do(self.instance.run_once)
-
-
-@pytest.fixture
-def clock() -> MovingClock:
-    return MovingClock()
-
-
-@pytest.fixture(params=["memory", "dockets"])
-async def backend(request: pytest.FixtureRequest, clock: MovingClock) -> AsyncIterator[Any]:
-    if request.param == "memory":
-        factory: Any = InMemoryBackendFactory(visibility_timeout=LEASE, clock=clock)
-    else:
-        server: RedisServer = request.getfixturevalue("redis_server")
-        factory = DocketsBackendFactory(server.url, wait_time=0, timeout=LEASE, clock=clock)
-    async with factory.create_backend_for_group(unique_group()) as made:
-        yield made
-        await made.queue.flush()
-        await made.error_queue.flush()
-
-
-@pytest.fixture(params=["blocking", "awaiting"])
-def shop(request: pytest.FixtureRequest, backend: Any, clock: MovingClock) -> Shop:
-    return Shop(request.param, backend, clock)
 
 
 async def test_call_that_waits_is_queued(shop: Shop) -> None:
@@ -149,9 +85,9 @@ async def test_looking_at_a_call_changes_nothing(shop: Shop) -> None:
     assert shop.ran == [0, 1, 2]
 
 
-async def test_call_is_found_by_its_id_from_another_instance(shop: Shop, backend: Any) -> None:
+async def test_call_is_found_by_its_id_from_another_instance(shop: Shop, shop_backend: Any) -> None:
     receipt = await shop.later(1)
-    other = type(shop.instance)(backend)
+    other = type(shop.instance)(shop_backend)
 
     handle = other.call(receipt.id)
 

@@ -70,8 +70,9 @@ class CurrentAttempt:
         """Why the job must stop; None: it need not.
 
         An async job that is cancelled finds the reason here: ``lease lost``, ``timed out`` or
-        ``cancelled`` (the worker stops, or the caller of ``run_once`` gave up). A plain job can
-        check it while it works.
+        ``cancelled`` (the worker stops, or the caller of ``run_once`` gave up), or
+        ``call cancelled`` (somebody cancelled the call with ``stop=True``). A plain job can check
+        it while it works.
         """
         return self._control.reason
 

@@ -6,11 +6,17 @@ whether its job has started, and whether it was settled. An adapter finds the it
 """
 
 from itertools import count
-from typing import Literal
+from typing import Literal, Protocol
 
 __all__ = ["Envelope"]
 
 _numbers = count()
+
+
+class Stopper(Protocol):
+    """Stops a job from outside."""
+
+    def stop(self, reason: Literal["call cancelled"]) -> None: ...
 
 
 class Envelope:
@@ -29,6 +35,7 @@ class Envelope:
     __slots__ = (
         "handle",
         "has_started",
+        "is_stop_wanted",
         "lease_end_time",
         "number",
         "order_key",
@@ -36,6 +43,7 @@ class Envelope:
         "redeliveries",
         "replacement",
         "settlement",
+        "stopper",
     )
 
     def __init__(
@@ -53,11 +61,20 @@ class Envelope:
         self.redeliveries = redeliveries
         self.order_key = order_key
         self.has_started = False
+        self.is_stop_wanted = False
+        """Somebody has cancelled the call; the queue learned of it by a touch."""
+        self.stopper: Stopper | None = None
+        """Stops its job, once there is an attempt."""
         self.settlement: Literal["open", "under way", "done"] = "open"
         self.replacement: object = None
         """What was pushed in its place already, while it was not completed."""
         self.number = next(_numbers)
         """Deliveries are numbered in the order in which this process popped them."""
+
+    def stop_job(self) -> None:
+        """Stop its job, because the call was cancelled; called on the loop of the job."""
+        if self.stopper is not None:
+            self.stopper.stop("call cancelled")
 
     def __repr__(self) -> str:
         return (

@@ -92,6 +92,18 @@ class FaultyQueue(Queue):
     async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
         return await self._one("peek", None, lambda: self._queue._inspect(cursor, count))
 
+    async def _cancel(self, found: Found) -> bool:
+        return await self._one("complete", found.item, lambda: self._queue._cancel(found))
+
+    async def _hasten(self, found: Found) -> bool:
+        return await self._one("release", found.item, lambda: self._queue._hasten(found))
+
+    async def _ask_to_stop(self, found: Found) -> bool:
+        return await self._one("touch", found.item, lambda: self._queue._ask_to_stop(found))
+
+    async def _note_cancelled(self, item_id: str) -> None:
+        await self._queue._note_cancelled(item_id)
+
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         items = [self._items.get(touch.envelope) for touch in touches]
         return await self._each("touch", touches, items, self._queue._touch_batch)

@@ -1,10 +1,10 @@
 """Every planted bug, and the suites that have to find them."""
 
 from deferrable.testing import QueueConformance, WaitingQueueConformance
-from mutants import delays, leases, looking, push_and_pop, settlement, upkeep, waiting
+from mutants import delays, finding, leases, looking, push_and_pop, settlement, upkeep, waiting
 from mutants.planting import MUTANTS
 
 __all__ = ["MUTANTS", "ROOMS", "SUITES"]
 
-ROOMS = [delays, leases, looking, push_and_pop, settlement, upkeep, waiting]
+ROOMS = [delays, finding, leases, looking, push_and_pop, settlement, upkeep, waiting]
 SUITES = [QueueConformance, WaitingQueueConformance]

@@ -26,6 +26,9 @@ class QueueFlags:
     """`peek` shows items without taking them, and `pop_keys` takes chosen ones."""
     SUPPORTS_INSPECTION: ClassVar[bool] = False
     """`find` and `inspect` show items wherever they are, also those in flight."""
+    SUPPORTS_CANCEL: ClassVar[bool] = False
+    """`cancel` removes an item that waits, `hasten` ends its delay, and `ask_to_stop` reaches the
+    consumer of one in flight. A queue with it has `SUPPORTS_INSPECTION`, too."""
     IS_LOCAL: ClassVar[bool] = False
     """Only this process pops the items, so a job needs no name that others can import."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize

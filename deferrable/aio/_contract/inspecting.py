@@ -1,7 +1,9 @@
-"""Find items by their id, without taking them.
+"""Find items by their id, without taking them, and remove those that wait.
 
-Owns the verbs of a queue that show where an item is, for backends that can. The rule: they change
-no lease, no order and no attempt.
+Owns the verbs of a queue that show where an item is, and that cancel it, for backends that can.
+
+The rules: a look changes no lease, no order and no attempt. An item is removed in one step, against
+every pop, so that what was removed is never delivered.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,10 @@ from deferrable.aio._contract.flags import QueueFlags
 from deferrable.errors import Unsupported
 from deferrable.item import Item
 
-__all__ = ["FINDERS", "Found", "Inspecting", "Place"]
+__all__ = ["FINDERS", "REMEMBERED_SECONDS", "Found", "Inspecting", "Place"]
+
+REMEMBERED_SECONDS = 86_400
+"""How long a queue remembers that an item was cancelled: one day."""
 
 Place: TypeAlias = Literal["queued", "delayed", "in flight", "cancelled"]
 
@@ -57,6 +62,26 @@ class Inspecting(QueueFlags):
         """See `inspect`; called only if `SUPPORTS_INSPECTION`."""
         raise NotImplementedError
 
+    async def _cancel(self, found: Found) -> bool:
+        """See `cancel`; called only if `SUPPORTS_CANCEL`."""
+        raise NotImplementedError
+
+    async def _hasten(self, found: Found) -> bool:
+        """See `hasten`; called only if `SUPPORTS_CANCEL`."""
+        raise NotImplementedError
+
+    async def _ask_to_stop(self, found: Found) -> bool:
+        """See `ask_to_stop`; called only if `SUPPORTS_CANCEL`.
+
+        From then on, a touch of the item by the consumer that holds it must set its envelope's
+        ``is_stop_wanted``.
+        """
+        raise NotImplementedError
+
+    async def _note_cancelled(self, item_id: str) -> None:
+        """See `note_cancelled`; called only if `SUPPORTS_CANCEL`."""
+        raise NotImplementedError
+
     async def find(self, item_id: str) -> Found | None:
         """The item with this id, and where it is now; None: it is not here.
 
@@ -87,6 +112,67 @@ class Inspecting(QueueFlags):
         self._check_inspects()
         found, cursor = await self._inspect(cursor, count)
         return list(found), cursor
+
+    async def cancel(self, found: Found) -> bool:
+        """Remove an item that no consumer holds, for good, and remember this for a day.
+
+        Args:
+            found: as `find` or `inspect` showed it, ``queued`` or ``delayed``.
+
+        Returns:
+            whether it was removed. False: it is not there any more; find it again.
+
+        Raises:
+            Unsupported: this queue cannot cancel items.
+            BackendUnavailable: it may or may not have been removed; find it again.
+        """
+        self._check_cancels()
+        return found.place in ("queued", "delayed") and await self._cancel(found)
+
+    async def hasten(self, found: Found) -> bool:
+        """Make a delayed item available now, at the back of the queue.
+
+        Args:
+            found: as `find` or `inspect` showed it, ``delayed``.
+
+        Returns:
+            whether it was done. False: it is not delayed any more.
+
+        Raises:
+            Unsupported: this queue cannot do so.
+        """
+        self._check_cancels()
+        return found.place == "delayed" and await self._hasten(found)
+
+    async def ask_to_stop(self, found: Found) -> bool:
+        """Ask the consumer that holds an item to stop its job, at its next heartbeat.
+
+        Args:
+            found: as `find` or `inspect` showed it, ``in flight``.
+
+        Returns:
+            whether it was asked. False: that consumer does not hold it any more; find it again.
+
+        Raises:
+            Unsupported: this queue cannot do so.
+        """
+        self._check_cancels()
+        return found.place == "in flight" and await self._ask_to_stop(found)
+
+    async def note_cancelled(self, item_id: str) -> None:
+        """Remember for a day that an item was cancelled, which was completed for that.
+
+        Raises:
+            Unsupported: this queue cannot cancel items.
+        """
+        self._check_cancels()
+        await self._note_cancelled(item_id)
+
+    def _check_cancels(self) -> None:
+        if not self.SUPPORTS_CANCEL:
+            raise Unsupported(
+                f"{self!r} cannot cancel items; {FINDERS} can (SUPPORTS_CANCEL says so)"
+            )
 
     def _check_inspects(self) -> None:
         if not self.SUPPORTS_INSPECTION:

@@ -109,7 +109,9 @@ class Attempt(AttemptEnding):
         self._start_time = self._clock.monotonic()
         self._refusal = None
         self._job_name = "a job"
-        self.control = Control()
+        self.control = envelope.stopper = Control()
+        if envelope.is_stop_wanted:
+            self.control.stop("call cancelled")
         self.error_to_raise = None
         self._returned: Returned[Any] | None = None
         self._let_go: Callable[[], object] = _hold_nothing

@@ -1,40 +1,64 @@
-"""Answer for the calls of one instance: where they are.
+"""Answer for the calls of one instance: where they are, and cancel them.
 
-Owns where a call is looked for, and what its place means. The queues find items; this module knows
-that a call may also be in the error queue.
+Owns where a call is looked for, what its place means, and the order of a cancellation. The queues
+find and remove items; this module knows that a call may also be in the error queue, and that a
+debounce window may wait for it.
 
 The one rule: nothing is guessed. A call that no queue has is ``unknown``, unless something
 remembers how it ended.
 """
 
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from deferrable._fork import notice_fork
 from deferrable.aio._contract.inspecting import Found
+from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.running import blocking_driver
-from deferrable.handles import CallState, CallStatus
+from deferrable.aio._engine.running import AwaitingDoor, Door, blocking_driver
+from deferrable.aio.debounce import DebounceKey
+from deferrable.debounce import classic_keys
+from deferrable.errors import BackendError
+from deferrable.handles import Calls, CallState, CallStatus, CancelAnswer
+from deferrable.item import Item
 
 __all__ = ["InstanceCalls", "state_of"]
 
 T = TypeVar("T")
 
+_logger = logging.getLogger("deferrable")
+
+_MOST_TRIES = 100
+"""How often an item that moves away just before it is removed is looked for again."""
+
+_awaiting = AwaitingDoor()
+
 
 class InstanceCalls:
-    """Finds the calls of an instance."""
+    """Finds and cancels the calls of an instance.
 
-    __slots__ = ("_instance",)
+    Args:
+        door: waits and calls on behalf of these coroutines.
+    """
 
-    def __init__(self, instance: Instance) -> None:
+    __slots__ = ("_door", "_instance")
+
+    def __init__(self, instance: Instance, door: Door = _awaiting) -> None:
         self._instance = instance
+        self._door = door
 
-    def drive(self, start: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
-        return blocking_driver().drive(lambda door: door.wait(start()), instead)
+    def drive(self, start: Callable[[Calls], Coroutine[Any, Any, T]], instead: str) -> T:
+        """See `deferrable.handles.Calls.drive`."""
+        notice_fork()
+        instance = self._instance
+        return blocking_driver().drive(lambda door: start(InstanceCalls(instance, door)), instead)
 
     async def state(self, call_id: str) -> CallState:
         """Where the call is now; see `deferrable.handles.HandleVerbs.state`."""
-        notice_fork()
+        return await self._door.wait(self._state(call_id))
+
+    async def _state(self, call_id: str) -> CallState:
         backend = self._instance.backend
         found = await backend.queue.find(call_id)
         if found is not None:
@@ -44,6 +68,58 @@ class InstanceCalls:
             if failed is not None:
                 return CallState("errored", attempt=_attempt(failed, is_over=True))
         return CallState("unknown")
+
+    async def cancel(self, call_id: str, *, stop: bool = False) -> CancelAnswer:
+        """Cancel the call; see `deferrable.handles.HandleVerbs.cancel`."""
+        queue = self._instance.backend.queue
+        for _ in range(_MOST_TRIES):
+            found = await self._door.wait(queue.find(call_id))
+            if found is None:
+                return "ended"
+            answer = await self.cancel_found(found, stop=stop)
+            if answer is not None:
+                return answer
+        raise BackendError(
+            f"call {call_id} moves whenever it is to be cancelled; it was looked for {_MOST_TRIES} "
+            "times; try again"
+        )
+
+    async def cancel_found(self, found: Found, *, stop: bool = False) -> CancelAnswer | None:
+        """Cancel a call that was found just now. None: it has moved meanwhile; find it again."""
+        queue = self._instance.backend.queue
+        if found.place == "cancelled":
+            return "cancelled"
+        if found.place == "in flight":
+            if stop and not await self._door.wait(queue.ask_to_stop(found)):
+                return None
+            return "running"
+        # Before it is removed, or a call in between would be skipped because of it.
+        await self._leave_window(found.item)
+        if not await self._door.wait(queue.cancel(found)):
+            return None
+        await self._emit("cancel", found.item)
+        return "cancelled"
+
+    async def _leave_window(self, item: Item) -> None:
+        """Have no later call be skipped because this one is pending."""
+        store, text = self._instance.debounce_store, item.get("debounce_window")
+        if store is None or not isinstance(text, str) or item.get("attempts"):
+            return
+        is_classic = item.get("serializer") in (None, "classic")
+        key = DebounceKey(text, classic_keys(item) if is_classic else None)
+        try:
+            await self._door.wait(store.withdraw(key, item["id"], item.get("due_time")))
+        except BackendError as error:
+            _logger.warning(
+                "a debounce window may skip calls because of the cancelled call %s: %s",
+                item["id"],
+                error,
+            )
+
+    async def _emit(self, event: str, item: Item) -> None:
+        consumers = self._instance.event_consumers
+        if consumers:
+            await emit(self._door, consumers, event, item, None)
 
 
 def state_of(found: Found) -> CallState:

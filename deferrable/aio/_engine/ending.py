@@ -106,6 +106,10 @@ class AttemptEnding:
             self.error_to_raise = error
             # An interrupt comes from the operator; an exit comes from the job, perhaps every time.
             return await self._release(error, is_counted=isinstance(error, SystemExit))
+        if self.control.reason == "call cancelled" and (
+            isinstance(error, NotStarted) or self.control.has_cancelled("call cancelled")
+        ):
+            return await self._cancel(error)
         if isinstance(error, NotStarted) or self.control.has_cancelled("cancelled"):
             return await self._release(error)
         error = checked(error)
@@ -144,6 +148,18 @@ class AttemptEnding:
         if self._instance.event_consumers:
             for event in (*events, "complete"):
                 await self._emit(event)
+
+    async def _cancel(self, error: BaseException) -> Outcome:
+        await self._door.finish(lambda: self.queue.complete(self.envelope))
+        try:
+            await self._door.wait(self.queue.note_cancelled(self._item["id"]))
+        except BackendError as unnoted:
+            _logger.warning(
+                "%s was cancelled, but its handles cannot show that: %s", self.name, unnoted
+            )
+        for event in ("cancel", "complete"):
+            await self._emit(event)
+        return self.outcome("cancelled", error)
 
     async def _retry(self, verdict: RetryLater, error: BaseException) -> Outcome:
         await self._replace(verdict.item, self.queue)

@@ -247,7 +247,15 @@ class Line:
                 # One that is being settled meanwhile is not found, and not lost.
                 if isinstance(outcome, LeaseLost) and envelope.settlement == "open":
                     self._lose(queue, envelope)
+                if envelope.is_stop_wanted:
+                    self._stop(envelope)
         return None if is_answered else errors[0]
+
+    def _stop(self, envelope: Envelope) -> None:
+        holder = self.held.get(envelope)
+        if holder is not None:
+            with suppress(RuntimeError):  # the loop was closed, and its jobs are gone
+                holder.loop.call_soon_threadsafe(envelope.stop_job)
 
     def _lose(self, queue: Queue, envelope: Envelope) -> None:
         holder = self.held.pop(envelope, None)

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("deferrable")
 
-StopReason: TypeAlias = Literal["cancelled", "lease lost", "timed out"]
+StopReason: TypeAlias = Literal["cancelled", "lease lost", "timed out", "call cancelled"]
 
 
 class Control:

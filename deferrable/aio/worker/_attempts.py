@@ -42,7 +42,7 @@ _logger = logging.getLogger("deferrable")
 _PASS_SECONDS = 0.01
 """One pass of the loop starts more jobs than there are slots only while it is this short."""
 
-_ENDS = frozenset({"completed", "retried", "errored", "expired"})
+_ENDS = frozenset({"completed", "retried", "errored", "expired", "cancelled"})
 """The ends of an attempt after which its item is not run again unchanged."""
 
 _Task: TypeAlias = "asyncio.Task[Outcome | Raised | None]"

@@ -5,7 +5,7 @@ test, named as a sentence. All promises of every backend are here and nowhere el
 """
 
 from deferrable.testing.conformance._delays import Delays
-from deferrable.testing.conformance._finding import Finding
+from deferrable.testing.conformance._finding import Cancelling, Finding
 from deferrable.testing.conformance._leases import Leases
 from deferrable.testing.conformance._looking import Looking
 from deferrable.testing.conformance._push_and_pop import PushAndPop
@@ -16,7 +16,9 @@ from deferrable.testing.conformance._waiting import WaitingQueueConformance
 __all__ = ["QueueConformance", "WaitingQueueConformance"]
 
 
-class QueueConformance(PushAndPop, Leases, Settlement, Delays, Looking, Finding, QueueUpkeep):
+class QueueConformance(
+    PushAndPop, Leases, Settlement, Delays, Looking, Finding, Cancelling, QueueUpkeep
+):
     """Every promise of a queue and its error queue, as a pytest class to subclass.
 
     Each test runs for the queue and for its error queue, awaited and blocking. The author defines

@@ -1,6 +1,7 @@
-"""The promises about finding items without taking them.
+"""The promises about finding items without taking them, and about cancelling them.
 
-Owns the tests of `find` and `inspect`. All queues without them refuse in the same way.
+Owns the tests of `find` and `inspect`, and of `cancel` and what belongs to it. All queues without
+them refuse in the same way.
 """
 
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from deferrable.aio.queue import Found, Queue
 from deferrable.errors import Unsupported
 from deferrable.testing.clock import MovingClock
-from deferrable.testing.conformance._suite import Items, Suite, take
+from deferrable.testing.conformance._suite import Items, Suite, empty, take
 
-__all__ = ["Finding"]
+__all__ = ["Cancelling", "Finding"]
 
 
 async def _each(queue: Queue, count: int) -> list[Found]:
@@ -116,3 +117,118 @@ class Finding(Suite):
             name: before.get(name) for name in ("available", "in_flight", "delayed")
         }
         await second.complete_each([envelope for envelope, _ in held])
+
+
+class Cancelling(Suite):
+    async def test_a_queue_that_cannot_cancel_refuses_and_says_which_can(
+        self, queue: Queue, items: Items
+    ) -> None:
+        found = Found({**items(1)[0], "id": "one"}, "queued")
+        if queue.SUPPORTS_CANCEL:
+            assert queue.SUPPORTS_INSPECTION
+            return
+
+        for verb in (queue.cancel, queue.hasten, queue.ask_to_stop):
+            with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_CANCEL"):
+                await verb(found)
+        with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_CANCEL"):
+            await queue.note_cancelled("one")
+
+    async def test_a_cancelled_item_is_gone_and_others_keep_their_order(
+        self, queue: Queue, items: Items
+    ) -> None:
+        if not queue.SUPPORTS_CANCEL:
+            return
+        await queue.push_each([{**item, "id": str(item["number"])} for item in items(5)])
+
+        for number in ("3", "1", "5"):
+            assert await queue.cancel(await _found(queue, number))
+
+        assert [item["number"] for _, item in await take(queue, 2)] == [2, 4]
+        assert await empty(queue)
+
+    async def test_a_delayed_item_is_cancelled(
+        self, queue: Queue, items: Items, clock: MovingClock
+    ) -> None:
+        if not queue.SUPPORTS_CANCEL or not queue.SUPPORTS_DELAY:
+            return
+        await queue.push({**items(1)[0], "id": "late", "delay": 50})
+
+        assert await queue.cancel(await _found(queue, "late"))
+
+        await self.pass_time(clock, 51)
+        assert await empty(queue)
+
+    async def test_a_cancelled_item_is_remembered(self, queue: Queue, items: Items) -> None:
+        if not queue.SUPPORTS_CANCEL:
+            return
+        await queue.push({**items(1)[0], "id": "one"})
+        await queue.cancel(await _found(queue, "one"))
+        await queue.note_cancelled("another")
+
+        assert [(await _found(queue, name)).place for name in ("one", "another")] == [
+            "cancelled",
+            "cancelled",
+        ]
+
+    async def test_an_item_that_was_taken_meanwhile_is_not_cancelled(
+        self, queue: Queue, second: Queue, items: Items
+    ) -> None:
+        if not queue.SUPPORTS_CANCEL:
+            return
+        await queue.push({**items(1)[0], "id": "one"})
+        found = await _found(queue, "one")
+        ((envelope, _),) = await take(second, 1)
+
+        assert not await queue.cancel(found)
+        assert not await queue.cancel(await _found(queue, "one"))
+
+        await second.complete(envelope)
+
+    async def test_a_hastened_item_is_available_now(
+        self, queue: Queue, items: Items, clock: MovingClock
+    ) -> None:
+        if not queue.SUPPORTS_CANCEL or not queue.SUPPORTS_DELAY:
+            return
+        await queue.push({**items(1)[0], "id": "late", "delay": 50})
+        found = await _found(queue, "late")
+
+        assert await queue.hasten(found)
+
+        assert [item["id"] for _, item in await take(queue, 1)] == ["late"]
+        assert not await queue.hasten(found)
+        await self.pass_time(clock, 51)
+
+    async def test_the_holder_of_an_item_learns_at_a_touch_that_its_job_is_to_stop(
+        self, queue: Queue, second: Queue, items: Items
+    ) -> None:
+        if not queue.SUPPORTS_CANCEL:
+            return
+        await queue.push_each([{**item, "id": str(item["number"])} for item in items(2)])
+        (stopped, _), (other, _) = await take(second, 2)
+        await second.touch(stopped)
+        assert not stopped.is_stop_wanted
+
+        assert await queue.ask_to_stop(await _found(queue, "1"))
+
+        await second.touch_each([stopped, other], 10)
+        assert (stopped.is_stop_wanted, other.is_stop_wanted) == (True, False)
+        await second.complete_each([stopped, other])
+
+    async def test_nobody_is_asked_to_stop_an_item_that_is_settled(
+        self, queue: Queue, second: Queue, items: Items
+    ) -> None:
+        if not queue.SUPPORTS_CANCEL:
+            return
+        await queue.push({**items(1)[0], "id": "one"})
+        ((envelope, _),) = await take(second, 1)
+        found = await _found(queue, "one")
+        await second.complete(envelope)
+
+        assert not await queue.ask_to_stop(found)
+
+
+async def _found(queue: Queue, item_id: str) -> Found:
+    found = await queue.find(item_id)
+    assert found is not None
+    return found

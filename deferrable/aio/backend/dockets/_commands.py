@@ -261,14 +261,17 @@ class Commands:
             return Waited(was_lost, None, is_refused=True)
         return Waited(was_lost, raw)
 
-    async def touch(self, consumer_id: str, heartbeat_seconds: float) -> bool:
-        """Renew the heartbeat. False: somebody has reclaimed this consumer."""
-        keys = (self.keys.workers, self.keys.active(consumer_id))
+    async def touch(self, consumer_id: str, heartbeat_seconds: float) -> list[str] | None:
+        """Renew the heartbeat. Return the ids of the items whose jobs are to be stopped; None:
+        somebody has reclaimed this consumer.
+        """
+        keys = self.keys
+        names = (keys.workers, keys.active(consumer_id), keys.stops(consumer_id))
         milliseconds, value = self._heartbeat(heartbeat_seconds)
-        reply = await self.link.run(
-            script("dockets_touch"), keys, (consumer_id, milliseconds, value)
+        is_member, *stops = await self.link.run(
+            script("dockets_touch"), names, (consumer_id, milliseconds, value)
         )
-        return bool(reply == 1)
+        return [each.decode() for each in stops] if is_member == 1 else None
 
     async def remove(self, consumer_id: str, raws: Sequence[bytes]) -> tuple[bool, list[bool]]:
         """Remove entries from a working list.

@@ -9,12 +9,13 @@ flight. So an item that moves on meanwhile is still seen. A list grows at its he
 begins, so a push hides nothing.
 """
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from deferrable._codec.json import dump_value, load_item
-from deferrable.aio._contract.inspecting import Found
+from deferrable.aio._contract.inspecting import REMEMBERED_SECONDS, Found
 from deferrable.aio.backend._redis.link import script
 from deferrable.aio.backend.dockets._commands import Commands
 from deferrable.aio.backend.dockets._outside import Outside
@@ -33,6 +34,9 @@ _FIRST_PAGE = 100
 _LARGEST_PAGE = 2000
 _PAGE_BYTES = 1_000_000
 
+_LEAST_STOP_SECONDS = 3600.0
+"""How long the wish to stop a job lasts, at least; its consumer reads it at each heartbeat."""
+
 _PASSES = 3
 """How often a large queue is searched before an item counts as gone."""
 
@@ -47,11 +51,13 @@ class Spot:
         raw: its bytes.
         delayed_id: its id among the delayed ones; empty: it is not one of them.
         worker: whose working list it is in; None: it is in none.
+        place: its number in the queue's list, about.
     """
 
     raw: bytes
     delayed_id: bytes = b""
     worker: str | None = None
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +219,9 @@ class Finder:
         self, item_id: str, needle: str, key: str, worker: str | None
     ) -> Found | None:
         async for page in look_through(self._commands, "list", (key,), needle):
-            for _, _, raw in page.entries:
-                found = await self._found(item_id, Spot(raw, worker=worker), None)
+            for place, _, raw in page.entries:
+                spot = Spot(raw, worker=worker, place=int(place))
+                found = await self._found(item_id, spot, None)
                 if found is not None:
                     return found
         return None
@@ -231,6 +238,48 @@ class Finder:
         (reply,) = await self._commands.link.call(("EXISTS", key))
         return bool(reply)
 
+    # What is done with a found item.
+
+    async def cancel(self, found: Found) -> bool:
+        """Remove it, if it is still where it was seen."""
+        spot, keys = _spot_of(found), self._commands.keys
+        item_id = found.item.get("id")
+        mark = keys.cancelled(str(item_id))
+        seconds = REMEMBERED_SECONDS if isinstance(item_id, str) else 0
+        reply = await self._commands.link.run(
+            script("dockets_cancel"),
+            (keys.queue, keys.delayed, keys.payload, mark),
+            (spot.raw, spot.delayed_id, spot.place, seconds),
+        )
+        return bool(reply == 1)
+
+    async def hasten(self, found: Found) -> bool:
+        """Make it available, if it is still delayed."""
+        spot, keys = _spot_of(found), self._commands.keys
+        reply = await self._commands.link.run(
+            script("dockets_hasten"),
+            (keys.queue, keys.delayed, keys.payload),
+            (spot.raw, spot.delayed_id),
+        )
+        return bool(reply == 1)
+
+    async def ask_to_stop(self, found: Found, lease_seconds: float) -> bool:
+        """Ask its consumer to stop its job, if that still holds it."""
+        spot, keys = _spot_of(found), self._commands.keys
+        worker = spot.worker or ""
+        seconds = math.ceil(max(_LEAST_STOP_SECONDS, 3 * lease_seconds))
+        reply = await self._commands.link.run(
+            script("dockets_stop"),
+            (keys.working(worker), keys.stops(worker)),
+            (spot.raw, found.item.get("id"), seconds),
+        )
+        return bool(reply == 1)
+
+    async def note_cancelled(self, item_id: str) -> None:
+        """Remember for a day that it was cancelled."""
+        mark = self._commands.keys.cancelled(item_id)
+        await self._commands.link.call(("SET", mark, "1", "EX", REMEMBERED_SECONDS))
+
     # A page of everything.
 
     async def inspect(self, cursor: str, count: int) -> tuple[list[Found], str]:
@@ -245,7 +294,8 @@ class Finder:
         if place == "queued":
             page = await look(self._commands, "list", (keys.queue,), rest, count)
             shown = [
-                _waiting(item_in(raw, page.now), Spot(raw), None) for _, _, raw in page.entries
+                _waiting(item_in(raw, page.now), Spot(raw, place=int(place)), None)
+                for place, _, raw in page.entries
             ]
             next_cursor = page.cursor.decode()
             return shown, f"queued {next_cursor}" if next_cursor else "held "
@@ -275,6 +325,10 @@ class Finder:
         if page.cursor:
             return shown, f"held {worker} {page.cursor.decode()}"
         return shown, f"held {left[1]}" if len(left) > 1 else ""
+
+
+def _spot_of(found: Found) -> Spot:
+    return cast(Spot, found.key)
 
 
 def _held(item: Item, spot: Spot, lease_until: float) -> Found:

@@ -9,7 +9,7 @@ not there any more, somebody else has settled it, and nothing is settled here.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
@@ -27,7 +27,7 @@ from deferrable.aio.backend.dockets._moves import Move, Where, as_redelivery
 from deferrable.aio.backend.dockets._outside import Outside
 from deferrable.aio.backend.dockets._popping import ConsumerPopper
 from deferrable.aio.backend.dockets._upkeep import Upkeep
-from deferrable.aio.backend.dockets._wire import Keys, envelope_around, push_time_in
+from deferrable.aio.backend.dockets._wire import Keys, delivery_in, envelope_around, push_time_in
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
@@ -48,6 +48,7 @@ class DocketsQueue(DocketsBase):
 
     IS_FOR_ERRORS = False
     KEEPS_DELAYS = True
+    SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
 
     def __init__(
@@ -163,15 +164,26 @@ class DocketsQueue(DocketsBase):
                 self._consumer.prolong(held, now + touch.seconds)
                 kept.add(touch.envelope)
         consumer_id = self._consumer.id
-        if kept and consumer_id is not None and not await self._renew(consumer_id):
-            self._consumer.lose(consumer_id)
-            kept.clear()
+        if kept and consumer_id is not None:
+            stops = await self._renew(consumer_id)
+            if stops is None:
+                self._consumer.lose(consumer_id)
+                kept.clear()
+            elif stops:
+                self._note_stops(kept, stops)
         await self._upkeep.run_in_passing()
         return [None if each.envelope in kept else lost(each.envelope) for each in touches]
 
-    async def _renew(self, consumer_id: str) -> bool:
+    async def _renew(self, consumer_id: str) -> list[str] | None:
         seconds = self._popper.heartbeat_seconds()
         return await repeating(lambda _: self._commands.touch(consumer_id, seconds))
+
+    def _note_stops(self, envelopes: Iterable[Envelope], item_ids: Sequence[str]) -> None:
+        wanted = set(item_ids)
+        for envelope in envelopes:
+            held = self._held(envelope)
+            if held is not None and delivery_in(held.raw)[0].get("id") in wanted:
+                envelope.is_stop_wanted = True
 
     # Look.
 
@@ -180,6 +192,18 @@ class DocketsQueue(DocketsBase):
 
     async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
         return await self._finder.inspect(cursor, count)
+
+    async def _cancel(self, found: Found) -> bool:
+        return await self._finder.cancel(found)
+
+    async def _hasten(self, found: Found) -> bool:
+        return await self._finder.hasten(found)
+
+    async def _ask_to_stop(self, found: Found) -> bool:
+        return await self._finder.ask_to_stop(found, self.lease_seconds)
+
+    async def _note_cancelled(self, item_id: str) -> None:
+        await self._finder.note_cancelled(item_id)
 
     # Settlement.
 

@@ -52,6 +52,10 @@ class Keys:
         """The mark of an item that was cancelled; it ends by itself."""
         return f"{self.queue}.cancelled.{item_id}"
 
+    def stops(self, consumer_id: str) -> str:
+        """Ids of items in a consumer's hands that were cancelled; it ends by itself."""
+        return f"{self.queue}.{consumer_id}.stops"
+
     def active(self, consumer_id: str) -> str:
         """The heartbeat of a consumer."""
         return f"{self.queue}.{consumer_id}.active"

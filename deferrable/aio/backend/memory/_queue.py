@@ -11,6 +11,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Hashable, Mapping, Sequence
+from typing import cast
 
 from deferrable._codec.json import dump_value, load_item
 from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
@@ -95,6 +96,7 @@ class _Group:
 class InMemoryQueue(Queue):
     """A consumer of items that live in this process. Made by `InMemoryBackendFactory`."""
 
+    SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
     SUPPORTS_PEEK = True
     IS_LOCAL = True
@@ -183,6 +185,7 @@ class InMemoryQueue(Queue):
                 lease = self._held(touch.envelope)
                 if lease is not None:
                     self.store.touch(lease, touch.seconds, now)
+                    touch.envelope.is_stop_wanted = lease.is_stop_wanted
                 outcomes.append(_outcome(lease, touch.envelope))
         return outcomes
 
@@ -251,8 +254,38 @@ class InMemoryQueue(Queue):
         with self._group.lock:
             now = self._catch_up()
             standing = [*self.store.standing_with(dump_value(item_id))]
+            is_cancelled = self.store.is_cancelled(item_id, now.time)
         each = (self._found(one, now) for one in standing)
-        return next((found for found in each if found.item.get("id") == item_id), None)
+        found = next((found for found in each if found.item.get("id") == item_id), None)
+        return Found({}, "cancelled") if found is None and is_cancelled else found
+
+    async def _cancel(self, found: Found) -> bool:
+        with self._group.lock:
+            now = self._catch_up()
+            is_removed = self.store.take_out(cast(Standing, found.key))
+            if is_removed:
+                self.store.remember_cancelled(str(found.item.get("id")), now.time)
+        return is_removed
+
+    async def _hasten(self, found: Found) -> bool:
+        with self._group.lock:
+            now = self._catch_up()
+            is_there = self.store.hasten(cast(Standing, found.key))
+            self._group.wake(now)
+        return is_there
+
+    async def _ask_to_stop(self, found: Found) -> bool:
+        lease = cast(Standing, found.key).lease
+        with self._group.lock:
+            self._catch_up()
+            if lease is None or not self.store.holds(lease):
+                return False
+            lease.is_stop_wanted = True
+        return True
+
+    async def _note_cancelled(self, item_id: str) -> None:
+        with self._group.lock:
+            self.store.remember_cancelled(item_id, self._catch_up().time)
 
     def _found(self, standing: Standing, now: Now) -> Found:
         entry, lease, due_time = standing

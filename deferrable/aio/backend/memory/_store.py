@@ -21,11 +21,15 @@ from typing import NamedTuple
 
 from deferrable import lifecycle
 from deferrable._codec.json import dump, load_item
+from deferrable.aio._contract.inspecting import REMEMBERED_SECONDS
 from deferrable.errors import SerializationError
 
 __all__ = ["Lease", "Now", "Standing", "Store", "StoredItem"]
 
 _place_of = attrgetter("place")
+
+MOST_REMEMBERED = 100_000
+"""The most cancelled items that are remembered."""
 
 
 class Now(NamedTuple):
@@ -50,12 +54,13 @@ class StoredItem:
 class Lease:
     """One delivery of one entry; valid as long as the store `holds` it."""
 
-    __slots__ = ("end_time", "entry", "number", "pop_time")
+    __slots__ = ("end_time", "entry", "is_stop_wanted", "number", "pop_time")
 
     def __init__(self, entry: StoredItem, number: int, pop_time: float, end_time: float) -> None:
         self.entry = entry
         self.number = number
         self.pop_time = pop_time
+        self.is_stop_wanted = False
         self.end_time = end_time
 
 
@@ -86,6 +91,8 @@ class Store:
         self.max_redeliveries = max_redeliveries
         self._errors = errors
         self._numbers = count()
+        self._cancelled: dict[str, float] = {}
+        """Ids of cancelled items and when each is forgotten, the next one first."""
         self._empty()
 
     def _empty(self) -> None:
@@ -183,6 +190,44 @@ class Store:
         heapq.heapify(self._returned)
         found = (available.pop(place, None) for place in places)
         return [None if entry is None else self._lend(entry, now.monotonic) for entry in found]
+
+    def take_out(self, standing: Standing) -> bool:
+        """Forget an entry that is not held, if it is still there. It takes O(n)."""
+        entry = standing.entry
+        for number, (_, _, delayed) in enumerate(self._delayed):
+            if delayed is entry:
+                del self._delayed[number]
+                heapq.heapify(self._delayed)
+                return True
+        for number, (_, returned) in enumerate(self._returned):
+            if returned is entry:
+                del self._returned[number]
+                heapq.heapify(self._returned)
+                return True
+        place = bisect_left(self._waiting, entry.place, key=_place_of)
+        if place < len(self._waiting) and self._waiting[place] is entry:
+            del self._waiting[place]
+            return True
+        return False
+
+    def hasten(self, standing: Standing) -> bool:
+        """Make a delayed entry available now, if it is still delayed."""
+        if not any(entry is standing.entry for _, _, entry in self._delayed):
+            return False
+        self.take_out(standing)
+        self._append(standing.entry)
+        return True
+
+    def remember_cancelled(self, item_id: str, now: float) -> None:
+        """Remember for a day that an item was cancelled."""
+        self._cancelled.pop(item_id, None)
+        self._cancelled[item_id] = now + REMEMBERED_SECONDS
+        while next(iter(self._cancelled.values())) <= now or len(self._cancelled) > MOST_REMEMBERED:
+            del self._cancelled[next(iter(self._cancelled))]
+
+    def is_cancelled(self, item_id: str, now: float) -> bool:
+        """Whether an item was cancelled in the last day."""
+        return self._cancelled.get(item_id, now) > now
 
     def holds(self, lease: Lease) -> bool:
         """Whether `lease` has neither ended nor been settled."""
