@@ -14,7 +14,7 @@ from sqs_server import SQSServer
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory
 from deferrable.aio.backend.sqs import SQSBackendFactory
-from deferrable.errors import BackendError, ItemTooLarge, Unsupported
+from deferrable.errors import BackendError, ItemTooLarge, SerializationError, Unsupported
 from deferrable.outcome import Outcome
 from deferrable.testing import wait_until
 
@@ -138,7 +138,44 @@ async def test_a_refused_touch_does_not_end_a_lease(face: Face) -> None:
     assert (outcome.status, job.runs) == ("completed", 1)
 
 
-@pytest.mark.parametrize("error", [ItemTooLarge("too large"), Unsupported("cannot")])
+@pytest.mark.parametrize("case", CASES)
+async def test_an_error_that_a_queue_did_not_translate_is_tried_again_and_logged_once(
+    face: Face, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    verb, error, options, status = CASES[case]
+    job = Job(error)
+    await face.later(face.job(job, name="job", **options))
+    face.faults.fail_before(verb, times=4, error=OSError("a driver's own"))
+
+    async with face.instance.worker() as worker:
+        outcome = await read(face, asyncio.ensure_future(worker.next_outcome()))
+        worker.stop()
+
+    assert (outcome.status, job.runs) == (status, 1)
+    assert len(face.faults.injected) == 4
+    (record,) = [each for each in caplog.records if "cannot be settled now" in each.getMessage()]
+    assert record.exc_info is not None
+
+
+async def test_an_error_that_a_queue_never_translates_is_tried_again_for_one_lease(
+    face: Face,
+) -> None:
+    job = Job()
+    await face.later(face.job(job, name="job"))
+    face.faults.fail_before("complete", times=None, error=RuntimeError("a mistake"))
+
+    async with face.instance.worker() as worker:
+        begin_time = face.clock.time()
+        outcome = await read(face, asyncio.ensure_future(worker.next_outcome()))
+        worker.stop()
+
+    assert (outcome.status, job.runs) == ("lost", 1)
+    assert LEASE_SECONDS <= face.clock.time() - begin_time <= LEASE_SECONDS + 10
+
+
+@pytest.mark.parametrize(
+    "error", [ItemTooLarge("too large"), Unsupported("cannot"), SerializationError("not JSON")]
+)
 async def test_what_can_never_be_taken_is_not_tried_again(face: Face, error: Exception) -> None:
     await face.later(face.job(Job(KeyError("again")), name="job", error_classes=[KeyError]))
     face.faults.fail_before("replace", times=None, error=error)

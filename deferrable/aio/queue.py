@@ -53,7 +53,8 @@ class Queue(Closing, Inspecting, Settling, Checks):
     is a promise in both directions: a queue without `SUPPORTS_DELAY` must refuse a delay. A hook
     for a batch returns None or an exception for each entry, in the batch's order; if it raises, all
     entries have failed. Hooks translate their broker's errors into `BackendError` and its
-    subclasses. Several event loops may call them at once.
+    subclasses; a worker retries a settlement that raised anything else for one lease only. Several
+    event loops may call them at once.
 
     Args:
         lease_seconds: how long a popped item stays hidden from other consumers without a touch.

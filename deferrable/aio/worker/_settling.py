@@ -4,11 +4,13 @@ Owns which refusals are final, how long the others are retried, and what the log
 
 The one rule: the item of a job that has run is settled while its lease lasts, whatever the broker
 answers. A list of answers that are worth a retry would never be complete; the list of final
-answers is short.
+answers is short. An exception that is no `BackendError` is a mistake in a hook of the queue, which
+may repeat for ever. So it is retried only until the lease ends that the item had at the first one.
 """
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -17,18 +19,20 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.aio.worker._polling import reconnect_seconds
-from deferrable.errors import BackendError, ItemTooLarge, LeaseLost, Unsupported
+from deferrable.errors import BackendError, DeferrableError, ItemTooLarge, LeaseLost, Unsupported
 
-__all__ = ["Patience", "is_final"]
+__all__ = ["Patience"]
 
 T = TypeVar("T")
 
 _logger = logging.getLogger("deferrable")
 
 
-def is_final(error: BackendError) -> bool:
+def _is_final(error: Exception) -> bool:
     """Whether the same settlement can never succeed."""
-    return isinstance(error, LeaseLost | ItemTooLarge | Unsupported)
+    if isinstance(error, BackendError):
+        return isinstance(error, LeaseLost | ItemTooLarge | Unsupported)
+    return isinstance(error, DeferrableError)  # the item cannot be written
 
 
 class Patience:
@@ -59,21 +63,24 @@ class Patience:
 
         Raises:
             LeaseLost: the lease ended before the settlement succeeded.
-            BackendError: it can never succeed, or the patience is over.
+            Exception: it can never succeed, or the patience is over.
         """
-        failures = 0
+        failures, end_time = 0, math.inf
         try:
             while True:
                 try:
                     return await start()
-                except BackendError as error:
-                    if is_final(error):
+                except Exception as error:
+                    now = queue.clock.monotonic()
+                    if _is_final(error):
                         raise
-                    if queue.clock.monotonic() >= envelope.lease_end_time:
+                    if now >= envelope.lease_end_time:
                         raise LeaseLost(
                             f"{envelope!r} could not be settled before its lease ended: {error}"
                         ) from error
-                    if self.is_over:
+                    if not isinstance(error, BackendError):
+                        end_time = min(end_time, envelope.lease_end_time)
+                    if self.is_over or now >= end_time:
                         raise
                     self.note_refusal(queue, envelope, error)
                 failures += 1
@@ -100,6 +107,7 @@ class Patience:
                 "items of %r cannot be settled now; the worker retries while their leases last: %s",
                 queue,
                 error,
+                exc_info=None if isinstance(error, BackendError) else error,
             )
         unsettled.add(envelope)
 
