@@ -114,6 +114,27 @@ async def test_what_a_dead_consumer_held_is_taken_over(place: Place) -> None:
     assert [item["n"] for _, item in popped] == [1, 2]
 
 
+async def test_what_was_delivered_too_often_goes_to_the_errors(place: Place) -> None:
+    place.dead_worker(envelope(attempts=10))
+    queue = place.queue()
+    fill(place)
+
+    assert await queue.pop() == (None, None)
+
+    assert len(place.errors()) == 1
+    assert place.in_flight() == []
+
+
+async def test_what_a_dead_consumer_of_the_old_library_held_is_taken_back(place: Place) -> None:
+    place.redis.lpush(place.keys.working("old"), envelope('{"n":1}'))
+    queue = place.queue()
+    fill(place)
+
+    assert await queue.take_back("old") == 1
+
+    assert place.items() == [{"n": 1}]
+
+
 async def test_what_cannot_be_read_goes_to_the_errors(place: Place) -> None:
     place.put("nonsense")
     queue = place.queue()
@@ -213,6 +234,24 @@ async def test_errors_can_be_leased_kept_given_back_and_settled(place: Place) ->
     assert [item["n"] for _, item in await errors.pop_batch(9)] == ["b"]
 
 
+async def test_chosen_errors_can_be_leased_and_settled(place: Place) -> None:
+    errors = place.backend().error_queue
+    queue = place.made[0].queue
+    for name in "abc":
+        await errors.push({"n": name, "error": {**ERROR, "id": name}})
+    fill(place)
+
+    page, _ = await errors.peek()
+    keys = {each.item["n"]: each.key for each in page}
+    popped = await errors.pop_keys([keys["a"], keys["b"]])
+    (a, b) = [found[0] for found in popped if found is not None]
+    await errors.complete(a)
+    await errors.replace(b, {"n": "b"}, queue)
+
+    assert set(place.errors()) == {"c"}
+    assert place.items() == [{"n": "b"}]
+
+
 async def test_an_error_that_cannot_be_read_is_kept_as_valid_json(place: Place) -> None:
     errors = place.backend().error_queue
     place.redis.hset(place.keys.errors, "x", "nonsense")
@@ -287,6 +326,17 @@ async def test_a_call_is_skipped_while_one_is_pending(
     fill(place)
 
     await reserve(store, key, "third", Skip)
+
+
+async def test_a_call_is_skipped_by_the_one_step_that_would_push_it(place: Place) -> None:
+    instance = Deferrable(place.backend(clock=None))
+    job = instance.deferrable(debounce_seconds=60)(nothing)
+    pushed = [(await job.later_async(place.group)).status for _ in range(2)]
+    fill(place)
+
+    assert (await job.later_async(place.group)).status == "skipped"
+
+    assert pushed == ["pushed", "delayed"]
 
 
 async def reserve(

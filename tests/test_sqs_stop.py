@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from sqs_proxy import Answer, Exchange, Proxy
+from sqs_proxy import Answer, Exchange, Proxy, hang
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
@@ -111,6 +111,35 @@ async def test_stop_that_waits_for_a_receive_says_for_how_long(
     assert said is not None
     assert 0 < int(said[1]) <= 20
     assert int(said[2]) == int(said[1]) + 10
+
+
+async def test_receives_that_are_never_answered_end_neither_a_worker_nor_its_stop_late(
+    backend: Backend,
+    proxy: Proxy,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_sqs_receiving, "MARGIN_SECONDS", 0.1)
+    monkeypatch.setattr(_sqs_receiving, "_LOOK_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "deferrable")
+    instance = Deferrable(backend)
+    job = instance.deferrable(name="job")(lambda: None)
+    await job.later_async()
+    proxy.script("ReceiveMessage", hang)
+
+    async with instance.worker() as worker:
+        statuses = [(await anext(worker)).status]
+        proxy.script("ReceiveMessage", hang, times=2)
+        count = proxy.counts["ReceiveMessage"]
+        await wait_until(lambda: proxy.counts["ReceiveMessage"] >= count + 2, "one hangs")
+        begin_time = asyncio.get_running_loop().time()
+        worker.stop()
+
+    taken_seconds = asyncio.get_running_loop().time() - begin_time
+    said = re.search(r"bring items: for at most \d+ s \((\d+) s if SQS does not", caplog.text)
+    assert statuses == ["completed"]
+    assert said is not None
+    assert taken_seconds < int(said[1]) + 10  # a busy machine's; a client's own limit is 30
 
 
 async def test_stop_that_waits_for_nothing_says_nothing(

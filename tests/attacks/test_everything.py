@@ -5,7 +5,7 @@ import pytest
 from attacks.chaos import parse
 from attacks.chaos_brokers import BROKERS
 from attacks.everything import ATTACKS, Attack, run_all
-from attacks.places import PLACES
+from attacks.places import PLACES, TROUBLED_PLACES
 
 
 def test_an_attack_that_fails_is_told_and_keeps_none_from_running(
@@ -34,3 +34,25 @@ def test_every_broker_is_attacked_by_chaos() -> None:
     attacked = {parse(words[1:]).broker for words in commands if words[0] == "attacks.chaos"}
 
     assert attacked == set(BROKERS)
+
+
+def test_every_troubled_place_is_attacked_by_cancelling() -> None:
+    commands = [each.command.split() for each in ATTACKS]
+
+    attacked = {words[2] for words in commands if words[:2] == ["attacks.cancel", "--place"]}
+
+    assert attacked == {*PLACES, *TROUBLED_PLACES}
+    assert {"full-redis", "redis6", "stepped-clock"} <= set(TROUBLED_PLACES)
+
+
+def test_chaos_steps_clocks_and_fills_brokers() -> None:
+    runs = [
+        parse(words[1:])
+        for each in ATTACKS
+        if (words := each.command.split())[0] == "attacks.chaos"
+    ]
+
+    assert any(each.stepping_clock for each in runs)
+    # Whatever can be full is filled: the schedule begins with each of its faults once.
+    full = {each.broker for each in runs if BROKERS[each.broker].make().can_be_full}
+    assert full == {"redis", "redis6"}
