@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deferrable.aio.debounce import DebounceStore, InMemoryDebounceStore
     from deferrable.aio.envelope import Envelope
     from deferrable.aio.job import BoundJob, Call, Job
+    from deferrable.aio.peeked import PeekedCall
     from deferrable.aio.queue import Push, Release, Touch
     from deferrable.errors import (
         ArgumentMismatch,
@@ -70,6 +71,7 @@ __all__ = [
     "LeaseLost",
     "MetadataProducerConsumer",
     "Outcome",
+    "PeekedCall",
     "Push",
     "Queue",
     "Receipt",
@@ -115,6 +117,7 @@ __getattr__, __dir__ = lazy_names(
         "LeaseLost": _ERRORS,
         "MetadataProducerConsumer": "deferrable.metadata",
         "Outcome": "deferrable.outcome",
+        "PeekedCall": "deferrable.aio.peeked",
         "Push": "deferrable.aio.queue",
         "Queue": "deferrable.sync.queue",
         "Receipt": "deferrable.outcome",

@@ -73,6 +73,8 @@ class Calls(Protocol):
 
     def cancel(self, call_id: str, *, stop: bool) -> Coroutine[Any, Any, CancelAnswer]: ...
 
+    def run_now(self, call_id: str) -> Coroutine[Any, Any, bool]: ...
+
     def drive(self, start: Callable[["Calls"], Coroutine[Any, Any, T]], instead: str) -> T:
         """The result of what `start` begins, for callers that cannot await.
 
@@ -178,6 +180,32 @@ class HandleVerbs:
             return "ended"
         calls, call_id = known
         return await calls.cancel(call_id, stop=stop)
+
+    def run_now(self) -> bool:
+        """End the delay of the call, or the wait before its retry. Blocks; see `run_now_async`.
+
+        Returns:
+            whether it is available now. False: a consumer holds it, or the queue does not have it.
+
+        Raises:
+            Unsupported: the backend cannot do so.
+            UnreadableItem: this instance must not read the item.
+            BackendUnavailable: the broker could not be reached; calling again is allowed.
+            CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
+        """
+        known = self._known()
+        if known is None:
+            return False
+        calls, call_id = known
+        return calls.drive(lambda here: here.run_now(call_id), "await handle.run_now_async()")
+
+    async def run_now_async(self) -> bool:
+        """End the delay of the call, on the running loop; see `run_now`."""
+        known = self._known()
+        if known is None:
+            return False
+        calls, call_id = known
+        return await calls.run_now(call_id)
 
 
 class CallHandle(HandleVerbs):

@@ -9,8 +9,8 @@ BOTH_APIS = """
     ArgumentMismatch Backend BackendError BackendFactory BackendUnavailable BlocksEventLoop BoundJob
     Call CallHandle CallState CalledFromEventLoop Clock DebounceStore Deferrable DeferrableError
     Envelope ErrorItem ErrorItems InMemoryDebounceStore InvalidOptions ItemTooLarge Job LeaseLost
-    MetadataProducerConsumer Outcome Push Queue Receipt Release Retry SerializationError Touch
-    UnreadableItem UnserializableCall Unsupported Worker WrongApi current_attempt
+    MetadataProducerConsumer Outcome PeekedCall Push Queue Receipt Release Retry SerializationError
+    Touch UnreadableItem UnserializableCall Unsupported Worker WrongApi current_attempt
 """
 BACKENDS = """
     Backend BackendFactory DocketsBackendFactory InMemoryBackendFactory RedisDebounceStore S3Store
@@ -40,6 +40,7 @@ PUBLIC = {
     "deferrable.aio.envelope": "Envelope",
     "deferrable.aio.error_items": "ErrorItem ErrorItems",
     "deferrable.aio.job": "BoundJob Call Job",
+    "deferrable.aio.peeked": "PeekedCall",
     "deferrable.aio.queue": "Envelope Item Push Queue Release Touch",
     "deferrable.aio.worker": "Worker",
     "deferrable.errors": "DeferrableError",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deferrable.aio.envelope import Envelope
     from deferrable.aio.error_items import ErrorItem, ErrorItems
     from deferrable.aio.job import BoundJob, Call, Job
+    from deferrable.aio.peeked import PeekedCall
     from deferrable.aio.queue import Push, Queue, Release, Touch
     from deferrable.aio.worker import Worker
     from deferrable.errors import (
@@ -62,6 +63,7 @@ __all__ = [
     "LeaseLost",
     "MetadataProducerConsumer",
     "Outcome",
+    "PeekedCall",
     "Push",
     "Queue",
     "Receipt",
@@ -107,6 +109,7 @@ __getattr__, __dir__ = lazy_names(
         "LeaseLost": _ERRORS,
         "MetadataProducerConsumer": "deferrable.metadata",
         "Outcome": "deferrable.outcome",
+        "PeekedCall": "deferrable.aio.peeked",
         "Push": "deferrable.aio.queue",
         "Queue": "deferrable.aio.queue",
         "Receipt": "deferrable.outcome",

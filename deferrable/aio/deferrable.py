@@ -17,7 +17,7 @@ from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.tasks import start_task, until_done
 from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt, outcome_of
-from deferrable.aio._engine.calls import InstanceCalls
+from deferrable.aio._engine.calls import InstanceCalls, Wanted
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AwaitingDoor, Door
@@ -27,9 +27,10 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
+from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.worker._life import Worker
 from deferrable.events import check_event_consumer
-from deferrable.handles import CallHandle
+from deferrable.handles import CallHandle, CallStatus, CancelAnswer
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer, check_namespace
 from deferrable.options import ErrorClasses
@@ -221,6 +222,48 @@ class Deferrable(Instance, Decorating, Closing):
             call_id: from the call's receipt.
         """
         return CallHandle(self, call_id)
+
+    async def peek(
+        self,
+        count: int = 100,
+        *,
+        state: CallStatus | None = None,
+        job: object = None,
+        ids: Iterable[str] = (),
+    ) -> list[PeekedCall]:
+        """Look at calls that are delayed, queued or running, without taking them.
+
+        No lease, no order and no attempt changes. A large queue is read a page at a time, and each
+        state is of the moment at which its page was read.
+
+        Args:
+            count: the most calls to return.
+            state: only calls in this state; None: all.
+            job: only calls of this job, or of the job with this name; None: all.
+            ids: only calls whose ids begin with one of these texts; empty: all.
+
+        Raises:
+            Unsupported: the backend cannot show items without taking them.
+        """
+        return await self.calls().peek(count, Wanted(state, job, ids))
+
+    async def cancel_calls(
+        self, job: object, *, state: CallStatus | None = None, stop: bool = False
+    ) -> dict[CancelAnswer, int]:
+        """Cancel all calls of a job; see `CallHandle.cancel`.
+
+        Args:
+            job: the job, or its name; None: the calls of all jobs.
+            state: only calls in this state; None: all.
+            stop: ask running jobs to stop.
+
+        Returns:
+            how many were ``cancelled``, and how many are ``running``.
+
+        Raises:
+            Unsupported: the backend cannot cancel calls.
+        """
+        return await self.calls().cancel_calls(Wanted(state, job), stop=stop)
 
     def errors(self) -> ErrorItems:
         """The items of the error queue, each once, oldest first where the broker knows.

@@ -17,7 +17,6 @@ from typing import Self, cast
 
 from deferrable._durations import Duration, seconds_of
 from deferrable.aio._contract.batching import check_batch_size, check_outcomes, in_batches
-from deferrable.aio._contract.checks import Checks
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.entries import Peeked, Push, Release, Touch
 from deferrable.aio._contract.inspecting import Found, Inspecting
@@ -46,7 +45,7 @@ __all__ = [
 _logger = logging.getLogger("deferrable")
 
 
-class Queue(Closing, Inspecting, Settling, Checks):
+class Queue(Closing, Inspecting, Settling):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag

@@ -6,12 +6,13 @@ Text from items is untrusted: it is never read as markup.
 import textwrap
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from rich.table import Table
 from rich.text import Text
 
 from deferrable._codec.refusals import describe, short_repr
+from deferrable._codec.serializers import DecodedCall
 from deferrable._durations import is_number
 from deferrable._reading import attempt_number, job_name
 from deferrable.aio.error_items import ErrorItem
@@ -19,7 +20,18 @@ from deferrable.cli.choosing import key_of
 from deferrable.cli.printing import age_text, table, untrusted
 from deferrable.errors import UnreadableItem
 
-__all__ = ["as_data", "as_page", "as_table", "traceback_text"]
+__all__ = [
+    "HasCall",
+    "as_data",
+    "as_page",
+    "as_table",
+    "call_data",
+    "call_text",
+    "moment_text",
+    "shown_id",
+    "shown_job",
+    "traceback_text",
+]
 
 
 _ID_COLUMNS = 36
@@ -31,17 +43,24 @@ _NARROW_COLUMNS = 100
 _JOB_COLUMNS = 20
 
 
+class HasCall(Protocol):
+    """Something with a call that can be decoded."""
+
+    @property
+    def call(self) -> DecodedCall: ...
+
+
 def as_table(entries: Sequence[ErrorItem], columns: int) -> Table:
     """One line for each, in a terminal with this number of columns."""
-    id_columns = _SHORT_ID_COLUMNS if columns < _NARROW_COLUMNS else _ID_COLUMNS
     made = table("id", "job", "error", ">attempts", ">age")
+    id_columns = _id_columns(columns)
     made.columns[0].no_wrap, made.columns[0].min_width = True, id_columns
     made.columns[1].no_wrap = True
     made.columns[4].min_width = len("59 min")
     for entry in entries:
         made.add_row(
-            untrusted(_id_text(key_of(entry), id_columns)),
-            untrusted(_shortened(job_name(entry.item))),
+            untrusted(shown_id(key_of(entry), columns)),
+            untrusted(shown_job(job_name(entry.item))),
             # The one column that may shrink.
             untrusted(_error_text(entry).partition("\n")[0], no_wrap=True, overflow="ellipsis"),
             str(attempt_number(entry.item)),
@@ -58,10 +77,10 @@ def as_page(entry: ErrorItem) -> Table:
     lines.add_column(overflow="fold")
     lines.add_row("item", untrusted(key_of(entry)))
     lines.add_row("job", untrusted(job_name(item)))
-    lines.add_row("call", untrusted(_call_text(entry)))
+    lines.add_row("call", untrusted(call_text(entry)))
     lines.add_row("attempts", untrusted(f"{attempt_number(item)} of {item.get('max_attempts')}"))
-    lines.add_row("deferred", _moment_text(item.get("first_push_time")))
-    where = f"{_moment_text(error.get('ts'))} on {error.get('hostname') or '?'}"
+    lines.add_row("deferred", moment_text(item.get("first_push_time")))
+    where = f"{moment_text(error.get('ts'))} on {error.get('hostname') or '?'}"
     lines.add_row("failed", untrusted(where))
     lines.add_row("error", untrusted(_error_text(entry), kept="\n\t", style="red"))
     reason = error.get("reason")
@@ -92,11 +111,11 @@ def as_data(entry: ErrorItem, is_whole: bool) -> dict[str, Any]:
         "time": error.get("ts"),
     }
     if is_whole:
-        data |= {"call": _call(entry), "traceback": error.get("traceback"), "item": dict(item)}
+        data |= {"call": call_data(entry), "traceback": error.get("traceback"), "item": dict(item)}
     return data
 
 
-def _call(entry: ErrorItem) -> dict[str, Any]:
+def call_data(entry: HasCall) -> dict[str, Any]:
     try:
         call = entry.call
     except UnreadableItem as error:
@@ -117,19 +136,24 @@ def _repr(value: object) -> str:
         return short_repr(value)
 
 
-def _call_text(entry: ErrorItem) -> str:
-    call = _call(entry)
+def call_text(entry: HasCall) -> str:
+    call = call_data(entry)
     if "call" in call:
         return str(call["call"])
     named = [f"{name}={value}" for name, value in call["kwargs"].items()]
     return f"({', '.join([*call['args'], *named])})"
 
 
-def _id_text(item_id: str, columns: int) -> str:
-    return item_id[:columns] if len(item_id) == _ID_COLUMNS else item_id
+def shown_id(item_id: str, columns: int) -> str:
+    """As much of an id as a terminal with this number of columns has room for."""
+    return item_id[: _id_columns(columns)] if len(item_id) == _ID_COLUMNS else item_id
 
 
-def _shortened(name: str) -> str:
+def _id_columns(columns: int) -> int:
+    return _SHORT_ID_COLUMNS if columns < _NARROW_COLUMNS else _ID_COLUMNS
+
+
+def shown_job(name: str) -> str:
     """The end of a name says more than its beginning."""
     return name if len(name) <= _JOB_COLUMNS else f"…{name[1 - _JOB_COLUMNS :]}"
 
@@ -139,7 +163,7 @@ def _error_text(entry: ErrorItem) -> str:
     return f"{error.get('error_type') or 'unknown'}: {error.get('error_text') or ''}".rstrip(": ")
 
 
-def _moment_text(moment: object) -> str:
+def moment_text(moment: object) -> str:
     if not is_number(moment):
         return "?"
     try:

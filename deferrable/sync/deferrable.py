@@ -14,13 +14,15 @@ from deferrable._protection import Encryption, SigningKeys
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt
+from deferrable.aio._engine.calls import Wanted
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AttemptDoor, blocking_driver
 from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
-from deferrable.handles import CallHandle
+from deferrable.aio.peeked import PeekedCall
+from deferrable.handles import CallHandle, CallStatus, CancelAnswer
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import ErrorClasses
@@ -215,6 +217,31 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
     def call(self, call_id: str) -> CallHandle:
         """A handle on a call; see `deferrable.aio.Deferrable.call`."""
         return self._core.call(call_id)
+
+    def peek(
+        self,
+        count: int = 100,
+        *,
+        state: CallStatus | None = None,
+        job: object = None,
+        ids: Iterable[str] = (),
+    ) -> list[PeekedCall]:
+        """Look at calls without taking them; see `deferrable.aio.Deferrable.peek`."""
+        wanted = Wanted(state, job, ids)
+        return self._core.calls().drive(
+            lambda here: here.peek(count, wanted),
+            "await peek(...) of deferrable.aio.Deferrable",
+        )
+
+    def cancel_calls(
+        self, job: object, *, state: CallStatus | None = None, stop: bool = False
+    ) -> dict[CancelAnswer, int]:
+        """Cancel all calls of a job; see `deferrable.aio.Deferrable.cancel_calls`."""
+        wanted = Wanted(state, job)
+        return self._core.calls().drive(
+            lambda here: here.cancel_calls(wanted, stop=stop),
+            "await cancel_calls(...) of deferrable.aio.Deferrable",
+        )
 
     def errors(self) -> ErrorItems:
         """The items of the error queue; see `deferrable.aio.Deferrable.errors`."""

@@ -95,8 +95,8 @@ class FaultyQueue(Queue):
     async def _cancel(self, found: Found) -> bool:
         return await self._one("complete", found.item, lambda: self._queue._cancel(found))
 
-    async def _hasten(self, found: Found) -> bool:
-        return await self._one("release", found.item, lambda: self._queue._hasten(found))
+    async def _hasten(self, found: Found, push: Push) -> bool:
+        return await self._one("replace", found.item, lambda: self._queue._hasten(found, push))
 
     async def _ask_to_stop(self, found: Found) -> bool:
         return await self._one("touch", found.item, lambda: self._queue._ask_to_stop(found))

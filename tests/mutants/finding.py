@@ -6,7 +6,7 @@ from typing import cast
 
 from deferrable.aio.backend.memory import InMemoryQueue
 from deferrable.aio.backend.memory._store import Standing, Store
-from deferrable.aio.queue import Found
+from deferrable.aio.queue import Found, Push
 from mutants.planting import mutant
 
 
@@ -95,7 +95,7 @@ class CancelsWhatAnotherConsumerHolds(InMemoryQueue):
 
 @mutant("a_hastened_item_is_available_now")
 class HastensNothing(InMemoryQueue):
-    async def _hasten(self, found: Found) -> bool:
+    async def _hasten(self, found: Found, push: Push) -> bool:
         return True
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from deferrable.aio._contract.flags import QueueFlags
+from deferrable.aio._contract.checks import Checks
+from deferrable.aio._contract.entries import Push
 from deferrable.errors import Unsupported
 from deferrable.item import Item
 
@@ -49,7 +50,7 @@ class Found:
     lease_until: float | None = None
 
 
-class Inspecting(QueueFlags):
+class Inspecting(Checks):
     """The verbs of a queue that finds items. An adapter with `SUPPORTS_INSPECTION` has
     the hooks.
     """
@@ -66,7 +67,7 @@ class Inspecting(QueueFlags):
         """See `cancel`; called only if `SUPPORTS_CANCEL`."""
         raise NotImplementedError
 
-    async def _hasten(self, found: Found) -> bool:
+    async def _hasten(self, found: Found, push: Push) -> bool:
         """See `hasten`; called only if `SUPPORTS_CANCEL`."""
         raise NotImplementedError
 
@@ -129,11 +130,12 @@ class Inspecting(QueueFlags):
         self._check_cancels()
         return found.place in ("queued", "delayed") and await self._cancel(found)
 
-    async def hasten(self, found: Found) -> bool:
+    async def hasten(self, found: Found, item: Item) -> bool:
         """Make a delayed item available now, at the back of the queue.
 
         Args:
             found: as `find` or `inspect` showed it, ``delayed``.
+            item: what replaces it, without a ``due_time``.
 
         Returns:
             whether it was done. False: it is not delayed any more.
@@ -142,7 +144,8 @@ class Inspecting(QueueFlags):
             Unsupported: this queue cannot do so.
         """
         self._check_cancels()
-        return found.place == "delayed" and await self._hasten(found)
+        push = self.prepare(item, is_delayed=False, is_new=False)
+        return found.place == "delayed" and await self._hasten(found, push)
 
     async def ask_to_stop(self, found: Found) -> bool:
         """Ask the consumer that holds an item to stop its job, at its next heartbeat.

@@ -9,7 +9,7 @@ remembers how it ended.
 """
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from deferrable._fork import notice_fork
@@ -18,12 +18,13 @@ from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.running import AwaitingDoor, Door, blocking_driver
 from deferrable.aio.debounce import DebounceKey
+from deferrable.aio.peeked import PeekedCall
 from deferrable.debounce import classic_keys
 from deferrable.errors import BackendError
-from deferrable.handles import Calls, CallState, CallStatus, CancelAnswer
-from deferrable.item import Item
+from deferrable.handles import CallState, CallStatus, CancelAnswer
+from deferrable.item import Item, copy_item
 
-__all__ = ["InstanceCalls", "state_of"]
+__all__ = ["InstanceCalls", "Wanted", "state_of"]
 
 T = TypeVar("T")
 
@@ -32,7 +33,41 @@ _logger = logging.getLogger("deferrable")
 _MOST_TRIES = 100
 """How often an item that moves away just before it is removed is looked for again."""
 
+_PAGE = 500
+
 _awaiting = AwaitingDoor()
+
+
+class Wanted:
+    """Which calls are shown or cancelled.
+
+    Args:
+        state: only those in this state; None: all.
+        job: only those of this job, given itself or by its name; None: all.
+        ids: only those whose ids begin with one of these texts; empty: all.
+    """
+
+    def __init__(
+        self, state: CallStatus | None = None, job: object = None, ids: Iterable[str] = ()
+    ) -> None:
+        name = job if job is None or isinstance(job, str) else getattr(job, "name", job)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"job= takes a job or its name, got {type(job).__name__}")
+        if isinstance(ids, str):
+            raise TypeError(
+                f"ids= takes several ids, got the text {ids!r:.80}; write [{ids!r:.80}]"
+            )
+        self._state = state
+        self._job = name
+        self._ids = tuple(ids)
+
+    def includes(self, peeked: PeekedCall) -> bool:
+        """Whether it is one of them."""
+        if self._state not in (None, peeked.state.status):
+            return False
+        if self._ids and not (peeked.id or "").startswith(self._ids):
+            return False
+        return self._job in (None, peeked.job)
 
 
 class InstanceCalls:
@@ -48,7 +83,7 @@ class InstanceCalls:
         self._instance = instance
         self._door = door
 
-    def drive(self, start: Callable[[Calls], Coroutine[Any, Any, T]], instead: str) -> T:
+    def drive(self, start: Callable[["InstanceCalls"], Coroutine[Any, Any, T]], instead: str) -> T:
         """See `deferrable.handles.Calls.drive`."""
         notice_fork()
         instance = self._instance
@@ -79,10 +114,7 @@ class InstanceCalls:
             answer = await self.cancel_found(found, stop=stop)
             if answer is not None:
                 return answer
-        raise BackendError(
-            f"call {call_id} moves whenever it is to be cancelled; it was looked for {_MOST_TRIES} "
-            "times; try again"
-        )
+        raise _moving(call_id)
 
     async def cancel_found(self, found: Found, *, stop: bool = False) -> CancelAnswer | None:
         """Cancel a call that was found just now. None: it has moved meanwhile; find it again."""
@@ -99,6 +131,57 @@ class InstanceCalls:
             return None
         await self._emit("cancel", found.item)
         return "cancelled"
+
+    async def run_now(self, call_id: str) -> bool:
+        """Make a delayed call available now; see `deferrable.handles.HandleVerbs.run_now`."""
+        instance = self._instance
+        queue, group = instance.backend.queue, instance.backend.group
+        for _ in range(_MOST_TRIES):
+            found = await self._door.wait(queue.find(call_id))
+            if found is None or found.place != "delayed":
+                return found is not None and found.place == "queued"
+            instance.protection.check(found.item, group)
+            item = copy_item(found.item)
+            item.pop("due_time", None)
+            item["delay"] = 0
+            item = instance.protection.signed(item, group)
+            if await self._door.wait(queue.hasten(found, item)):
+                return True
+        raise _moving(call_id)
+
+    async def peek(self, count: int, wanted: Wanted) -> list[PeekedCall]:
+        """The first calls that fit; see `deferrable.aio.Deferrable.peek`."""
+        peeked: list[PeekedCall] = []
+        cursor: str | None = ""
+        while cursor is not None and len(peeked) < count:
+            page, cursor = await self._page(cursor, _PAGE, wanted)
+            peeked += [each for _, each in page]
+        return peeked[:count]
+
+    async def cancel_calls(self, wanted: Wanted, *, stop: bool) -> dict[CancelAnswer, int]:
+        """Cancel all calls of a job; see `deferrable.aio.Deferrable.cancel_calls`."""
+        counts: dict[CancelAnswer, int] = {"cancelled": 0, "running": 0}
+        is_repeated = True
+        while is_repeated:
+            # What is removed moves the rest, so that a page may miss some.
+            is_repeated, counts["running"] = False, 0
+            cursor: str | None = ""
+            while cursor is not None:
+                page, cursor = await self._page(cursor, _PAGE, wanted)
+                for found, _ in page:
+                    answer = await self.cancel_found(found, stop=stop)
+                    if answer is not None:
+                        counts[answer] += 1
+                    is_repeated = is_repeated or answer != "running"
+        return counts
+
+    async def _page(
+        self, cursor: str, count: int, wanted: Wanted
+    ) -> tuple[list[tuple[Found, PeekedCall]], str | None]:
+        instance = self._instance
+        page, next_cursor = await self._door.wait(instance.backend.queue.inspect(cursor, count))
+        each = [(found, PeekedCall(instance, found.item, state_of(found))) for found in page]
+        return [pair for pair in each if wanted.includes(pair[1])], next_cursor or None
 
     async def _leave_window(self, item: Item) -> None:
         """Have no later call be skipped because this one is pending."""
@@ -120,6 +203,12 @@ class InstanceCalls:
         consumers = self._instance.event_consumers
         if consumers:
             await emit(self._door, consumers, event, item, None)
+
+
+def _moving(call_id: str) -> BackendError:
+    return BackendError(
+        f"call {call_id} has moved each of the {_MOST_TRIES} times that it was found; try again"
+    )
 
 
 def state_of(found: Found) -> CallState:

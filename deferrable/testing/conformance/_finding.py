@@ -128,9 +128,11 @@ class Cancelling(Suite):
             assert queue.SUPPORTS_INSPECTION
             return
 
-        for verb in (queue.cancel, queue.hasten, queue.ask_to_stop):
+        for verb in (queue.cancel, queue.ask_to_stop):
             with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_CANCEL"):
                 await verb(found)
+        with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_CANCEL"):
+            await queue.hasten(found, found.item)
         with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_CANCEL"):
             await queue.note_cancelled("one")
 
@@ -193,10 +195,11 @@ class Cancelling(Suite):
         await queue.push({**items(1)[0], "id": "late", "delay": 50})
         found = await _found(queue, "late")
 
-        assert await queue.hasten(found)
+        hastened = {**found.item, "delay": 0, "is_hastened": True}
+        assert await queue.hasten(found, hastened)
 
-        assert [item["id"] for _, item in await take(queue, 1)] == ["late"]
-        assert not await queue.hasten(found)
+        assert [item for _, item in await take(queue, 1)] == [hastened]
+        assert not await queue.hasten(found, hastened)
         await self.pass_time(clock, 51)
 
     async def test_the_holder_of_an_item_learns_at_a_touch_that_its_job_is_to_stop(

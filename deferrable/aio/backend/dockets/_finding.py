@@ -253,13 +253,13 @@ class Finder:
         )
         return bool(reply == 1)
 
-    async def hasten(self, found: Found) -> bool:
-        """Make it available, if it is still delayed."""
+    async def hasten(self, found: Found, text: str) -> bool:
+        """Make it available as `text`, if it is still delayed."""
         spot, keys = _spot_of(found), self._commands.keys
         reply = await self._commands.link.run(
             script("dockets_hasten"),
             (keys.queue, keys.delayed, keys.payload),
-            (spot.raw, spot.delayed_id),
+            (spot.raw, spot.delayed_id, text),
         )
         return bool(reply == 1)
 

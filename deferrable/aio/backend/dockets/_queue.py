@@ -196,8 +196,9 @@ class DocketsQueue(DocketsBase):
     async def _cancel(self, found: Found) -> bool:
         return await self._finder.cancel(found)
 
-    async def _hasten(self, found: Found) -> bool:
-        return await self._finder.hasten(found)
+    async def _hasten(self, found: Found, push: Push) -> bool:
+        _, text = self._entry(push, self.clock.time())
+        return await self._finder.hasten(found, text)
 
     async def _ask_to_stop(self, found: Found) -> bool:
         return await self._finder.ask_to_stop(found, self.lease_seconds)

@@ -267,10 +267,10 @@ class InMemoryQueue(Queue):
                 self.store.remember_cancelled(str(found.item.get("id")), now.time)
         return is_removed
 
-    async def _hasten(self, found: Found) -> bool:
+    async def _hasten(self, found: Found, push: Push) -> bool:
         with self._group.lock:
             now = self._catch_up()
-            is_there = self.store.hasten(cast(Standing, found.key))
+            is_there = self.store.hasten(cast(Standing, found.key), push.text)
             self._group.wake(now)
         return is_there
 

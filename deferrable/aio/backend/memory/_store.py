@@ -210,11 +210,12 @@ class Store:
             return True
         return False
 
-    def hasten(self, standing: Standing) -> bool:
-        """Make a delayed entry available now, if it is still delayed."""
+    def hasten(self, standing: Standing, text: str) -> bool:
+        """Make a delayed entry available now, with another text, if it is still delayed."""
         if not any(entry is standing.entry for _, _, entry in self._delayed):
             return False
         self.take_out(standing)
+        standing.entry.text = text
         self._append(standing.entry)
         return True
 
