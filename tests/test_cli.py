@@ -169,7 +169,7 @@ def test_worker_of_an_instance_in_memory_is_refused(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert done.stderr.startswith("Error: remembering:instance keeps its items in memory (")
-    assert "DocketsBackendFactory or SQSBackendFactory" in done.stderr
+    assert "SQLiteBackendFactory, DocketsBackendFactory or SQSBackendFactory" in done.stderr
 
 
 @pytest.mark.parametrize(("threads", "is_warned"), [("11", True), ("10", False)])

@@ -224,7 +224,7 @@ REFUSED = [
     ("sqlite:///jobs.db?mode=ro", "no setting 'mode'; it has .*durability"),
     ("memory://host", "no host and no path"),
     ("memory:///path", "no host and no path"),
-    ("memory://?visibility_timout=3", "no setting 'visibility_timout'; it has .*visibility_timeo"),
+    ("memory://?waittime=3", "no setting 'waittime'; it has max_lease_seconds, .*, wait_time$"),
     ("memory://?timeout=3", "write visibility_timeout for its lease, or wait_time"),
     ("redis://host?timeout=3", "write visibility_timeout for its lease, or wait_time"),
     ("redis://host?wait_tme=3", "no setting 'wait_tme'; it has .*wait_time"),

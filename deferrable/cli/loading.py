@@ -85,8 +85,8 @@ def check_shared(named: Sequence[Named]) -> None:
             raise CommandError(
                 f"{each.path} keeps its items in memory ({queue!r}), where no other process can "
                 "push any, so this worker would wait for ever; give it a backend that processes "
-                "share, DocketsBackendFactory or SQSBackendFactory, or run a worker inside the "
-                "program that defers: async with instance.worker()",
+                "share, SQLiteBackendFactory, DocketsBackendFactory or SQSBackendFactory, or run "
+                "a worker inside the program that defers: async with instance.worker()",
                 USAGE,
             )
 

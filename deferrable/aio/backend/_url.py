@@ -79,7 +79,9 @@ def factory_call(url: str | None, settings: Mapping[str, object]) -> FactoryCall
     others = [(each, name) for each, name, _ in pairs if name not in readers]
     # What stands before an "@" may be the rest of a password with a "?" in it.
     is_shown = "@" not in query
-    arguments, placed = kind.read_place(_Parts(scheme, place, others, is_shown, list(readers)))
+    arguments, placed = kind.read_place(
+        _Parts(scheme, place, others, is_shown, [name for name in readers if readers[name]])
+    )
     values = read_values(ours, readers, placed.keys(), is_shown=is_shown)
     return FactoryCall(factory, arguments, _renamed({**settings, **placed, **values}, kind))
 
@@ -136,7 +138,7 @@ class _Parts(NamedTuple):
         place: what is between the scheme and the ``?``.
         others: the parameters that are not ours, as they are written, and their names.
         is_shown: whether the names of parameters may stand in a message.
-        settings: the names of those that are ours.
+        settings: the names of those that text can say.
     """
 
     scheme: str
