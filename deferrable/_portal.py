@@ -21,7 +21,7 @@ from deferrable._ended import Ended, Raised, Returned, unwrap, value_of, value_o
 from deferrable.aio._contract.tasks import start_task
 from deferrable.aio.clock import SystemClock
 
-__all__ = ["EXITING", "Portal", "own_loop"]
+__all__ = ["EXITING", "NO_THREADS", "Portal", "is_out_of_threads", "own_loop"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,20 @@ _STOP_SECONDS = 5.0
 """How long the exit of the process waits for coroutines that ignore their cancellation."""
 
 EXITING = "the process is exiting, and nothing serves blocking calls of other threads any more"
+
+NO_THREADS = (
+    "the main thread has ended, and Python starts no threads after that; keep the main thread "
+    "alive until this thread has ended, for example by thread.join()"
+)
+
+
+def is_out_of_threads(error: BaseException | None) -> bool:
+    """Whether `error` was raised because the main thread has ended: see `NO_THREADS`."""
+    if threading.main_thread().is_alive():
+        return False
+    while error is not None and not isinstance(error, RuntimeError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def own_loop() -> asyncio.AbstractEventLoop:

@@ -188,7 +188,9 @@ async def test_a_call_at_a_moment_is_made_in_time_though_the_clock_moves_while_i
     assert clock.pending == 0
 
 
-def test_the_system_clock_heeds_whoever_replaces_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_system_clock_follows_a_tool_that_replaces_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = SystemClock()
     monkeypatch.setattr(time, "time", lambda: 7.0)
 

@@ -331,7 +331,7 @@ def test_interrupt_while_an_async_handler_runs_releases_what_was_popped() -> Non
     assert interrupt_at(handling, "handling") == ["interrupted", "1 0", "ran"]
 
 
-def test_second_interrupt_leaves_a_call_that_does_not_heed_the_first() -> None:
+def test_second_interrupt_leaves_a_call_that_ignores_the_first() -> None:
     stuck = program(
         "blocking",
         """

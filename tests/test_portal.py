@@ -591,6 +591,56 @@ def work():
     assert lines == ["True", "True", "its own"]
 
 
+def test_own_loop_after_the_end_of_the_main_thread_says_what_is_missing() -> None:
+    lines = run_program(
+        OUTLIVING
+        + """
+import concurrent.futures.thread, os
+import aiobotocore.session
+os.environ.update(AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_DEFAULT_REGION="eu-west-1")
+from deferrable.aio import Deferrable
+from deferrable.aio.backend import (
+    DocketsBackendFactory, InMemoryBackendFactory, SQSBackendFactory
+)
+from deferrable.errors import BackendUnavailable
+
+def instance_of(factory):
+    instance = Deferrable(factory.create_backend_for_group(None))
+    return instance, instance.deferrable(name="job")(lambda: None)
+
+factories = [DocketsBackendFactory("redis://localhost:1"), SQSBackendFactory()]
+
+async def main():
+    for factory in factories:
+        _, job = instance_of(factory)
+        try:
+            await job.later_async()
+        except BackendUnavailable as error:
+            print(error)
+    instance, job = instance_of(InMemoryBackendFactory(60))
+    await job.later_async()
+    for start in (instance.worker().__aenter__, instance.run_once):
+        try:
+            await start()
+        except RuntimeError as error:
+            print(error)
+
+@outlive
+def work():
+    loop = asyncio.new_event_loop()  # `asyncio.run` starts a thread, too
+    loop.run_until_complete(main())
+    loop.close()
+"""
+    )
+
+    asked = ["Redis at localhost:1 ", "GetQueueUrl on ", "a worker ", "a plain job "]
+    for line, start in zip(lines, asked, strict=True):
+        assert line.startswith(start)
+        assert "the main thread has ended" in line
+        assert "keep the main thread alive" in line
+        assert "right" not in line
+
+
 CONSUMER = """
 import atexit, sys, threading
 if "join" in sys.argv:
@@ -643,7 +693,7 @@ def test_async_job_of_a_daemon_thread_cleans_up_when_the_process_exits() -> None
     assert lines == ["cleaned up"]
 
 
-def test_job_that_does_not_heed_its_cancellation_does_not_keep_the_process() -> None:
+def test_job_that_ignores_its_cancellation_does_not_keep_the_process() -> None:
     lines = run_program(
         CONSUMER
         + """

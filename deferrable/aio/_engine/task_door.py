@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 
 from deferrable._ended import Ended, Raised, Returned, value_of
+from deferrable._portal import NO_THREADS, is_out_of_threads
 from deferrable.aio._contract.tasks import until_done
 from deferrable.aio._engine.keeper import keeper
 from deferrable.aio._engine.running import AwaitingDoor, Control, NotStarted, Run, in_context
@@ -220,11 +221,22 @@ def _call_in_thread(
         if waiting.cancelled():
             ending.set_result(Raised(NotStarted()))
         else:
-            ending.set_exception(waiting.exception() or RuntimeError("the thread ended early"))
+            ending.set_exception(_why_not_called(waiting.exception()))
 
     running = anyio.to_thread.run_sync(work, limiter=limiter)
     loop.create_task(running).add_done_callback(stop_waiting)
     return ending
+
+
+def _why_not_called(error: BaseException | None) -> BaseException:
+    if not is_out_of_threads(error):
+        return error or RuntimeError("the thread ended early")
+    explained = RuntimeError(
+        f"a plain job cannot run here: {NO_THREADS}; or make it an async job. Its item comes back "
+        "after its lease"
+    )
+    explained.__cause__ = error
+    return explained
 
 
 def _take_over(context: Context) -> None:

@@ -112,7 +112,8 @@ class Worker(AsyncFor):
         """Enter the lifespans, and begin to pop.
 
         Raises:
-            RuntimeError: it was entered before, or gevent or eventlet has patched this process.
+            RuntimeError: it was entered before, no thread can be started, or gevent or eventlet has
+                patched this process.
             WrongApi: no event loop of asyncio is running in this thread.
             BaseException: the error of a lifespan; those entered before it were left.
         """
@@ -186,7 +187,7 @@ class Worker(AsyncFor):
             self._is_to_stop.set()
             return
         with suppress(RuntimeError):  # its loop was closed, and the worker with it
-            self._loop.call_soon_threadsafe(self._heed_stop)
+            self._loop.call_soon_threadsafe(self._react_to_stop)
 
     async def release_running(self) -> None:
         """Give back the items of all jobs that still run, also of plain ones. From any loop.
@@ -197,7 +198,7 @@ class Worker(AsyncFor):
         if self._attempts is not None:
             await self._attempts.release_running()
 
-    def _heed_stop(self) -> None:
+    def _react_to_stop(self) -> None:
         self._is_to_stop.set()
         if self._stop_count > 1:
             self._is_in_a_hurry.set()

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
+from deferrable._portal import NO_THREADS, is_out_of_threads
+
 __all__ = ["HELD_SECONDS", "JOB_ADVICE", "OTHER_ADVICE", "Found", "Watchdog"]
 
 _logger = logging.getLogger("deferrable")
@@ -55,11 +57,21 @@ class Watchdog:
         self._turned = threading.Event()
 
     def start(self) -> None:
-        """Start to watch the running loop."""
+        """Start to watch the running loop.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
         loop, thread_id = asyncio.get_running_loop(), threading.get_ident()
-        threading.Thread(
+        thread = threading.Thread(
             target=self._watch, args=(loop, thread_id), name="deferrable-watchdog", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if is_out_of_threads(error):
+                raise RuntimeError(f"a worker cannot start here: {NO_THREADS}") from error
+            raise
 
     def stop(self) -> None:
         """Stop watching."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from deferrable._portal import NO_THREADS, is_out_of_threads
 from deferrable.aio._contract.private import private
 from deferrable.aio.backend._redis.errors import (
     ReplyError,
@@ -317,9 +318,9 @@ def connect_failure(where: str, error: BaseException | None) -> BackendError:
         advice = advice_to_connect(str(error))
         failure = BackendError(f"Redis at {where} refused the connection: {error}; {advice}")
     else:
-        failure = BackendUnavailable(
-            f"Redis at {where} cannot be reached: {error}; is it running, and is the address right?"
-        )
+        advice = "is it running, and is the address right?"
+        advice = NO_THREADS if is_out_of_threads(error) else advice
+        failure = BackendUnavailable(f"Redis at {where} cannot be reached: {error}; {advice}")
     failure.__cause__ = error
     return failure
 

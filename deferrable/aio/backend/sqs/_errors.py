@@ -10,6 +10,7 @@ that may pass is never reported as final: a push is then sent again, and so is a
 import ssl
 from typing import Any
 
+from deferrable._portal import NO_THREADS, is_out_of_threads
 from deferrable.aio.backend.sqs._extra import aiohttp, botocore
 from deferrable.errors import BackendError, BackendUnavailable
 
@@ -147,9 +148,10 @@ def translated(error: Exception, operation: str, where: str) -> BackendError:
             f"{_CREDENTIALS_ADVICE}"
         )
     elif isinstance(error, _FAILED_ON_THE_WAY) and not _is_hopeless(error):
+        advice = "is the endpoint right, and reachable from here?"
+        advice = NO_THREADS if is_out_of_threads(error) else advice
         translation = BackendUnavailable(
-            f"{operation} on {where} was not answered: {_text_of(error)}; is the endpoint right, "
-            "and reachable from here?"
+            f"{operation} on {where} was not answered: {_text_of(error)}; {advice}"
         )
     else:
         translation = BackendError(
