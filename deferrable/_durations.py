@@ -66,7 +66,9 @@ def check_number(
     if is_kind and least <= cast("float", value) <= most:
         return
     kind = "a whole number" if is_whole else "a number"
-    raise InvalidOptions(f"{name} is {kind}{_span(least, most)}; got {short_repr(value)}{hint}")
+    raise InvalidOptions(
+        f"{name} must be {kind}{_span(least, most)}; got {short_repr(value)}{hint}"
+    )
 
 
 def _span(least: float, most: float, *, is_over: bool = False) -> str:
@@ -107,7 +109,7 @@ def seconds_of(
         return seconds if seconds.__class__ in _PLAIN else plain_number(seconds)
     span = _span(least, most, is_over=is_over)
     raise InvalidOptions(
-        f"{name} is a number of seconds{span}, or a timedelta; got {short_repr(value)}"
+        f"{name} must be a number of seconds{span}, or a timedelta; got {short_repr(value)}"
     )
 
 
@@ -127,7 +129,7 @@ def moment_of(name: str, value: object) -> float:
     if is_number(value) and abs(value) <= sys.float_info.max:
         return plain_number(value)
     raise InvalidOptions(
-        f"{name} is a datetime with a time zone, or a moment in epoch seconds; got "
+        f"{name} must be a datetime with a time zone, or a moment in epoch seconds; got "
         f"{short_repr(value)}"
     )
 

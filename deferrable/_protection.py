@@ -69,8 +69,8 @@ def _read_key(number: int, key: object) -> bytes:
     data = key.encode() if isinstance(key, str) else key
     if not isinstance(data, bytes):
         raise InvalidOptions(
-            f"signing key {number} is a {type(key).__name__}; keys are bytes or text, such as "
-            "secrets.token_bytes(32)"
+            f"signing key {number} is of type {type(key).__name__}; keys are bytes or text, such "
+            "as secrets.token_bytes(32)"
         )
     if len(data) < MIN_KEY_BYTES:
         raise InvalidOptions(

@@ -29,7 +29,7 @@ def tame(error: BaseException) -> BaseException:
     except BaseException as second:
         name = _plainly(type, "__name__", type(error))
         instead = UnusableError(
-            f"the job raised a {name}, and reading this error raises {type(second).__name__}; "
+            f"the job raised {name}, and reading this error raises {type(second).__name__}; "
             "fix the methods of its class"
         )
         return instead.with_traceback(_plainly(BaseException, "__traceback__", error))

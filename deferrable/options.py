@@ -387,5 +387,5 @@ def resolve(options: JobOptions, now: float) -> ResolvedOptions:
 
 def _resolved(name: str, seconds: Seconds) -> float:
     if callable(seconds):
-        return seconds_of(f"what {name} returned", seconds())
+        return seconds_of(f"the value that {name} returned", seconds())
     return cast("float", seconds)  # `JobOptions` keeps plain numbers

@@ -49,6 +49,6 @@ def checked(error: BaseException) -> BaseException:
         bool(error.count)
     except Exception as wrong:
         return InvalidOptions(
-            f"the job raised a {type(error).__name__} that cannot be followed: {describe(wrong)}"
+            f"the job raised {type(error).__name__}, which cannot be followed: {describe(wrong)}"
         ).with_traceback(error.__traceback__)
     return error

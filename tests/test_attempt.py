@@ -433,7 +433,7 @@ async def test_a_retry_that_cannot_be_followed_is_a_failure(
     assert outcome.status == "errored"
     assert buried is not None
     assert buried["error"]["error_type"] == "InvalidOptions"
-    assert "raised a Retry that cannot be followed" in buried["error"]["error_text"]
+    assert "raised Retry, which cannot be followed" in buried["error"]["error_text"]
     assert "raise error" in buried["error"]["traceback"]
 
 

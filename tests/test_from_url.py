@@ -241,10 +241,10 @@ REFUSED = [
     ("sqs://?compress_over_bytes=many", "a number such as 20000; the URL has 'many'"),
     ("sqs://?queue_url=http://[::1", "is not the URL of a queue"),
     *(
-        (f"memory://?wait_time={text}", "wait_time is a number of seconds")
+        (f"memory://?wait_time={text}", "wait_time must be a number of seconds")
         for text in ("5s", "", "-1", "nan", "inf", "1e3", "1_000", "%205", "9" * 400)
     ),
-    ("redis://host?visibility_timeout=0", "visibility_timeout is a number of seconds over 0"),
+    ("redis://host?visibility_timeout=0", "visibility_timeout must be a number of seconds over 0"),
 ]
 
 
@@ -259,13 +259,13 @@ def test_what_no_backend_can_use_is_refused_with_a_reason(api: Any, url: str, me
 def test_setting_that_the_backend_does_not_have_is_refused(api: Any) -> None:
     with pytest.raises(InvalidOptions, match="SQS backend has no setting 'max_redeliveries'"):
         api.from_url("sqs://", max_redeliveries=3)
-    with pytest.raises(InvalidOptions, match="visibility_timeout is a number of seconds"):
+    with pytest.raises(InvalidOptions, match="visibility_timeout must be a number of seconds"):
         api.from_url("redis://localhost", visibility_timeout="60")
 
 
 @pytest.mark.parametrize("value", [7, b"redis://localhost", Path("jobs")])
 def test_what_is_no_text_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidOptions, match=f"got a {type(value).__name__}"):
+    with pytest.raises(InvalidOptions, match=f"got a value of type {type(value).__name__}"):
         awaiting.from_url(value)
 
 

@@ -394,7 +394,7 @@ async def test_a_release_after_no_number_of_seconds_is_refused_and_the_item_kept
     envelope, _ = await queue.pop()
     assert envelope is not None
 
-    with pytest.raises(ValueError, match="delay_seconds is a number of seconds of at least 0"):
+    with pytest.raises(ValueError, match="delay_seconds must be a number of seconds of at least 0"):
         await queue.release(envelope, delay)
 
     assert (await queue.stats())["in_flight"] == 1

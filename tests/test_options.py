@@ -435,7 +435,9 @@ def test_a_callable_may_return_a_timedelta(option: str) -> None:
 def test_a_timedelta_out_of_range_is_refused(option: str) -> None:
     options = JobOptions(**{option: timedelta(seconds=-1)})
 
-    with pytest.raises(InvalidOptions, match=f"{option} is a number of seconds .* or a timedelta"):
+    with pytest.raises(
+        InvalidOptions, match=f"{option} must be a number of seconds .* or a timedelta"
+    ):
         check(options, can_debounce=True)
 
 
@@ -550,7 +552,7 @@ def test_a_lease_that_is_no_time_is_refused_by_every_factory(value: Any) -> None
         lambda: DocketsBackendFactory("redis://127.0.0.1:1/0", 3, value),
         lambda: SQSBackendFactory(None, value),
     ):
-        with pytest.raises(InvalidOptions, match="timeout is a number of seconds"):
+        with pytest.raises(InvalidOptions, match="timeout must be a number of seconds"):
             make()
 
 
@@ -560,20 +562,24 @@ def test_a_number_of_redeliveries_that_is_none_is_refused(value: Any) -> None:
         lambda: InMemoryBackendFactory(max_redeliveries=value),
         lambda: DocketsBackendFactory("redis://127.0.0.1:1/0", max_redeliveries=value),
     ):
-        with pytest.raises(InvalidOptions, match="max_redeliveries is a number of at least 0; got"):
+        with pytest.raises(
+            InvalidOptions, match="max_redeliveries must be a number of at least 0; got"
+        ):
             make()
 
 
 @pytest.mark.parametrize("value", [0, 1001, math.nan, "5", None, True])
 def test_a_number_of_receives_that_sqs_would_refuse_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidOptions, match="max_receive_count is a number from 1 to 1000; got"):
+    with pytest.raises(
+        InvalidOptions, match="max_receive_count must be a number from 1 to 1000; got"
+    ):
         SQSBackendFactory(max_receive_count=value)
 
 
 @pytest.mark.parametrize("value", [-1, 2.0, math.nan, "3", True])
 @pytest.mark.parametrize(("option", "least"), [("concurrency", 1), ("threads", 1), ("prefetch", 0)])
 def test_counts_of_a_worker_are_whole_numbers(option: str, least: int, value: Any) -> None:
-    message = f"{option} is a whole number of at least {least}; got"
+    message = f"{option} must be a whole number of at least {least}; got"
 
     with pytest.raises(InvalidOptions, match=message):
         instance().worker(**{option: value})

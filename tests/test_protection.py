@@ -532,7 +532,7 @@ def test_what_is_no_json_is_neither_signed_nor_verified(value: Any) -> None:
         ({"signing_keys": NEW}, r"a sequence of keys, got one bytes; write \(key,\)"),
         ({"signing_keys": OLD}, "got one str"),
         ({"signing_keys": (NEW, b"secret")}, "signing key 2 has 6 bytes, which can be guessed"),
-        ({"signing_keys": (12345678901234567890,)}, "signing key 1 is a int"),
+        ({"signing_keys": (12345678901234567890,)}, "signing key 1 is of type int"),
         ({"accept": "json"}, r"write \('json',\)"),
         ({"accept": ("json", "yaml")}, "a serializer that cannot be read: serializer is 'yaml'"),
     ],

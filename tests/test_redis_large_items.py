@@ -90,7 +90,7 @@ def test_an_item_over_max_item_bytes_is_refused_by_the_blocking_api(redis_url: s
 @pytest.mark.parametrize("most", [0, -1, 536_870_913, 1.5, True, "1000", None])
 @pytest.mark.parametrize("package", [awaiting_backend, blocking_backend])
 def test_a_limit_that_is_no_number_of_bytes_is_refused(package: Any, most: Any) -> None:
-    with pytest.raises(InvalidOptions, match="max_item_bytes is a whole number from 1"):
+    with pytest.raises(InvalidOptions, match="max_item_bytes must be a whole number from 1"):
         package.DocketsBackendFactory("redis://localhost", max_item_bytes=most)
 
 

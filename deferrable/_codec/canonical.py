@@ -248,7 +248,8 @@ def _reduce(value: object) -> str | tuple[Any, ...]:
         return reduce(value) if reduce is not None else value.__reduce_ex__(_REDUCE_PROTOCOL)
     except Exception as error:
         raise UnserializableCall(
-            f"cannot decide whether two calls with a {type(value).__qualname__} are the same: "
+            f"cannot decide whether two calls with a value of type "
+            f"{type(value).__qualname__} are the same: "
             f"{error}; pass something that can be pickled, or give debounce_key="
         ) from error
 

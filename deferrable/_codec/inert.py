@@ -141,7 +141,7 @@ class _InertUnpickler(pickle._Unpickler):
 
 def _called(function: object, arguments: object) -> Inert:
     if not isinstance(function, Inert):
-        raise pickle.UnpicklingError(f"a {type(function).__name__} is called")
+        raise pickle.UnpicklingError(f"it calls a value of type {type(function).__name__}")
     # Not copied: one long tuple may be the arguments of many calls.
     return Inert(function.name, arguments if isinstance(arguments, tuple) else (arguments,))
 

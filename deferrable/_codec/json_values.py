@@ -43,7 +43,7 @@ def _without_subclass(value: object) -> object:
     for plain in (str, int, float):
         if isinstance(value, plain):
             return plain(value)
-    raise TypeError(f"JSON cannot hold a {type(value).__qualname__}")
+    raise TypeError(f"JSON cannot hold a value of type {type(value).__qualname__}")
 
 
 def load_arguments(

@@ -60,7 +60,9 @@ class Checks(QueueHooks):
                 "(SUPPORTS_DELAY says so)"
             )
         if not is_number(delay) or delay < 0:
-            raise Unsupported(f"an item's delay is a number of seconds, at least 0, got {delay!r}")
+            raise Unsupported(
+                f"an item's delay must be a number of seconds of at least 0; got {delay!r}"
+            )
         if delay > self.MAX_DELAY_SECONDS:
             raise Unsupported(
                 f"{self!r} delays an item by at most {self.MAX_DELAY_SECONDS} seconds, got "

@@ -149,7 +149,7 @@ class Registry(Mapping[str, RegisteredJob]):
             if job is method:
                 return FoundCall(job, job.function, (call.target, *call.args), call.kwargs)
         raise UnreadableItem(
-            f"the item names the method {call.name!r} of a {type(call.target).__qualname__}, "
+            f"the item names the method {call.name!r} of {type(call.target).__qualname__}, "
             "which is not a job of this instance; decorate it"
         )
 

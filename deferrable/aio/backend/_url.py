@@ -96,8 +96,8 @@ def _given(url: object) -> str:
             )
     if not isinstance(url, str):
         raise InvalidOptions(
-            f"from_url takes a URL such as {_EXAMPLES}; got a {type(url).__name__}. Give a client "
-            "to the class of a factory, such as DocketsBackendFactory"
+            f"from_url takes a URL such as {_EXAMPLES}; got a value of type {type(url).__name__}. "
+            "Give a client to the class of a factory, such as DocketsBackendFactory"
         )
     return url.strip()
 

@@ -101,19 +101,19 @@ def no_setting(title: str, name: str | None, settings: Collection[str]) -> Inval
 
 def _read_seconds(name: str, text: str) -> float:
     if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{name} is a number of seconds such as 30 or 0.5")
+        raise ValueError(f"{name} must be a number of seconds such as 30 or 0.5")
     return float(text)
 
 
 def _read_number(name: str, text: str) -> float:
     if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{name} is a number such as 20000")
+        raise ValueError(f"{name} must be a number such as 20000")
     return float(text)
 
 
 def _read_whole(name: str, text: str) -> int:
     if not _WHOLE.fullmatch(text):
-        raise ValueError(f"{name} is a whole number such as 10")
+        raise ValueError(f"{name} must be a whole number such as 10")
     return int(text)
 
 

@@ -127,9 +127,8 @@ class RedisSettings:
         if isinstance(client_or_url, redis.asyncio.Redis | redis.Redis):
             return _of_pool(client_or_url.connection_pool)
         raise InvalidOptions(
-            f"a {type(client_or_url).__name__} is not a Redis client; pass a redis.asyncio.Redis, "
-            "a "
-            "redis.Redis, a RedisCluster of either kind, or a URL such as redis://localhost:6379/0"
+            f"a value of type {type(client_or_url).__name__} is not a Redis client; pass a "
+            "redis.asyncio.Redis, a redis.Redis, a RedisCluster of either kind, or a URL such as redis://localhost:6379/0"
         )
 
     def connection(self, node: Node | None = None) -> Any:
