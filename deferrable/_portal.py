@@ -54,16 +54,14 @@ def own_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     run_in_thread = loop.run_in_executor
 
-    def run_in_executor(
-        executor: Any, function: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
+    def run_in_executor(executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         if executor is not None:
-            return run_in_thread(executor, function, *args)
+            return run_in_thread(executor, func, *args)
         if threading.main_thread().is_alive():
             with contextlib.suppress(RuntimeError):
-                return run_in_thread(None, function, *args)
+                return run_in_thread(None, func, *args)
         # The main thread ends or has ended, and with it every executor.
-        return _future_of(value_of(function, *args), loop)
+        return _future_of(value_of(func, *args), loop)
 
     loop.run_in_executor = run_in_executor  # type: ignore[method-assign, assignment]
     # asyncio's reads `time.monotonic`, which freezegun replaces: no wait would ever end.

@@ -1,5 +1,8 @@
 """The instance itself: what its constructor refuses, and what may be changed later."""
 
+import copy
+from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
@@ -70,3 +73,40 @@ def test_reprs_show_group_backend_and_job(package: Any, group: str | None, told:
     assert f"<Deferrable, {told}: {queue}, 1 job>" in repr(instance)
     assert f"<Backend, {told}: {queue}, " in repr(backend)
     assert repr(job) == f"<Job send, {told}: {queue}>"
+
+
+FACTORIES = {
+    "in memory": lambda door: door.InMemoryBackendFactory(),
+    "sqlite": lambda door: door.SQLiteBackendFactory("never-opened.db"),
+    "redis": lambda door: door.DocketsBackendFactory("redis://:password@localhost:1"),
+    "sqs": lambda door: door.SQSBackendFactory(region_name="eu-west-1"),
+}
+
+
+@pytest.mark.parametrize("make", FACTORIES.values(), ids=FACTORIES)
+@pytest.mark.parametrize("api", [deferrable, deferrable.aio], ids=["blocking", "asyncio"])
+def test_what_belongs_to_one_process_is_not_pickled_and_says_what_to_do(
+    api: Any, make: Callable[[Any], Any]
+) -> None:
+    factory = make(api.backend)
+    backend = factory.create_backend_for_group(None)
+    instance = api.Deferrable(backend)
+
+    for each in (factory, backend, backend.queue, backend.error_queue, instance):
+        for pickled in (ForkingPickler.dumps, copy.deepcopy):  # as a spawned process gets it
+            with pytest.raises(TypeError, match="import the module that makes it") as raised:
+                pickled(each)
+            assert "of this process" in str(raised.value)
+            assert "password" not in str(raised.value)
+
+
+@pytest.mark.parametrize("api", [deferrable, deferrable.aio], ids=["blocking", "asyncio"])
+def test_a_shallow_copy_of_an_instance_has_the_same_backend_and_jobs(api: Any) -> None:
+    instance = api.Deferrable(api.backend.InMemoryBackendFactory().create_backend_for_group(None))
+    instance.deferrable(name="note")(note)
+
+    copied = copy.copy(instance)
+
+    assert copied is not instance
+    assert copied.backend.queue is instance.backend.queue
+    assert repr(copied) == repr(instance)

@@ -8,6 +8,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 
+from deferrable._one_process import OneProcess
 from deferrable.aio._contract.entries import Peeked, Push, Release, Touch
 from deferrable.aio._contract.flags import QueueFlags
 from deferrable.aio._contract.popping import Popped
@@ -17,7 +18,7 @@ from deferrable.aio.envelope import Envelope
 __all__ = ["QueueHooks"]
 
 
-class QueueHooks(QueueFlags, ABC):
+class QueueHooks(QueueFlags, OneProcess, ABC):
     """The hooks of a queue, and what each adapter has. Only `deferrable.aio.Queue` inherits it."""
 
     lease_seconds: float

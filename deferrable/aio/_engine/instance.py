@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeAlias
 
 from deferrable._codec.contract import Serializer
+from deferrable._one_process import OneProcess
 from deferrable._protection import Protection
 from deferrable.aio._engine.registry import Registry
 from deferrable.aio.backend.base import Backend
@@ -25,7 +26,7 @@ Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any] | AbstractCo
 """Resources that stay open while a worker works: a pool, a client."""
 
 
-class Instance:
+class Instance(OneProcess):
     """The state of a `deferrable.aio.Deferrable`; see there."""
 
     def __init__(

@@ -6,6 +6,7 @@ address of the broker, and the settings.
 
 from abc import ABC, abstractmethod
 
+from deferrable._one_process import OneProcess
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.queue import Queue
@@ -14,7 +15,7 @@ from deferrable.item import group_text, queue_name
 __all__ = ["Backend", "BackendFactory"]
 
 
-class Backend(Closing):
+class Backend(Closing, OneProcess):
     """A queue and its error queue.
 
     Attributes:

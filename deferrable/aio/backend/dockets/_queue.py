@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
+from deferrable._one_process import OneProcess
 from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend._redis.debounce import RedisDebounceStore
@@ -364,7 +365,7 @@ def _too_large_for_redis(push: Push, error: ItemTooLarge) -> ItemTooLarge:
     return explained
 
 
-class DocketsBackendFactory(BackendFactory):
+class DocketsBackendFactory(BackendFactory, OneProcess):
     """Creates backends in a Redis, in the layout of Dockets 0.4.2.
 
     There is no I/O before a queue is used. From the client only the settings are used: address,

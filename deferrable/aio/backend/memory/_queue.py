@@ -16,6 +16,7 @@ from typing import cast
 from deferrable._codec.json import dump_value, load_item
 from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
 from deferrable._fork import on_fork, set_aside
+from deferrable._one_process import OneProcess
 from deferrable.aio._contract.inspecting import Found, Place
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.base import Backend, BackendFactory
@@ -364,7 +365,7 @@ class InMemoryQueue(Queue):
                 self._group.wake(now)
 
 
-class InMemoryBackendFactory(BackendFactory):
+class InMemoryBackendFactory(BackendFactory, OneProcess):
     """Creates backends whose items live in this process, and end with it.
 
     Backends that one factory creates for one group are consumers of the same items. A forked child

@@ -8,6 +8,7 @@ from typing import Literal
 
 from deferrable._codec.refusals import short_repr
 from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
+from deferrable._one_process import OneProcess
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.sqlite._debounce import SQLiteDebounceStore
 from deferrable.aio.backend.sqlite._place import Place
@@ -24,7 +25,7 @@ _MOST_ITEM_BYTES = 900_000_000
 """SQLite's own limit of a row is 1,000,000,000 bytes, unless it was built with another one."""
 
 
-class SQLiteBackendFactory(BackendFactory):
+class SQLiteBackendFactory(BackendFactory, OneProcess):
     """Creates backends in one SQLite file, which any number of processes of one machine share.
 
     There is no I/O before a queue is used; then the file and its tables are created if they do not

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from deferrable._durations import Duration, check_number, seconds_of
+from deferrable._one_process import OneProcess
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS
 from deferrable.aio.backend.sqs._link import SQSLinks
@@ -34,7 +35,7 @@ _MOST_RECEIVES = 1000
 """Source: SQS API reference, SetQueueAttributes, RedrivePolicy, maxReceiveCount."""
 
 
-class SQSBackendFactory(BackendFactory):
+class SQSBackendFactory(BackendFactory, OneProcess):
     """Creates backends in SQS.
 
     No request is sent before a queue is first used; a missing queue is created then. Its name is
