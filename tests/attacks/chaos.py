@@ -100,7 +100,8 @@ def _settings(options: argparse.Namespace, broker: Broker, folder: Path) -> list
         "seed": options.seed,
         "lease_seconds": options.lease_seconds,
     }
-    offsets = [*CLOCK_OFFSETS, *[0.0] * options.workers][: options.workers]
+    skews = () if BROKERS[options.broker].is_one_machine else CLOCK_OFFSETS
+    offsets = [*skews, *[0.0] * options.workers][: options.workers]
     return [
         *(
             Settings(

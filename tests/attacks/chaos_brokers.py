@@ -17,6 +17,7 @@ from redis_proxy import Wire, wire_to
 from redis_server import RedisServer, find_kind, start_redis
 
 from attacks.chaos_causes import Fault
+from attacks.chaos_sqlite import SQLiteBroker
 from attacks.chaos_sqs import SQSBroker
 
 __all__ = ["BROKERS", "Broker", "Kind"]
@@ -29,6 +30,7 @@ class Broker(Protocol):
         url: where it is, without a wire that can be cut.
         can_crash: it keeps what it acknowledged when it is killed.
         can_be_full: it can be made to refuse what takes memory.
+        has_wires: its clients reach it through connections that can be cut.
         spoils: what may go wrong with requests.
         spoilt: how often each did.
         faults: what of it may have a job run twice.
@@ -37,6 +39,7 @@ class Broker(Protocol):
     url: str
     can_crash: bool
     can_be_full: bool
+    has_wires: bool
     spoils: Sequence[str]
     spoilt: Counter[str]
     faults: list[Fault]
@@ -90,6 +93,7 @@ class RedisBroker:
 
     can_crash = True
     can_be_full = True
+    has_wires = True
     spoils: Sequence[str] = ()
 
     def __init__(self, kind: str | None = None) -> None:
@@ -167,14 +171,17 @@ class Kind:
     Attributes:
         make: starts one when it is entered.
         settles_at_once: it takes a push that is sent twice for one, and settles in one step.
+        is_one_machine: all its clients have one clock.
     """
 
     make: Callable[[], Broker]
     settles_at_once: bool
+    is_one_machine: bool = False
 
 
 BROKERS: Mapping[str, Kind] = {
     "redis": Kind(RedisBroker, settles_at_once=True),
     "redis6": Kind(lambda: RedisBroker("Redis 6"), settles_at_once=True),
+    "sqlite": Kind(SQLiteBroker, settles_at_once=True, is_one_machine=True),
     "sqs": Kind(SQSBroker, settles_at_once=False),
 }

@@ -45,6 +45,16 @@ def dockets(url: str, lease_seconds: float) -> tuple[Backend, DebounceStore]:
     return factory.create_backend_for_group(GROUP), RedisDebounceStore(url)
 
 
+def sqlite(url: str, lease_seconds: float) -> tuple[Backend, DebounceStore | None]:
+    from deferrable.aio.backend.sqlite import SQLiteBackendFactory
+
+    factory = SQLiteBackendFactory(
+        url, wait_time=1, visibility_timeout=lease_seconds, durability="process"
+    )
+    backend = factory.create_backend_for_group(GROUP)
+    return backend, backend.debounce_store
+
+
 def sqs(url: str, lease_seconds: float) -> tuple[Backend, None]:
     from sqs_server import server_at
 
@@ -59,5 +69,6 @@ def sqs(url: str, lease_seconds: float) -> tuple[Backend, None]:
 CLIENTS: Mapping[str, Client] = {
     "redis": Client(dockets, most_waiting=2000),
     "redis6": Client(dockets, most_waiting=2000),
+    "sqlite": Client(sqlite, most_waiting=2000),
     "sqs": Client(sqs, most_waiting=60),
 }

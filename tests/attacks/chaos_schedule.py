@@ -37,6 +37,13 @@ WEIGHTS = {
     WORKER_SPOILT: 8,
     PRODUCER_SPOILT: 4,
 }
+OF_WIRES = [
+    "worker's connections cut",
+    "worker's answer lost",
+    PARTED,
+    "producer's connections cut",
+    "producer's answer lost",
+]
 SPOILS_AT_ONCE = 2
 
 
@@ -79,6 +86,9 @@ class Schedule:
             WORKER_SPOILT: lambda: self._spoil("worker"),
             PRODUCER_SPOILT: lambda: self._spoil("producer"),
         }
+        if not broker.has_wires:
+            for kind in OF_WIRES:
+                del self._deeds[kind]
         if not broker.can_crash:
             del self._deeds[BROKER_KILLED]
         if not broker.can_be_full:

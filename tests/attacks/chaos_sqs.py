@@ -157,6 +157,7 @@ class SQSBroker:
 
     can_crash = False
     can_be_full = False
+    has_wires = True
     spoils: Sequence[str] = tuple(SPOILS)
 
     def __init__(self) -> None:

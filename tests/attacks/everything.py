@@ -36,15 +36,18 @@ class Attack:
 ATTACKS = [
     Attack("attacks.cancel --place memory"),
     Attack("attacks.cancel --place dockets"),
+    Attack("attacks.cancel --place sqlite"),
     Attack("attacks.cancel --place sqs --stride 7"),  # whole, it takes as long as all the others
     *(Attack(f"attacks.cancel --place {place} --stride 7") for place in TROUBLED_PLACES),
     Attack("attacks.model --place memory"),
     Attack("attacks.model --place dockets"),
+    Attack("attacks.model --place sqlite"),
     Attack("attacks.model --place sqs --examples 100"),
     Attack("mutants.run --whole", takes_seed=False),
     Attack("attacks.chaos --jobs 100000"),
     Attack("attacks.chaos --broker redis6 --jobs 20000"),
     Attack("attacks.chaos --stepping-clock --jobs 20000"),
+    Attack("attacks.chaos --broker sqlite --jobs 20000"),
     Attack("attacks.chaos --broker sqs --jobs 3000 --lease-seconds 3"),
 ]
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, Protocol
 
 from redis_server import RedisServer, find_kind, start_redis, unique_group
 
@@ -16,12 +19,14 @@ from attacks.sqs_place import SQSPlace, start_moved_sqs
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.dockets import DocketsBackendFactory
 from deferrable.aio.backend.memory import InMemoryBackendFactory
+from deferrable.aio.backend.sqlite import SQLiteBackendFactory
 from deferrable.testing import MovingClock
 
 __all__ = ["LEASE_SECONDS", "PLACES", "TROUBLED_PLACES", "Place", "PlaceKind"]
 
 LEASE_SECONDS = 30.0
 MANY = 10**6
+DURABILITIES: tuple[Literal["process", "full"], ...] = ("process", "full")
 
 
 class Place(Protocol):
@@ -107,6 +112,34 @@ class DocketsPlace(Place):
         consumer.queue._popper._wait_seconds = seconds  # type: ignore[attr-defined]
 
 
+class SQLitePlace(Place):
+    """A group of its own in a file. Its consumers have two connections to the file."""
+
+    wait_seconds = 1e6
+    pause_seconds = 0.1
+    """What was popped for a caller who is gone is given back by the writer's thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = MovingClock()
+        self._path = path
+        self._group = unique_group("attacked")
+        self._durabilities = cycle(DURABILITIES)
+
+    def consumer(self) -> Backend:
+        factory = SQLiteBackendFactory(
+            self._path,
+            wait_time=0,
+            visibility_timeout=LEASE_SECONDS,
+            durability=next(self._durabilities),
+            max_redeliveries=MANY,
+            clock=self.clock,
+        )
+        return factory.create_backend_for_group(self._group)
+
+    def set_wait(self, consumer: Backend, seconds: float) -> None:
+        consumer.queue._wait_seconds = seconds  # type: ignore[attr-defined]
+
+
 class FullPlace(DocketsPlace):
     """Its Redis has no memory for anything new during the attack."""
 
@@ -140,6 +173,14 @@ def _redis(kind: str | None = None) -> Iterator[str]:
         yield server.url
 
 
+@contextmanager
+def _file() -> Iterator[Path]:
+    # In memory, if there is such a place: a disk would make every step wait.
+    shared = Path("/dev/shm")
+    with TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder, "jobs.db")
+
+
 @dataclass(frozen=True)
 class PlaceKind:
     """A backend that is attacked.
@@ -156,6 +197,7 @@ class PlaceKind:
 PLACES: dict[str, PlaceKind] = {
     "memory": PlaceKind(nullcontext, MemoryPlace),
     "dockets": PlaceKind(_redis, DocketsPlace),
+    "sqlite": PlaceKind(_file, SQLitePlace),
     "sqs": PlaceKind(start_moved_sqs, lambda sqs: SQSPlace(sqs, LEASE_SECONDS)),
 }
 

@@ -1,7 +1,7 @@
 """Cancelled at any await, or with any call failing, nothing is lost.
 
 The short version of ``attacks.cancel``: in memory every point of every scenario, but for the
-longest, of which it takes some; on a real Redis and on SQS a handful.
+longest, of which it takes some; on a real Redis, in a file and on SQS a handful.
 """
 
 import logging
@@ -45,6 +45,17 @@ def test_nothing_is_lost_on_redis_wherever_it_is_struck(
     figures = Figures()
 
     strike_everywhere(partial(PLACES["dockets"].make, redis_url), name, strike, figures, stride=3)
+
+    assert figures.lost == 0
+
+
+@pytest.mark.parametrize("strike", [STRIKES[0], STRIKES[2], STRIKES[4], STRIKES[5]], ids=str)
+@pytest.mark.parametrize("name", ["run", "retry", "error", "debounce, delayed"])
+def test_nothing_is_lost_in_a_file_wherever_it_is_struck(name: str, strike: Strike) -> None:
+    figures, kind = Figures(), PLACES["sqlite"]
+
+    with kind.start() as path:
+        strike_everywhere(partial(kind.make, path), name, strike, figures, stride=3)
 
     assert figures.lost == 0
 

@@ -35,6 +35,18 @@ def test_nothing_is_lost_whatever_fails_around_the_workers(
 
 
 @pytest.mark.timeout(600)
+def test_nothing_is_lost_whatever_fails_around_the_workers_on_a_file(tmp_path: Path) -> None:
+    arguments = ["--broker", "sqlite", "--seed", "3", "--jobs", str(JOBS)]
+    options = parse([*arguments, "--lease-seconds", "1.5"])
+    options.every_seconds, options.spread_seconds = SPREAD_SECONDS / 6, SPREAD_SECONDS
+
+    verdict = asyncio.run(run_chaos(options, tmp_path))
+
+    assert verdict.holds, "\n".join([*verdict.lines(), (tmp_path / "log").read_text()])
+    assert verdict.pushed + verdict.skipped == JOBS
+
+
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_whatever_fails_around_the_workers_on_sqs(tmp_path: Path) -> None:
     arguments = ["--broker", "sqs", "--jobs", str(SQS_JOBS), "--workers", "2"]
     options = parse([*arguments, "--lease-seconds", "2"])

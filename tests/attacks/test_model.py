@@ -12,7 +12,12 @@ from sizes import sized
 from attacks.machine import make_machine
 from attacks.places import PLACES
 
-EXAMPLES = {"memory": sized(20, 60), "dockets": sized(4, 8), "sqs": sized(2, 6)}
+EXAMPLES = {
+    "memory": sized(20, 60),
+    "dockets": sized(4, 8),
+    "sqlite": sized(8, 30),
+    "sqs": sized(2, 6),
+}
 
 
 @pytest.mark.parametrize("place", PLACES)
