@@ -1,4 +1,4 @@
-"""What every debounce store promises, in memory and in Redis, with our keys and the old library's.
+"""What every debounce store promises: in memory, in a file, and in Redis with both kinds of keys.
 
 Random traces compare the stores with the pure transitions; a trace that deserves a name has its own
 test.
@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deferrable.aio.backend._redis.debounce import RedisDebounceStore
+from deferrable.aio.backend.sqlite import SQLiteBackendFactory
 from deferrable.aio.debounce import DebounceKey, DebounceStore, InMemoryDebounceStore, Reservation
 from deferrable.debounce import (
     RESERVATION_SECONDS,
@@ -33,7 +34,7 @@ from deferrable.testing import MovingClock
 
 pytestmark = pytest.mark.anyio
 
-KINDS = ["memory", "redis", "redis, with the old library"]
+KINDS = ["memory", "sqlite", "redis", "redis, with the old library"]
 
 _numbers = itertools.count()
 
@@ -75,6 +76,12 @@ def make_store(
 ) -> DebounceStore:
     if kind == "memory":
         return InMemoryDebounceStore(clock)
+    if kind == "sqlite":
+        path = request.getfixturevalue("tmp_path_factory").mktemp("store") / "jobs.db"
+        factory = SQLiteBackendFactory(path, durability="process", clock=clock)
+        backend = factory.create_backend_for_group(None)
+        assert backend.debounce_store is not None
+        return backend.debounce_store
     return RedisDebounceStore(request.getfixturevalue("redis_url"), clock=clock)
 
 

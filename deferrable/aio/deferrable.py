@@ -7,6 +7,7 @@ adapter: the debounce store of a `redis_client`. `deferring` defers the jobs of 
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from typing import Any
 from weakref import ref
@@ -264,6 +265,23 @@ class Deferrable(Instance, Decorating, Closing):
             Unsupported: the backend cannot cancel calls.
         """
         return await self.calls().cancel_calls(Wanted(state, job), stop=stop)
+
+    def using(self, connection: object) -> AbstractContextManager[None]:
+        """Have calls that are deferred in a ``with`` block be a part of your own transaction.
+
+        They are pushed if and only if you commit it. Only for a queue in a SQLite file that also
+        holds your tables, and for calls in the thread of the connection. If the connection commits
+        by itself and no transaction is open, a call is pushed at once, as outside the block.
+
+        Args:
+            connection: a ``sqlite3.Connection``, or a Django or SQLAlchemy connection over one. It
+                is neither committed nor rolled back nor closed.
+
+        Raises:
+            Unsupported: the queue is not in a SQLite file.
+            InvalidOptions: the connection is to another file, or is none that can be used.
+        """
+        return self.backend.queue.using(connection)
 
     def errors(self) -> ErrorItems:
         """The items of the error queue, each once, oldest first where the broker knows.

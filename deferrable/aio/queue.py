@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from typing import Self, cast
 
@@ -398,6 +399,18 @@ class Queue(Closing, Inspecting, Settling):
     async def flush(self) -> None:
         """Empty the queue without waiting: available, delayed and in-flight items."""
         await self._flush()
+
+    def using(self, connection: object) -> AbstractContextManager[None]:
+        """Have pushes in a ``with`` block be a part of the user's own database transaction.
+
+        Raises:
+            Unsupported: the items are in no database that the user could have a connection to.
+            InvalidOptions: the connection is not one to the database of the items.
+        """
+        raise Unsupported(
+            f"{self!r} is in no database of yours, so a push cannot be a part of your transaction; "
+            "SQLiteBackendFactory can do this, with your tables in the same file"
+        )
 
     async def stats(self) -> Mapping[str, float]:
         """Count the items, as far as the broker knows.

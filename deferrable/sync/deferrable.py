@@ -5,6 +5,7 @@ runs the core's own attempt in the calling thread.
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from typing import Any
 
@@ -242,6 +243,23 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
             lambda here: here.cancel_calls(wanted, stop=stop),
             "await cancel_calls(...) of deferrable.aio.Deferrable",
         )
+
+    def using(self, connection: object) -> AbstractContextManager[None]:
+        """Have calls that are deferred in a ``with`` block be a part of your own transaction.
+
+        They are pushed if and only if you commit it. Only for a queue in a SQLite file that also
+        holds your tables, and for calls in the thread of the connection. If the connection commits
+        by itself and no transaction is open, a call is pushed at once, as outside the block.
+
+        Args:
+            connection: a ``sqlite3.Connection``, or a Django or SQLAlchemy connection over one. It
+                is neither committed nor rolled back nor closed.
+
+        Raises:
+            Unsupported: the queue is not in a SQLite file.
+            InvalidOptions: the connection is to another file, or is none that can be used.
+        """
+        return self._core.using(connection)
 
     def errors(self) -> ErrorItems:
         """The items of the error queue; see `deferrable.aio.Deferrable.errors`."""

@@ -4,6 +4,7 @@ Owns the list of its verbs. An interrupted pop keeps no item.
 """
 
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager
 
 from deferrable.aio._contract.flags import QueueFlags
 from deferrable.aio.envelope import Envelope
@@ -76,6 +77,10 @@ class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
     def identity(self) -> Hashable | None:
         """Equal for two queue objects with the same items; None: unknown."""
         return self._core.identity
+
+    def using(self, connection: object) -> AbstractContextManager[None]:
+        """Have pushes in a ``with`` block be a part of the user's own database transaction."""
+        return self._core.using(connection)
 
     def check(self, item: Item) -> None:
         """Raise what `push` would raise for `item` without any I/O; do nothing otherwise."""

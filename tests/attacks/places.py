@@ -113,7 +113,7 @@ class DocketsPlace(Place):
 
 
 class SQLitePlace(Place):
-    """A group of its own in a file. Its consumers have two connections to the file."""
+    """A new group in a file. Its consumers have two connections to the file."""
 
     wait_seconds = 1e6
     pause_seconds = 0.1

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deferrable._codec.json import dump
+from deferrable.aio.backend.sqlite import _statements as sql
+from deferrable.aio.backend.sqlite._lending import loan_of
 from deferrable.aio.backend.sqlite._queue import SQLiteQueue
 from deferrable.aio.backend.sqlite._store import Store
 from deferrable.aio.backend.sqlite._writer import Writer
@@ -23,12 +25,14 @@ from deferrable.aio.debounce import (
     Skip,
 )
 from deferrable.aio.queue import Queue
-from deferrable.debounce import Window, confirm, life_seconds, reserve, restore
+from deferrable.debounce import Window, confirm, life_seconds, reserve, restore, withdraw
+from deferrable.errors import Unsupported
 from deferrable.item import Item
 
 __all__ = ["SQLiteDebounceStore"]
 
 _SWEPT_AT_ONCE = 20
+"""How many windows that cannot matter any more a call forgets: more than one call adds."""
 
 
 class SQLiteDebounceStore(DebounceStore):
@@ -54,13 +58,13 @@ class SQLiteDebounceStore(DebounceStore):
             now = self._clock.time()
             window = _read(store, key, now)
             decision, kept = reserve(window, now, window_seconds, always_delay, token)
+            assert kept is not None  # what is pending, or to be pushed, is remembered
             if isinstance(decision, Skip):
-                return Reservation(decision, decision.pending_time)
-            assert kept is not None  # what is to be pushed is remembered
-            _keep(store, key, kept, now + life_seconds(window_seconds))
-            _sweep(store, now)
+                return _skipped(decision, kept)
+            _keep(store, key, kept, now, life_seconds(window_seconds))
             return Reservation(decision, kept.available_time)
 
+        self._refuse_loan()
         return await self.writer.perform(decide)
 
     async def confirm(self, key: DebounceKey, token: str) -> None:
@@ -68,6 +72,9 @@ class SQLiteDebounceStore(DebounceStore):
 
     async def restore(self, key: DebounceKey, token: str) -> None:
         await self._change(key, token, restore)
+
+    async def withdraw(self, key: DebounceKey, item_id: str, available_time: float | None) -> None:
+        await self._change(key, item_id, withdraw)
 
     async def _change(
         self,
@@ -79,11 +86,20 @@ class SQLiteDebounceStore(DebounceStore):
             now = self._clock.time()
             window = change(_read(store, key, now), now, token)
             if window is None:
-                store.change("DELETE FROM deferrable_windows WHERE key = ?", key.text)
+                store.change(sql.DROP_WINDOW, key.text)
             else:
-                _keep(store, key, window, None)
+                store.change(sql.CHANGE_WINDOW, *_values(window), key.text)
 
+        self._refuse_loan()
         await self.writer.perform(run)
+
+    def _refuse_loan(self) -> None:
+        """Refuse what would wait for the user's own transaction, and so for itself."""
+        if loan_of(self.writer.place) is not None:
+            raise Unsupported(
+                "a debounced call that is signed cannot be a part of your transaction; defer it "
+                "outside the `using` block, or without signing_keys"
+            )
 
     def joined_with(self, queue: Queue) -> JoinedPush | None:
         if not isinstance(queue, SQLiteQueue) or queue.writer is not self.writer:
@@ -111,19 +127,22 @@ class _JoinedPush:
         def run(store: Store) -> Reservation:
             now = queue.now()
             window = _read(store, key, now.time)
+            if window is not None and window.token is not None:
+                # Somebody pushes in two steps. That may still fail, and a duplicate is allowed.
+                window = restore(window, now.time, window.token)
             decision, kept = reserve(window, now.time, window_seconds, always_delay, token)
+            assert kept is not None  # what is pending, or to be pushed, is remembered
             if isinstance(decision, Skip):
-                return Reservation(decision, decision.pending_time)
-            assert kept is not None  # what is to be pushed is remembered
+                return _skipped(decision, kept)
             delay = decision.delay_seconds if isinstance(decision, PushDelayed) else 0.0
             text = dump(_decided(item, delay, kept.available_time))
             store.push(queue.lane, [(text, delay)], now)
-            end_time = now.time + life_seconds(window_seconds)
-            _keep(store, key, Window(kept.available_time), end_time)
-            _sweep(store, now.time)
+            pushed = confirm(kept, now.time, token)
+            assert pushed is not None
+            _keep(store, key, pushed, now.time, life_seconds(window_seconds))
             return Reservation(decision, kept.available_time)
 
-        return await queue.run(run)
+        return await queue.run_push(run)
 
 
 def _decided(item: Item, delay: float, available_time: float) -> Item:
@@ -134,44 +153,38 @@ def _decided(item: Item, delay: float, available_time: float) -> Item:
     return decided
 
 
+def _skipped(decision: Skip, window: Window) -> Reservation:
+    is_pushed = window.token is None
+    return Reservation(decision, decision.pending_time, window.pending_id, is_pushed)
+
+
 def _read(store: Store, key: DebounceKey, now: float) -> Window | None:
-    rows = store.rows(
-        "SELECT available_time, token, reserved_until, previous_time FROM deferrable_windows "
-        "WHERE key = ? AND end_time >= ?",
-        key.text,
-        now,
-    )
+    rows = store.rows(sql.WINDOW, key.text, now)
     if not rows:
         return None
-    available_time, token, reserved_until, previous_time = rows[0]
-    text = token.decode() if isinstance(token, bytes) else token
-    return Window(available_time, text, reserved_until, previous_time)
+    available_time, token, reserved_until, previous_time, item_id = rows[0]
+    return Window(available_time, _text(token), reserved_until, previous_time, _text(item_id))
 
 
-def _keep(store: Store, key: DebounceKey, window: Window, end_time: float | None) -> None:
-    """Write a window.
+def _text(value: bytes | str | None) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _keep(store: Store, key: DebounceKey, window: Window, now: float, seconds: float) -> None:
+    """Write a new window, and forget some that cannot matter any more.
 
     Args:
-        end_time: after it, the window cannot matter any more; None: as it was.
+        seconds: how long it is from now until it cannot matter any more.
     """
-    store.change(
-        "INSERT INTO deferrable_windows VALUES (?1, ?2, ?3, ?4, ?5, ifnull(?6, 0)) "
-        "ON CONFLICT (key) DO UPDATE SET available_time = ?2, token = ?3, reserved_until = ?4, "
-        "previous_time = ?5, end_time = ifnull(?6, end_time)",
-        key.text,
+    store.change(sql.KEEP_WINDOW, *_values(window), now + seconds, key.text)
+    store.change(sql.SWEEP, now, _SWEPT_AT_ONCE)
+
+
+def _values(window: Window) -> tuple[float | str | None, ...]:
+    return (
         window.available_time,
         window.token,
         window.reserved_until_time,
         window.previous_time,
-        end_time,
-    )
-
-
-def _sweep(store: Store, now: float) -> None:
-    """Forget some windows that cannot matter any more: more than one call adds."""
-    store.change(
-        "DELETE FROM deferrable_windows WHERE key IN (SELECT key FROM deferrable_windows WHERE "
-        "end_time < ? ORDER BY end_time LIMIT ?)",
-        now,
-        _SWEPT_AT_ONCE,
+        window.item_id,
     )

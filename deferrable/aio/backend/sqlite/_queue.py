@@ -10,10 +10,12 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from deferrable._codec.json import load_item
 from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of
 from deferrable.aio.backend.sqlite._place import boot_id
 from deferrable.aio.backend.sqlite._store import Delivery, Lane, Lease, Now, Store, Taken
 from deferrable.aio.backend.sqlite._tickets import Work
@@ -104,6 +106,11 @@ class SQLiteQueue(Queue):
         answer: T = await self._do(work)
         return answer
 
+    async def run_push(self, work: Work[T]) -> T:
+        """Do `work` in the user's transaction if there is one here, else like `run`."""
+        loan = loan_of(self.writer.place)
+        return await self.run(work) if loan is None else loan.run(work)
+
     # Push.
 
     def _travelling_bytes(self, text: str, *, is_new: bool) -> int:
@@ -119,6 +126,32 @@ class SQLiteQueue(Queue):
         entries = [(push.text, push.delay_seconds) for push in pushes]
         await self.run(lambda store: store.push(self.lane, entries, self.now()))
         return [None] * len(pushes)
+
+    # Pushes in a transaction of the user. They are never batched with those of other callers.
+
+    def using(self, connection: object) -> AbstractContextManager[None]:
+        return lending(self.writer, connection)
+
+    async def push(self, item: Item | Push) -> None:
+        loan = loan_of(self.writer.place)
+        if loan is None:
+            await super().push(item)
+        else:
+            await super(SQLiteQueue, self._of_loan(loan)).push(item)
+
+    async def push_each(self, items: Sequence[Item | Push]) -> list[Exception | None]:
+        loan = loan_of(self.writer.place)
+        if loan is None:
+            return await super().push_each(items)
+        return await super(SQLiteQueue, self._of_loan(loan)).push_each(items)
+
+    def _of_loan(self, loan: Loan) -> "SQLiteQueue":
+        async def run(work: Work[T]) -> T:
+            return loan.run(work)
+
+        view = self._copy_without_loop()
+        view._do = run
+        return view
 
     # Pop.
 

@@ -9,11 +9,13 @@ The one rule: an upgrade is one transaction, and a file of a newer version is ne
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from deferrable.errors import BackendError
 
-__all__ = ["AVAILABLE", "DELAYED", "HELD", "UPGRADES", "prepare", "version_of"]
+__all__ = ["AVAILABLE", "DELAYED", "HELD", "UPGRADES", "is_current", "prepare", "upgrade"]
+
+Executor: TypeAlias = sqlite3.Connection | sqlite3.Cursor
 
 AVAILABLE: Final = 1
 DELAYED: Final = 2
@@ -39,6 +41,7 @@ CREATE TABLE deferrable_windows (
     token TEXT,
     reserved_until REAL,
     previous_time REAL,
+    item_id TEXT,
     end_time REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deferrable_window_ends ON deferrable_windows (end_time);
@@ -47,8 +50,8 @@ CREATE INDEX deferrable_window_ends ON deferrable_windows (end_time);
 delayed one, and the end of the lease of one that is held. Each delivery draws a new token."""
 
 
-def _run(script: str) -> Callable[[sqlite3.Connection], None]:
-    def run(connection: sqlite3.Connection) -> None:
+def _run(script: str) -> Callable[[Executor], None]:
+    def run(connection: Executor) -> None:
         # Not `executescript`: that would commit first.
         for statement in script.split(";\n"):
             if statement.strip():
@@ -57,11 +60,11 @@ def _run(script: str) -> Callable[[sqlite3.Connection], None]:
     return run
 
 
-UPGRADES: Sequence[Callable[[sqlite3.Connection], None]] = [_run(_FIRST)]
+UPGRADES: Sequence[Callable[[Executor], None]] = [_run(_FIRST)]
 """The step at index N makes version N + 1 of version N. A file without our tables has version 0."""
 
 
-def version_of(connection: sqlite3.Connection) -> int:
+def _version_of(connection: Executor) -> int:
     """The version of the file's layout; 0: it has none of our tables."""
     found = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'deferrable_meta'"
@@ -74,6 +77,17 @@ def version_of(connection: sqlite3.Connection) -> int:
     return int(value)
 
 
+def is_current(connection: Executor, path: str) -> bool:
+    """Whether the file has the tables of this version.
+
+    Raises:
+        BackendError: it has newer ones.
+    """
+    version = _version_of(connection)
+    _refuse_newer(version, path)
+    return version == len(UPGRADES)
+
+
 def prepare(connection: sqlite3.Connection, path: str) -> None:
     """Make the file a current one that is in WAL mode.
 
@@ -83,8 +97,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     """
     if connection.execute("PRAGMA page_count").fetchall() == [(0,)]:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    version = version_of(connection)
-    _refuse_newer(version, path)
+    has_tables = is_current(connection, path)
     ((mode,),) = connection.execute("PRAGMA journal_mode").fetchall()
     if mode not in ("wal", b"wal"):
         ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
@@ -93,7 +106,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
                 f"{path} cannot be switched to SQLite's WAL mode (it stays {mode!r}), which needs "
                 "shared memory; put the file on a local disk"
             )
-    if version < len(UPGRADES):
+    if not has_tables:
         connection.execute("BEGIN IMMEDIATE")
         try:
             upgrade(connection, path)
@@ -104,9 +117,9 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
         connection.execute("COMMIT")
 
 
-def upgrade(connection: sqlite3.Connection, path: str) -> None:
+def upgrade(connection: Executor, path: str) -> None:
     """Bring the layout up to date, in the transaction that is open."""
-    version = version_of(connection)  # another process may have been quicker
+    version = _version_of(connection)  # another process may have been quicker
     _refuse_newer(version, path)
     for step in UPGRADES[version:]:
         step(connection)

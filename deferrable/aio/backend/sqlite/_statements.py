@@ -8,16 +8,19 @@ from typing import Final
 
 __all__ = [
     "ADD",
+    "CHANGE_WINDOW",
     "COUNTS",
     "DROP",
+    "DROP_WINDOW",
     "FIND",
     "FLUSH",
     "FRONT",
+    "HOLDS",
     "HOLD_FRONT",
     "HOLD_ROW",
-    "HOLDS",
     "IS_AVAILABLE",
     "IS_FREE",
+    "KEEP_WINDOW",
     "LATE",
     "MISS",
     "MOVE",
@@ -29,8 +32,10 @@ __all__ = [
     "QUEUE_ID",
     "REMOVE",
     "REWRITE",
+    "SWEEP",
     "TEXT",
     "TOUCH",
+    "WINDOW",
 ]
 
 QUEUE_ID: Final = "SELECT id FROM deferrable_queues WHERE name = ?"
@@ -99,3 +104,24 @@ SELECT id, pushed, text FROM deferrable_items
 WHERE id >= ? AND id < ? AND +queue = ? ORDER BY id LIMIT ?
 """
 FLUSH: Final = "DELETE FROM deferrable_items WHERE queue = ?"
+
+# Debounce windows.
+WINDOW: Final = """
+SELECT available_time, token, reserved_until, previous_time, item_id FROM deferrable_windows
+WHERE key = ? AND end_time >= ?
+"""
+KEEP_WINDOW: Final = """
+INSERT OR REPLACE INTO deferrable_windows
+(available_time, token, reserved_until, previous_time, item_id, end_time, key)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+CHANGE_WINDOW: Final = """
+UPDATE deferrable_windows
+SET available_time = ?, token = ?, reserved_until = ?, previous_time = ?, item_id = ?
+WHERE key = ?
+"""
+DROP_WINDOW: Final = "DELETE FROM deferrable_windows WHERE key = ?"
+SWEEP: Final = """
+DELETE FROM deferrable_windows WHERE key IN
+(SELECT key FROM deferrable_windows WHERE end_time < ? ORDER BY end_time LIMIT ?)
+"""

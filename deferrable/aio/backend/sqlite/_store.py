@@ -77,16 +77,19 @@ class Taken(NamedTuple):
 
 
 class Store:
-    """The tables, through one connection.
+    """The tables, through one connection, or one cursor.
 
     Attributes:
         woken: names of queues in which the open transaction has made something available, or
             due earlier.
+        is_lent: the transaction is the user's, which is given no other work than its own.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    is_lent = False
+
+    def __init__(self, connection: sqlite3.Connection | sqlite3.Cursor) -> None:
         self._execute = connection.execute
+        self._execute_many = connection.executemany
         self.woken: set[str] = set()
         self._ids: dict[str, int] = {}
 
@@ -131,14 +134,15 @@ class Store:
             entries: text and delay in seconds of each.
         """
         queue = self.id_of(lane.name)
-        self.catch_up(lane, now)
+        if not self.is_lent:
+            self.catch_up(lane, now)
         rows = [
             (queue, DELAYED, now.time + delay, now.time, text)
             if delay > 0
             else (queue, AVAILABLE, 0.0, now.time, text)
             for text, delay in entries
         ]
-        self._connection.executemany(sql.ADD, rows)
+        self._execute_many(sql.ADD, rows)
         self.woken.add(lane.name)
 
     def take(self, lane: Lane, count: int, now: Now, lease_seconds: float) -> list[Delivery]:
