@@ -26,6 +26,10 @@ from deferrable.cli.app import cli
 TESTS = Path(__file__).parent
 
 
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+"""Variables that make the standard streams of a program accept ASCII only."""
+
+
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     known = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     return {**known, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **variables}

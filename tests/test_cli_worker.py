@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from commands import Command
+from commands import ASCII, Command
 from redis_server import free_port, start_redis, unique_group
 
 from deferrable.cli.supervising import code_of, restart_seconds
@@ -432,6 +433,18 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def test_an_ascii_stream_gets_the_log_of_a_job_with_other_characters(place: Place) -> None:
+    place.defer("fail", "помилка")
+    variables = {**place.variables, **ASCII}
+
+    with Command("worker", MAILS, variables=variables) as command:
+        command.wait_for(r"ValueError: \u043f\u043e\u043c", 2)  # in the record and the traceback
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 0
+    assert command.text.isascii()
+
+
 def test_processes_are_started_and_a_signal_ends_all_with_code_0(place: Place) -> None:
     with worker(place, STATS, "--processes", "2") as command:
         command.wait_for(UP, 2)
@@ -441,14 +454,17 @@ def test_processes_are_started_and_a_signal_ends_all_with_code_0(place: Place) -
         assert command.end() == 0
     assert len(children) == 2
     assert not any(map(is_running, children))
+    numbers = {line[1]: int(line[2]) for line in re.finditer(r"\[(\d):(\d+)\]", command.text)}
+    assert sorted(numbers) == ["1", "2"]
+    assert sorted(numbers.values()) == sorted(children)
 
 
-def test_process_that_dies_is_started_again(place: Place) -> None:
-    with worker(place, MAILS, "--processes", "2") as command:
-        command.wait_for(UP, 2)
+def test_one_process_that_dies_is_started_again(place: Place) -> None:
+    with worker(place, MAILS, "--processes", "1") as command:
+        command.wait_for(UP)
         place.defer("die")
         command.wait_for("died (exit code 9)")
-        command.wait_for(UP, 3)
+        command.wait_for(UP, 2)
         command.send(signal.SIGTERM)
 
         assert command.end() == 0

@@ -120,6 +120,16 @@ def test_a_backend_without_a_store_refuses_debounce_where_it_is_written() -> Non
         Deferrable(without_store()).deferrable(debounce_seconds=9)(nothing)
 
 
+def test_sqs_refuses_debounce_without_a_place_for_its_windows() -> None:
+    backend = awaiting.SQSBackendFactory(region_name="eu-west-1").create_backend_for_group(None)
+
+    with pytest.raises(InvalidOptions, match=r"cannot keep debounce windows.*redis_client="):
+        Deferrable(backend).deferrable(debounce_seconds=9)(nothing)
+
+    store = InMemoryDebounceStore()
+    Deferrable(backend, debounce_store=store).deferrable(debounce_seconds=9)(nothing)
+
+
 async def test_a_backend_without_a_store_that_is_set_later_refuses_the_call() -> None:
     instance = Deferrable(awaiting.InMemoryBackendFactory().create_backend_for_group(None))
     job = instance.deferrable(debounce_seconds=9)(nothing)

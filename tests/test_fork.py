@@ -9,6 +9,7 @@ import textwrap
 import pytest
 from processes import run_program
 from redis_server import unique_group
+from sqs_server import SQSServer
 
 HOOKS = ["with hooks", "without hooks"]
 
@@ -140,6 +141,31 @@ def test_child_and_parent_both_work_when_the_portal_ran_before_the_fork(
         f"{who} 1 {who} {who}"
         for who in ("parent before", "child", "parent after", "second child", "parent at last")
     ]
+
+
+def test_child_of_a_fork_without_hooks_works_on_sqs(
+    sqs_server: SQSServer, sqs_group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqs_server.set_environment(monkeypatch)
+    prelude = PRELUDE.replace("{factory}", "SQSBackendFactory(wait_time=1)")
+    prelude = prelude.replace("{package}", "").replace("{group!r}", repr(sqs_group))
+
+    lines = run_program(
+        prelude.replace("{hooks}", "without hooks")
+        + textwrap.dedent(
+            """
+            def work(who):
+                job.later(who)
+                say(who, instance.run_once().result)
+
+            work("parent before")
+            fork(lambda: work("child"))
+            work("parent after")
+            """
+        )
+    )
+
+    assert lines == [f"{who} {who}" for who in ("parent before", "child", "parent after")]
 
 
 def test_child_that_closes_its_queues_leaves_those_of_the_parent_open(prelude: Prelude) -> None:

@@ -10,10 +10,15 @@ import freezegun
 import pytest
 import time_machine
 from redis_server import unique_group
+from sqs_server import SQSServer
 
 import deferrable
 import deferrable.aio
-from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.aio.backend import (
+    DocketsBackendFactory,
+    InMemoryBackendFactory,
+    SQSBackendFactory,
+)
 from deferrable.aio.clock import SystemClock, timer_time
 from deferrable.testing import MovingClock, wait_until
 
@@ -168,6 +173,58 @@ async def test_running_jobs_keep_their_leases_when_the_time_is_set(
     assert sorted(begun) == [1, 2, 3]
     assert is_healthy
     await backend.queue.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+async def test_jobs_of_sqs_keep_their_leases_when_the_time_is_set(
+    sqs_server: SQSServer, sqs_group: str, seconds: float
+) -> None:
+    factory = SQSBackendFactory(sqs_server.connection(), wait_time=1)
+    opened, begun = asyncio.Event(), asyncio.Event()
+    async with deferrable.aio.Deferrable(factory.create_backend_for_group(sqs_group)) as instance:
+
+        @instance.deferrable(name="job")
+        async def job() -> None:
+            begun.set()
+            await opened.wait()
+
+        await job.later_async()
+        async with instance.worker() as worker:
+            await begun.wait()
+            with time_machine.travel(time.time() + seconds):
+                opened.set()
+                outcome = await anext(worker)
+                worker.stop()
+
+    assert outcome.status == "completed"
+
+
+def test_errors_of_sqs_do_not_wait_for_new_ones(
+    sqs_server: SQSServer, sqs_group: str, real_seconds: Callable[[], float]
+) -> None:
+    factory = SQSBackendFactory(sqs_server.connection(), wait_time=20)
+    with deferrable.Deferrable(factory.create_backend_for_group(sqs_group)) as instance:
+        instance.backend.error_queue.stats()
+        begin = real_seconds()
+
+        assert list(instance.errors()) == []
+
+        assert real_seconds() - begin < 15
+
+
+@pytest.mark.parametrize("freeze", FREEZES)
+def test_a_blocking_worker_works_under_a_frozen_clock(freeze: str) -> None:
+    instance = blocking_instance(InMemoryBackendFactory, 1.0)
+    job = instance.deferrable(name="job")(lambda: 7)
+
+    with FREEZES[freeze]():
+        job.later()
+        with instance.worker() as worker:
+            outcome = next(worker)
+            worker.stop()
+
+    assert outcome.status == "completed"
 
 
 @pytest.mark.anyio

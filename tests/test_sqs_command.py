@@ -1,13 +1,15 @@
-"""The command-line worker on SQS: how it polls while it reloads, and how it is left at once."""
+"""The command line on SQS: a worker's polls, how it is left at once, and a look at errors."""
 
 import signal
 from pathlib import Path
 
 import pytest
-from commands import Command
+from commands import Command, call_command
 from sqs_proxy import Proxy, hang
 from sqs_server import REGION, SQSServer
 
+from deferrable import Deferrable
+from deferrable.backend import SQSBackendFactory
 from deferrable.cli.command_error import FORCED
 
 MODULE = """
@@ -59,3 +61,32 @@ def test_second_signal_does_not_wait_for_the_receive_under_way(
 
         # Long before the receive would be given up, which is 30 s after it began.
         assert command.end() == FORCED
+
+
+def test_looks_at_errors_leave_none_of_them_leased(
+    variables: dict[str, str], sqs_server: SQSServer, sqs_group: str, tmp_path: Path
+) -> None:
+    factory = SQSBackendFactory(sqs_server.connection(), wait_time=0)
+    with Deferrable(factory.create_backend_for_group(sqs_group)) as instance:
+
+        @instance.deferrable(name="job")
+        def fail(number: int) -> object:
+            return 1 / 0 if number % 2 else {}[number]
+
+        fail.later_many([(number,) for number in range(12)])
+        while instance.backend.error_queue.stats()["available"] < 12:
+            instance.run_once()
+
+        texts = [
+            call_command("errors", *words, variables=variables, folder=tmp_path).stdout
+            for words in (
+                ("list", "polled:instance", "--type", "KeyError"),
+                ("show", "polled:instance", "--all", "--type", "KeyError"),
+                ("list", "polled:instance"),
+            )
+        ]
+        stats = instance.backend.error_queue.stats()
+
+    assert [text.count("KeyError") >= 6 for text in texts] == [True] * 3
+    assert ["ZeroDivisionError" in text for text in texts] == [False, False, True]
+    assert (stats["available"], stats["in_flight"]) == (12, 0)

@@ -5,14 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from faces import LEASE_SECONDS, Face
 from redis_server import unique_group
+from sqs_proxy import Proxy
+from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable, Worker
-from deferrable.aio.backend import DocketsBackendFactory
+from deferrable.aio.backend import DocketsBackendFactory, SQSBackendFactory
+from deferrable.aio.worker import _buffer
 from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -269,3 +273,62 @@ def run(program: Path, url: str, group: str) -> int:
         check=False,
     )
     return done.returncode
+
+
+# SQS counts every receive.
+
+
+async def test_messages_that_sqs_delivered_twice_before_run_one_after_the_other(
+    sqs_server: SQSServer, sqs_group: str
+) -> None:
+    factory = SQSBackendFactory(sqs_server.connection(), wait_time=0, max_receive_count=1000)
+    running, most = 0, 0
+    async with Deferrable(factory.create_backend_for_group(sqs_group)) as instance:
+
+        @instance.deferrable(name="job")
+        async def job(number: int) -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.02)
+            running -= 1
+
+        queue = instance.backend.queue
+        await job.later_many_async([(number,) for number in range(5)])
+        for _ in range(2):
+            held = []
+            while len(held) < 5:
+                held += await queue.pop_batch(10)
+            await queue.release_batch([envelope for envelope, _ in held])
+        async with instance.worker() as worker:
+            await read(worker, 5)
+            worker.stop()
+
+    assert most == 1
+
+
+async def test_plain_jobs_that_wait_for_a_thread_are_not_given_back_to_sqs(
+    sqs_server: SQSServer, proxy: Proxy, sqs_group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_buffer, "LONGEST_WAIT_SECONDS", 0.01)
+    factory = SQSBackendFactory(sqs_server.connection(proxy.url), wait_time=0, max_receive_count=2)
+    ran: list[int] = []
+    opened = threading.Event()
+
+    def note(number: int) -> None:
+        opened.wait(60)
+        ran.append(number)
+
+    async with Deferrable(factory.create_backend_for_group(sqs_group)) as instance:
+        await instance.deferrable(name="job")(note).later_many_async([(n,) for n in range(20)])
+        async with instance.worker(threads=1) as worker:
+            await wait_until(lambda: worker._slots.thread_waiting >= 9, "some wait for the thread")
+            await asyncio.sleep(0.1)  # longer than anywhere else they would wait
+            opened.set()
+            await read(worker, 20)
+            worker.stop()
+        errors = await instance.backend.error_queue.stats()
+
+    assert sorted(ran) == list(range(20))
+    assert proxy.counts["ChangeMessageVisibilityBatch"] == 0
+    assert errors["available"] == 0
