@@ -1,10 +1,12 @@
 """The command line on SQS: a worker's polls, how it is left at once, and a look at errors."""
 
+import re
 import signal
 from pathlib import Path
 
 import pytest
 from commands import Command, call_command
+from processes import ROOT
 from sqs_proxy import Proxy, hang
 from sqs_server import REGION, SQSServer
 
@@ -63,8 +65,19 @@ def test_second_signal_does_not_wait_for_the_receive_under_way(
         assert command.end() == FORCED
 
 
-def test_looks_at_errors_leave_none_of_them_leased(
-    variables: dict[str, str], sqs_server: SQSServer, sqs_group: str, tmp_path: Path
+def permissions(row: str) -> set[str]:
+    """What the table of permissions in the docs grants."""
+    table = (ROOT / "docs" / "sqs.md").read_text().partition("## Permissions")[2]
+    (line,) = [each for each in table.splitlines() if each.startswith(f"| {row}")]
+    return set(re.findall(r"sqs:(\w+)", line))
+
+
+def test_looks_at_errors_leave_none_leased_and_need_the_documented_permissions(
+    variables: dict[str, str],
+    sqs_server: SQSServer,
+    proxy: Proxy,
+    sqs_group: str,
+    tmp_path: Path,
 ) -> None:
     factory = SQSBackendFactory(sqs_server.connection(), wait_time=0)
     with Deferrable(factory.create_backend_for_group(sqs_group)) as instance:
@@ -86,7 +99,17 @@ def test_looks_at_errors_leave_none_of_them_leased(
             )
         ]
         stats = instance.backend.error_queue.stats()
+        for words in (
+            ("requeue", "polled:instance", "--all", "--type", "KeyError"),
+            ("discard", "polled:instance", "--all", "--yes"),
+        ):
+            done = call_command("errors", *words, variables=variables, folder=tmp_path)
+            assert done.returncode == 0, done.stderr
+        left = [instance.backend.queue.stats(), instance.backend.error_queue.stats()]
 
+    assert [each["available"] for each in left] == [6, 0]
+    used = {action.removesuffix("Batch") for action in proxy.counts}
+    assert used == permissions("reader of errors") | permissions("without `queue_url`")
     assert [text.count("KeyError") >= 6 for text in texts] == [True] * 3
     assert ["ZeroDivisionError" in text for text in texts] == [False, False, True]
     assert (stats["available"], stats["in_flight"]) == (12, 0)
