@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import DEADLINE_SECONDS
 
-from benchmarks.peers.catalogue import RAW, US
+from benchmarks.peers.catalogue import PROCESS, RAW, US, choose, our_name
 from benchmarks.peers.ledger import Ledger
 from benchmarks.peers.results import Results
 from benchmarks.peers.table import render
@@ -18,10 +18,22 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_benchmark_runs_in_small_and_every_job_runs_once(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    options = ["--scale", "small", "--rounds", "1", "--cells", "enqueue,sleep,latency,memory"]
+    options = ["--scale", "small", "--rounds", "1", "--cells"]
+    cells = "enqueue,together,sleep,latency,memory"
+    peers = ",".join([US, our_name(PROCESS)])
 
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.peers", *options, "--peers", US, "--json", figures],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.peers",
+            *options,
+            cells,
+            "--peers",
+            peers,
+            "--json",
+            figures,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -35,7 +47,30 @@ def test_the_benchmark_runs_in_small_and_every_job_runs_once(tmp_path: Path) -> 
     assert {"single", "concurrent", "batch", "process", "naps", "p50", "in_memory"} <= set(
         results.samples[US]
     )
-    assert "| process no-ops" in done.stdout
+    assert {"single", "batch", "process", "together", "naps", "p50"} <= set(
+        results.samples[our_name(PROCESS)]
+    )
+    assert done.stdout.count("| process no-ops ") == 2
+
+
+def test_libraries_are_chosen_by_name_or_by_store() -> None:
+    assert [peer.name for peer in choose(["arq", US])] == [US, "arq"]
+    assert {peer.store for peer in choose([PROCESS])} == {PROCESS}
+    with pytest.raises(ValueError, match="unknown peers nobody"):
+        choose(["nobody"])
+
+
+def test_libraries_are_compared_with_those_of_their_own_store() -> None:
+    results = Results()
+    results.add(US, {"process": 100.0})
+    results.add(our_name(PROCESS), {"process": 50.0})
+    results.add("huey-file-process", {"process": 10.0})
+    results.add("huey", {"process": 20.0})
+
+    rows = [[cell.strip() for cell in line.split("|")] for line in render(results, []).splitlines()]
+
+    ratios = [row[-2] for row in rows if len(row) > 3 and row[1] == "process no-ops"]
+    assert ratios == ["5.00 huey", "5.00 huey-file-process"]
 
 
 @pytest.fixture
