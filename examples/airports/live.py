@@ -1,5 +1,6 @@
 """A line on what happens now, while the processes work."""
 
+import shutil
 import sys
 import time
 from typing import TextIO
@@ -34,8 +35,11 @@ class Live:
         if self._output is None or now < self._next_time:
             return
         self._next_time = now + self._interval_seconds
-        start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
-        print(f"{start}{self._line(now)}", end=end, file=self._output, flush=True)
+        line = self._line(now)
+        if self._is_terminal:  # cut, because a line that wraps cannot be written again
+            line = "\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1]
+        end = "" if self._is_terminal else "\n"
+        print(line, end=end, file=self._output, flush=True)
 
     def end(self) -> None:
         """Leave the line as it is."""
@@ -46,7 +50,7 @@ class Live:
         stats = instance.backend.queue.stats()
         failed = instance.backend.error_queue.stats()["available"]
         return (
-            f"{now - self._start_time:3.0f} s  {results.count_hubs():>6,} of {self._goal:,} hubs "
-            f"found; queue: {stats['available']:,.0f} available, {stats['in_flight']:,.0f} in "
-            f"flight, {stats['delayed']:,.0f} delayed, {failed:,.0f} failed"
+            f"{now - self._start_time:3.0f} s  {results.count_hubs():>6,} of {self._goal:,} hubs; "
+            f"{stats['available']:,.0f} available, {stats['in_flight']:,.0f} in flight, "
+            f"{stats['delayed']:,.0f} delayed, {failed:,.0f} failed"
         )
