@@ -411,6 +411,17 @@ async def _push_call(place: Place, serializer: str) -> None:
     await instance.deferrable(json.dumps).later_async("text")
 
 
+async def _requeued_outcome(place: Place) -> tuple[str, Any]:
+    """How the job of the only error ends that we put back into the queue."""
+    instance = Deferrable(place.backend())
+    instance.deferrable(json.dumps)
+    async for entry in instance.errors():
+        await entry.requeue()
+    outcome = await instance.run_once()
+    assert outcome is not None
+    return outcome.status, outcome.result
+
+
 class TestMetadata:
     @pytest.mark.parametrize("serializer", ["pickle", "json"])
     async def test_an_item_that_python_2_cannot_read_ends_in_its_error_queue(
@@ -419,6 +430,7 @@ class TestMetadata:
         await _push_call(place, serializer)
 
         assert old(OLD_CONSUMER) == [[None, "error queue"], 0, 1]
+        assert await _requeued_outcome(place) == ("completed", '"text"')
 
     async def test_python_2_is_given_the_metadata_of_a_classic_item(
         self, place: Place, old: Old
