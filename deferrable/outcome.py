@@ -8,7 +8,7 @@ from msgspec import Struct
 from deferrable.handles import CallSource, HandleVerbs
 from deferrable.item import Item, id_text
 
-__all__ = ["Outcome", "OutcomeStatus", "Receipt", "ReceiptStatus"]
+__all__ = ["Outcome", "OutcomeStatus", "Receipt", "ReceiptStatus", "WorkSummary"]
 
 ReceiptStatus: TypeAlias = Literal["pushed", "delayed", "skipped"]
 OutcomeStatus: TypeAlias = Literal[
@@ -89,3 +89,16 @@ class Outcome(Struct, frozen=True):  # which is made in a fifth of a frozen data
         # Without item and result: outcomes are logged, and arguments have no place in logs.
         failed = "" if self.error is None else f" with {type(self.error).__name__}"
         return f"<Outcome {self.status}{failed} of item {id_text(self.item)}>"
+
+
+class WorkSummary(Struct, frozen=True):
+    """What a worker did, from `Worker.run`.
+
+    Attributes:
+        counts: how many attempts ended with each status.
+        delayed: how many items were still delayed when the queues were empty; None: the worker was
+            stopped before, or was not to end then.
+    """
+
+    counts: dict[OutcomeStatus, int]
+    delayed: int | None = None

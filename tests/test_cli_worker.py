@@ -105,6 +105,34 @@ def test_a_prefetch_is_asked_for_and_told(place: Place) -> None:
         command.wait_for("concurrency 1, prefetch 20)")
 
 
+def test_a_burst_ends_when_the_queues_are_empty(place: Place) -> None:
+    place.defer("count", "word")
+    place.defer("send", "ada")
+
+    with worker(place, STATS, MAILS, "--burst", "--weights", "3,1") as command:
+        assert command.end() == 0
+
+        for part in ("count completed", "send completed", "in flight, 0 delayed", "stopped"):
+            assert part in command.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--burst", "--processes", "2"], "--burst is for one process"),
+        (["--weights", "3;1"], "numbers with commas between them, such as 3,1; got '3;1'"),
+        (["--weights", "3,1"], "weights has 2 numbers for 1 instances; give one for each"),
+    ],
+)
+def test_an_order_or_a_burst_that_cannot_be_is_refused(
+    place: Place, options: list[str], message: str
+) -> None:
+    with worker(place, STATS, *options) as command:
+        assert command.end() == 2
+
+        assert message in command.text
+
+
 def test_each_job_is_one_line_with_name_id_attempt_and_duration(place: Place) -> None:
     item_id = place.defer("count", "word")
 

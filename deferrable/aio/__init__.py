@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from deferrable.handles import CallHandle, CallState
     from deferrable.metadata import MetadataProducerConsumer
-    from deferrable.outcome import Outcome, Receipt
+    from deferrable.outcome import Outcome, Receipt, WorkSummary
     from deferrable.retry import Retry
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "UnreadableItem",
     "UnserializableCall",
     "Unsupported",
+    "WorkSummary",
     "Worker",
     "WrongApi",
     "current_attempt",
@@ -120,6 +121,7 @@ __getattr__, __dir__ = lazy_names(
         "UnreadableItem": _ERRORS,
         "UnserializableCall": _ERRORS,
         "Unsupported": _ERRORS,
+        "WorkSummary": "deferrable.outcome",
         "Worker": "deferrable.aio.worker",
         "WrongApi": _ERRORS,
         "current_attempt": "deferrable.aio.current",

@@ -12,20 +12,21 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 from deferrable._codec.refusals import describe
 from deferrable.aio.worker import Worker
 from deferrable.cli.banner import log_banner
-from deferrable.cli.command_error import FORCED, CommandError
+from deferrable.cli.command_error import FORCED, USAGE, CommandError
 from deferrable.cli.health import HealthServer
 from deferrable.cli.loading import Named
 from deferrable.cli.logs import enable_loggers, log_outcome
 from deferrable.cli.reloading import FileWatch
 from deferrable.cli.shutdown import Shutdown
 from deferrable.cli.signals import Signals
-from deferrable.errors import BackendError
+from deferrable.errors import BackendError, InvalidOptions
 
-__all__ = ["RELOAD", "Serving", "serve"]
+__all__ = ["RELOAD", "Serving", "WorkerSettings", "serve"]
 
 _logger = logging.getLogger("deferrable.cli")
 
@@ -36,20 +37,30 @@ RELOAD = -1
 """Instead of an exit code: restart the process."""
 
 
+class WorkerSettings(TypedDict):
+    """What the worker is made with; see `deferrable.aio.Worker`."""
+
+    concurrency: int
+    threads: int | None
+    prefetch: int
+    grace_seconds: float
+    order: Literal["fair", "strict"]
+    weights: Sequence[float] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """How to serve.
 
     Attributes:
         health_socket: a bound socket for requests for health; None: there is no such port.
+        is_burst: it ends when its queues are empty.
         is_reloading: a change of a file ends it, too.
     """
 
-    concurrency: int
-    threads: int | None
-    prefetch: int
-    grace_seconds: float
+    settings: WorkerSettings
     health_socket: socket.socket | None
+    is_burst: bool
     is_reloading: bool
 
 
@@ -73,15 +84,12 @@ def serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
 
 
 async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
-    worker = Worker(
-        [each.instance for each in named],
-        concurrency=serving.concurrency,
-        threads=serving.threads,
-        prefetch=serving.prefetch,
-        grace_seconds=serving.grace_seconds,
-    )
+    try:
+        worker = Worker([each.instance for each in named], **serving.settings)
+    except InvalidOptions as error:
+        raise CommandError(str(error), exit_code=USAGE) from error
     life = _Life(worker)
-    shutdown = Shutdown(signals, life, serving.grace_seconds)
+    shutdown = Shutdown(signals, life, serving.settings["grace_seconds"])
     shutdown.start()
     async with AsyncExitStack() as stack:
         stack.callback(shutdown.end)
@@ -139,13 +147,24 @@ async def _work(worker: Worker, life: _Life, named: Sequence[Named], serving: Se
             "its traceback with --debug"
         ) from error
     if is_up:
+        emptying: asyncio.Future[None] | None = None
         try:
-            log_banner(named, serving.concurrency, serving.prefetch)
+            log_banner(named, serving.settings["concurrency"], serving.settings["prefetch"])
+            if serving.is_burst:
+                emptying = asyncio.ensure_future(_stop_when_empty(worker))
             async for outcome in worker:
                 log_outcome(outcome)
         finally:
+            if emptying is not None:
+                emptying.cancel()
             await worker.__aexit__(None, None, None)
     _logger.info("stopped (process %d)", os.getpid())
+
+
+async def _stop_when_empty(worker: Worker) -> None:
+    delayed = await worker.until_empty()
+    _logger.info("nothing is available or in flight, %d delayed", delayed)
+    worker.stop()
 
 
 async def _close(named: Named) -> None:

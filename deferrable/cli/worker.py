@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import click
 
@@ -15,7 +15,7 @@ from deferrable.cli.health import listen
 from deferrable.cli.loading import check_apart, check_shared, instances_argument, load_all
 from deferrable.cli.logs import LEVELS, configure, enable_loggers
 from deferrable.cli.reloading import restart_process, wait_for_change_below
-from deferrable.cli.serving import RELOAD, Serving, serve
+from deferrable.cli.serving import RELOAD, Serving, WorkerSettings, serve
 from deferrable.cli.signals import Signals, Stopped
 from deferrable.cli.supervising import child_index, supervise, watch_parent
 
@@ -28,6 +28,20 @@ _TOO_MANY_THREADS = (
     "--threads %d is more than --concurrency %d, which limits how many jobs run at once; raise "
     "--concurrency, or leave out --threads"
 )
+
+
+def read_weights(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> list[float] | None:
+    """The numbers of ``--weights``."""
+    if text is None:
+        return None
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(
+            f"numbers with commas between them, such as 3,1; got {text!r}"
+        ) from error
 
 
 @click.command()
@@ -59,6 +73,18 @@ _TOO_MANY_THREADS = (
 @click.option(
     "--health-host", default="127.0.0.1", show_default=True, help="The address for --health-port."
 )
+@click.option(
+    "--order", type=click.Choice(["fair", "strict"]), default="fair", show_default=True,
+    help="Of several instances: share the slots, or serve the first that has items.",
+)  # fmt: skip
+@click.option(
+    "--weights", callback=read_weights, metavar="N,N,...", default=None,
+    help="Of several instances: the share of each while all have items.",
+)  # fmt: skip
+@click.option(
+    "--burst", "is_burst", is_flag=True,
+    help="End when nothing is available or in flight; delayed items are not waited for.",
+)  # fmt: skip
 @click.option("--reload", "is_reloading", is_flag=True, help="Restart when the code changes.")
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True
@@ -76,6 +102,9 @@ def worker(
     grace_seconds: float,
     health_port: int | None,
     health_host: str,
+    order: Literal["fair", "strict"],
+    weights: Sequence[float] | None,
+    is_burst: bool,
     is_reloading: bool,
     log_format: str,
     log_level: str,
@@ -92,6 +121,8 @@ def worker(
     configure(log_format, log_level, name)
     if index is None and threads is not None and threads > concurrency:
         _logger.warning(_TOO_MANY_THREADS, threads, concurrency)
+    if is_burst and processes is not None:
+        raise click.UsageError("--burst is for one process, which ends; leave out --processes")
     if processes is not None and index is None:
         _leave(context, supervise(processes, grace_seconds))
     if index is not None:
@@ -105,7 +136,15 @@ def worker(
                 check_apart(named)
                 check_shared(named)
                 listener = None if health_port is None else listen(health_host, health_port)
-            serving = Serving(concurrency, threads, prefetch, grace_seconds, listener, is_reloading)
+            settings = WorkerSettings(
+                concurrency=concurrency,
+                threads=threads,
+                prefetch=prefetch,
+                grace_seconds=grace_seconds,
+                order=order,
+                weights=weights,
+            )
+            serving = Serving(settings, listener, is_burst, is_reloading)
             code = serve(named, serving, signals)
         except Stopped as stopped:
             code = _stopped(stopped.name)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from deferrable.handles import CallHandle, CallState
     from deferrable.metadata import MetadataProducerConsumer
-    from deferrable.outcome import Outcome, Receipt
+    from deferrable.outcome import Outcome, Receipt, WorkSummary
     from deferrable.retry import Retry
     from deferrable.sync.backend import Backend, BackendFactory
     from deferrable.sync.deferrable import Deferrable
@@ -75,6 +75,7 @@ __all__ = [
     "UnreadableItem",
     "UnserializableCall",
     "Unsupported",
+    "WorkSummary",
     "Worker",
     "WrongApi",
     "current_attempt",
@@ -121,6 +122,7 @@ __getattr__, __dir__ = lazy_names(
         "UnreadableItem": _ERRORS,
         "UnserializableCall": _ERRORS,
         "Unsupported": _ERRORS,
+        "WorkSummary": "deferrable.outcome",
         "Worker": "deferrable.sync.worker",
         "WrongApi": _ERRORS,
         "current_attempt": "deferrable.aio.current",

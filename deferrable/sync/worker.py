@@ -14,7 +14,7 @@ from deferrable._wrong_api import PlainFor
 from deferrable.aio._engine.patched import refuse_patched
 from deferrable.aio.worker import _life as awaiting
 from deferrable.aio.worker._health import Health
-from deferrable.outcome import Outcome
+from deferrable.outcome import Outcome, WorkSummary
 from deferrable.sync._door import refuse_portal_thread
 
 __all__ = ["Worker"]
@@ -38,17 +38,21 @@ class Worker(PlainFor):
         return self._core.health
 
     def __enter__(self) -> Self:
+        portal = self._begin()
+        try:
+            portal.run(self._core.__aenter__())
+        except BaseException:
+            portal.stop()
+            raise
+        return self
+
+    def _begin(self) -> Portal:
         refuse_portal_thread("async with ... of deferrable.aio")
         if self._portal is not None:
             raise RuntimeError("a worker can be entered only once; make another: instance.worker()")
         refuse_patched()  # before the thread is started, which would never run
         self._portal = Portal("deferrable-worker")
-        try:
-            self._portal.run(self._core.__aenter__())
-        except BaseException:
-            self._portal.stop()
-            raise
-        return self
+        return self._portal
 
     def __exit__(
         self,
@@ -78,12 +82,35 @@ class Worker(PlainFor):
             StopIteration: the worker has stopped, and every outcome was read.
             RuntimeError: it was not entered.
         """
-        if self._portal is None:
-            raise RuntimeError("this worker was not entered; with instance.worker() as worker: ...")
-        outcome = self._portal.run(self._core.next_outcome())
+        outcome = self._entered().run(self._core.next_outcome())
         if outcome is None:
             raise StopIteration
         return outcome
+
+    def run(self, *, until_empty: bool = False) -> WorkSummary:
+        """Work until the worker is stopped; see `deferrable.aio.Worker.run`.
+
+        Args:
+            until_empty: stop when nothing is available or in flight in its queue.
+        """
+        portal = self._begin()
+        try:
+            return portal.run(self._core.run(until_empty=until_empty))
+        finally:
+            portal.stop()
+
+    def until_empty(self) -> int:
+        """Return when nothing is available or in flight; see `deferrable.aio.Worker`.
+
+        Raises:
+            RuntimeError: it was not entered.
+        """
+        return self._entered().run(self._core.until_empty())
+
+    def _entered(self) -> Portal:
+        if self._portal is None:
+            raise RuntimeError("this worker was not entered; with instance.worker() as worker: ...")
+        return self._portal
 
     def stop(self) -> None:
         """Pop no more, and stop within the grace period. May be called from any thread.

@@ -9,6 +9,7 @@ ends. A cancellation only makes it hurry.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from types import TracebackType
@@ -19,17 +20,20 @@ import anyio
 from deferrable._durations import Duration, check_number, seconds_of
 from deferrable._wrong_api import AsyncFor
 from deferrable.aio._contract.loops import running_loop
+from deferrable.aio._contract.popping import Popped
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.keeper import keeper
 from deferrable.aio._engine.patched import refuse_patched
 from deferrable.aio.worker._attempts import Attempts
 from deferrable.aio.worker._door import WorkerResources
+from deferrable.aio.worker._emptiness import until_empty
 from deferrable.aio.worker._health import Health
+from deferrable.aio.worker._order import OrderName, Turn, order_of
 from deferrable.aio.worker._polling import Poller, same_queue
 from deferrable.aio.worker._slots import Bell, Outcomes, PollSlots, Slots
 from deferrable.aio.worker._watchdog import Watchdog
 from deferrable.errors import InvalidOptions
-from deferrable.outcome import Outcome
+from deferrable.outcome import Outcome, OutcomeStatus, WorkSummary
 
 __all__ = ["Worker"]
 
@@ -61,6 +65,11 @@ class Worker(AsyncFor):
         grace_seconds: how long running jobs may go on when the worker stops; then async ones are
             cancelled and their items given back. Plain functions cannot be cancelled: leaving waits
             for them, and their items are not given back.
+        order: of several instances. ``"fair"``: they share the free slots, so a flood in one queue
+            starves no other. ``"strict"``: an instance is served only while those before it have
+            no items.
+        weights: of each instance: how many of its items are taken for each item of another one of
+            weight 1, while both have some. None: no weights.
 
     Attributes:
         health: whether the brokers answer.
@@ -78,6 +87,8 @@ class Worker(AsyncFor):
         threads: int | None = None,
         prefetch: int = 0,
         grace_seconds: Duration = 30.0,
+        order: OrderName = "fair",
+        weights: Sequence[float] | None = None,
     ) -> None:
         thread_count = DEFAULT_THREADS if threads is None else threads
         check_number("concurrency", concurrency, least=1, is_whole=True)
@@ -97,6 +108,7 @@ class Worker(AsyncFor):
             pops_ahead=any(each.backend.queue.POPS_AHEAD for each in self._instances),
         )
         self._room = Bell()
+        self._order = order_of(order, weights, len(self._instances), self._room.ring)
         self._outcomes = Outcomes(self._slots, self._room.ring)
         self._is_to_stop = asyncio.Event()
         self._is_in_a_hurry = asyncio.Event()
@@ -175,6 +187,46 @@ class Worker(AsyncFor):
                 "this worker was not entered; async with instance.worker() as worker: ..."
             )
         return await self._outcomes.next()
+
+    async def run(self, *, until_empty: bool = False) -> WorkSummary:
+        """Enter the worker, read its outcomes until it stops, and leave it.
+
+        For callers that do not need the outcomes: ``await instance.worker().run()``. An interrupt
+        (Ctrl-C) or a cancellation stops it within the grace period.
+
+        Args:
+            until_empty: stop when nothing is available or in flight in its queues. Delayed items
+                are not waited for.
+        """
+        counts: Counter[OutcomeStatus] = Counter()
+        async with self:
+            emptying = asyncio.ensure_future(self._stop_when_empty()) if until_empty else None
+            try:
+                async for outcome in self:
+                    counts[outcome.status] += 1
+            finally:
+                if emptying is not None:
+                    emptying.cancel()
+                    await asyncio.wait([emptying])
+        is_empty = emptying is not None and not emptying.cancelled()
+        return WorkSummary(dict(counts), emptying.result() if emptying and is_empty else None)
+
+    async def until_empty(self) -> int:
+        """Return when nothing is available or in flight in its queues, here or elsewhere.
+
+        The worker goes on; call `stop`. Items that others push meanwhile count, too.
+
+        Returns:
+            how many items are still delayed.
+        """
+        queues = [each.backend.queue for each in self._instances]
+        return await until_empty(queues, lambda: self._slots.holds_nothing)
+
+    async def _stop_when_empty(self) -> int:
+        try:
+            return await self.until_empty()
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """Pop no more, and stop within the grace period.
@@ -259,7 +311,9 @@ class Worker(AsyncFor):
         self, is_up: "asyncio.Future[None]", attempts: Attempts, resources: WorkerResources
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._pollers = [self._poller(each, attempts) for each in self._instances]
+        self._pollers = [
+            self._poller(each, attempts, place) for place, each in enumerate(self._instances)
+        ]
         pollers = [loop.create_task(each.run()) for each in self._pollers]
         if not is_up.done():
             is_up.set_result(None)
@@ -311,13 +365,19 @@ class Worker(AsyncFor):
         for poller in self._pollers:
             poller.hurry()
 
-    def _poller(self, instance: Instance, attempts: Attempts) -> Poller:
-        queue = instance.backend.queue
-        kinds = attempts.kinds_of(instance)
-        room = PollSlots(self._slots, self._room, queue, self._clock, kinds, attempts.note_poll_end)
-        return Poller(
-            queue, self.health, room, lambda popped: attempts.take(instance, queue, popped)
+    def _poller(self, instance: Instance, attempts: Attempts, place: int) -> Poller:
+        queue, kinds = instance.backend.queue, attempts.kinds_of(instance)
+        turn = None if self._order is None else Turn(self._order, place)
+        room = PollSlots(
+            self._slots, self._room, queue, self._clock, kinds, attempts.note_poll_end, turn
         )
+
+        def take(popped: Sequence[Popped]) -> None:
+            if turn is not None:
+                turn.take(len(popped))
+            attempts.take(instance, queue, popped)
+
+        return Poller(queue, self.health, room, take)
 
 
 async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:

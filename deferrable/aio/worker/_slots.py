@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from deferrable.aio.clock import Clock
 from deferrable.aio.queue import Queue
 from deferrable.aio.worker._kinds import Kinds
+from deferrable.aio.worker._order import Turn
 from deferrable.outcome import Outcome
 
 __all__ = ["FEW_SETTLEMENTS", "Bell", "Outcomes", "PollSlots", "Slots"]
@@ -103,10 +104,15 @@ class Slots:
         return self.running < self.concurrency
 
     @property
+    def holds_nothing(self) -> bool:
+        """Whether the worker has no item."""
+        held = self.running + self.buffered + self.thread_waiting + self.blocked + self.settling
+        return not held
+
+    @property
     def is_idle(self) -> bool:
         """Whether the worker holds nothing, and no poll may bring an item."""
-        held = self.running + self.buffered + self.thread_waiting + self.blocked + self.settling
-        return not held and not self.polling
+        return self.holds_nothing and not self.polling
 
     @property
     def has_thread(self) -> bool:
@@ -289,6 +295,7 @@ class PollSlots:
         clock: of the worker.
         kinds: how many of the queue's items are plain jobs.
         on_poll_end: called when a poll is over.
+        turn: when this queue may be polled at all; None: there is no order between queues.
     """
 
     def __init__(
@@ -299,6 +306,7 @@ class PollSlots:
         clock: Clock,
         kinds: Kinds,
         on_poll_end: Callable[[], None],
+        turn: Turn | None = None,
     ) -> None:
         self._slots = slots
         self._bell = bell
@@ -306,9 +314,12 @@ class PollSlots:
         self._clock = clock
         self._kinds = kinds
         self._on_poll_end = on_poll_end
+        self._turn = turn
         self._expected = 0
 
     def try_take(self, *, is_quiet: bool, is_backlogged: bool) -> int:
+        if self._turn is not None and not self._turn.may_ask():
+            return 0
         now = self._clock.monotonic()
         count = self._slots.to_ask(
             self._queue.MAX_POP_BATCH_SIZE,
@@ -324,8 +335,12 @@ class PollSlots:
                 held=self._slots.thread_waiting,
                 takes_back=not self._queue.COUNTS_RELEASES,
             )
+            if not count and self._turn is not None:
+                self._turn.pass_on()  # it waits for threads, which other queues may not need
         if count:
             self._expected = self._slots.begin_poll(count, is_quiet=is_quiet)
+            if self._turn is not None:
+                self._turn.begin()
         return count
 
     async def wait(self) -> None:
@@ -333,4 +348,6 @@ class PollSlots:
 
     def give_up(self) -> None:
         self._slots.end_poll(self._expected)
+        if self._turn is not None:
+            self._turn.end()
         self._on_poll_end()
