@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from reference import rewritten
 from deferrable.aio.backend import (
     DocketsBackendFactory,
     InMemoryBackendFactory,
+    SQLiteBackendFactory,
     SQSBackendFactory,
 )
 from deferrable.events import EVENTS
@@ -306,11 +308,12 @@ def test_the_table_of_settings_of_sqs_has_all_of_them() -> None:
     assert shown == {each.name: str(each.default) for each in parameters if each.name != "clock"}
 
 
-@pytest.mark.parametrize("factory", [InMemoryBackendFactory, DocketsBackendFactory])
-def test_the_table_of_backends_has_their_arguments(
-    factory: type[InMemoryBackendFactory] | type[DocketsBackendFactory],
-) -> None:
-    shown = re.search(rf"`{factory.__name__}\((.*?)\)`", README)
+@pytest.mark.parametrize(
+    "factory", [InMemoryBackendFactory, SQLiteBackendFactory, DocketsBackendFactory]
+)
+def test_the_table_of_backends_has_their_arguments(factory: Callable[..., object]) -> None:
+    name = getattr(factory, "__name__")  # noqa: B009
+    shown = re.search(rf"`{name}\((.*?)\)`", README)
     parameters = inspect.signature(factory).parameters.values()
     positional = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
     keywords = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
@@ -321,7 +324,8 @@ def test_the_table_of_backends_has_their_arguments(
         for each in positional
     )
     for each in keywords:
-        assert f"`{each.name}={each.default}`" in README
+        default = f'"{each.default}"' if isinstance(each.default, str) else each.default
+        assert f"`{each.name}={default}`" in README
 
 
 def test_the_suite_in_the_readme_is_the_one_that_runs_here() -> None:
