@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from weakref import finalize
 
 from deferrable.aio.backend.sqlite import _schema
-from deferrable.aio.backend.sqlite._errors import is_busy, translated
+from deferrable.aio.backend.sqlite._errors import is_busy, is_for_want_of_room, translated
 from deferrable.aio.backend.sqlite._place import FileId, Place, boot_id
 from deferrable.aio.backend.sqlite._schema import HELD
 from deferrable.aio.backend.sqlite._store import Store
@@ -75,10 +75,12 @@ class Connection:
         self._process_id = os.getpid()
         self.connection = patiently(place.shown, lambda: _opened(place, synchronous))
         self._execute = self.connection.execute
+        self._has_made_room = False
         self.store = Store(self.connection)
         self._file_id: FileId | None = place.file_id()
-        # At the end of the process, too: the last one to close removes -wal and -shm.
         self._closing = finalize(self, self.connection.close)
+        # Not when the process ends: another thread may be using it then, and SQLite would crash.
+        self._closing.atexit = False
 
     def check(self) -> None:
         """Refuse to go on with a file that is not there any more, or not there under its name.
@@ -121,6 +123,25 @@ class Connection:
         if self.connection.in_transaction:
             with suppress(sqlite3.Error):  # SQLite has ended it already
                 self._execute("ROLLBACK")
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return self.connection.in_transaction
+
+    def makes_room_after(self, error: BackendError) -> bool:
+        """Whether `error` was a full disk, and there may be room now.
+
+        The -wal file may hold old versions of pages, which can go.
+        """
+        if self._has_made_room or not is_for_want_of_room(error):
+            self._has_made_room = False
+            return False
+        self._has_made_room = True
+        try:
+            ((_, _, moved),) = self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:
+            return False
+        return bool(moved == 0)  # after it was truncated there is nothing left to move
 
     def version(self) -> int:
         """A number that changes when another connection has committed."""

@@ -8,9 +8,10 @@ import sqlite3
 
 from deferrable.errors import BackendError, BackendUnavailable, ItemTooLarge
 
-__all__ = ["is_busy", "needs_new_connection", "translated"]
+__all__ = ["is_busy", "is_for_want_of_room", "needs_new_connection", "translated"]
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_WANT_OF_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG}
 _BROKEN = {
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
@@ -59,6 +60,12 @@ def _code(error: sqlite3.Error) -> int:
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether another connection holds a lock, so that the same step may work a moment later."""
     return _code(error) in _BUSY
+
+
+def is_for_want_of_room(error: BackendError) -> bool:
+    """Whether nothing was stored because it was too much, so that less may fit."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and _code(cause) in _WANT_OF_ROOM
 
 
 def needs_new_connection(error: sqlite3.Error) -> bool:

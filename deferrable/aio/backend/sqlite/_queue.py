@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from deferrable._codec.json import load_item
 from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend.sqlite._errors import is_for_want_of_room
 from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of
 from deferrable.aio.backend.sqlite._place import boot_id
 from deferrable.aio.backend.sqlite._store import Delivery, Lane, Lease, Now, Store, Taken
@@ -24,7 +25,7 @@ from deferrable.aio.backend.sqlite._writer import Writer
 from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
-from deferrable.errors import ItemTooLarge, LeaseLost, UnreadableItem
+from deferrable.errors import BackendError, ItemTooLarge, LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
 
@@ -124,7 +125,16 @@ class SQLiteQueue(Queue):
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         entries = [(push.text, push.delay_seconds) for push in pushes]
-        await self.run(lambda store: store.push(self.lane, entries, self.now()))
+        try:
+            await self.run(lambda store: store.push(self.lane, entries, self.now()))
+        except BackendError as error:
+            if len(pushes) == 1 or not is_for_want_of_room(error):
+                return [error] * len(pushes)
+            # Nothing was stored. Halves are pushed, in their order, until what does not fit is
+            # alone.
+            middle = len(pushes) // 2
+            halves = pushes[:middle], pushes[middle:]
+            return [outcome for half in halves for outcome in await self._push_batch(half)]
         return [None] * len(pushes)
 
     # Pushes in a transaction of the user. They are never batched with those of other callers.
@@ -170,9 +180,10 @@ class SQLiteQueue(Queue):
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         end_time = timer_time(self.clock) + self._wait_seconds
-        # Noted from the start, so that it can be interrupted, even if it never waits.
+        # Noted before it looks, so that it can be interrupted, too.
         waiter = Waiter(self.lane.name, self)
-        self.writer.waking.add(waiter)
+        if self._wait_seconds:
+            self.writer.waking.add(waiter)
         try:
             while True:
                 waiter.rearm()

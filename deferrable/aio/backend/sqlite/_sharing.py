@@ -4,6 +4,7 @@ The one rule: no connection is open while a process forks, and none is closed in
 `Connection`.
 """
 
+import atexit
 import os
 import threading
 from weakref import WeakValueDictionary
@@ -25,6 +26,15 @@ def writer_of(place: Place, synchronous: str) -> Writer:
         if writer is None:
             writer = _by_place[key] = Writer(place, synchronous)
         return writer
+
+
+def _at_exit() -> None:
+    # The last connection that is closed removes -wal and -shm.
+    for writer in list(_by_place.values()):
+        writer.end()
+
+
+atexit.register(_at_exit)
 
 
 def _before_fork() -> None:

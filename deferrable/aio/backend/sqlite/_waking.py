@@ -304,7 +304,7 @@ class _Doors:
         if self._sender is None:
             self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._sender.setblocking(False)
-            finalize(self, self._sender.close)
+            finalize(self, self._sender.close).atexit = False
         return self._sender
 
     def _others(self) -> list[str]:

@@ -60,6 +60,7 @@ class Writer:
         self._is_held = threading.Lock()
         self._waiting: deque[Ticket[Any]] = deque()
         self._batch: Sequence[Ticket[Any]] = ()
+        self._committing: tuple[Sequence[Ticket[Any]], list[Any]] | None = None
         self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
@@ -128,6 +129,14 @@ class Writer:
         if self._waiting:
             self._ring()
 
+    def end(self) -> None:
+        """Close the connection because the process ends, unless a call takes long."""
+        if self._is_held.acquire(timeout=_FORK_PATIENCE_SECONDS):
+            try:
+                self._drop()
+            finally:
+                self._is_held.release()
+
     # The thread.
 
     def _submit(self, ticket: Ticket[Any]) -> None:
@@ -180,6 +189,9 @@ class Writer:
                 woken = self._do(wanted)
             self._hand_out(wanted)
             self._batch = ()
+        except BaseException:
+            self._settle_interrupted()
+            raise
         finally:
             self._is_held.release()
             if self._waiting or self._batch:
@@ -268,41 +280,50 @@ class Writer:
 
     def _transact(self, connection: Connection, batch: Sequence[Ticket[Any]]) -> set[str]:
         connection.begin()
-        answers: list[Any] = []
-        is_whole = False
         try:
-            for ticket in batch:
-                answers.append(ticket.work(connection.store))
-            is_whole = True
+            answers = [ticket.work(connection.store) for ticket in batch]
+            self._committing = batch, answers
             connection.commit()
         except Exception as error:
+            self._committing = None
             connection.roll_back()
-            told = self._note(error) if isinstance(error, sqlite3.Error) else error
-            if len(batch) == 1 or self._connection is None:
-                self._fail(batch, told)
-                return set()
-            woken: set[str] = set()
-            for ticket in batch:
-                woken |= self._transact(connection, [ticket])
-            return woken
-        except BaseException:
-            self._settle_interrupted(connection, batch, answers if is_whole else None)
-            raise
-        for ticket, answer in zip(batch, answers, strict=True):
-            ticket.answer = answer
+            return self._transact_again(connection, batch, error)
+        self._answer(batch, answers)
+        self._committing = None
         return set(connection.store.woken)
 
-    def _settle_interrupted(
-        self, connection: Connection, batch: Sequence[Ticket[Any]], answers: list[Any] | None
-    ) -> None:
-        """An interrupt (Ctrl-C) came between two steps: find out what has happened."""
-        if answers is not None and not connection.connection.in_transaction:
-            for ticket, answer in zip(batch, answers, strict=True):
-                ticket.answer = answer
-            return
-        connection.roll_back()
-        self._waiting.extendleft(reversed(batch))  # Nothing of it was done.
-        self._batch = ()
+    def _transact_again(
+        self, connection: Connection, batch: Sequence[Ticket[Any]], error: Exception
+    ) -> set[str]:
+        """After a transaction has failed: do each piece in its own, or fail the only one."""
+        told = self._note(error) if isinstance(error, sqlite3.Error) else error
+        has_more_room = isinstance(told, BackendError) and connection.makes_room_after(told)
+        is_usable = self._connection is connection
+        if not is_usable or (len(batch) == 1 and not has_more_room):
+            self._fail(batch, told)
+            return set()
+        woken: set[str] = set()
+        for ticket in batch:
+            woken |= self._transact(connection, [ticket])
+        return woken
+
+    def _answer(self, batch: Sequence[Ticket[Any]], answers: Sequence[Any]) -> None:
+        for ticket, answer in zip(batch, answers, strict=True):
+            ticket.answer = answer
+
+    def _settle_interrupted(self) -> None:
+        """An interrupt (Ctrl-C) came between any two steps: find out what has happened."""
+        connection, committing = self._connection, self._committing
+        self._committing = None
+        if connection is not None:
+            if committing is not None and not connection.is_in_transaction:
+                self._answer(*committing)
+            else:
+                connection.roll_back()
+        batch = self._batch
+        self._batch = [ticket for ticket in batch if ticket.has_ended]
+        # Nothing was done for these.
+        self._waiting.extendleft(ticket for ticket in reversed(batch) if not ticket.has_ended)
 
     def _note(self, error: sqlite3.Error) -> BackendError:
         if needs_new_connection(error):
