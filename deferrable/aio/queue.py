@@ -31,17 +31,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.errors import DeferrableError, LeaseLost, Unsupported
 from deferrable.item import Item
 
-__all__ = [
-    "Envelope",
-    "Found",
-    "Item",
-    "Peeked",
-    "Push",
-    "Queue",
-    "Release",
-    "Touch",
-    "without_loop",
-]
+__all__ = ["Found", "Item", "Peeked", "Push", "Queue", "Release", "Touch", "without_loop"]
 
 _logger = logging.getLogger("deferrable")
 
