@@ -114,7 +114,7 @@ async def count_outcomes(worker: Worker, outcomes: Counter[str]) -> None:
 async def note_samples(
     jobs: Jobs, every_seconds: float, outcomes: Counter[str], samples: list[Sample]
 ) -> None:
-    """Print what is used, again and again, and empty the error queue."""
+    """Print what is used, repeatedly, and empty the error queue."""
     start_time = time.monotonic()
     while True:
         await asyncio.sleep(every_seconds)
@@ -130,7 +130,7 @@ async def note_samples(
 
 
 async def soak(server: RedisServer, options: argparse.Namespace) -> list[str]:
-    """What must not be, in words."""
+    """What is wrong, as text."""
     factory = DocketsBackendFactory(server.url, timeout=LEASE_SECONDS)
     backend, store = factory.create_backend_for_group("soak"), RedisDebounceStore(server.url)
     jobs = Jobs(backend, store, Ledger(Path("/dev/null"), "soak"), LEASE_SECONDS * 1.5)

@@ -96,7 +96,7 @@ class Floor:
             await self._client.send_message_batch(**self._queue, Entries=entries)
 
     async def consume(self) -> None:
-        """Receive the next while what came before is deleted."""
+        """Receive the next batch while the previous one is deleted."""
         async with asyncio.TaskGroup() as deleting:
             for _ in range(self._batches):
                 deleting.create_task(self._delete(await self._receive()))

@@ -56,7 +56,7 @@ def call_command(
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end as `run_command` does, but in this process, ten times as fast.
 
-    Not for workers that work, nor for what happens before the command line is read.
+    Not for running workers, nor for what happens before the command line is read.
     """
     with _as_in_a_process_of_its_own(folder):
         environ = {"COLUMNS": None, **variables}
@@ -87,7 +87,7 @@ def _as_in_a_process_of_its_own(folder: Path) -> Iterator[None]:
 
 
 class PythonProcess:
-    """A Python that runs; it is killed at the end of the ``with`` block if it still does."""
+    """A running Python; it is killed at the end of the ``with`` block if it still runs."""
 
     def __init__(
         self, arguments: Sequence[str], *, variables: Mapping[str, str], folder: Path
@@ -111,11 +111,11 @@ class PythonProcess:
 
     @property
     def text(self) -> str:
-        """What it said so far."""
+        """What it has printed so far."""
         return "".join(list(self._lines))
 
     def wait_for(self, text: str, count: int = 1) -> None:
-        """Return once it has said `text` so many times."""
+        """Return once it has printed `text` so many times."""
         self.wait_until(lambda: self.text.count(text) >= count, f"it says {text!r}")
 
     def wait_until(self, condition: Callable[[], object], description: str) -> None:

@@ -42,7 +42,7 @@ def anyio_backend() -> str:
 def pytest_configure() -> None:
     """Have interrupts arrive in the programs that tests start.
 
-    A shell has what it runs in the background ignore them, and every program started from there.
+    A shell makes its background jobs ignore them, and so does every program started from there.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,7 +77,7 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Have every report encodable: tests log texts that are not, and reports cross processes."""
+    """Make every report encodable: tests log texts that are not, and reports cross processes."""
     report = yield
     report.sections = [
         (title, text.encode("utf-8", "backslashreplace").decode())

@@ -124,7 +124,7 @@ class Place:
 
 
 class Monitor:
-    """The commands that a server gets, as it tells them, except those of scripts."""
+    """The commands that a server gets, as MONITOR shows them, except those of scripts."""
 
     def __init__(self, server: RedisServer) -> None:
         self._socket = socket.create_connection((server.host, server.port))
@@ -145,7 +145,7 @@ class Monitor:
         self._socket.close()
 
     def commands(self, group: str) -> list[list[str]]:
-        """What came since, and speaks of `group`."""
+        """The commands since then that name `group`."""
         mark = uuid.uuid4().hex.encode()
         with self._server.client() as client:
             client.echo(mark)

@@ -90,13 +90,13 @@ class Face:
         return [event for event, _ in self.events]
 
     def job(self, function: Callable[..., Any], **options: Any) -> Any:
-        """Register a function of a test, which nobody finds by its place, under its name."""
+        """Register a function of a test by its name, because it cannot be imported."""
         if "name" not in options:
             options["name"] = function.__name__
         return self.instance.deferrable(**options)(function)
 
     async def do(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call what blocks on one face, and is awaited on the other."""
+        """Call what blocks in one API, and is awaited in the other."""
         result = function(*args, **kwargs)
         return await result if inspect.isawaitable(result) else result
 
@@ -121,7 +121,7 @@ class Face:
         return outcome
 
     async def each(self, iterable: Any) -> AsyncIterator[Any]:
-        """Iterate with ``for`` or ``async for``, as the face has it."""
+        """Iterate with ``for`` or ``async for``, as the API requires."""
         if self.is_blocking:
             for member in iterable:
                 yield member

@@ -215,7 +215,7 @@ class RedisServer:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it, like a crash."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
@@ -224,7 +224,7 @@ class RedisServer:
         self.start()
 
     def freeze(self) -> None:
-        """Have it hold its connections and answer nothing."""
+        """Make it keep its connections and answer nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -260,7 +260,7 @@ class RedisServer:
 def start_redis(
     port: int | None = None, config: Mapping[str, str] | None = None, program: str | None = None
 ) -> Iterator[RedisServer]:
-    """A server of one's own; it is ended with the block.
+    """Another server; it is ended with the block.
 
     Args:
         port: None: a free one.

@@ -109,7 +109,7 @@ def answer(status: int, code: str, *, is_html: bool = False) -> Fault:
 
 
 async def forward(exchange: Exchange) -> Answer:
-    """Nothing goes wrong, for once."""
+    """This one goes well."""
     return await exchange.forward()
 
 
@@ -134,7 +134,7 @@ def fail_entries(
     is_senders: bool,
     has_effect: bool = False,
 ) -> Fault:
-    """Have a batch's entries at `places` fail.
+    """Make a batch's entries at `places` fail.
 
     Args:
         is_senders: what ``SenderFault`` says.
@@ -161,17 +161,17 @@ def fail_entries(
 
 
 async def add_duplicates(exchange: Exchange) -> Answer:
-    """Have each message that is received come twice in the same answer."""
+    """Deliver each received message twice in the same answer."""
     return await _change_messages(exchange, lambda messages: messages * 2)
 
 
 async def reverse(exchange: Exchange) -> Answer:
-    """Have the messages that are received come in the reverse order."""
+    """Deliver the received messages in the reverse order."""
     return await _change_messages(exchange, lambda messages: messages[::-1])
 
 
 def redeliver() -> Fault:
-    """Have what one receive brought come again with each later one that this strikes."""
+    """Deliver the messages of one receive again with each later one that this strikes."""
     seen: list[dict[str, Any]] = []
 
     def again(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -223,7 +223,7 @@ class Proxy:
         self._session: ClientSession | None = None
 
     def script(self, action: str, *faults: Fault, times: int = 1) -> None:
-        """Have the next requests for `action` meet `faults`, one each, the whole list `times`."""
+        """Let the next requests for `action` meet `faults`, one each, the whole list `times`."""
         self._script.setdefault(action, deque()).extend(faults * times)
 
     def call_soon(self, function: Callable[[], object]) -> None:
@@ -231,7 +231,7 @@ class Proxy:
         self._loop.call_soon_threadsafe(function)
 
     def clear(self) -> None:
-        """Forget what was to go wrong still."""
+        """Forget the faults that have not struck yet."""
         self._script.clear()
 
     @property

@@ -102,7 +102,7 @@ class SQSServer:
             client.close()
 
     def set_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have the environment name this server, and nothing else of this machine's."""
+        """Make the environment name this server, and nothing else of this machine."""
         for name in OTHERS:
             monkeypatch.delenv(name, raising=False)
         for name, value in self._keys.items():
@@ -211,7 +211,7 @@ def moto() -> Iterator[str]:
 
 
 def _speed_up(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Leave out what costs moto half of each request, and a client most of its start."""
+    """Skip work that costs moto half of each request, and a client most of its start."""
     import certifi
     from moto import backends
 
@@ -267,7 +267,7 @@ def _receive_one_after_another(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def proxy(sqs_server: SQSServer) -> "Iterator[Proxy]":
-    """A proxy of this test's own before that SQS."""
+    """A proxy of this test in front of that SQS."""
     from sqs_proxy import proxy_to
 
     with proxy_to(sqs_server.url) as proxy:

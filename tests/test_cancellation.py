@@ -528,7 +528,7 @@ async def passes(count: int) -> None:
 async def cancel_at_each_step(
     make: Callable[[], Face], start: Callable[[Face], Awaitable[Any]]
 ) -> list[tuple[Face, bool]]:
-    """Cancel at the 1st, 2nd, ... pass of the loop, until it comes through untouched."""
+    """Cancel at the 1st, 2nd, ... pass of the loop, until it ends before the cancellation."""
     ended = []
     for count in range(200):
         face = make()

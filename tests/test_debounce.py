@@ -187,7 +187,7 @@ class World:
 
 
 def eighths(low: float, high: float) -> st.SearchStrategy[float]:
-    """Moments that floats add without rounding, so that the laws can be held to the letter."""
+    """Moments that floats add without rounding, so that the laws hold exactly."""
     return st.integers(int(low * 8), int(high * 8)).map(lambda number: number / 8)
 
 

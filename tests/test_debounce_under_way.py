@@ -34,7 +34,7 @@ async def instance(request: pytest.FixtureRequest, redis_url: str) -> AsyncItera
 
 
 class HeldPush:
-    """The first push waits until it is told how to end."""
+    """The first push waits until the test says how it ends."""
 
     def __init__(self, queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_under_way = asyncio.Event()

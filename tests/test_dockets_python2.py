@@ -71,7 +71,7 @@ async def place(redis_server: RedisServer) -> AsyncIterator[Place]:
 
 @pytest.fixture
 def old(dockets: str, place: Place) -> Callable[..., Any]:
-    """Runs a piece of Python 2 with a Dockets queue called `queue`; what it told."""
+    """Runs a piece of Python 2 with a Dockets queue called `queue`; what it printed."""
 
     def run(source: str, **values: Any) -> Any:
         name = f"deferrable_{place.group}"

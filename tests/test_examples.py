@@ -26,7 +26,7 @@ STOP = signal.SIGTERM
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """A Redis of the test's own, because the examples' groups have fixed names."""
+    """A Redis of this test, because the examples' groups have fixed names."""
     with start_redis() as server:
         yield server.url
 

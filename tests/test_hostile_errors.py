@@ -46,11 +46,11 @@ class NamelessMeta(type):
 
 
 class NamelessError(Exception, metaclass=NamelessMeta):
-    """Its class does not even say how it is called."""
+    """Its class has no usable name."""
 
 
 class HomelessError(Exception):
-    """Its module is no text, and cannot be hashed."""
+    """Its module is not a text, and cannot be hashed."""
 
 
 HomelessError.__module__ = []  # type: ignore[assignment]

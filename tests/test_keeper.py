@@ -83,7 +83,7 @@ class Touches:
 
 
 class Jobs:
-    """Jobs of either kind that end when they are told to."""
+    """Jobs of each kind that end when the test says so."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -119,7 +119,7 @@ async def push(face: Face, function: Callable[..., Any], count: int = 1) -> None
 
 
 async def move(face: Face, touches: Touches, rounds: int, seconds: float = STEP_SECONDS) -> None:
-    """Let the keeper go so many rounds."""
+    """Let the keeper make so many rounds."""
     for _ in range(rounds):
         await sleeping(face)
         count = len(touches.rounds)
@@ -327,7 +327,7 @@ async def test_a_job_that_blocks_its_loop_for_longer_than_its_lease_completes_on
 
 
 def test_an_item_of_a_loop_that_does_not_run_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """Its job does not go on, and perhaps never will."""
+    """Its job has stopped, perhaps forever."""
     face, jobs = Face("awaiting"), Jobs()
     touches = Touches(face)
     loop = asyncio.new_event_loop()

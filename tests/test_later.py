@@ -38,7 +38,7 @@ def work(*args: object, **kwargs: object) -> tuple[Any, ...]:
 
 
 class SpyStore(InMemoryDebounceStore):
-    """Notes what it is asked, and fails or hangs where it is told to."""
+    """Notes its calls, and fails or hangs where the test says so."""
 
     def __init__(self, steps: list[str]) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def steps() -> list[str]:
 
 @pytest.fixture
 def debounced(make_face: MakeFace, steps: list[str]) -> Face:
-    """A face that notes each step of a debounced `later` in `steps`."""
+    """An API that notes each step of a debounced `later` in `steps`."""
     face = make_face(debounce_store=SpyStore(steps))
     face.instance.debounce_store._clock = face.clock
     push_batch = face.backend.queue._push_batch

@@ -42,7 +42,7 @@ class Opener:
 
 
 class Other:
-    """Another event loop, which runs in a thread of its own until the test is over."""
+    """Another event loop, which runs in its own thread until the test is over."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()

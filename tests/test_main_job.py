@@ -26,7 +26,7 @@ Report: TypeAlias = dict[str, Any]
 
 @pytest.fixture(scope="module", params=["sqlite", "redis"])
 def report(request: pytest.FixtureRequest) -> Report:
-    """What the main job tells when it is over. Without a URL it is on SQLite."""
+    """What the main job prints at its end. Without a URL it is on SQLite."""
     known = {name: value for name, value in os.environ.items() if name != "DEFERRABLE_URL"}
     if request.param == "redis":
         known["DEFERRABLE_URL"] = request.getfixturevalue("redis_url")

@@ -30,7 +30,7 @@ BackendName = Literal["in memory", "dockets"]
 
 
 class World:
-    """A backend, an instance of one face with a job, and a consumer of another.
+    """A backend, an instance of one API with a job, and a consumer of another API.
 
     Attributes:
         ran: the arguments of the calls that were run, in order.
@@ -54,7 +54,7 @@ class World:
         return self.consumer.deferrable(name=name)(function)
 
     def consume(self) -> None:
-        """Run what there is, on the consumer's face, called from a thread without a loop."""
+        """Run all items in the consumer's API, called from a thread without a loop."""
         while self.run_once() is not None:
             pass
 
@@ -89,7 +89,7 @@ def make_backend(name: BackendName, request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(params=["blocking", "awaiting"])
 def owner(request: pytest.FixtureRequest) -> FaceName:
-    """The face of the instance that the job belongs to."""
+    """The API of the instance that the job belongs to."""
     value: FaceName = request.param
     return value
 

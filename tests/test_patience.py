@@ -98,7 +98,7 @@ def sleeps(tree: ast.AST) -> Iterator[int]:
 
 
 def readings(tree: ast.AST) -> Iterator[int]:
-    """The lines that read a clock which is good for nothing but measuring."""
+    """The lines that read a clock which only serves to measure."""
     for name, call in calls(tree):
         is_clock = name in ("monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
         if is_clock and ast.unparse(call.func) in (name, f"time.{name}"):
@@ -118,7 +118,7 @@ def short_deadlines(tree: ast.AST) -> Iterator[int]:
 
 
 def impatient_examples(tree: ast.AST) -> Iterator[int]:
-    """The lines that have Hypothesis judge by the clock after all."""
+    """The lines that let Hypothesis judge by the clock."""
     for _, call in calls(tree):
         for keyword in call.keywords:
             text = ast.unparse(keyword.value)
@@ -134,7 +134,7 @@ Finder = Callable[[ast.AST], Iterator[int]]
 
 
 def found(finder: Finder, allowed: dict[str, str]) -> list[str]:
-    """Where `finder` finds something that the table lacks, and what of the table it met."""
+    """Where `finder` finds something that the table lacks, and which entries it met."""
     wrong = []
     for path in sorted(TESTS.rglob("*.py")):
         name = path.relative_to(TESTS).as_posix()

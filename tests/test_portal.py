@@ -156,7 +156,7 @@ def test_coroutine_sees_the_context_of_its_caller() -> None:
 
 @contextlib.contextmanager
 def standing_still(running: Portal) -> Iterator[None]:
-    """The portal's loop stands still in the block, so that what is handed over there piles up."""
+    """The portal's loop is blocked during the block, so that new work piles up."""
     stands, may_go_on = threading.Event(), threading.Event()
 
     def stand() -> None:

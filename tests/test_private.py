@@ -32,7 +32,7 @@ DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def message(name: str, *packages: str) -> str:
-    """A pattern of the message for `name`, which the installed `packages` have no more."""
+    """A pattern of the message for `name`, which the installed `packages` do not have any more."""
     words = [f"has no usable {name},"]
     for package in packages:
         words.append(f" {'redis-py' if package == 'redis' else package} {version(package)}")

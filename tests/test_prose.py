@@ -28,7 +28,8 @@ INSTEAD = {
     r"(is|are|to be|cannot be) had": "get, find",
     r"in vain": "without success",
     r"bec(omes?|ame) of": "happens to",
-    r"befalls?|burnt|lest|thereof": "a common word",
+    r"befalls?|burnt|forebears?|lest|reckon(s|ed|ing)?|thereof": "a common word",
+    r"(came|come) to nothing": "failed, was lost",
     r"(blocking|awaiting|asyncio|either|both|same) faces?|face that (awaits|blocks)": "API",
 }
 

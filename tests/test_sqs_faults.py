@@ -343,7 +343,7 @@ async def test_message_that_comes_twice_in_one_answer_can_be_settled_twice(
 
 
 def script_everything(proxy: Proxy) -> None:
-    """Have each action that a producer and a worker need meet every fault, one after another."""
+    """Let each action that a producer and a worker need meet every fault, one after another."""
     again = redeliver()
     for action in (SEND, DELETE, RECEIVE):
         for fault in FAULTS.values():

@@ -31,7 +31,7 @@ def s3(sqs_server: SQSServer) -> Any:
 
 @pytest.fixture
 def bucket(s3: Any) -> Iterator[str]:
-    """A bucket of the test's own."""
+    """A bucket of this test."""
     name = f"deferrable-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     yield name

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Forwarder:
-    """Listens on a port of its own while it is up; while it is down, connections are refused."""
+    """Listens on its own port while it is up; while it is down, connections are refused."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url).port

@@ -48,7 +48,7 @@ def face() -> Face:
 
 @pytest.fixture
 def each_face(make_face: MakeFace) -> Face:
-    """One of each face."""
+    """One of each API."""
     return make_face()
 
 

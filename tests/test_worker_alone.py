@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Site:
-    """An instance with one job, and what ran beside what.
+    """An instance with one job, and which jobs ran at the same time.
 
     Attributes:
         started: the numbers of the jobs that began, in their order.

@@ -106,7 +106,7 @@ def read_beside(worker: Worker) -> "asyncio.Task[list[str]]":
 
 @asynccontextmanager
 async def prefetched(site: Site) -> AsyncIterator[Worker]:
-    """A worker that holds items behind the long job; it is stopped, and that job ends, at last."""
+    """A worker that holds items behind the long job; it is stopped, and then that job ends."""
     async with site.worker() as worker:
         reading = read_beside(worker)
         await site.until_prefetched()
@@ -147,7 +147,7 @@ def has_paused(worker: Worker, site: Site) -> bool:
 
 
 async def passes() -> None:
-    """Let go on whatever can without any time passing."""
+    """Let everything run that needs no time to pass."""
     for _ in range(20):
         await asyncio.sleep(0)
 

@@ -207,7 +207,7 @@ async def do_nothing() -> None:
 
 
 class Site:
-    """A worker's instance on a Redis of this test's own."""
+    """A worker's instance on a Redis of this test."""
 
     def __init__(
         self, url: str, group: str | None = None, lease_seconds: float = LEASE_SECONDS

@@ -190,7 +190,7 @@ def file_system() -> str:
 
 
 def describe_checkout() -> str:
-    """The commit that is measured, and whether there is more to it."""
+    """The measured commit, and whether there are uncommitted changes."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -71,7 +71,7 @@ SMALL = Scale(
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """How the jobs of a queue were worked off, from the first one's begin to the last."""
+    """How the jobs of a queue were processed, from the first one's start to the last one's."""
 
     tally: Tally
     cost: Reading
@@ -126,7 +126,7 @@ def meter_of(place: Place, worker: Worker) -> Iterator[Meter]:
 
 
 def enqueue_and_process(place: Place, scale: Scale, way: str) -> Figures:
-    """No-ops: how fast they are enqueued in this way, and what working them off takes."""
+    """No-ops: how fast they are enqueued in this way, and what processing them costs."""
     made = place.produce(Order(way, scale.jobs))
     figures = {
         way: made["jobs"] / made["seconds"],
@@ -149,7 +149,7 @@ def enqueue_and_process(place: Place, scale: Scale, way: str) -> Figures:
 
 
 def process_together(place: Place, scale: Scale) -> Figures:
-    """No-ops, worked off by several workers: from the first job's begin to the last one's."""
+    """No-ops, processed by several workers: from the first job's start to the last one's."""
     way = "batch" if "batch" in place.peer.ways else "blocking"
     place.produce(Order(way, scale.jobs))
     return {"together": (scale.jobs - 1) / drain(place, scale.jobs, workers=WORKERS).seconds}
@@ -191,7 +191,7 @@ def wait_on(place: Place, scale: Scale) -> Figures:
 
 
 def idle(place: Place, scale: Scale) -> Figures:
-    """What a worker costs that waits for work."""
+    """What an idle worker costs."""
     with idle_worker(place) as worker, meter_of(place, worker) as meter:
         time.sleep(min(2.0, scale.idle_seconds))
         before = meter.read()

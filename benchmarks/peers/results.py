@@ -29,7 +29,7 @@ class Measure:
     is_rate: bool = False
 
     def best(self, figures: Mapping[str, "Figure"]) -> str:
-        """Who has the best median."""
+        """The library with the best median."""
         pick = max if self.is_rate else min
         return pick(figures, key=lambda name: figures[name].median)
 

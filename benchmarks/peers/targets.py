@@ -34,7 +34,7 @@ FLAT_IN_A_FILE = 1.15 / 0.85
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One line; `is_met` is None if there was nothing to judge by."""
+    """One line; `is_met` is None if nothing could be compared."""
 
     title: str
     measured: str

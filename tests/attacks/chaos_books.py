@@ -1,6 +1,6 @@
 """The books of a chaos run: what happened to each call, and why a job ran more than once.
 
-Owns the reckoning, from lines of the ledgers and faults as they were done. It does no I/O. A call
+Owns the judgement, made from the lines of the ledgers and the faults. It does no I/O. A call
 that `later` returned from is lost unless its job came to its end, or its item expired and was
 allowed to, or is in the error queue and belongs there.
 """
@@ -32,10 +32,10 @@ class Buried:
 
 @dataclass
 class Verdict:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        lost: keys of calls that were acknowledged and came to nothing.
+        lost: keys of calls that were acknowledged and never completed.
         buried_again: how many more copies of them there are in the error queue.
         again: cause -> how often an attempt was made once more because of it.
         without_cause: second runs that nothing explains, in words.
@@ -106,7 +106,7 @@ def judge(
     *,
     settles_at_once: bool,
 ) -> Verdict:
-    """Reckon up a run that has come to its end: nothing is queued, delayed or in flight.
+    """Judge a run that has ended: nothing is queued, delayed or in flight.
 
     Args:
         lease_seconds, settles_at_once: see `Causes`.

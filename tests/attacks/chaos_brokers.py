@@ -85,10 +85,10 @@ class Broker(Protocol):
 
 
 class RedisBroker:
-    """A Redis that has written down whatever it acknowledges.
+    """A Redis that writes to disk before it acknowledges.
 
     Args:
-        kind: of which kind the server is; None: the one that is found first.
+        kind: the kind of the server; None: the first one found.
     """
 
     can_crash = True

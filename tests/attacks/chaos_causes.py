@@ -32,7 +32,7 @@ class Fault:
     """Something that was done to a process, to the connections of a place, or to the broker.
 
     Attributes:
-        kind: what it was; the cause that is told.
+        kind: what it was; the cause that is printed.
         target: a process (``worker-1.3``), a place with all its processes (``worker-1``),
             ``broker``, or the id of an item that the broker delivered once more.
         begin, end: from when to when, in seconds of the monotonic clock.
@@ -57,7 +57,7 @@ class Run:
     """One run of a job: by which process, of which attempt, and its moments.
 
     Attributes:
-        end: when the function had ended; None: nobody knows that it has.
+        end: when the function had ended; None: unknown.
         how: ``end``, ``raised``, ``cancelled``; empty: nobody knows.
         settled: when the broker had answered its settlement; None: nobody knows that it has.
         popped: since when the broker may have handed the item over; None: nobody wrote it down.

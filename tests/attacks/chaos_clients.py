@@ -26,7 +26,7 @@ class Connect(Protocol):
 
 @dataclass(frozen=True)
 class Client:
-    """What a process has to know of a kind of broker.
+    """What a process needs to know about a kind of broker.
 
     Attributes:
         most_waiting: producers wait for the workers beyond that, or what expires would do nothing

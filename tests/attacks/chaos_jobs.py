@@ -50,11 +50,11 @@ class Fatal(Exception):
 
 
 class _Listener:
-    """Writes down whose ttl is over at the begin of an attempt, which then does not run the job,
-    and whose settlement the broker has answered.
+    """Writes down which items had expired when an attempt began, and which settlements were
+    answered.
 
-    The event `expire` would come too late: after the item is gone, and a process that dies in
-    between emits none.
+    An expired item does not run its job. The event `expire` would come too late: after the item is
+    gone, and a process that dies in between emits none.
     """
 
     def __init__(self, ledger: Ledger) -> None:

@@ -32,7 +32,7 @@ class Line:
 
 
 class Ledger:
-    """The file of one process, from `who` writes it to the end of it."""
+    """The file of one process, which writes it under the name `who`."""
 
     def __init__(self, path: Path, who: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

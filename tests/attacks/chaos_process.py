@@ -43,7 +43,7 @@ _CALLS_AT_ONCE = 40
 
 @dataclass(frozen=True)
 class Settings:
-    """What a process is told.
+    """The settings of a process.
 
     Attributes:
         who: its name, ``worker-1.3`` for the fourth process at the place ``worker-1``.
@@ -89,7 +89,7 @@ async def work(jobs: Jobs, settings: Settings) -> None:
 
 
 async def produce(jobs: Jobs, settings: Settings, ledger: Ledger, most_waiting: int) -> None:
-    """Call until so many calls of this place are acknowledged, those of its forebears included."""
+    """Call until so many calls are acknowledged, with those of earlier processes at this place."""
     words = [line.word for line in read_lines(Path(settings.folder)) if _is_of(line.who, settings)]
     acknowledged, number = words.count("pushed") + words.count("skipped"), 0
     draw = random.Random(f"{settings.seed} {settings.who}")
@@ -234,13 +234,13 @@ def note_holds(queue: Queue, ledger: Ledger) -> None:
 
 
 def set_clock_off(seconds: float) -> None:
-    """Have every ``time.time()`` of this process be ahead by `seconds`."""
+    """Make every ``time.time()`` of this process run ahead by `seconds`."""
     true_time = time.time
     time.time = lambda: true_time() + seconds
 
 
 def have_clock_step(seed: int) -> None:
-    """Have ``time.time()`` of this process jump by an hour, forward and back, every few seconds."""
+    """Make ``time.time()`` of this process jump by an hour, forward and back, every few seconds."""
     true_time, draw = time.time, random.Random(seed)
     step_seconds, next_step = 0.0, time.monotonic()
 

@@ -62,12 +62,12 @@ class Member:
 
     @property
     def has_finished(self) -> bool:
-        """Whether it has ended by itself, or when told, in order."""
+        """Whether it has ended in order, by itself or on request."""
         return self._process.poll() == 0
 
     @property
     def trouble(self) -> str | None:
-        """What was wrong with its end, in words."""
+        """What was wrong with its end, as text."""
         code = self._process.poll()
         if not code or (self._was_killed and code == -signal.SIGKILL):
             return None
@@ -140,7 +140,7 @@ class Staff:
         )
 
     async def dismiss(self, deadline_seconds: float) -> None:
-        """Tell all to leave, in order, and return when they have."""
+        """Ask all to leave in order, and return when they have left."""
         await self._stop_keeping()
         everybody = [*self._present.values(), *self._leaving]
         for member in everybody:

@@ -25,7 +25,7 @@ def feed(decoder: Decoder, data: bytes) -> bool:
 
 
 def warm_up() -> None:
-    """Have everything imported that decoding imports, so that imports are not taken for attacks."""
+    """Import everything that decoding imports, so that imports do not look like attacks."""
     for decoder in DECODERS.values():
         for example in (*decoder.examples, b"", b"\xff"):
             try:

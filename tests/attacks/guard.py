@@ -34,7 +34,7 @@ MAKING_OBJECTS = ("import", "exec", "compile", "pickle.find_class")
 
 
 class CodeRan(BaseException):
-    """What was decoded did something; a BaseException, so that less swallows it."""
+    """Decoded code ran. A BaseException, so that fewer handlers swallow it."""
 
 
 class _State:

@@ -50,7 +50,7 @@ class Kept:
     """An item, as the model has it.
 
     Attributes:
-        place: its place among those pushed at once; None: where it stands is the broker's affair.
+        place: its place among those pushed at once; None: the broker decides.
         due_time: until when it is delayed.
         envelope: of the present holder, or of the last one if its lease ended.
     """
@@ -64,7 +64,7 @@ class Kept:
 
 
 class Consumer:
-    """One consumer through one face; its verbs block."""
+    """One consumer through one API; its verbs block."""
 
     def __init__(self, backend: Any, role: str, face: str, loop: asyncio.AbstractEventLoop) -> None:
         self.backend = backend
@@ -79,7 +79,7 @@ class Consumer:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two consumers of one queue, and the model beside them."""
+    """Two consumers of one queue, and the model."""
 
     make_place: Callable[[], Place]
 
@@ -258,7 +258,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.flushed)
     @rule(data=st.data(), verb=st.sampled_from(["complete", "release"]))
     def settle_what_was_flushed(self, data: st.DataObject, verb: str) -> None:
-        """A touch need not notice: some brokers know one heartbeat for all of a consumer."""
+        """A touch need not notice: some brokers have one heartbeat for all items of a consumer."""
         place = data.draw(st.sampled_from(self.flushed))
         self.flushed.remove(place)
         self.stale.append(place)
@@ -273,7 +273,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 1), chance=st.integers(0, 3))
     def crash(self, index: int, chance: int) -> None:
-        """A consumer is never heard of again; another one takes its place."""
+        """A consumer disappears; another one takes its place."""
         if chance != 2:
             return
         COUNTS["crashes"] += 1

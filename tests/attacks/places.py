@@ -161,7 +161,7 @@ class FullPlace(DocketsPlace):
 
 
 class SteppedPlace(DocketsPlace):
-    """Somebody sets the clock an hour forward before the attack, that of the broker too."""
+    """The clock is set an hour forward before the attack, also that of the broker."""
 
     def begin_trouble(self) -> None:
         self.clock.step(3600)

@@ -68,7 +68,7 @@ def spoil(example: bytes, other: bytes, chance: Random) -> bytes:
 
 
 def _with_odd_fields(fields: dict[str, Any], chance: Random) -> bytes:
-    """JSON that is sound, and says what it should not."""
+    """Valid JSON with wrong content."""
     inner = fields.get("item")
     holder = inner if isinstance(inner, dict) and chance.random() < 0.7 else fields
     for _ in range(chance.choice((1, 1, 2, 3))):
@@ -85,7 +85,7 @@ DEEP = 100_000
 
 
 def monsters(huge: int = HUGE) -> Iterator[tuple[str, bytes]]:
-    """Each with its name; what is long is so many bytes, or a part of that."""
+    """Each with its name; a long one has about so many bytes."""
     yield "nothing", b""
     yield "deep lists", b"[" * DEEP
     yield "deep lists, closed", b'{"item":{"a":' + b"[" * DEEP + b"]" * DEEP + b"}}"

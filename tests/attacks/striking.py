@@ -54,7 +54,7 @@ STRIKES = [
 
 @dataclass
 class Figures:
-    """What all runs came to.
+    """The results of all runs.
 
     Attributes:
         again: what was struck -> how many jobs ran more often than they would have without.
@@ -94,7 +94,7 @@ def strike_everywhere(
     """Strike one scenario at point `first`, then every `stride`; how many points it has.
 
     Raises:
-        AssertionError: something was lost, or is in two places; it tells the point.
+        AssertionError: something was lost, or is in two places; the message names the point.
     """
     target = first
     while True:

@@ -28,7 +28,7 @@ def warm() -> None:
 
 @pytest.fixture(autouse=True)
 def silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """To write a traceback, logging opens files, which is taken for an attack."""
+    """To write a traceback, logging opens files, which would count as an attack."""
     with caplog.at_level(logging.CRITICAL + 1, logger="deferrable"):
         yield
 

@@ -96,7 +96,7 @@ def signed_item(data: bytes) -> None:
 
 
 class Nothing:
-    """A hook that decrypts whatever it is given, so that what is behind it sees any bytes."""
+    """A hook that decrypts everything, so that the code behind it sees any bytes."""
 
     def encrypt(self, data: bytes, /) -> bytes:
         return data

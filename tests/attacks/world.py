@@ -64,7 +64,7 @@ class World:
     """One instance on one place.
 
     Attributes:
-        begun, returned: how often the job of a key began, and how often it came to its end.
+        begun, returned: how often the job of a key began, and how often it ended.
         ids: key -> id of the item, for the items that have to be kept.
     """
 
@@ -169,7 +169,7 @@ class World:
     # The look at where things are.
 
     async def count(self) -> int:
-        """How many items there are, in either queue, wherever there."""
+        """How many items there are, in either queue, in every state."""
         return await _count(self.broker.queue) + await _count(self.broker.error_queue)
 
     async def buried(self) -> list[str]:

@@ -67,10 +67,10 @@ def run(only: str | None, is_whole: bool) -> Recorder:
     waiting.time = hasty  # type: ignore[assignment]
     recorder = Recorder()
     suite = str(Path(__file__).with_name("suite.py"))
-    # What fails is what is wanted, and is told by `main`.
+    # Failures are the result, and `main` prints them.
     options = ["-q", "--tb=no", "-rN", "-p", "no:cacheprovider", "--no-header"]
     if is_whole:
-        options += ["-k", "not blocking"]  # twice the time, and nothing that the other face lacks
+        options += ["-k", "not blocking"]  # twice the time, and finds nothing more
     with contextlib.redirect_stdout(sys.stderr):
         pytest.main([suite, *options, "-W", "ignore", "--timeout=20"], plugins=[recorder])
     return recorder

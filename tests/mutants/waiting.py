@@ -12,7 +12,7 @@ from mutants.planting import mutant
 
 
 class _WakesSome(InMemoryQueue):
-    """Lets some of those who wait sleep on."""
+    """Does not wake some of the waiters."""
 
     async def push_waking(
         self, pushes: Sequence[Push], is_woken: Callable[[_WaitingPop], bool]
