@@ -578,7 +578,7 @@ def reloading(tmp_path: Path, variables: Mapping[str, str]) -> Command:
     return Command(*arguments, variables=variables, folder=tmp_path)
 
 
-def test_reload_begins_anew_when_an_imported_module_changes(place: Place, tmp_path: Path) -> None:
+def test_reload_restarts_when_an_imported_module_changes(place: Place, tmp_path: Path) -> None:
     write(tmp_path / "changing.py", MODULE.format(name="first"))
     with reloading(tmp_path, place.variables) as command:
         command.wait_for("changing:first")

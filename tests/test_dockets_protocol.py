@@ -907,7 +907,7 @@ class TestConsumerState:
 
         assert looks == [[], [], [b"a"]]
 
-    def test_bytes_that_were_held_in_between_are_seen_anew(self, consumer: Consumer) -> None:
+    def test_bytes_that_were_held_in_between_are_seen_again(self, consumer: Consumer) -> None:
         pop = consumer.begin_pop()
         consumer.find_orphans([b"a"], 0)
         (held,) = consumer.hold(pop, [b"a"], 9, 9) or []

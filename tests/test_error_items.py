@@ -18,8 +18,8 @@ class Broken(Exception):
     pass
 
 
-def work(value: int, *, is_mended: bool = False) -> int:
-    if not is_mended:
+def work(value: int, *, is_fixed: bool = False) -> int:
+    if not is_fixed:
         raise Broken(value)
     return value
 

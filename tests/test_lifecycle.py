@@ -264,7 +264,7 @@ def test_a_buried_item_is_not_delayed() -> None:
     assert buried["last_push_time"] == NOW
 
 
-def test_a_requeued_item_begins_anew_under_its_id() -> None:
+def test_a_requeued_item_starts_again_under_its_id() -> None:
     item = item_with(attempts=4, ttl_seconds=5, item_queued_timestamp=1, delay=0, error={"a": 1})
 
     again = requeued(item, NOW)

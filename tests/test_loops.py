@@ -190,7 +190,7 @@ async def test_close_does_not_wait_for_a_loop_that_waits_for_it(
     assert (before, resource.closed_on) == (None, other.loop)
 
 
-async def test_close_twice_is_harmless_and_the_next_use_opens_anew(
+async def test_close_twice_is_harmless_and_the_next_use_opens_again(
     per_loop: PerLoop[Resource],
 ) -> None:
     before = per_loop.get()

@@ -120,7 +120,7 @@ async def test_an_async_consumer_may_wait_with_a_time_limit(face: Face) -> None:
     assert (await face.run()).result == "unused"
 
 
-async def test_a_value_travels_as_it_is_and_is_made_anew(face: Face) -> None:
+async def test_a_value_travels_as_it_is_and_is_made_again(face: Face) -> None:
     value = {"deep": [1, (2, b"\xff")], "when": None}
     consumer = Noting(value)
     face.instance.register_metadata_producer_consumer(consumer)

@@ -30,6 +30,7 @@ SLEEPS = {
     "test_cli_worker.py": "writes a job that polls for a file, and one that hangs",
     "test_dockets_protocol.py": "polls for what comes back after a second",
     "test_frozen_clock.py": "its job takes a moment of real time",
+    "test_handle_cancel.py": "its jobs take a moment, so that a cancel races them",
     "test_redis_full.py": "its job outlasts its lease",
     "test_redis_link.py": "gives up at ever later moments",
     "test_sqs_leases.py": "polls between two moves of the clock",

@@ -326,7 +326,7 @@ async def test_keys_are_rotated_without_losing_an_item(make_face: MakeFace) -> N
     assert (await old.run()).status == "errored"
 
 
-async def test_whoever_pushes_again_signs_with_the_first_key(make_face: MakeFace) -> None:
+async def test_a_second_push_signs_with_the_first_key(make_face: MakeFace) -> None:
     old = make_face(signing_keys=(OLD,))
     both = beside(old, signing_keys=(NEW, OLD))
     new = beside(old, signing_keys=(NEW,))

@@ -944,7 +944,7 @@ class TestSentinel:
             with pytest.raises(BackendUnavailable, match="post"):
                 await links.here().call(("PING",))
 
-    async def test_a_primary_that_is_gone_is_looked_up_anew_before_anything_is_sent(
+    async def test_a_primary_that_is_gone_is_looked_up_again_before_anything_is_sent(
         self, server: RedisServer
     ) -> None:
         with start_redis() as successor, start_sentinel(server, "mail") as sentinel:
@@ -973,7 +973,7 @@ class TestSentinel:
             with pytest.raises(BackendUnavailable, match="replica"):
                 await links.here().call(("PING",))
 
-    async def test_a_primary_that_became_a_replica_is_looked_up_anew(
+    async def test_a_primary_that_became_a_replica_is_looked_up_again(
         self, server: RedisServer
     ) -> None:
         with start_redis() as successor, start_sentinel(server, "mail") as sentinel:

@@ -174,7 +174,7 @@ def test_connection_that_commits_by_itself_pushes_at_once(shop: Shop) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has no autocommit attribute")
 @pytest.mark.parametrize(("autocommit", "jobs"), [(True, 1), (False, 0)])
-def test_autocommit_attribute_is_heeded(shop: Shop, autocommit: bool, jobs: int) -> None:
+def test_autocommit_attribute_is_respected(shop: Shop, autocommit: bool, jobs: int) -> None:
     with closing(shop.connect(autocommit=autocommit)) as connection:
         with shop.instance.using(connection):
             shop.job.later(1)

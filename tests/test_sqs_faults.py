@@ -355,7 +355,7 @@ def script_everything(proxy: Proxy) -> None:
 
 @pytest.mark.usefixtures("impatience")
 @pytest.mark.parametrize("retried", [0, 3])
-async def test_no_job_is_lost_whatever_befalls_its_requests(
+async def test_no_job_is_lost_whatever_happens_to_its_requests(
     backend: Backend, proxy: Proxy, retried: int
 ) -> None:
     await backend.queue.stats()

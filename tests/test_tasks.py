@@ -26,7 +26,7 @@ async def test_a_task_runs_in_its_own_context_and_is_its_own_task() -> None:
     assert await task == (7, task)
 
 
-async def test_whoever_begins_a_task_goes_on_in_his_own() -> None:
+async def test_the_code_that_begins_a_task_goes_on_in_its_own_context() -> None:
     mine = asyncio.current_task()
     context = copy_context()
     context.run(number.set, 7)

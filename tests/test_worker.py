@@ -525,7 +525,7 @@ async def test_running_jobs_end_within_the_grace_period(face: Face, kind: Kind) 
     assert statuses == ["completed", "completed"]
 
 
-async def test_async_jobs_are_cancelled_after_it_and_no_attempt_is_burnt(face: Face) -> None:
+async def test_async_jobs_are_cancelled_after_it_and_no_attempt_is_used_up(face: Face) -> None:
     gate = Gate()
     await push(face, gate.awaited, 2)
 

@@ -158,7 +158,7 @@ def test_running_jobs_end_within_the_grace_period(site: Site) -> None:
     assert site.stats() == NOTHING
 
 
-def test_async_jobs_are_given_back_after_it_at_once_with_no_attempt_burnt(site: Site) -> None:
+def test_async_jobs_are_given_back_after_it_at_once_with_no_attempt_used_up(site: Site) -> None:
     site.push(count=3)
 
     with site.worker(grace_seconds=0.2) as worker:

@@ -430,7 +430,7 @@ async def test_a_worker_that_starts_before_its_redis_works_when_that_is_there(
 
 
 @pytest.mark.anyio
-async def test_connections_that_are_cut_are_opened_anew() -> None:
+async def test_connections_that_are_cut_are_opened_again() -> None:
     with start_redis() as server:
         site = Site(server.url)
         async with site.instance, site.instance.worker() as worker:

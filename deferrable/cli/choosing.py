@@ -20,7 +20,7 @@ from deferrable.cli.printing import escaped
 __all__ = [
     "CHUNK",
     "Choice",
-    "Found",
+    "Selection",
     "choice_options",
     "choose",
     "each_chunk",
@@ -58,7 +58,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Selection:
     """The found items, oldest first, and the ids that were not found."""
 
     entries: Sequence[ErrorItem]
@@ -134,7 +134,7 @@ async def in_chunks(entries: Sequence[ErrorItem]) -> AsyncIterator[tuple[int, li
         yield len(chunk), chunk
 
 
-async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) -> Found:
+async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) -> Selection:
     """Read the errors until all matching ones are found, or `limit` of them.
 
     Raises:
@@ -158,7 +158,7 @@ async def choose(items: ErrorItems, choice: Choice, limit: int | None = None) ->
         elif len(fitting) > 1 and not exact:
             raise CommandError(f"{each} matches {len(fitting)} items; write more of the id", USAGE)
         chosen += [entry for entry in exact or fitting if entry not in chosen]
-    return Found(sorted(chosen, key=_moment), missing, types)
+    return Selection(sorted(chosen, key=_moment), missing, types)
 
 
 def print_types(error_type: str | None, types: "Counter[str]") -> None:

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from deferrable.aio.error_items import ErrorItem, ErrorItems
 from deferrable.cli.choosing import (
     Choice,
-    Found,
+    Selection,
     choice_options,
     choose,
     each_chunk,
@@ -145,7 +145,7 @@ def _settle(
 ) -> Callable[[Named, ErrorItems], Awaitable[None]]:
     async def do(named: Named, items: ErrorItems) -> None:
         if choice.is_all:
-            found = Found([])
+            found = Selection([])
             chunks = each_chunk(items, choice, types=found.types)
             total = await _count(named)
         else:

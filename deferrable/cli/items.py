@@ -155,8 +155,8 @@ def run_now(path: str, ids: Sequence[str], as_json: bool) -> None:
             print_json(answers)
         else:
             for each, is_available in answers.items():
-                told = "available now" if is_available else "a consumer has it, or it is gone"
-                click.echo(escaped(f"{each}: {told}"))
+                answer = "available now" if is_available else "a consumer has it, or it is gone"
+                click.echo(escaped(f"{each}: {answer}"))
         _report_missing(missing)
         if not all(answers.values()):
             sys.exit(ERROR)

@@ -67,6 +67,7 @@ class SQSPlace:
     has_atomic_replace = False
     fences_stale_holders = False
     flushes_at_will = False
+    refuses_pushes = False
 
     def __init__(self, sqs: MovedSQS, lease_seconds: float) -> None:
         self.clock = MovingClock(time.time())  # moto forgets what it takes for days old

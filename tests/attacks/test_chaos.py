@@ -226,7 +226,7 @@ def test_what_made_an_attempt_run_twice_explains_that_the_next_one_does(
 
 
 @pytest.mark.parametrize(("moment", "is_explained"), [(2.5, True), (2.9, False)])
-def test_a_fault_that_hit_whoever_moved_an_item_explains_a_second_copy(
+def test_a_fault_that_hit_the_mover_of_an_item_explains_a_second_copy(
     moment: float, is_explained: bool
 ) -> None:
     moves = ("2.3 worker-2.0 moves id", "2.8 worker-2.0 moved id")
@@ -269,7 +269,7 @@ def test_a_retry_is_no_second_run() -> None:
     assert not verdict.again
 
 
-def test_what_a_process_wrote_is_read_by_whoever_comes_after_it(tmp_path: Path) -> None:
+def test_what_a_process_wrote_is_read_by_its_successor(tmp_path: Path) -> None:
     for who in ("worker-0.0", "worker-0.1"):
         ledger = Ledger(tmp_path / "worker-0.ledger", who)
         ledger.write("begin", 7, "key")

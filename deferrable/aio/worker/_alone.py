@@ -43,7 +43,7 @@ class Alone:
         start: starts an item; returns whether it could.
         on_pause: called when running polls should end soon.
         on_room: called when others may be popped again.
-        do_besides: runs something in a task that the worker waits for at its end.
+        run_in_background: runs something in a task that the worker waits for at its end.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Alone:
         start: Callable[[Buffered], bool],
         on_pause: Callable[[], None],
         on_room: Callable[[], None],
-        do_besides: Callable[[Coroutine[Any, Any, None]], None],
+        run_in_background: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._slots = slots
         self._buffer = buffer
@@ -62,7 +62,7 @@ class Alone:
         self._start = start
         self._on_pause = on_pause
         self._on_room = on_room
-        self._do_besides = do_besides
+        self._run_in_background = run_in_background
         self._waiting: Buffered | None = None
         self._is_running = False
         self._timer: Timer | None = None
@@ -74,7 +74,7 @@ class Alone:
         self._buffer.add_aside(each)
         rest_seconds = max(0.0, self._resume_time - self._clock.monotonic())
         if rest_seconds or self._waiting is not None or self._is_running:
-            self._do_besides(self._buffer.give_back({each}.__contains__, rest_seconds))
+            self._run_in_background(self._buffer.give_back({each}.__contains__, rest_seconds))
             return
         self._waiting = each
         self._slots.is_paused = True
@@ -99,7 +99,9 @@ class Alone:
         elif self._slots.is_idle and self._buffer.aside_count == 1:
             if self._slots.blocked:
                 # Behind this very item, in its group.
-                self._do_besides(self._buffer.give_back({*self._buffer.blocked()}.__contains__))
+                self._run_in_background(
+                    self._buffer.give_back({*self._buffer.blocked()}.__contains__)
+                )
             else:
                 self._run(waiting)
 
@@ -127,5 +129,5 @@ class Alone:
             return
         self._resume_time = self._clock.monotonic() + seconds
         self._patience_seconds = min(2 * seconds, _LONGEST_PATIENCE_SECONDS)
-        self._do_besides(self._buffer.give_back({waiting}.__contains__, seconds))
+        self._run_in_background(self._buffer.give_back({waiting}.__contains__, seconds))
         self._end(is_careful=False)

@@ -31,7 +31,7 @@ from deferrable.aio.worker._door import WorkerDoor, WorkerResources
 from deferrable.aio.worker._groups import key_of
 from deferrable.aio.worker._kinds import Kinds
 from deferrable.aio.worker._slots import Slots
-from deferrable.aio.worker._watchdog import JOB_ADVICE, OTHER_ADVICE, Found
+from deferrable.aio.worker._watchdog import JOB_ADVICE, OTHER_ADVICE, Blocker
 from deferrable.item import Item
 from deferrable.outcome import Outcome
 
@@ -79,9 +79,9 @@ class Attempts:
         self._states = states
         self._on_room = on_room
         self._tell = tell
-        self._buffer = Buffer(slots, resources, on_room, self._do_besides)
+        self._buffer = Buffer(slots, resources, on_room, self._run_in_background)
         self._alone = Alone(
-            slots, self._buffer, clock, self._start_held, on_pause, on_room, self._do_besides
+            slots, self._buffer, clock, self._start_held, on_pause, on_room, self._run_in_background
         )
         self._kinds: dict[Queue, Kinds] = {}
         resources.on_plain = self._note_plain
@@ -89,7 +89,7 @@ class Attempts:
         self._beginning: Attempt | None = None  # whose task makes its first step right now
         self._is_start_due = False
         self._completers: dict[Queue, Completer[Attempt]] = {}
-        self._besides: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Future[None] | None = None
         # Each job starts in this context; else it would see variables of the job that made room for
         # it.
@@ -136,7 +136,7 @@ class Attempts:
         surplus = self._buffer.newest_plain(queue, count) if count > 0 else []
         if surplus:
             pause_seconds = kinds.begin_return(now, popped, len(surplus))
-            self._do_besides(self._return_plain(surplus, kinds, pause_seconds))
+            self._run_in_background(self._return_plain(surplus, kinds, pause_seconds))
 
     async def _return_plain(
         self, surplus: Sequence[Buffered], kinds: Kinds, pause_seconds: float
@@ -179,7 +179,7 @@ class Attempts:
     @property
     def are_idle(self) -> bool:
         """Whether nothing is running."""
-        is_working = self._running or self._besides
+        is_working = self._running or self._background
         return not is_working and all(each.is_idle for each in self._completers.values())
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class Attempts:
         for completer in self._completers.values():
             completer.hurry()
 
-    def find(self, task: asyncio.Task[Any]) -> Found:
+    def find(self, task: asyncio.Task[Any]) -> Blocker:
         """The name of a task that blocks the loop, the advice, and what emits its `overrun`.
 
         May be called from any thread; the event is emitted on the worker's loop.
@@ -200,7 +200,7 @@ class Attempts:
         attempt = of_tasks.get(task, self._beginning)
         if attempt is None:
             return task.get_name(), OTHER_ADVICE, lambda: None
-        return attempt.name, JOB_ADVICE, lambda: self._do_besides(attempt.tell_overrun())
+        return attempt.name, JOB_ADVICE, lambda: self._run_in_background(attempt.tell_overrun())
 
     # Giving back.
 
@@ -363,7 +363,7 @@ class Attempts:
     def _note_failure(self, attempt: Attempt, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             # By a loop that is being shut down, perhaps before the attempt's first step.
-            self._do_besides(attempt.give_back())
+            self._run_in_background(attempt.give_back())
             self._conclude(attempt, attempt.outcome("released", error))
         else:
             _logger.error("%s could not be settled: %s", attempt.name, error)
@@ -386,13 +386,13 @@ class Attempts:
             completer = self._completers[queue] = Completer(queue, self._note_completion)
         return completer
 
-    def _do_besides(self, doing: Any) -> None:
+    def _run_in_background(self, doing: Any) -> None:
         task = asyncio.get_running_loop().create_task(doing)
-        self._besides.add(task)
-        task.add_done_callback(self._end_besides)
+        self._background.add(task)
+        task.add_done_callback(self._end_background)
 
-    def _end_besides(self, task: asyncio.Task[None]) -> None:
-        self._besides.discard(task)
+    def _end_background(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
         if self._slots.is_paused:
             self._alone.note_change()
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -51,7 +51,7 @@ class Buffer:
         slots: count the items.
         resources: its keeper keeps their leases.
         on_room: called when there may be room for more.
-        do_besides: runs something in a task that the worker waits for at its end.
+        run_in_background: runs something in a task that the worker waits for at its end.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class Buffer:
         slots: Slots,
         resources: WorkerResources,
         on_room: Callable[[], None],
-        do_besides: Callable[[Coroutine[Any, Any, None]], None],
+        run_in_background: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._slots = slots
         self._resources = resources
         self._keeper = resources.keeper
         self._on_room = on_room
-        self._do_besides = do_besides
+        self._run_in_background = run_in_background
         self._timer: Timer | None = None
         self._waiting: deque[Buffered] = deque()
         self._plain: deque[Buffered] = deque()
@@ -150,7 +150,7 @@ class Buffer:
         following, back = self._groups.leave(key, goes_on=goes_on)
         self._slots.blocked -= len(back) + (following is not None)
         if back:
-            self._do_besides(self._give_back(back, 0.0))
+            self._run_in_background(self._give_back(back, 0.0))
         return following
 
     # Back to the queue.
@@ -184,7 +184,7 @@ class Buffer:
         if not first.is_plain:
             self._slots.has_stalled = True
         overdue = set(filter(_may_go_back, self._line_of(first)))
-        self._do_besides(self.give_back(overdue.__contains__))
+        self._run_in_background(self.give_back(overdue.__contains__))
         self._look_again()
 
     def _look_again(self) -> None:

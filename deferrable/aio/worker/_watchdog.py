@@ -16,14 +16,14 @@ from typing import Any, TypeAlias
 
 from deferrable._portal import NO_THREADS, is_out_of_threads
 
-__all__ = ["HELD_SECONDS", "JOB_ADVICE", "OTHER_ADVICE", "Found", "Watchdog"]
+__all__ = ["HELD_SECONDS", "JOB_ADVICE", "OTHER_ADVICE", "Blocker", "Watchdog"]
 
 _logger = logging.getLogger("deferrable")
 
 HELD_SECONDS = 1.0
 """A loop that did not run for this long is reported."""
 
-Found: TypeAlias = tuple[str, str, Callable[[], None]]
+Blocker: TypeAlias = tuple[str, str, Callable[[], None]]
 """The name of what blocks the loop, the advice, and what to call when the loop runs again."""
 
 JOB_ADVICE = (
@@ -34,7 +34,7 @@ OTHER_ADVICE = (
     "this is not a job: in the body of an `async for` over the worker, and in other code that "
     "runs on its loop, await something that does not block, or await asyncio.to_thread(...)"
 )
-_NO_TASK: Found = ("a callback", OTHER_ADVICE, lambda: None)
+_NO_TASK: Blocker = ("a callback", OTHER_ADVICE, lambda: None)
 
 
 class Watchdog:
@@ -48,7 +48,7 @@ class Watchdog:
 
     def __init__(
         self,
-        find: Callable[[asyncio.Task[Any]], Found],
+        find: Callable[[asyncio.Task[Any]], Blocker],
         held_seconds: float = HELD_SECONDS,
     ) -> None:
         self._find = find

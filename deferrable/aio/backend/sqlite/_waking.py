@@ -97,7 +97,7 @@ class Waking:
         self._thread: threading.Thread | None = None
         self._bell: _Bell | None = None
         self._doors = _Doors(place.path + "-wake")
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
     def add(self, waiter: Waiter) -> None:
         """Note that `waiter` is about to look, and then to wait."""
@@ -187,7 +187,7 @@ class Waking:
             self._doors.close()
             return True
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         set_aside((self._waiters, self._thread))
         self._waiters = set()
         self._lock = threading.Lock()

@@ -54,7 +54,7 @@ class Writer:
         self._is_forking = False
         self.waking = Waking(place, self._seen_version)
         self._start_empty()
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
     def _start_empty(self) -> None:
         self._is_held = threading.Lock()
@@ -254,7 +254,7 @@ class Writer:
         connection = self._connection
         if connection is not None:
             if not connection.is_of_this_process:
-                self._start_anew()
+                self._reset_after_fork()
                 raise refuse_inherited(self.place)
             try:
                 connection.check()
@@ -296,11 +296,11 @@ class Writer:
         self, connection: Connection, batch: Sequence[Ticket[Any]], error: Exception
     ) -> set[str]:
         """After a transaction has failed: do each piece in its own, or fail the only one."""
-        told = self._note(error) if isinstance(error, sqlite3.Error) else error
-        has_more_room = isinstance(told, BackendError) and connection.makes_room_after(told)
+        shown = self._note(error) if isinstance(error, sqlite3.Error) else error
+        has_more_room = isinstance(shown, BackendError) and connection.makes_room_after(shown)
         is_usable = self._connection is connection
         if not is_usable or (len(batch) == 1 and not has_more_room):
-            self._fail(batch, told)
+            self._fail(batch, shown)
             return set()
         woken: set[str] = set()
         for ticket in batch:
@@ -372,7 +372,7 @@ class Writer:
         if self._waiting:
             self._ring()
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()
