@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deferrable.aio.job import BoundJob, Call, Job
     from deferrable.aio.peeked import PeekedCall
     from deferrable.aio.queue import Push, Release, Touch
+    from deferrable.aio.results import EndedCall, InMemoryResults, ResultStore
     from deferrable.errors import (
         ArgumentMismatch,
         BackendError,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
         DeferrableError,
         InvalidOptions,
         ItemTooLarge,
+        JobFailed,
         LeaseLost,
+        ResultExpired,
         SerializationError,
         UnreadableItem,
         UnserializableCall,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from deferrable.sync.deferrable import Deferrable
     from deferrable.sync.error_items import ErrorItem, ErrorItems
     from deferrable.sync.queue import Queue
+    from deferrable.sync.results import gather_results, results_as_they_end
     from deferrable.sync.worker import Worker
 
 __all__ = [
@@ -61,13 +65,16 @@ __all__ = [
     "DebounceStore",
     "Deferrable",
     "DeferrableError",
+    "EndedCall",
     "Envelope",
     "ErrorItem",
     "ErrorItems",
     "InMemoryDebounceStore",
+    "InMemoryResults",
     "InvalidOptions",
     "ItemTooLarge",
     "Job",
+    "JobFailed",
     "LeaseLost",
     "MetadataProducerConsumer",
     "Outcome",
@@ -76,6 +83,8 @@ __all__ = [
     "Queue",
     "Receipt",
     "Release",
+    "ResultExpired",
+    "ResultStore",
     "Retry",
     "SerializationError",
     "Touch",
@@ -86,6 +95,8 @@ __all__ = [
     "Worker",
     "WrongApi",
     "current_attempt",
+    "gather_results",
+    "results_as_they_end",
 ]
 
 _ERRORS = "deferrable.errors"
@@ -108,13 +119,16 @@ __getattr__, __dir__ = lazy_names(
         "DebounceStore": "deferrable.aio.debounce",
         "Deferrable": "deferrable.sync.deferrable",
         "DeferrableError": _ERRORS,
+        "EndedCall": "deferrable.aio.results",
         "Envelope": "deferrable.aio.envelope",
         "ErrorItem": "deferrable.sync.error_items",
         "ErrorItems": "deferrable.sync.error_items",
         "InMemoryDebounceStore": "deferrable.aio.debounce",
+        "InMemoryResults": "deferrable.aio.results",
         "InvalidOptions": _ERRORS,
         "ItemTooLarge": _ERRORS,
         "Job": "deferrable.aio.job",
+        "JobFailed": _ERRORS,
         "LeaseLost": _ERRORS,
         "MetadataProducerConsumer": "deferrable.metadata",
         "Outcome": "deferrable.outcome",
@@ -123,6 +137,8 @@ __getattr__, __dir__ = lazy_names(
         "Queue": "deferrable.sync.queue",
         "Receipt": "deferrable.outcome",
         "Release": "deferrable.aio.queue",
+        "ResultExpired": _ERRORS,
+        "ResultStore": "deferrable.aio.results",
         "Retry": "deferrable.retry",
         "SerializationError": _ERRORS,
         "Touch": "deferrable.aio.queue",
@@ -133,6 +149,8 @@ __getattr__, __dir__ = lazy_names(
         "Worker": "deferrable.sync.worker",
         "WrongApi": _ERRORS,
         "current_attempt": "deferrable.aio.current",
+        "gather_results": "deferrable.sync.results",
+        "results_as_they_end": "deferrable.sync.results",
     },
     submodules={"aio", "backend", "sync", "testing"},
 )

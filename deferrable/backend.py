@@ -6,6 +6,7 @@ from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
     from deferrable.aio.backend._redis.debounce import RedisDebounceStore
+    from deferrable.aio.backend._redis.results import RedisResults
     from deferrable.aio.backend.sqs._s3_store import S3Store
     from deferrable.sync.backend import (
         Backend,
@@ -23,6 +24,7 @@ __all__ = [
     "DocketsBackendFactory",
     "InMemoryBackendFactory",
     "RedisDebounceStore",
+    "RedisResults",
     "S3Store",
     "SQLiteBackendFactory",
     "SQSBackendFactory",
@@ -39,6 +41,7 @@ __getattr__, __dir__ = lazy_names(
         "DocketsBackendFactory": _HOME,
         "InMemoryBackendFactory": _HOME,
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
+        "RedisResults": "deferrable.aio.backend._redis.results",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQLiteBackendFactory": _HOME,
         "SQSBackendFactory": _HOME,

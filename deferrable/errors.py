@@ -13,6 +13,8 @@ Owns what users catch. A broker's own error is the ``__cause__``, attached where
     │   ├── LeaseLost
     │   ├── Unsupported
     │   └── ItemTooLarge
+    ├── JobFailed
+    ├── ResultExpired
     ├── CalledFromEventLoop (also RuntimeError)
     └── WrongApi (also TypeError, AttributeError)
 
@@ -37,6 +39,8 @@ __all__ = [
     "LeaseLost",
     "Unsupported",
     "ItemTooLarge",
+    "JobFailed",
+    "ResultExpired",
     "CalledFromEventLoop",
     "WrongApi",
     "BlocksEventLoop",
@@ -101,6 +105,41 @@ class Unsupported(BackendError):
 
 class ItemTooLarge(BackendError):
     """The item is over the size limit of the queue, or of its broker. It was not stored."""
+
+
+class JobFailed(DeferrableError):
+    """Raised where the result of a call is asked for, and the call has no result.
+
+    Attributes:
+        call_id: of the call.
+        status: ``errored``, ``expired`` (its ttl had passed) or ``cancelled``.
+        error_type: the name of the class of the job's error; empty if it raised none.
+        error_text: its text.
+        traceback: where it was raised, as text.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        status: str,
+        error_type: str = "",
+        error_text: str = "",
+        traceback: str = "",
+    ) -> None:
+        super().__init__(call_id, status, error_type, error_text, traceback)
+        self.call_id = call_id
+        self.status = status
+        self.error_type = error_type
+        self.error_text = error_text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        failure = f": {self.error_type}: {self.error_text}" if self.error_type else ""
+        return f"call {self.call_id} is {self.status}{failure}"
+
+
+class ResultExpired(DeferrableError):
+    """The result of a call is not kept any more, or was never kept."""
 
 
 class CalledFromEventLoop(DeferrableError, RuntimeError):

@@ -75,6 +75,10 @@ class Calls(Protocol):
 
     def run_now(self, call_id: str) -> Coroutine[Any, Any, bool]: ...
 
+    def result(
+        self, call_id: str | None, timeout_seconds: float | None
+    ) -> Coroutine[Any, Any, Any]: ...
+
     def drive(self, start: Callable[["Calls"], Coroutine[Any, Any, T]], instead: str) -> T:
         """The result of what `start` begins, for callers that cannot await.
 
@@ -107,16 +111,17 @@ class HandleVerbs:
     def _known(self) -> tuple[Calls, str] | None:
         """The answerer and the call's id; None: no call is known."""
         call_id = self._call_id()
-        if call_id is None:
-            return None
+        return None if call_id is None else (self._calls(), call_id)
+
+    def _calls(self) -> Calls:
         try:
             source = self._source
         except AttributeError:
             raise TypeError(
                 f"{self!r} was copied, or made by hand, so it belongs to no instance; use "
-                f"instance.call({call_id!r})"
+                f"instance.call({self._call_id()!r})"
             ) from None
-        return source.calls(), call_id
+        return source.calls()
 
     def state(self) -> CallState:
         """Where the call is now; see `CallState`. Blocks; from a coroutine use `state_async`.
@@ -180,6 +185,34 @@ class HandleVerbs:
             return "ended"
         calls, call_id = known
         return await calls.cancel(call_id, stop=stop)
+
+    def result(self, *, timeout_seconds: float | None = None) -> Any:
+        """What the call's job returned. Blocks until then; from a coroutine use `result_async`.
+
+        It waits until it is woken. The result may be read again, until it expires.
+
+        Args:
+            timeout_seconds: how long to wait; None: for ever; 0: not at all.
+
+        Raises:
+            JobFailed: the job failed for good, or the call expired or was cancelled.
+            ResultExpired: the call has ended, and its result is not kept any more or never was
+                (see ``keep_results_seconds``). This is found out after a second of waiting.
+            TimeoutError: there is no result yet.
+            SerializationError: the job returned something that cannot be sent, or the result must
+                not be read here.
+            Unsupported: the instance has no store for results.
+            BackendError: the store could not be reached.
+            CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
+        """
+        calls, call_id = self._calls(), self._call_id()
+        return calls.drive(
+            lambda here: here.result(call_id, timeout_seconds), "await handle.result_async()"
+        )
+
+    async def result_async(self, *, timeout_seconds: float | None = None) -> Any:
+        """What the call's job returned, on the running loop; see `result`."""
+        return await self._calls().result(self._call_id(), timeout_seconds)
 
     def run_now(self) -> bool:
         """End the delay of the call, or the wait before its retry. Blocks; see `run_now_async`.

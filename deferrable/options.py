@@ -15,6 +15,7 @@ from deferrable.errors import InvalidOptions
 
 __all__ = [
     "NO_DEBOUNCE_STORE",
+    "NO_RESULT_STORE",
     "OPTIONS",
     "DecoratorKeywords",
     "ErrorClasses",
@@ -232,6 +233,16 @@ class JobOptions:
             travels=True,
         ),
     )
+    keep_results_seconds: float | None = field(
+        default=None,
+        metadata=_option(
+            "how long what it returns, or its error, is kept for ``receipt.result()``; 0: not at "
+            "all; None: the instance's ``keep_results_seconds``",
+            keep=_plain_seconds,
+            check=seconds_of,
+            travels=True,
+        ),
+    )
     run_at: datetime | float | None = field(
         default=None,
         metadata=_option(
@@ -256,6 +267,7 @@ class KeywordOptions(TypedDict, total=False):
     backoff_jitter: bool
     debounce_key: Callable[..., object] | None
     message_group_id: str | None
+    keep_results_seconds: Duration | None
 
 
 class DecoratorKeywords(KeywordOptions, total=False):
@@ -299,11 +311,18 @@ class ResolvedOptions:
     ttl_seconds: float
 
 
-def check(options: JobOptions, *, can_debounce: bool) -> None:
+NO_RESULT_STORE = (
+    "this backend cannot keep results; give the instance a results=, such as RedisResults(...), "
+    "which SQS and other backends without a store need"
+)
+
+
+def check(options: JobOptions, *, can_debounce: bool, can_keep_results: bool = True) -> None:
     """Refuse what contradicts or is out of range, as far as it is known before a call.
 
     Args:
         can_debounce: the instance has a place to keep windows.
+        can_keep_results: it has a place to keep results.
 
     Raises:
         InvalidOptions: naming the option, its value and what to do.
@@ -312,6 +331,10 @@ def check(options: JobOptions, *, can_debounce: bool) -> None:
         value = getattr(options, name)
         if value is not None or _DEFAULTS[name] is not None:
             check_value(name, value)
+    if options.keep_results_seconds and not can_keep_results:
+        raise InvalidOptions(
+            f"keep_results_seconds={options.keep_results_seconds!r}, but {NO_RESULT_STORE}"
+        )
     if options.debounce_seconds and not can_debounce:
         raise InvalidOptions(
             f"debounce_seconds={options.debounce_seconds!r}, but {NO_DEBOUNCE_STORE}"

@@ -37,6 +37,7 @@ CONTRACT = {
     "deferrable.aio.debounce",
     "deferrable.aio.envelope",
     "deferrable.aio.queue",
+    "deferrable.aio.results",
 }
 MAY_IMPORT = {
     "pure": {"pure"},

@@ -8,13 +8,15 @@ from test_arrows import MODULES
 BOTH_APIS = """
     ArgumentMismatch Backend BackendError BackendFactory BackendUnavailable BlocksEventLoop BoundJob
     Call CallHandle CallState CalledFromEventLoop Clock DebounceStore Deferrable DeferrableError
-    Envelope ErrorItem ErrorItems InMemoryDebounceStore InvalidOptions ItemTooLarge Job LeaseLost
-    MetadataProducerConsumer Outcome PeekedCall Push Queue Receipt Release Retry SerializationError
-    Touch UnreadableItem UnserializableCall Unsupported Worker WrongApi current_attempt
+    EndedCall Envelope ErrorItem ErrorItems InMemoryDebounceStore InMemoryResults InvalidOptions
+    ItemTooLarge Job JobFailed LeaseLost MetadataProducerConsumer Outcome PeekedCall Push Queue
+    Receipt Release ResultExpired ResultStore Retry SerializationError Touch UnreadableItem
+    UnserializableCall Unsupported Worker WrongApi current_attempt gather_results
+    results_as_they_end
 """
 BACKENDS = """
-    Backend BackendFactory DocketsBackendFactory InMemoryBackendFactory RedisDebounceStore S3Store
-    SQLiteBackendFactory SQSBackendFactory from_url
+    Backend BackendFactory DocketsBackendFactory InMemoryBackendFactory RedisDebounceStore
+    RedisResults S3Store SQLiteBackendFactory SQSBackendFactory from_url
 """
 PUBLIC = {
     # The documented doors.
@@ -42,6 +44,7 @@ PUBLIC = {
     "deferrable.aio.job": "BoundJob Call Job",
     "deferrable.aio.peeked": "PeekedCall",
     "deferrable.aio.queue": "Envelope Item Push Queue Release Touch",
+    "deferrable.aio.results": "EndedCall InMemoryResults KeptResult ResultStore",
     "deferrable.aio.worker": "Worker",
     "deferrable.errors": "DeferrableError",
     "deferrable.metadata": "MetadataProducerConsumer",
@@ -51,6 +54,7 @@ PUBLIC = {
     "deferrable.sync.deferrable": "Deferrable",
     "deferrable.sync.error_items": "ErrorItem ErrorItems",
     "deferrable.sync.queue": "Queue",
+    "deferrable.sync.results": "gather_results results_as_they_end",
     "deferrable.sync.worker": "Worker",
     "deferrable.testing.clock": "MovingClock",
     "deferrable.testing.conformance": "QueueConformance WaitingQueueConformance",

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from deferrable.aio.job import BoundJob, Call, Job
     from deferrable.aio.peeked import PeekedCall
     from deferrable.aio.queue import Push, Queue, Release, Touch
+    from deferrable.aio.results import (
+        EndedCall,
+        InMemoryResults,
+        ResultStore,
+        gather_results,
+        results_as_they_end,
+    )
     from deferrable.aio.worker import Worker
     from deferrable.errors import (
         ArgumentMismatch,
@@ -25,7 +32,9 @@ if TYPE_CHECKING:
         DeferrableError,
         InvalidOptions,
         ItemTooLarge,
+        JobFailed,
         LeaseLost,
+        ResultExpired,
         SerializationError,
         UnreadableItem,
         UnserializableCall,
@@ -53,13 +62,16 @@ __all__ = [
     "DebounceStore",
     "Deferrable",
     "DeferrableError",
+    "EndedCall",
     "Envelope",
     "ErrorItem",
     "ErrorItems",
     "InMemoryDebounceStore",
+    "InMemoryResults",
     "InvalidOptions",
     "ItemTooLarge",
     "Job",
+    "JobFailed",
     "LeaseLost",
     "MetadataProducerConsumer",
     "Outcome",
@@ -68,6 +80,8 @@ __all__ = [
     "Queue",
     "Receipt",
     "Release",
+    "ResultExpired",
+    "ResultStore",
     "Retry",
     "SerializationError",
     "Touch",
@@ -78,6 +92,8 @@ __all__ = [
     "Worker",
     "WrongApi",
     "current_attempt",
+    "gather_results",
+    "results_as_they_end",
 ]
 
 _ERRORS = "deferrable.errors"
@@ -100,13 +116,16 @@ __getattr__, __dir__ = lazy_names(
         "DebounceStore": "deferrable.aio.debounce",
         "Deferrable": "deferrable.aio.deferrable",
         "DeferrableError": _ERRORS,
+        "EndedCall": "deferrable.aio.results",
         "Envelope": "deferrable.aio.envelope",
         "ErrorItem": "deferrable.aio.error_items",
         "ErrorItems": "deferrable.aio.error_items",
         "InMemoryDebounceStore": "deferrable.aio.debounce",
+        "InMemoryResults": "deferrable.aio.results",
         "InvalidOptions": _ERRORS,
         "ItemTooLarge": _ERRORS,
         "Job": "deferrable.aio.job",
+        "JobFailed": _ERRORS,
         "LeaseLost": _ERRORS,
         "MetadataProducerConsumer": "deferrable.metadata",
         "Outcome": "deferrable.outcome",
@@ -115,6 +134,8 @@ __getattr__, __dir__ = lazy_names(
         "Queue": "deferrable.aio.queue",
         "Receipt": "deferrable.outcome",
         "Release": "deferrable.aio.queue",
+        "ResultExpired": _ERRORS,
+        "ResultStore": "deferrable.aio.results",
         "Retry": "deferrable.retry",
         "SerializationError": _ERRORS,
         "Touch": "deferrable.aio.queue",
@@ -125,6 +146,8 @@ __getattr__, __dir__ = lazy_names(
         "Worker": "deferrable.aio.worker",
         "WrongApi": _ERRORS,
         "current_attempt": "deferrable.aio.current",
+        "gather_results": "deferrable.aio.results",
+        "results_as_they_end": "deferrable.aio.results",
     },
     submodules={"backend"},
 )

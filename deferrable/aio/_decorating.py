@@ -142,7 +142,11 @@ def _decorator(instance: Instance, given: dict[str, Any]) -> Any:
         given["error_classes"] = None
         _check_function(function)
     options = change(_NO_OPTIONS, cast("OptionChanges", given))
-    check(options, can_debounce=instance.debounce_store is not None)
+    check(
+        options,
+        can_debounce=instance.debounce_store is not None,
+        can_keep_results=instance.results is not None,
+    )
     instance.serializer.dump_error_classes(options.error_classes)
     if name is not None and instance.serializer.name == "classic":
         raise InvalidOptions(

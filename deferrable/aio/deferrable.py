@@ -29,6 +29,7 @@ from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
 from deferrable.aio.peeked import PeekedCall
+from deferrable.aio.results import ResultStore
 from deferrable.aio.worker._life import Worker
 from deferrable.events import check_event_consumer
 from deferrable.handles import CallHandle, CallStatus, CancelAnswer
@@ -73,6 +74,9 @@ class Deferrable(Instance, Decorating, Closing):
         check_arguments: ``later`` refuses arguments that the job's function does not take, and with
             ``json`` those that do not fit its annotations. False: for a producer whose version of
             the function is older or newer than the consumers'.
+        results: where results are kept, instead of in the backend's own store; SQS has none.
+        keep_results_seconds: how long results are kept for ``receipt.result()``, for jobs without
+            the option; 0: not at all.
 
     Raises:
         InvalidOptions: a default is out of range, a serializer is unknown, or a key is not valid.
@@ -94,6 +98,8 @@ class Deferrable(Instance, Decorating, Closing):
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
         check_arguments: bool = True,
+        results: ResultStore | None = None,
+        keep_results_seconds: Duration = 0,
     ) -> None:
         if debounce_store is None and redis_client is not None:
             debounce_store = _redis_store(redis_client, clock)
@@ -108,6 +114,8 @@ class Deferrable(Instance, Decorating, Closing):
             lifespan=lifespan,
             clock=clock,
             check_arguments=check_arguments,
+            results=results,
+            keep_results_seconds=keep_results_seconds,
         )
 
     @property
@@ -327,6 +335,8 @@ class Deferrable(Instance, Decorating, Closing):
         await self.backend.close()
         if self._debounce_store is not None:
             await self._debounce_store.close()
+        if self._results is not None:
+            await self._results.close()
 
 
 def _cancellation_of_caller() -> Callable[[], bool]:

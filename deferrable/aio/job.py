@@ -163,7 +163,11 @@ class Job(Generic[P, R_co]):
             TypeError: an option is unknown.
         """
         options = change(self._options, changes)
-        check(options, can_debounce=self._instance.debounce_store is not None)
+        check(
+            options,
+            can_debounce=self._instance.debounce_store is not None,
+            can_keep_results=self._instance.results is not None,
+        )
         other = Job(
             self._instance, self.function, self.name if self._has_given_name else None, options
         )

@@ -23,6 +23,7 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.peeked import PeekedCall
+from deferrable.aio.results import ResultStore
 from deferrable.handles import CallHandle, CallStatus, CancelAnswer
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer
@@ -59,6 +60,9 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
         check_arguments: ``later`` refuses arguments that the job's function does not take, and with
             ``json`` those that do not fit its annotations. False: for a producer whose version of
             the function is older or newer than the consumers'.
+        results: where results are kept, instead of in the backend's own store; SQS has none.
+        keep_results_seconds: how long results are kept for ``receipt.result()``, for jobs without
+            the option; 0: not at all.
 
     Raises:
         InvalidOptions: a default is out of range, a serializer is unknown, or a key is not valid.
@@ -80,6 +84,8 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
         check_arguments: bool = True,
+        results: ResultStore | None = None,
+        keep_results_seconds: Duration = 0,
     ) -> None:
         super().__init__(
             awaiting.Deferrable(
@@ -96,6 +102,8 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
                 lifespan=lifespan,
                 clock=clock,
                 check_arguments=check_arguments,
+                results=results,
+                keep_results_seconds=keep_results_seconds,
             )
         )
         self._backend = _blocking_backend(backend)
@@ -128,6 +136,11 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
     @debounce_store.setter
     def debounce_store(self, store: DebounceStore | None) -> None:
         self._core.debounce_store = store
+
+    @property
+    def results(self) -> ResultStore | None:
+        """Where results are kept; see `deferrable.aio.Deferrable.results`."""
+        return self._core.results
 
     @property
     def redis_client(self) -> Any:

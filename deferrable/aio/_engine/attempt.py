@@ -34,9 +34,11 @@ from deferrable._tame import tame
 from deferrable.aio._engine.emitting import is_its_own
 from deferrable.aio._engine.ending import AttemptEnding, Expired
 from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.keeping import kept_result, result_store
 from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, Run
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.envelope import Envelope
+from deferrable.aio.results import KeptResult, ResultStore
 from deferrable.errors import LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import (
@@ -86,6 +88,7 @@ class Attempt(AttemptEnding):
         envelope: of the item.
         context: as given.
         error_to_raise: the error to raise to the caller of ``run_once``, once it is settled.
+        keeps_result: how its call ends is stored before the item is settled, if it is wanted.
     """
 
     __slots__ = ("_let_go", "_returned")
@@ -113,6 +116,7 @@ class Attempt(AttemptEnding):
         if envelope.is_stop_wanted:
             self.control.stop("call cancelled")
         self.error_to_raise = None
+        self.keeps_result = "keep_results_seconds" in item
         self._returned: Returned[Any] | None = None
         self._let_go: Callable[[], object] = _hold_nothing
         # It does not refer to this attempt, which holds the context: that would make a cycle.
@@ -176,6 +180,15 @@ class Attempt(AttemptEnding):
             failure = ready = ended = None
             if self._returned is None:
                 self._let_go()
+
+    def kept_result(self) -> tuple[ResultStore, KeptResult] | None:
+        """What to store of a job that has returned, before its item is completed; None: nothing."""
+        if self._returned is None:
+            return None
+        value = self._returned.value
+        kept = kept_result(self._instance, self._item, "completed", value)
+        store = result_store(self._instance)
+        return None if kept is None or store is None else (store, kept)
 
     async def complete(self) -> Outcome | Raised:
         """Complete the item of a job that has returned; what `run` raises is returned, too."""

@@ -8,21 +8,29 @@ The one rule: nothing is guessed. A call that no queue has is ``unknown``, unles
 remembers how it ended.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
+from deferrable._durations import seconds_of
 from deferrable._fork import notice_fork
 from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.keeping import kept_result, raise_failure, status_in, value_in
 from deferrable.aio._engine.running import AwaitingDoor, Door, blocking_driver
+from deferrable.aio.clock import Clock, sleep
 from deferrable.aio.debounce import DebounceKey
 from deferrable.aio.peeked import PeekedCall
+from deferrable.aio.results import ResultStore
 from deferrable.debounce import classic_keys
-from deferrable.errors import BackendError
+from deferrable.errors import BackendError, ResultExpired, Unsupported
 from deferrable.handles import CallState, CallStatus, CancelAnswer
 from deferrable.item import Item, copy_item
+from deferrable.options import NO_RESULT_STORE
 
 __all__ = ["InstanceCalls", "Wanted", "state_of"]
 
@@ -34,6 +42,12 @@ _MOST_TRIES = 100
 """How often an item that moves away just before it is removed is looked for again."""
 
 _PAGE = 500
+
+_CHECK_SECONDS = 1.0
+"""After this much waiting for a result, somebody looks whether the call still exists."""
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""Whose turn it is on a loop to look whether a call still exists."""
 
 _awaiting = AwaitingDoor()
 
@@ -95,14 +109,99 @@ class InstanceCalls:
 
     async def _state(self, call_id: str) -> CallState:
         backend = self._instance.backend
-        found = await backend.queue.find(call_id)
-        if found is not None:
-            return state_of(found)
+        if backend.queue.SUPPORTS_INSPECTION:
+            found = await backend.queue.find(call_id)
+            if found is not None:
+                return state_of(found)
+        store = self._instance.results
+        text = None if store is None else await store.get(call_id)
+        if text is not None:
+            return CallState(status_in(self._instance, call_id, text))
+        if not backend.queue.SUPPORTS_INSPECTION:
+            await backend.queue.find(call_id)  # which says which backends can
         if backend.error_queue.SUPPORTS_INSPECTION:
             failed = await backend.error_queue.find(call_id)
             if failed is not None:
                 return CallState("errored", attempt=_attempt(failed, is_over=True))
         return CallState("unknown")
+
+    async def result(self, call_id: str | None, timeout_seconds: float | None) -> Any:
+        """What the job returned; see `deferrable.handles.HandleVerbs.result`."""
+        instance, store = self._instance, self._instance.results
+        if store is None:
+            raise Unsupported(f"{instance!r} has no results: {NO_RESULT_STORE}")
+        if call_id is None:
+            raise ResultExpired(
+                "this call was skipped, and its window does not know the id of the call that runs "
+                "instead"
+            )
+        if timeout_seconds is not None:
+            timeout_seconds = seconds_of("timeout_seconds", timeout_seconds)
+        text = await self._door.wait(self._await_result(store, call_id, timeout_seconds))
+        return value_in(instance, call_id, text)
+
+    async def _await_result(
+        self, store: ResultStore, call_id: str, timeout_seconds: float | None
+    ) -> str:
+        """The text of the result, as soon as there is one."""
+        if timeout_seconds == 0:
+            text = await store.get(call_id)
+            if text is None:
+                await self._check_awaited(store, call_id)
+                raise _no_result(call_id, 0)
+            return text
+        clock = self._instance.clock
+        waiting = asyncio.ensure_future(store.wait(call_id))
+        checking = asyncio.ensure_future(self._check_later(store, call_id, clock))
+        try:
+            if not await one_ends_within([waiting, checking], clock, timeout_seconds):
+                raise _no_result(call_id, timeout_seconds)
+            return waiting.result() if waiting.done() else checking.result()
+        finally:
+            await _end([waiting, checking])
+
+    async def _check_later(self, store: ResultStore, call_id: str, clock: Clock) -> str:
+        """Raise, after a while, why a call will have no result; else go on for ever.
+
+        Many may wait, and each check searches the queue. So there is one check at a time, for a
+        tenth of the time.
+        """
+        await sleep(clock, _CHECK_SECONDS)
+        turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with turn:
+            start_time = time.monotonic()
+            text = await self._check_awaited(store, call_id)
+            await asyncio.sleep(9 * (time.monotonic() - start_time))
+        if text is not None:
+            return text
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def _check_awaited(self, store: ResultStore, call_id: str) -> str | None:
+        """Refuse to wait for a call that will have no result, as far as this can be known.
+
+        Returns:
+            the text of a result that was stored meanwhile.
+        """
+        backend = self._instance.backend
+        if not backend.queue.SUPPORTS_INSPECTION:
+            return None
+        found = await backend.queue.find(call_id)
+        if found is not None and found.place != "cancelled":
+            return None
+        text = await store.get(call_id)
+        if text is None and found is not None:
+            raise_failure(call_id, "cancelled", None)
+        if text is None and backend.error_queue.SUPPORTS_INSPECTION:
+            failed = await backend.error_queue.find(call_id)
+            if failed is not None:
+                raise_failure(call_id, "errored", failed.item.get("error"))
+        if text is None:
+            raise ResultExpired(
+                f"call {call_id} has ended, or never was, and no result of it is kept; set "
+                "keep_results_seconds to the time in which it is read"
+            )
+        return text
 
     async def cancel(self, call_id: str, *, stop: bool = False) -> CancelAnswer:
         """Cancel the call; see `deferrable.handles.HandleVerbs.cancel`."""
@@ -129,8 +228,21 @@ class InstanceCalls:
         await self._leave_window(found.item)
         if not await self._door.wait(queue.cancel(found)):
             return None
+        await self._wake_waiters(found.item)
         await self._emit("cancel", found.item)
         return "cancelled"
+
+    async def _wake_waiters(self, item: Item) -> None:
+        """Have those who wait for the result of a cancelled call hear of it."""
+        store, kept = self._instance.results, kept_result(self._instance, item, "cancelled")
+        if store is None or kept is None:
+            return
+        try:
+            await self._door.wait(store.put([kept]))
+        except BackendError as error:
+            _logger.warning(
+                "call %s is cancelled; its result was not stored: %s", item["id"], error
+            )
 
     async def run_now(self, call_id: str) -> bool:
         """Make a delayed call available now; see `deferrable.handles.HandleVerbs.run_now`."""
@@ -203,6 +315,42 @@ class InstanceCalls:
         consumers = self._instance.event_consumers
         if consumers:
             await emit(self._door, consumers, event, item, None)
+
+
+async def one_ends_within(
+    waiting: Sequence[asyncio.Future[Any]], clock: Clock, seconds: float | None
+) -> bool:
+    """Whether one of several ends within some seconds of `clock`; None: for ever."""
+    woken = asyncio.Event()
+    timer = None if seconds is None else clock.call_later(seconds, woken.set)
+
+    def wake(_: object) -> None:
+        woken.set()
+
+    for each in waiting:
+        each.add_done_callback(wake)
+    try:
+        await woken.wait()
+    finally:
+        for each in waiting:
+            each.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
+    return any(each.done() for each in waiting)
+
+
+async def _end(waiting: Sequence[asyncio.Future[Any]]) -> None:
+    """Cancel what is left, and wait for its end."""
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+    for each in waiting:
+        if not each.cancelled():
+            each.exception()  # Read it, or the loop would complain.
+
+
+def _no_result(call_id: str, seconds: float | None) -> TimeoutError:
+    return TimeoutError(f"call {call_id} has no result within {seconds} seconds; it may have later")
 
 
 def _moving(call_id: str) -> BackendError:

@@ -20,6 +20,7 @@ from deferrable._tame import tame
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.failures import log_failure, log_lost, log_retry
 from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.keeping import Ending, kept_result, result_store
 from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, name_of_attempt
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
@@ -64,6 +65,7 @@ class AttemptEnding:
         "control",
         "envelope",
         "error_to_raise",
+        "keeps_result",
         "queue",
     )
 
@@ -79,6 +81,7 @@ class AttemptEnding:
     context: Context
     control: Control
     error_to_raise: BaseException | None
+    keeps_result: bool
 
     @property
     def name(self) -> str:
@@ -92,6 +95,8 @@ class AttemptEnding:
             return await self._lost(ended.error if isinstance(ended, Raised) else None)
         try:
             if isinstance(ended, Returned):
+                if self.keeps_result:
+                    await self._keep("completed", value=ended.value)
                 await self._complete()
                 return self.outcome("completed", result=ended.value)
             return await self._settle_error(ended.error)
@@ -100,6 +105,7 @@ class AttemptEnding:
 
     async def _settle_error(self, error: BaseException) -> Outcome:
         if isinstance(error, Expired):
+            await self._keep("expired")
             await self._complete("expire")
             return self.outcome("expired")
         if isinstance(error, KeyboardInterrupt | SystemExit) and not self._door.exits_are_failures:
@@ -149,7 +155,17 @@ class AttemptEnding:
             for event in (*events, "complete"):
                 await self._emit(event)
 
+    async def _keep(self, status: Ending, *, value: object = None, error: object = None) -> None:
+        """Store how the call ends, if this is wanted: before its item is settled."""
+        if not self.keeps_result:
+            return
+        kept = kept_result(self._instance, self._item, status, value, error)
+        store = result_store(self._instance)
+        if kept is not None and store is not None:
+            await self._door.finish(lambda: store.put([kept]))
+
     async def _cancel(self, error: BaseException) -> Outcome:
+        await self._keep("cancelled")
         await self._door.finish(lambda: self.queue.complete(self.envelope))
         try:
             await self._door.wait(self.queue.note_cancelled(self._item["id"]))
@@ -171,6 +187,8 @@ class AttemptEnding:
     async def _bury(self, verdict: Bury, error: BaseException) -> Outcome:
         errors = self._instance.backend.error_queue
         item = shortened(verdict.item, errors.excess_bytes(verdict.item))
+        if self._refusal is None:
+            await self._keep("errored", error=item.get("error"))
         await self._replace(item, errors)
         try:
             log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)

@@ -9,16 +9,24 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeAlias
 
 from deferrable._codec.contract import Serializer
+from deferrable._durations import Duration, seconds_of
 from deferrable._one_process import OneProcess
 from deferrable._protection import Protection
 from deferrable.aio._engine.registry import Registry
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
+from deferrable.aio.results import ResultStore
+from deferrable.errors import InvalidOptions
 from deferrable.handles import Calls
 from deferrable.item import group_text
 from deferrable.metadata import MetadataProducerConsumer
-from deferrable.options import ErrorClasses, check_max_attempts, error_class_tuple
+from deferrable.options import (
+    NO_RESULT_STORE,
+    ErrorClasses,
+    check_max_attempts,
+    error_class_tuple,
+)
 
 __all__ = ["Instance", "Lifespan"]
 
@@ -41,6 +49,8 @@ class Instance(OneProcess):
         lifespan: Lifespan | None,
         clock: Clock | None,
         check_arguments: bool = True,
+        results: ResultStore | None = None,
+        keep_results_seconds: Duration = 0,
     ) -> None:
         _check_backend(backend)
         self.backend = backend
@@ -49,6 +59,11 @@ class Instance(OneProcess):
         self.default_max_attempts = default_max_attempts
         self.protection = protection
         self._debounce_store = debounce_store
+        self._results = results
+        self.has_warned_of_results = False
+        self.keep_results_seconds = seconds_of("keep_results_seconds", keep_results_seconds)
+        if self.keep_results_seconds and self.results is None:
+            raise InvalidOptions(f"keep_results_seconds is given, but {NO_RESULT_STORE}")
         self.lifespan = lifespan
         self.check_arguments = check_arguments
         self.registry = Registry(protection, import_from)
@@ -89,6 +104,14 @@ class Instance(OneProcess):
     @debounce_store.setter
     def debounce_store(self, store: DebounceStore | None) -> None:
         self._debounce_store = store
+
+    @property
+    def results(self) -> ResultStore | None:
+        """The store of results: the given one, or that of the current backend.
+
+        None: the backend cannot keep them, and no store was given.
+        """
+        return self.backend.result_store if self._results is None else self._results
 
     @property
     def default_error_classes(self) -> tuple[type[BaseException], ...] | None:

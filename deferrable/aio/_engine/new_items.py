@@ -57,6 +57,8 @@ class ItemTemplate:
             "use_exponential_backoff": options.use_exponential_backoff,
             **item_fields(options),
         }
+        if options.keep_results_seconds is None and instance.keep_results_seconds:
+            self._fields["keep_results_seconds"] = instance.keep_results_seconds
         self._resolved = resolve(options, 0) if are_constant(options) else None
 
     def matches(self, instance: Instance, options: JobOptions) -> bool:

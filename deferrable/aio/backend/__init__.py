@@ -6,6 +6,7 @@ from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
     from deferrable.aio.backend._redis.debounce import RedisDebounceStore
+    from deferrable.aio.backend._redis.results import RedisResults
     from deferrable.aio.backend._url import from_url
     from deferrable.aio.backend.base import Backend, BackendFactory
     from deferrable.aio.backend.dockets import DocketsBackendFactory
@@ -20,6 +21,7 @@ __all__ = [
     "DocketsBackendFactory",
     "InMemoryBackendFactory",
     "RedisDebounceStore",
+    "RedisResults",
     "S3Store",
     "SQLiteBackendFactory",
     "SQSBackendFactory",
@@ -34,6 +36,7 @@ __getattr__, __dir__ = lazy_names(
         "DocketsBackendFactory": "deferrable.aio.backend.dockets",
         "InMemoryBackendFactory": "deferrable.aio.backend.memory",
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
+        "RedisResults": "deferrable.aio.backend._redis.results",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQLiteBackendFactory": "deferrable.aio.backend.sqlite",
         "SQSBackendFactory": "deferrable.aio.backend.sqs",

@@ -10,6 +10,7 @@ from deferrable._one_process import OneProcess
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.queue import Queue
+from deferrable.aio.results import ResultStore
 from deferrable.item import group_text, queue_name
 
 __all__ = ["Backend", "BackendFactory"]
@@ -24,6 +25,8 @@ class Backend(Closing, OneProcess):
         error_queue: the queue of items that failed for good.
         debounce_store: where an instance keeps debounce windows by default; None: this broker
             cannot store them.
+        result_store: where an instance keeps results by default; None: this broker cannot keep
+            them.
     """
 
     def __init__(
@@ -33,11 +36,13 @@ class Backend(Closing, OneProcess):
         error_queue: Queue,
         *,
         debounce_store: DebounceStore | None = None,
+        result_store: ResultStore | None = None,
     ) -> None:
         self.group = group
         self.queue = queue
         self.error_queue = error_queue
         self.debounce_store = debounce_store
+        self.result_store = result_store
 
     def __repr__(self) -> str:
         return f"<Backend, {group_text(self.group)}: {self.queue!r}, {self.error_queue!r}>"
@@ -48,6 +53,8 @@ class Backend(Closing, OneProcess):
         await self.error_queue.close()
         if self.debounce_store is not None:
             await self.debounce_store.close()
+        if self.result_store is not None:
+            await self.result_store.close()
 
 
 class BackendFactory(ABC):

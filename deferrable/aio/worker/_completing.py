@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
+from deferrable.aio.results import KeptResult, ResultStore
 
 __all__ = ["Completer"]
 
@@ -22,6 +23,15 @@ class Completable(Protocol):
 
     @property
     def envelope(self) -> Envelope: ...
+
+    @property
+    def keeps_result(self) -> bool:
+        """Whether there may be something to store before it is completed."""
+        ...
+
+    def kept_result(self) -> tuple[ResultStore, KeptResult] | None:
+        """What to store before it is completed; None: nothing."""
+        ...
 
 
 R = TypeVar("R", bound=Completable)
@@ -89,6 +99,9 @@ class Completer(Generic[R]):
         batch, self._pending = self._pending[:count], self._pending[count:]
         outcomes: Sequence[BaseException | None]
         try:
+            keeping = [each for each in batch if each.keeps_result]
+            if keeping:
+                await _keep_results(keeping)
             outcomes = await self._queue.complete_each([each.envelope for each in batch])
         except BaseException as error:
             # After any error, the caller must settle each of them.
@@ -105,3 +118,14 @@ class Completer(Generic[R]):
                 self._tell(returned, asyncio.CancelledError())
         elif self._pending and self._completing is None:
             self._begin_soon()
+
+
+async def _keep_results(batch: Sequence[Completable]) -> None:
+    """Store the results of a batch, in one call for each store."""
+    by_store: dict[ResultStore, list[KeptResult]] = {}
+    for each in batch:
+        kept = each.kept_result()
+        if kept is not None:
+            by_store.setdefault(kept[0], []).append(kept[1])
+    for store, results in by_store.items():
+        await store.put(results)

@@ -91,6 +91,10 @@ class RedisConnection(asyncio.Protocol):
         self._last_time = self._loop.time()
         self.client_id: int | None = None
         """The server's number of this connection, once known; None: the server does not say it."""
+        self.on_message: Callable[[bytes, bytes], None] | None = None
+        """Gets channel and text of each published message, on a connection that subscribes."""
+        self.on_end: Callable[[], None] | None = None
+        """Called when it is broken or closed."""
         self._transport = _transport_of(connection, where)
         if private(connection, "_reader").at_eof():
             # The stream has got the error, and will not report it again.
@@ -204,6 +208,8 @@ class RedisConnection(asyncio.Protocol):
                 future.set_exception(_copy(reason))
         self.resume_writing()
         self._transport.abort()
+        if self.on_end is not None:
+            self.on_end()
 
     # What the transport calls.
 
@@ -216,6 +222,10 @@ class RedisConnection(asyncio.Protocol):
             self._break(unavailable(self._where, "sent something unexpected", error))
 
     def _take(self, reply: Any) -> None:
+        if self.on_message is not None and reply.__class__ is list and reply[0] == b"message":
+            # It answers no command.
+            self.on_message(reply[1], reply[2])
+            return
         exchange = self._pending[0]
         exchange.replies.append(reply)
         if exchange.on_first is not None and len(exchange.replies) == 1:

@@ -182,6 +182,20 @@ class RedisLink:
             else:
                 connection.abort()
 
+    async def open_listener(
+        self, key: Any, on_message: Callable[[bytes, bytes], None], on_end: Callable[[], None]
+    ) -> RedisConnection:
+        """A separate connection that may subscribe to channels. The caller closes it.
+
+        Args:
+            on_message: gets the channel and the text of each message; it must not raise.
+            on_end: called when the connection is broken or closed; it must not raise.
+        """
+        _, connection = await self._reach(self._slot_of(key), self._open)
+        connection.on_message, connection.on_end = on_message, on_end
+        self._lent.add(connection)
+        return connection
+
     @property
     def is_connected(self) -> bool:
         """Whether a call could be sent at once."""

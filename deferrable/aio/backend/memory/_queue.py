@@ -25,6 +25,7 @@ from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
+from deferrable.aio.results import InMemoryResults
 from deferrable.errors import LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
@@ -404,6 +405,7 @@ class InMemoryBackendFactory(BackendFactory, OneProcess):
         self._clock = clock
         self._groups: dict[str, _Group] = {}
         self._debounce_store = InMemoryDebounceStore(clock)
+        self._result_store = InMemoryResults(clock)
 
     def _create_backend(self, group: str | None, name: str) -> Backend:
         # setdefault is one step, so that two threads agree on one group.
@@ -415,6 +417,7 @@ class InMemoryBackendFactory(BackendFactory, OneProcess):
             self._create_queue(name, items, items.main),
             self._create_queue(f"{name}_error", items, items.errors),
             debounce_store=self._debounce_store,
+            result_store=self._result_store,
         )
 
     def _create_queue(self, name: str, items: _Group, store: Store) -> InMemoryQueue:
