@@ -33,6 +33,7 @@ SLEEPS = {
     "test_handle_cancel.py": "its jobs take a moment, so that a cancel races them",
     "test_redis_full.py": "its job outlasts its lease",
     "test_redis_link.py": "gives up at ever later moments",
+    "test_sqlite_trouble.py": "waits a little for what must not happen, and for a short delay",
     "test_sqs_leases.py": "polls between two moves of the clock",
     "test_sqs_receiving.py": "its jobs end one by one",
     "test_sqs_stop.py": "polls in the proxy's thread",
@@ -65,6 +66,7 @@ SHORT_DEADLINES = {
     "test_sqs_loops.py": "waits a little for what must not happen",
     "test_sqs_receiving.py": "half of a client's own limit, which must not be waited for",
     "test_watchdog.py": "waits a little for what must not happen",
+    "test_worker_burst.py": "waits a little for what must not happen",
 }
 """File -> why a deadline in it is short."""
 
