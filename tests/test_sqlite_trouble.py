@@ -348,6 +348,7 @@ def test_file_that_goes_while_it_is_open_is_told_once(
     if is_replaced:
         sqlite3.connect(path).close()
         path.touch()
+    time.sleep(2 * _connection._TRUST_SECONDS)
 
     with pytest.raises(BackendUnavailable, match="deleted or replaced"):
         queue.push({"number": 2})

@@ -34,8 +34,16 @@ _PATIENCE_SECONDS: Final = 60.0
 _SLICE_SECONDS: Final = 1.0
 """SQLite itself waits for a lock for so long. A thread that waits in SQLite sees no Ctrl-C."""
 
+_TRUST_SECONDS: Final = 0.02
+"""For so long the file is taken to be where it was."""
+
 _PAUSE_SECONDS: Final = 0.005
+_CHECKPOINT_PAGES: Final = 4_000
 _CACHE_KIB: Final = 16_384
+_MOST_FREE_PAGES: Final = 1_000
+"""More free pages than these 4 MB are given back, a part in each idle second. Others are reused."""
+
+_FREED_AT_ONCE: Final = 4_000
 _MOST_WAL_BYTES: Final = 67_108_864
 """To this size the -wal file is cut when it starts again, if a long reader made it grow."""
 
@@ -76,6 +84,7 @@ class Connection:
         self.connection = patiently(place.shown, lambda: _opened(place, synchronous))
         self._execute = self.connection.execute
         self._has_made_room = False
+        self._next_check_time = 0.0
         self.store = Store(self.connection)
         self._file_id: FileId | None = place.file_id()
         self._closing = finalize(self, self.connection.close)
@@ -88,12 +97,16 @@ class Connection:
         Raises:
             BackendUnavailable: what is written now would be lost.
         """
+        now = time.monotonic()
+        if now < self._next_check_time:
+            return
         if self._place.file_id() != self._file_id:
             raise BackendUnavailable(
                 f"{self._place.shown} was deleted or replaced while it was open, so items in the "
                 "old file are gone; stop all its programs before you move it. The next call uses "
                 "the file that is there then"
             )
+        self._next_check_time = now + _TRUST_SECONDS
 
     @property
     def is_of_this_process(self) -> bool:
@@ -148,6 +161,13 @@ class Connection:
         ((number,),) = self._execute("PRAGMA data_version").fetchall()
         return int(number)
 
+    def shrink(self) -> None:
+        """Give some free pages at the end of the file back to the disk, if there are many."""
+        with suppress(sqlite3.Error):  # it is locked, say; the next time will do
+            ((free,),) = self._execute("PRAGMA freelist_count").fetchall()
+            if free > _MOST_FREE_PAGES:
+                self._execute(f"PRAGMA incremental_vacuum({_FREED_AT_ONCE})").fetchall()
+
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self._closing()
@@ -167,6 +187,7 @@ def _opened(place: Place, synchronous: str) -> sqlite3.Connection:
         connection.text_factory = bytes
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {_MOST_WAL_BYTES}")
         _schema.prepare(connection, place.shown)
         _end_leases_after_reboot(connection)

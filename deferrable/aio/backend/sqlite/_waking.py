@@ -15,7 +15,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 from weakref import finalize
@@ -33,8 +33,8 @@ _LINGER_SECONDS: Final = 5.0
 _LONGEST_PATH: Final = 100
 """The kernel takes 107 bytes for the path of a socket, and macOS 103."""
 
-_FRESH_SECONDS: Final = 0.1
-"""A directory that changed so recently may change again without another time of change."""
+_TRUST_SECONDS: Final = 0.01
+"""For so long the list of the other sockets is good. A newer one misses a knock, and polls."""
 
 
 class Waiter:
@@ -226,7 +226,8 @@ class _Doors:
         self._is_usable = hasattr(socket, "AF_UNIX") and (
             len(os.fsencode(directory)) + 20 <= _LONGEST_PATH
         )
-        self._seen: tuple[int, list[str]] = (-1, [])
+        self._seen: Sequence[str] = ()
+        self._next_look_time = 0.0
         self.own: socket.socket | None = None
         self._own_path = ""
         self._sender: socket.socket | None = None
@@ -307,20 +308,21 @@ class _Doors:
             finalize(self, self._sender.close).atexit = False
         return self._sender
 
-    def _others(self) -> list[str]:
-        if not self._is_usable:
-            return []
+    def _others(self) -> Sequence[str]:
+        """The paths of the other processes' sockets, as they were a moment ago."""
+        now = time.monotonic()
+        if now >= self._next_look_time:
+            self._next_look_time = now + _TRUST_SECONDS
+            self._seen = self._look() if self._is_usable else ()
+        return self._seen
+
+    def _look(self) -> Sequence[str]:
         try:
-            changed = os.stat(self._directory).st_mtime_ns
-            if self._seen[0] != changed:
-                names = os.listdir(self._directory)
-                paths = [os.path.join(self._directory, name) for name in names]
-                is_fresh = abs(time.time_ns() - changed) < _FRESH_SECONDS * 1e9
-                self._seen = (-1 if is_fresh else changed, paths)
+            names = os.listdir(self._directory)
         except OSError:
-            return []
-        own = self._own_path
-        return [path for path in self._seen[1] if path != own]
+            return ()
+        paths = [os.path.join(self._directory, name) for name in names]
+        return [path for path in paths if path != self._own_path]
 
 
 def _remove(path: str, process_id: int) -> None:

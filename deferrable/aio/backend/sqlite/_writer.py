@@ -31,6 +31,7 @@ __all__ = ["Writer"]
 T = TypeVar("T")
 
 _MOST_TICKETS = 500
+_TIDY_SECONDS = 1.0
 _IDLE_SECONDS = 30.0
 """After this much silence the thread ends; the next call starts another."""
 
@@ -157,11 +158,16 @@ class Writer:
                 self._thread.start()
 
     def _run(self) -> None:
-        bell = self._bell
+        bell, idle_seconds = self._bell, 0.0
         while True:
             try:
-                bell.get(timeout=_IDLE_SECONDS)
+                bell.get(timeout=_TIDY_SECONDS)
+                idle_seconds = 0.0
             except queue.Empty:
+                idle_seconds += _TIDY_SECONDS
+                if idle_seconds < _IDLE_SECONDS:
+                    self._tidy()
+                    continue
                 self._thread = None
                 # Somebody may have rung just before, and have seen this thread.
                 if not self._waiting:
@@ -172,6 +178,18 @@ class Writer:
             while self._waiting or self._batch:
                 self._is_held.acquire()
                 self._serve()
+
+    def _tidy(self) -> None:
+        """Give the disk back some room, if nobody needs the connection now."""
+        if not self._is_held.acquire(blocking=False):
+            return
+        try:
+            if self._connection is not None and self._connection.is_of_this_process:
+                self._connection.shrink()
+        finally:
+            self._is_held.release()
+            if self._waiting:
+                self._ring()
 
     # Serving.
 
