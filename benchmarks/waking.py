@@ -68,7 +68,7 @@ def measure(pushes: int, *, knocks: bool) -> tuple[list[float], float]:
     with TemporaryDirectory() as folder:
         path = str(Path(folder, "jobs.db"))
         instance = make_instance(path)
-        note, tell = (instance.deferrable(noop, name=name) for name in ("note", "tell"))
+        note, tell = (instance.deferrable(name=name)(noop) for name in ("note", "tell"))
         tell.later()
         worker = start(path)
         read(worker)
