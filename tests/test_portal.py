@@ -282,9 +282,10 @@ def test_caller_of_a_failing_coroutine_leaves_no_reference_cycle() -> None:
         (lambda: instance.process(None, None), r"await process\(\.\.\.\) of deferrable\.aio"),
         (instance.close, r"await Deferrable\.close\(\) of deferrable\.aio"),
         (instance.backend.queue.stats, r"await Queue\.stats\(\.\.\.\) of deferrable\.aio"),
+        (lambda: instance.backend.queue.find("an id"), r"await Queue\.find\(\.\.\.\) of"),
         (instance.errors().next_item, r"await ErrorItems\.next_item\(\.\.\.\) of"),
     ],
-    ids=["later", "later_many", "run_once", "process", "close", "stats", "errors"],
+    ids=["later", "later_many", "run_once", "process", "close", "stats", "find", "errors"],
 )
 def test_blocking_call_on_the_portals_own_thread_is_refused_and_names_what_to_await(
     call: Callable[[], object], instead: str

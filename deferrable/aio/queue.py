@@ -12,7 +12,6 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from copy import copy
 from typing import Self, cast
 
@@ -24,6 +23,7 @@ from deferrable.aio._contract.inspecting import Found, Inspecting
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio._contract.settlement import Settling, logged
+from deferrable.aio._contract.some_brokers import SomeBrokers
 from deferrable.aio._contract.tasks import until_done
 from deferrable.aio._contract.traffic import OneByOne, Traffic
 from deferrable.aio.clock import Clock, SystemClock
@@ -36,7 +36,7 @@ __all__ = ["Found", "Item", "Peeked", "Push", "Queue", "Release", "Touch", "with
 _logger = logging.getLogger("deferrable")
 
 
-class Queue(Closing, Inspecting, Settling):
+class Queue(Closing, Inspecting, Settling, SomeBrokers):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag
@@ -390,18 +390,6 @@ class Queue(Closing, Inspecting, Settling):
         """Empty the queue without waiting: available, delayed and in-flight items."""
         await self._flush()
 
-    def using(self, connection: object) -> AbstractContextManager[None]:
-        """Have pushes in a ``with`` block be a part of the user's own database transaction.
-
-        Raises:
-            Unsupported: the items are in no database that the user could have a connection to.
-            InvalidOptions: the connection is not one to the database of the items.
-        """
-        raise Unsupported(
-            f"{self!r} is in no database of yours, so a push cannot be a part of your transaction; "
-            "SQLiteBackendFactory can do this, with your tables in the same file"
-        )
-
     async def stats(self) -> Mapping[str, float]:
         """Count the items, as far as the broker knows.
 
@@ -411,35 +399,6 @@ class Queue(Closing, Inspecting, Settling):
             (including its delay), absent when nothing is available. Unknown numbers are absent.
         """
         return await self._stats()
-
-    async def old_consumers(self) -> dict[str, int]:
-        """Consumers of the Python 2 library that hold items: how many, by consumer id.
-
-        Nobody can know whether they are alive. The items of a dead one never come back by
-        themselves; see `take_back`. Only Redis has such consumers.
-        """
-        return {}
-
-    async def take_back(self, consumer_id: str) -> int:
-        """Give back the items of a consumer of the Python 2 library that you know to be dead.
-
-        Each item goes to the back of the queue and counts one more delivery. If the consumer is
-        alive after all, its items run twice.
-
-        Args:
-            consumer_id: from `old_consumers`.
-
-        Returns:
-            the number of items.
-
-        Raises:
-            InvalidOptions: it is not such a consumer, or a heartbeat says that it is alive.
-            Unsupported: this broker has no such consumers.
-        """
-        raise Unsupported(
-            f"{self!r} has no consumers of the Python 2 library, so none can be dead; on Redis "
-            "old_consumers() lists them"
-        )
 
     async def close(self) -> None:
         """Close connections on every event loop. Items stay as they are. May be called twice."""

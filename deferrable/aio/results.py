@@ -95,9 +95,9 @@ class InMemoryResults(ResultStore):
         self._next_sweep_size = _LEAST_SWEEP_SIZE
         self._waiters: dict[str, list[_Waiter]] = {}
         self._lock = threading.Lock()
-        on_fork(self._start_anew)
+        on_fork(self._reset_after_fork)
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         set_aside(self._waiters)  # they belong to the parent
         self._waiters = {}
         self._lock = threading.Lock()

@@ -53,11 +53,13 @@ def blocking(
     Raises:
         CalledFromEventLoop: called on the portal's own thread; it names the method to await.
     """
-    instead = f"await {method.__qualname__}(...) of deferrable.aio"
 
     @functools.wraps(method)
     def wait(self: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
-        refuse_portal_thread(instead)
+        # By the class of the facade: the method may be of a base that users do not know.
+        refuse_portal_thread(
+            f"await {type(self).__name__}.{method.__name__}(...) of deferrable.aio"
+        )
         core = self._core
         call = getattr(core, method.__name__)
         cores = {name: core_of(value) for name, value in kwargs.items()}
