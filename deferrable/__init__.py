@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from deferrable.aio.peeked import PeekedCall
     from deferrable.aio.queue import Push, Release, Touch
     from deferrable.aio.results import EndedCall, InMemoryResults, ResultStore
+    from deferrable.aio.schedule import Schedule
+    from deferrable.aio.schedules import InMemoryScheduleStore, ScheduleStore
     from deferrable.errors import (
         ArgumentMismatch,
         BackendError,
@@ -71,6 +73,7 @@ __all__ = [
     "ErrorItems",
     "InMemoryDebounceStore",
     "InMemoryResults",
+    "InMemoryScheduleStore",
     "InvalidOptions",
     "ItemTooLarge",
     "Job",
@@ -86,6 +89,8 @@ __all__ = [
     "ResultExpired",
     "ResultStore",
     "Retry",
+    "Schedule",
+    "ScheduleStore",
     "SerializationError",
     "Touch",
     "UnreadableItem",
@@ -125,6 +130,7 @@ __getattr__, __dir__ = lazy_names(
         "ErrorItems": "deferrable.sync.error_items",
         "InMemoryDebounceStore": "deferrable.aio.debounce",
         "InMemoryResults": "deferrable.aio.results",
+        "InMemoryScheduleStore": "deferrable.aio.schedules",
         "InvalidOptions": _ERRORS,
         "ItemTooLarge": _ERRORS,
         "Job": "deferrable.aio.job",
@@ -140,6 +146,8 @@ __getattr__, __dir__ = lazy_names(
         "ResultExpired": _ERRORS,
         "ResultStore": "deferrable.aio.results",
         "Retry": "deferrable.retry",
+        "Schedule": "deferrable.aio.schedule",
+        "ScheduleStore": "deferrable.aio.schedules",
         "SerializationError": _ERRORS,
         "Touch": "deferrable.aio.queue",
         "UnreadableItem": _ERRORS,

@@ -7,6 +7,7 @@ from deferrable._lazy import lazy_names
 if TYPE_CHECKING:
     from deferrable.aio.backend._redis.debounce import RedisDebounceStore
     from deferrable.aio.backend._redis.results import RedisResults
+    from deferrable.aio.backend._redis.schedules import RedisScheduleStore
     from deferrable.aio.backend.sqs._s3_store import S3Store
     from deferrable.sync.backend import (
         Backend,
@@ -25,6 +26,7 @@ __all__ = [
     "InMemoryBackendFactory",
     "RedisDebounceStore",
     "RedisResults",
+    "RedisScheduleStore",
     "S3Store",
     "SQLiteBackendFactory",
     "SQSBackendFactory",
@@ -42,6 +44,7 @@ __getattr__, __dir__ = lazy_names(
         "InMemoryBackendFactory": _HOME,
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
         "RedisResults": "deferrable.aio.backend._redis.results",
+        "RedisScheduleStore": "deferrable.aio.backend._redis.schedules",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQLiteBackendFactory": _HOME,
         "SQSBackendFactory": _HOME,

@@ -38,6 +38,7 @@ CONTRACT = {
     "deferrable.aio.envelope",
     "deferrable.aio.queue",
     "deferrable.aio.results",
+    "deferrable.aio.schedules",
 }
 MAY_IMPORT = {
     "pure": {"pure"},

@@ -43,6 +43,8 @@ PUBLIC = {
     "deferrable.aio.error_items": "ErrorItem ErrorItems",
     "deferrable.aio.job": "BoundJob Call Job",
     "deferrable.aio.peeked": "PeekedCall",
+    "deferrable.aio.schedule": "Schedule",
+    "deferrable.aio.schedules": "Admission InMemoryScheduleStore Plan Proposal ScheduleStore",
     "deferrable.aio.queue": "Envelope Item Push Queue Release Touch",
     "deferrable.aio.results": "EndedCall InMemoryResults KeptResult ResultStore",
     "deferrable.aio.worker": "Worker",

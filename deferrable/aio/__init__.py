@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         gather_results,
         results_as_they_end,
     )
+    from deferrable.aio.schedule import Schedule
+    from deferrable.aio.schedules import InMemoryScheduleStore, ScheduleStore
     from deferrable.aio.worker import Worker
     from deferrable.errors import (
         ArgumentMismatch,
@@ -68,6 +70,7 @@ __all__ = [
     "ErrorItems",
     "InMemoryDebounceStore",
     "InMemoryResults",
+    "InMemoryScheduleStore",
     "InvalidOptions",
     "ItemTooLarge",
     "Job",
@@ -83,6 +86,8 @@ __all__ = [
     "ResultExpired",
     "ResultStore",
     "Retry",
+    "Schedule",
+    "ScheduleStore",
     "SerializationError",
     "Touch",
     "UnreadableItem",
@@ -122,6 +127,7 @@ __getattr__, __dir__ = lazy_names(
         "ErrorItems": "deferrable.aio.error_items",
         "InMemoryDebounceStore": "deferrable.aio.debounce",
         "InMemoryResults": "deferrable.aio.results",
+        "InMemoryScheduleStore": "deferrable.aio.schedules",
         "InvalidOptions": _ERRORS,
         "ItemTooLarge": _ERRORS,
         "Job": "deferrable.aio.job",
@@ -137,6 +143,8 @@ __getattr__, __dir__ = lazy_names(
         "ResultExpired": _ERRORS,
         "ResultStore": "deferrable.aio.results",
         "Retry": "deferrable.retry",
+        "Schedule": "deferrable.aio.schedule",
+        "ScheduleStore": "deferrable.aio.schedules",
         "SerializationError": _ERRORS,
         "Touch": "deferrable.aio.queue",
         "UnreadableItem": _ERRORS,

@@ -23,6 +23,7 @@ from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AwaitingDoor, Door
 from deferrable.aio._engine.task_door import TaskDoor
+from deferrable.aio._scheduling import Scheduling
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
@@ -30,6 +31,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
 from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.results import ResultStore
+from deferrable.aio.schedules import ScheduleStore
 from deferrable.aio.worker._life import Worker
 from deferrable.events import check_event_consumer
 from deferrable.handles import CallHandle, CallStatus, CancelAnswer
@@ -43,7 +45,7 @@ __all__ = ["Deferrable"]
 _door = AwaitingDoor()
 
 
-class Deferrable(Instance, Decorating, Closing):
+class Deferrable(Instance, Decorating, Scheduling, Closing):
     """Defers calls to a backend and runs them from it, in asyncio.
 
     Without error classes, of the instance or of a job, no error is retried.
@@ -77,6 +79,8 @@ class Deferrable(Instance, Decorating, Closing):
         results: where results are kept, instead of in the backend's own store; SQS has none.
         keep_results_seconds: how long results are kept for ``receipt.result()``, for jobs without
             the option; 0: not at all.
+        schedule_store: where periodic jobs are kept instead of in the backend's own store. SQS has
+            none.
 
     Raises:
         InvalidOptions: a default is out of range, a serializer is unknown, or a key is not valid.
@@ -100,6 +104,7 @@ class Deferrable(Instance, Decorating, Closing):
         check_arguments: bool = True,
         results: ResultStore | None = None,
         keep_results_seconds: Duration = 0,
+        schedule_store: ScheduleStore | None = None,
     ) -> None:
         if debounce_store is None and redis_client is not None:
             debounce_store = _redis_store(redis_client, clock)
@@ -116,6 +121,7 @@ class Deferrable(Instance, Decorating, Closing):
             check_arguments=check_arguments,
             results=results,
             keep_results_seconds=keep_results_seconds,
+            schedule_store=schedule_store,
         )
 
     @property
@@ -331,8 +337,10 @@ class Deferrable(Instance, Decorating, Closing):
         self.metadata_producer_consumers = ()
 
     async def close(self) -> None:
-        """Close the backend and the debounce store. May be called twice."""
+        """Close the backend and the stores. May be called twice."""
         await self.backend.close()
+        if self._schedule_store is not None:
+            await self._schedule_store.close()
         if self._debounce_store is not None:
             await self._debounce_store.close()
         if self._results is not None:

@@ -90,6 +90,11 @@ class Job(Generic[P, R_co]):
         return binder_for(self.function)
 
     @property
+    def instance(self) -> Instance:
+        """The instance with which it is registered."""
+        return self._instance
+
+    @property
     def settings(self) -> JobOptions:
         """The options that hold for the calls made on this object."""
         return self._options

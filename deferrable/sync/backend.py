@@ -31,12 +31,14 @@ class Backend(ClosingFacade[base.Backend]):
         queue: the queue of jobs.
         error_queue: the queue of items that failed for good.
         debounce_store: where debounce windows are kept by default; None: nowhere.
+        schedule_store: where schedules are kept by default; None: nowhere.
     """
 
     def __init__(self, core: base.Backend) -> None:
         super().__init__(core)
         self.group = core.group
         self.debounce_store = core.debounce_store
+        self.schedule_store = core.schedule_store
         self.queue = Queue(core.queue)
         self.error_queue = Queue(core.error_queue)
 

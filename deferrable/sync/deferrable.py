@@ -18,12 +18,14 @@ from deferrable.aio._engine.attempt import Attempt
 from deferrable.aio._engine.calls import Wanted
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AttemptDoor, blocking_driver
+from deferrable.aio._scheduling import Scheduling
 from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.results import ResultStore
+from deferrable.aio.schedules import ScheduleStore
 from deferrable.handles import CallHandle, CallStatus, CancelAnswer
 from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer
@@ -38,7 +40,7 @@ from deferrable.sync.worker import Worker
 __all__ = ["Deferrable"]
 
 
-class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
+class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
     """Defers calls to a backend and runs them from it, in the calling thread.
 
     Without error classes, of the instance or of a job, no error is retried.
@@ -63,6 +65,8 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
         results: where results are kept, instead of in the backend's own store; SQS has none.
         keep_results_seconds: how long results are kept for ``receipt.result()``, for jobs without
             the option; 0: not at all.
+        schedule_store: where periodic jobs are kept instead of in the backend's own store. SQS has
+            none.
 
     Raises:
         InvalidOptions: a default is out of range, a serializer is unknown, or a key is not valid.
@@ -86,6 +90,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
         check_arguments: bool = True,
         results: ResultStore | None = None,
         keep_results_seconds: Duration = 0,
+        schedule_store: ScheduleStore | None = None,
     ) -> None:
         super().__init__(
             awaiting.Deferrable(
@@ -104,6 +109,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
                 check_arguments=check_arguments,
                 results=results,
                 keep_results_seconds=keep_results_seconds,
+                schedule_store=schedule_store,
             )
         )
         self._backend = _blocking_backend(backend)
@@ -141,6 +147,11 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating):
     def results(self) -> ResultStore | None:
         """Where results are kept; see `deferrable.aio.Deferrable.results`."""
         return self._core.results
+
+    @property
+    def schedule_store(self) -> ScheduleStore | None:
+        """Where periodic jobs are kept."""
+        return self._core.schedule_store
 
     @property
     def redis_client(self) -> Any:

@@ -57,6 +57,12 @@ CHECKS = [
     Check("debounce", "one_waits", ("READS_FIRST",), holds=False),
     Check("debounce", "the_last_update_runs", ("MARK_STAYS",), holds=False),
     Check("debounce", "the_last_update_runs", ("TWO_STEPS", "TRUSTS"), holds=False),
+    Check("tick", "each_once"),
+    Check("tick", "none_is_lost"),
+    Check("tick", "each_once", ("TWO_STEPS",)),
+    Check("tick", "none_is_lost", ("TWO_STEPS",)),
+    Check("tick", "each_once", ("READS_FIRST",), holds=False),
+    Check("tick", "none_is_lost", ("TWO_STEPS", "FORGETS"), holds=False),
 ]
 
 

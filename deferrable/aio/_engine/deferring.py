@@ -45,7 +45,7 @@ from deferrable.metadata import metadata_field
 from deferrable.options import NO_DEBOUNCE_STORE, JobOptions, ResolvedOptions
 from deferrable.outcome import Receipt
 
-__all__ = ["defer", "defer_many"]
+__all__ = ["defer", "defer_many", "emit_push", "ready_to_push"]
 
 _logger = logging.getLogger("deferrable")
 
@@ -321,6 +321,23 @@ async def _push(instance: Instance, door: Door, item: Item, now: float) -> Recei
     if instance.event_consumers:
         await _emit(instance, door, "push", item)
     return _receipt(instance, item, now)
+
+
+async def ready_to_push(instance: Instance, door: Door, item: Item) -> tuple[Item, Push]:
+    """A new item with its metadata and signature, and the push of it, for another step.
+
+    `_push` does the same in place: one more coroutine would cost each ``later`` time.
+    """
+    if instance.metadata_producer_consumers:
+        await _add_metadata(instance, door, item)
+    if instance.protection.signs:
+        item = _signed(instance, item)
+    return item, door.here(instance.backend.queue).prepare(item, is_plain=True)
+
+
+async def emit_push(instance: Instance, door: Door, item: Item) -> None:
+    """Emit that an item was pushed by something other than a ``later``."""
+    await _emit(instance, door, "push", item)
 
 
 def _signed(instance: Instance, item: Item) -> Item:

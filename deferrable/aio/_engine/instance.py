@@ -13,10 +13,12 @@ from deferrable._durations import Duration, seconds_of
 from deferrable._one_process import OneProcess
 from deferrable._protection import Protection
 from deferrable.aio._engine.registry import Registry
+from deferrable.aio._engine.scheduled import Scheduled
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.results import ResultStore
+from deferrable.aio.schedules import ScheduleStore
 from deferrable.errors import InvalidOptions
 from deferrable.handles import Calls
 from deferrable.item import group_text
@@ -51,6 +53,7 @@ class Instance(OneProcess):
         check_arguments: bool = True,
         results: ResultStore | None = None,
         keep_results_seconds: Duration = 0,
+        schedule_store: ScheduleStore | None = None,
     ) -> None:
         _check_backend(backend)
         self.backend = backend
@@ -64,6 +67,8 @@ class Instance(OneProcess):
         self.keep_results_seconds = seconds_of("keep_results_seconds", keep_results_seconds)
         if self.keep_results_seconds and self.results is None:
             raise InvalidOptions(f"keep_results_seconds is given, but {NO_RESULT_STORE}")
+        self._schedule_store = schedule_store
+        self.scheduled: dict[str, Scheduled] = {}
         self.lifespan = lifespan
         self.check_arguments = check_arguments
         self.registry = Registry(protection, import_from)
@@ -112,6 +117,11 @@ class Instance(OneProcess):
         None: the backend cannot keep them, and no store was given.
         """
         return self.backend.result_store if self._results is None else self._results
+
+    @property
+    def schedule_store(self) -> ScheduleStore | None:
+        """The store of schedules: the given one, or that of the current backend; None: neither."""
+        return self.backend.schedule_store if self._schedule_store is None else self._schedule_store
 
     @property
     def default_error_classes(self) -> tuple[type[BaseException], ...] | None:

@@ -7,6 +7,7 @@ from deferrable._lazy import lazy_names
 if TYPE_CHECKING:
     from deferrable.aio.backend._redis.debounce import RedisDebounceStore
     from deferrable.aio.backend._redis.results import RedisResults
+    from deferrable.aio.backend._redis.schedules import RedisScheduleStore
     from deferrable.aio.backend._url import from_url
     from deferrable.aio.backend.base import Backend, BackendFactory
     from deferrable.aio.backend.dockets import DocketsBackendFactory
@@ -22,6 +23,7 @@ __all__ = [
     "InMemoryBackendFactory",
     "RedisDebounceStore",
     "RedisResults",
+    "RedisScheduleStore",
     "S3Store",
     "SQLiteBackendFactory",
     "SQSBackendFactory",
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy_names(
         "InMemoryBackendFactory": "deferrable.aio.backend.memory",
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
         "RedisResults": "deferrable.aio.backend._redis.results",
+        "RedisScheduleStore": "deferrable.aio.backend._redis.schedules",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQLiteBackendFactory": "deferrable.aio.backend.sqlite",
         "SQSBackendFactory": "deferrable.aio.backend.sqs",

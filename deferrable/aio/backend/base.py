@@ -11,6 +11,7 @@ from deferrable.aio._contract.closing import Closing
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.queue import Queue
 from deferrable.aio.results import ResultStore
+from deferrable.aio.schedules import ScheduleStore
 from deferrable.item import group_text, queue_name
 
 __all__ = ["Backend", "BackendFactory"]
@@ -27,6 +28,8 @@ class Backend(Closing, OneProcess):
             cannot store them.
         result_store: where an instance keeps results by default; None: this broker cannot keep
             them.
+        schedule_store: where an instance keeps its schedules by default; None: this broker cannot
+            store them.
     """
 
     def __init__(
@@ -37,24 +40,28 @@ class Backend(Closing, OneProcess):
         *,
         debounce_store: DebounceStore | None = None,
         result_store: ResultStore | None = None,
+        schedule_store: ScheduleStore | None = None,
     ) -> None:
         self.group = group
         self.queue = queue
         self.error_queue = error_queue
         self.debounce_store = debounce_store
         self.result_store = result_store
+        self.schedule_store = schedule_store
 
     def __repr__(self) -> str:
         return f"<Backend, {group_text(self.group)}: {self.queue!r}, {self.error_queue!r}>"
 
     async def close(self) -> None:
-        """Close both queues and the debounce store. May be called twice."""
+        """Close both queues and the stores. May be called twice."""
         await self.queue.close()
         await self.error_queue.close()
         if self.debounce_store is not None:
             await self.debounce_store.close()
         if self.result_store is not None:
             await self.result_store.close()
+        if self.schedule_store is not None:
+            await self.schedule_store.close()
 
 
 class BackendFactory(ABC):

@@ -30,6 +30,7 @@ from deferrable.aio.worker._emptiness import until_empty
 from deferrable.aio.worker._health import Health
 from deferrable.aio.worker._order import OrderName, Turn, order_of
 from deferrable.aio.worker._polling import Poller, same_queue
+from deferrable.aio.worker._proposing import proposers
 from deferrable.aio.worker._slots import Bell, Outcomes, PollSlots, Slots
 from deferrable.aio.worker._watchdog import Watchdog
 from deferrable.errors import InvalidOptions
@@ -315,6 +316,7 @@ class Worker(AsyncFor):
             self._poller(each, attempts, place) for place, each in enumerate(self._instances)
         ]
         pollers = [loop.create_task(each.run()) for each in self._pollers]
+        pollers += [loop.create_task(each.run()) for each in proposers(self._instances)]
         if not is_up.done():
             is_up.set_result(None)
         await self._until(self._is_to_stop)

@@ -19,6 +19,7 @@ from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, share_slot
 from deferrable.aio.backend._redis.results import RedisResults
+from deferrable.aio.backend._redis.schedules import RedisScheduleStore
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.dockets._base import DocketsBase, fail, lost
 from deferrable.aio.backend.dockets._commands import in_chunks, repeating
@@ -443,4 +444,12 @@ class DocketsBackendFactory(BackendFactory, OneProcess):
         )
         store = RedisDebounceStore(self._links, clock=self._clock)
         results = RedisResults(self._links)
-        return Backend(group, queue, error_queue, debounce_store=store, result_store=results)
+        schedules = RedisScheduleStore(self._links, clock=self._clock)
+        return Backend(
+            group,
+            queue,
+            error_queue,
+            debounce_store=store,
+            result_store=results,
+            schedule_store=schedules,
+        )

@@ -20,6 +20,7 @@ from deferrable._one_process import OneProcess
 from deferrable.aio._contract.inspecting import Found, Place
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.base import Backend, BackendFactory
+from deferrable.aio.backend.memory._schedules import MemoryScheduleStore, PushesHere
 from deferrable.aio.backend.memory._store import Lease, Now, Standing, Store, StoredItem
 from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.debounce import InMemoryDebounceStore
@@ -95,7 +96,7 @@ class _Group:
         self.lock = threading.Lock()
 
 
-class InMemoryQueue(Queue):
+class InMemoryQueue(PushesHere):
     """A consumer of items that live in this process. Made by `InMemoryBackendFactory`."""
 
     SUPPORTS_CANCEL = True
@@ -151,13 +152,17 @@ class InMemoryQueue(Queue):
         return [popped for lease in leases if (popped := self._read(lease, now)) is not None]
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        self.push_here(pushes)
+        return [None] * len(pushes)
+
+    def push_here(self, pushes: Sequence[Push]) -> None:
+        """Push, from any thread; it never waits."""
         with self._group.lock:
             now = self._catch_up()
             for push in pushes:
                 self.store.push(StoredItem(push.text, now.time), now, push.delay_seconds)
             if self._group.waiters:
                 self._group.wake(now)
-        return [None] * len(pushes)
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         end_time = timer_time(self.clock) + self._wait_seconds
@@ -406,6 +411,7 @@ class InMemoryBackendFactory(BackendFactory, OneProcess):
         self._groups: dict[str, _Group] = {}
         self._debounce_store = InMemoryDebounceStore(clock)
         self._result_store = InMemoryResults(clock)
+        self._schedule_store = MemoryScheduleStore(clock)
 
     def _create_backend(self, group: str | None, name: str) -> Backend:
         # setdefault is one step, so that two threads agree on one group.
@@ -418,6 +424,7 @@ class InMemoryBackendFactory(BackendFactory, OneProcess):
             self._create_queue(f"{name}_error", items, items.errors),
             debounce_store=self._debounce_store,
             result_store=self._result_store,
+            schedule_store=self._schedule_store,
         )
 
     def _create_queue(self, name: str, items: _Group, store: Store) -> InMemoryQueue:

@@ -13,6 +13,7 @@ from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.sqlite._debounce import SQLiteDebounceStore
 from deferrable.aio.backend.sqlite._place import Place
 from deferrable.aio.backend.sqlite._queue import SQLiteQueue
+from deferrable.aio.backend.sqlite._schedules import SQLiteScheduleStore
 from deferrable.aio.backend.sqlite._sharing import writer_of
 from deferrable.aio.backend.sqlite._store import Lane
 from deferrable.aio.clock import Clock
@@ -93,6 +94,7 @@ class SQLiteBackendFactory(BackendFactory, OneProcess):
             self._create_queue(Lane(name, errors_name, self._max_redeliveries)),
             self._create_queue(Lane(errors_name, None, float("inf"))),
             debounce_store=SQLiteDebounceStore(self._writer, self._clock),
+            schedule_store=SQLiteScheduleStore(self._writer, self._clock),
         )
 
     def _create_queue(self, lane: Lane) -> SQLiteQueue:

@@ -45,6 +45,17 @@ CREATE TABLE deferrable_windows (
     end_time REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deferrable_window_ends ON deferrable_windows (end_time);
+CREATE TABLE deferrable_schedules (
+    queue TEXT NOT NULL,
+    name TEXT NOT NULL,
+    last_time REAL NOT NULL,
+    version TEXT NOT NULL,
+    seen_time REAL NOT NULL,
+    tick_time REAL,
+    token TEXT,
+    reserved_until REAL,
+    PRIMARY KEY (queue, name)
+) STRICT, WITHOUT ROWID;
 """
 """An item's id is its place in the order. `at` is 0 for an available item, the due moment of a
 delayed one, and the end of the lease of one that is held. Each delivery draws a new token."""
