@@ -72,6 +72,14 @@ def test_given_url_overrides_the_variable(api: Any, monkeypatch: pytest.MonkeyPa
     assert isinstance(api.from_url("memory://"), api.InMemoryBackendFactory)
 
 
+def test_factory_shows_where_its_backends_are_and_no_password() -> None:
+    blocking, core = deferrable.backend.from_url, awaiting.from_url
+    url = f"redis://user:{PASSWORD}@host:7000/3"
+
+    assert repr(core(url)) == "<DocketsBackendFactory host:7000 (database 3)>"
+    assert repr(blocking(url)) == f"<blocking {core(url)!r}>"
+
+
 @pytest.mark.parametrize(
     "url",
     [

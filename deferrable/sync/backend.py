@@ -49,6 +49,9 @@ class BackendFactory:
     def __init__(self, core: base.BackendFactory) -> None:
         self._core = core
 
+    def __repr__(self) -> str:
+        return f"<blocking {self._core!r}>"
+
     def create_backend_for_group(self, group: str | None) -> Backend:
         """A backend for `group`; see `deferrable.aio.BackendFactory`."""
         return Backend(self._core.create_backend_for_group(group))
