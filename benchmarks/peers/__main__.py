@@ -20,6 +20,7 @@ from benchmarks.peers.cells import CELLS, CONCURRENCY, SMALL, Cell, Scale
 from benchmarks.peers.chart import draw
 from benchmarks.peers.environments import default_cache, python_of, versions_of
 from benchmarks.peers.growth import grow
+from benchmarks.peers.measuring import wait_for_quiet
 from benchmarks.peers.order import BATCH, GATHERED, NAP_SECONDS, THREADS
 from benchmarks.peers.programs import ROOT, Failed, find_redis, open_place, run_program
 from benchmarks.peers.results import Results
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in range(1, options.rounds + 1):
         for name in options.cells:
             tell(f"round {number} of {options.rounds}: {name}")
-            run_cell(name, options.peers, pythons, scale, results)
+            run_cell(name, options.peers, pythons, scale, results, options.patience)
         if options.json:  # after each round: a run is long, and may be ended
             results.write(options.json)
     print(render(results, judge(results, scale.naps * NAP_SECONDS / CONCURRENCY)))
@@ -67,6 +68,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scale", choices=("full", "small"), default="full", help="small: to see that it runs"
     )
+    parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="SECONDS",
+        help="how long to wait before each cell until the machine is idle; default: 0",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart, with matplotlib")
     parser.add_argument(
@@ -107,7 +112,12 @@ def prepare(chosen: Sequence[Peer], cache: Path, results: Results) -> dict[str, 
 
 
 def run_cell(
-    name: str, chosen: Sequence[Peer], pythons: Mapping[str, Path], scale: Scale, results: Results
+    name: str,
+    chosen: Sequence[Peer],
+    pythons: Mapping[str, Path],
+    scale: Scale,
+    results: Results,
+    patience_seconds: float,
 ) -> None:
     for peer in chosen:
         python = pythons.get(peer.name)
@@ -116,8 +126,10 @@ def run_cell(
         if name in CELLS:
             for cell in CELLS[name]:
                 if cell.is_for(peer):
+                    wait_for_quiet(patience_seconds)
                     measure(cell, name, peer, python, scale, results)
         elif peer.name == our_name(peer.store):
+            wait_for_quiet(patience_seconds)
             run_own_cell(name, peer, python, scale, results)
 
 

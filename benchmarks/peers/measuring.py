@@ -10,10 +10,14 @@ from pathlib import Path
 
 import redis
 
-__all__ = ["Meter", "Reading", "resident_mebibytes"]
+__all__ = ["Meter", "Reading", "resident_mebibytes", "wait_for_quiet"]
 
 CPU_CLOCK_OF_PROCESS = 2
 """Source: the kernel's CPUCLOCK_SCHED; the clock of a process is (~pid << 3) | 2."""
+
+QUIET_SECONDS = 1.0
+QUIET_SHARE = 0.9
+"""Of the time of all cores, what has to be idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,24 @@ class Meter:
 def resident_mebibytes(pid: int) -> float:
     """Of a process and those it started; what they share is counted for each."""
     return sum(map(_resident_kibibytes, _tree(pid))) / 1024
+
+
+def wait_for_quiet(seconds: float) -> None:
+    """Return when the machine has been idle for a second, or after `seconds` at the latest."""
+    end_time = time.monotonic() + seconds
+    while time.monotonic() < end_time:
+        before = _ticks()
+        time.sleep(QUIET_SECONDS)
+        idle, total = (after - each for after, each in zip(_ticks(), before, strict=True))
+        if idle >= QUIET_SHARE * total:
+            return
+
+
+def _ticks() -> tuple[int, int]:
+    """The idle ones of all cores since the machine began, and all of them."""
+    fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
+    counts = [int(field) for field in fields]
+    return counts[3] + counts[4], sum(counts)
 
 
 def _is_of_a_command(name: str) -> bool:
