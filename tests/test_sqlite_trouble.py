@@ -573,3 +573,60 @@ def test_files_beside_the_database_are_gone_when_the_last_one_closes(
     second.close()
 
     assert [each.name for each in tmp_path.iterdir()] == ["jobs.db"]
+
+
+INTERRUPTED = """
+    import random, signal, sys, threading, time, warnings
+    import deferrable
+    from deferrable.backend import SQLiteBackendFactory
+
+    warnings.simplefilter("ignore", RuntimeWarning)  # a push that was interrupted before it began
+    factory = SQLiteBackendFactory(sys.argv[1], 0, durability="process")
+    backend = factory.create_backend_for_group(None)
+    instance = deferrable.Deferrable(backend)
+
+    def note(number):
+        pass
+
+    job = instance.deferrable(note, name="note")
+    job.later(0)
+    acknowledged, interrupts, is_over, is_armed = [1, 0, 0], 0, threading.Event(), False
+
+    def push_on(place):
+        while not is_over.is_set():
+            job.later(place)
+            acknowledged[place] += 1
+
+    def interrupt(number, frame):
+        if is_armed:
+            raise KeyboardInterrupt
+
+    threads = [threading.Thread(target=push_on, args=(place,), daemon=True) for place in (1, 2)]
+    for thread in threads:
+        thread.start()
+    signal.signal(signal.SIGALRM, interrupt)
+    draw, end = random.Random(1), time.monotonic() + 3
+    while time.monotonic() < end:
+        try:
+            is_armed = True
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.0001, 0.003))
+            while True:
+                job.later(0)
+                acknowledged[0] += 1
+        except KeyboardInterrupt:
+            interrupts += 1
+        finally:
+            is_armed = False
+    is_over.set()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    print(sum(acknowledged), backend.queue.stats()["available"], interrupts)
+"""
+
+
+def test_interrupts_lose_nothing_and_leave_nobody_waiting(path: Path) -> None:
+    acknowledged, stored, interrupts = map(int, run(INTERRUPTED, str(path)).split())
+
+    assert interrupts > 10
+    assert acknowledged <= stored <= acknowledged + interrupts

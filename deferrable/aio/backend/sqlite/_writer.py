@@ -81,22 +81,28 @@ class Writer:
         ticket = ThreadTicket(work, look)
         self._waiting.append(ticket)
         try:
-            while not ticket.has_ended:
-                if self._is_held.acquire(blocking=False):
-                    self._serve()
-                else:
-                    ticket.wait()
+            self._attend(ticket)
         except BaseException:
             with suppress(ValueError):
                 self._waiting.remove(ticket)  # It was not done, and will not be.
                 raise
-            while not ticket.has_ended:
-                if self._is_held.acquire(blocking=False):
-                    self._serve()
-                else:
-                    ticket.wait()
+            self._attend(ticket)
             raise
         return ticket.result()
+
+    def _attend(self, ticket: ThreadTicket[Any]) -> None:
+        """Return once `ticket` has its answer, from this thread or from another one."""
+        is_interruptible = threading.get_ident() == threading.main_thread().ident
+        while not ticket.has_ended:
+            if is_interruptible and not self._is_held.locked():
+                # No interrupt (Ctrl-C) comes between taking this lock and the block.
+                with self._is_held:
+                    woken = set() if ticket.has_ended else self._serve()
+                self._go_on(woken)
+            elif not is_interruptible and self._is_held.acquire(blocking=False):
+                self._serve_and_free()
+            else:
+                ticket.wait()
 
     async def perform(
         self,
@@ -165,19 +171,20 @@ class Writer:
                 idle_seconds = 0.0
             except queue.Empty:
                 idle_seconds += _TIDY_SECONDS
-                if idle_seconds < _IDLE_SECONDS:
-                    self._tidy()
-                    continue
-                self._thread = None
-                # Somebody may have rung just before, and have seen this thread.
-                if not self._waiting:
-                    return
-                self._thread = threading.current_thread()
+                if not self._waiting:  # an interrupt may have cost a ring
+                    if idle_seconds < _IDLE_SECONDS:
+                        self._tidy()
+                        continue
+                    self._thread = None
+                    # Somebody may have rung just before, and have seen this thread.
+                    if not self._waiting:
+                        return
+                    self._thread = threading.current_thread()
             while not bell.empty():
                 bell.get()
             while self._waiting or self._batch:
                 self._is_held.acquire()
-                self._serve()
+                self._serve_and_free()
 
     def _tidy(self) -> None:
         """Give the disk back some room, if nobody needs the connection now."""
@@ -193,15 +200,34 @@ class Writer:
 
     # Serving.
 
-    def _serve(self) -> None:
+    def _serve_and_free(self) -> None:
         """Do what has piled up, then free the connection, which the caller holds."""
+        try:
+            woken = self._serve()
+        finally:
+            self._is_held.release()
+        self._go_on(woken)
+
+    def _go_on(self, woken: set[str]) -> None:
+        if self._waiting or self._batch:
+            self._ring()
+        if woken:
+            self.waking.announce(woken)
+
+    def _serve(self) -> set[str]:
+        """Do what has piled up; the caller holds the connection.
+
+        Returns:
+            the names of queues where waiting consumers are to look.
+        """
         woken: set[str] = set()
         try:
             self._give_up(self._batch)
             batch: list[Ticket[Any]] = []
             self._batch = batch
             while self._waiting and len(batch) < _MOST_TICKETS:
-                batch.append(self._waiting.popleft())
+                batch.append(self._waiting[0])
+                self._waiting.popleft()
             wanted = [ticket for ticket in batch if ticket.is_wanted]
             if wanted:
                 woken = self._do(wanted)
@@ -210,12 +236,7 @@ class Writer:
         except BaseException:
             self._settle_interrupted()
             raise
-        finally:
-            self._is_held.release()
-            if self._waiting or self._batch:
-                self._ring()
-        if woken:
-            self.waking.announce(woken)
+        return woken
 
     def _give_up(self, batch: Sequence[Ticket[Any]]) -> None:
         """Fail what an interrupt has left without an answer."""
@@ -340,8 +361,11 @@ class Writer:
                 connection.roll_back()
         batch = self._batch
         self._batch = [ticket for ticket in batch if ticket.has_ended]
-        # Nothing was done for these.
-        self._waiting.extendleft(ticket for ticket in reversed(batch) if not ticket.has_ended)
+        # Nothing was done for these, and one of them may be waiting still.
+        undone = [ticket for ticket in batch if not ticket.has_ended]
+        self._waiting.extendleft(
+            ticket for ticket in reversed(undone) if ticket not in self._waiting
+        )
 
     def _note(self, error: sqlite3.Error) -> BackendError:
         if needs_new_connection(error):
