@@ -33,6 +33,7 @@ SLEEPS = {
     "test_handle_cancel.py": "its jobs take a moment, so that a cancel races them",
     "test_redis_full.py": "its job outlasts its lease",
     "test_redis_link.py": "gives up at ever later moments",
+    "test_results.py": "waits a little for what must not happen, and for a cancellation to strike",
     "test_sqlite_trouble.py": "waits a little for what must not happen, and for a short delay",
     "test_sqs_leases.py": "polls between two moves of the clock",
     "test_sqs_receiving.py": "its jobs end one by one",
@@ -54,6 +55,7 @@ READINGS = {
     "mutants/run.py": "has deadlines come sooner",
     "redis_server.py": "its deadline",
     "redis_topologies.py": "its deadline",
+    "test_results.py": "looks that a wait does not last for its own deadline",
     "test_clock_skew.py": "looks that nothing runs too early; how late is not judged",
     "worker_processes.py": "its deadline, and when a program printed what",
 }
