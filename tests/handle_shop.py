@@ -10,7 +10,11 @@ from redis_server import RedisServer, unique_group
 import deferrable
 from deferrable import CallState, Receipt
 from deferrable.aio import Deferrable
-from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
+from deferrable.aio.backend import (
+    DocketsBackendFactory,
+    InMemoryBackendFactory,
+    SQLiteBackendFactory,
+)
 from deferrable.testing import MovingClock
 
 __all__ = ["LEASE", "Shop", "echo"]
@@ -93,12 +97,15 @@ def shop_clock() -> MovingClock:
     return MovingClock()
 
 
-@pytest.fixture(params=["memory", "dockets"])
+@pytest.fixture(params=["memory", "dockets", "sqlite"])
 async def shop_backend(
     request: pytest.FixtureRequest, shop_clock: MovingClock
 ) -> AsyncIterator[Any]:
     if request.param == "memory":
         factory: Any = InMemoryBackendFactory(visibility_timeout=LEASE, clock=shop_clock)
+    elif request.param == "sqlite":
+        path = request.getfixturevalue("tmp_path") / "queue"
+        factory = SQLiteBackendFactory(path, 0, LEASE, durability="process", clock=shop_clock)
     else:
         server: RedisServer = request.getfixturevalue("redis_server")
         factory = DocketsBackendFactory(server.url, wait_time=0, timeout=LEASE, clock=shop_clock)

@@ -24,7 +24,12 @@ from deferrable import (
     Unsupported,
 )
 from deferrable.aio import Deferrable, gather_results, results_as_they_end
-from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory, RedisResults
+from deferrable.aio.backend import (
+    DocketsBackendFactory,
+    InMemoryBackendFactory,
+    RedisResults,
+    SQLiteBackendFactory,
+)
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.results import KeptResult
 from deferrable.errors import BackendUnavailable
@@ -347,11 +352,14 @@ async def test_wrong_times_are_refused(value: Any) -> None:
 # Waiting.
 
 
-@pytest.fixture(params=["memory", "dockets"])
+@pytest.fixture(params=["memory", "dockets", "sqlite"])
 async def waiting(request: pytest.FixtureRequest) -> Any:
     """An instance on the real clock that keeps results."""
     if request.param == "memory":
         factory: Any = InMemoryBackendFactory(timeout=0.5)
+    elif request.param == "sqlite":
+        path = request.getfixturevalue("tmp_path") / "queue"
+        factory = SQLiteBackendFactory(path, 0.5, durability="process")
     else:
         server: RedisServer = request.getfixturevalue("redis_server")
         factory = DocketsBackendFactory(server.url, wait_time=0.5)

@@ -13,6 +13,7 @@ from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.sqlite._debounce import SQLiteDebounceStore
 from deferrable.aio.backend.sqlite._place import Place
 from deferrable.aio.backend.sqlite._queue import SQLiteQueue
+from deferrable.aio.backend.sqlite._results import SQLiteResults
 from deferrable.aio.backend.sqlite._schedules import SQLiteScheduleStore
 from deferrable.aio.backend.sqlite._sharing import writer_of
 from deferrable.aio.backend.sqlite._store import Lane
@@ -95,6 +96,7 @@ class SQLiteBackendFactory(BackendFactory, OneProcess):
             self._create_queue(Lane(errors_name, None, float("inf"))),
             debounce_store=SQLiteDebounceStore(self._writer, self._clock),
             schedule_store=SQLiteScheduleStore(self._writer, self._clock),
+            result_store=SQLiteResults(self._writer, self._clock),
         )
 
     def _create_queue(self, lane: Lane) -> SQLiteQueue:

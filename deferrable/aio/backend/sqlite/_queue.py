@@ -11,10 +11,12 @@ import logging
 import socket
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from deferrable._codec.json import load_item
+from deferrable._codec.json import dump_value, load_item
+from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend.sqlite import _finding
 from deferrable.aio.backend.sqlite._errors import is_for_want_of_room
 from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of
 from deferrable.aio.backend.sqlite._place import boot_id
@@ -37,6 +39,7 @@ _logger = logging.getLogger("deferrable")
 
 _BOOT = boot_id()
 _NO_LEASE = Lease(-1, -1)
+_ROWS_AT_ONCE = 100
 
 
 class SQLiteQueue(Queue):
@@ -50,6 +53,8 @@ class SQLiteQueue(Queue):
         clock: the source of time; None: the machine's.
     """
 
+    SUPPORTS_CANCEL = True
+    SUPPORTS_INSPECTION = True
     SUPPORTS_PEEK = True
     KEEPS_DELAYS = True
 
@@ -254,11 +259,15 @@ class SQLiteQueue(Queue):
     # Touch and settlement.
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
-        def touch(store: Store) -> list[bool]:
+        def touch(store: Store) -> tuple[list[bool], Sequence[tuple[int, int]]]:
             now = self.now()
-            return [store.touch(_lease(each.envelope), each.seconds, now) for each in touches]
+            held = [store.touch(_lease(each.envelope), each.seconds, now) for each in touches]
+            return held, _finding.stops(store, self.lane)
 
-        return _outcomes([each.envelope for each in touches], await self.run(touch))
+        were_held, stops = await self.run(touch)
+        for each in touches if stops else ():
+            each.envelope.is_stop_wanted = tuple(_lease(each.envelope)) in stops
+        return _outcomes([each.envelope for each in touches], were_held)
 
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
         def complete(store: Store) -> list[bool]:
@@ -323,6 +332,55 @@ class SQLiteQueue(Queue):
             read = [] if delivery is None else await self._read(Taken([delivery], now, 0.0))
             popped.append(read[0] if read else None)
         return popped
+
+    async def _find(self, item_id: str) -> Found | None:
+        needle, first_row = dump_value(item_id), 0
+        following: int | None = first_row
+        while following is not None:
+            rows, following = await self._rows(following, needle, _ROWS_AT_ONCE)
+            now = self.now()
+            for row in rows:
+                found = _finding.found_at(row, _item_of(row.text, now.time), now)
+                if found.item.get("id") == item_id:
+                    return found
+        is_cancelled = await self._look(
+            lambda store: _finding.is_cancelled(store, self.lane, item_id, self.now())
+        )
+        return Found({}, "cancelled") if is_cancelled else None
+
+    async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
+        rows, following = await self._rows(int(cursor or 0), "", count)
+        now = self.now()
+        shown = [_finding.found_at(row, _item_of(row.text, now.time), now) for row in rows]
+        return shown, "" if following is None else str(following)
+
+    async def _rows(
+        self, first_row: int, needle: str, count: int
+    ) -> tuple[list[_finding.Row], int | None]:
+        return await self._look(
+            lambda store: _finding.rows_from(store, self.lane, first_row, needle, count)
+        )
+
+    async def _cancel(self, found: Found) -> bool:
+        row, item_id = cast(_finding.Row, found.key), found.item.get("id")
+        return await self.run(
+            lambda store: _finding.cancel(store, self.lane, row, item_id, self.now())
+        )
+
+    async def _hasten(self, found: Found, push: Push) -> bool:
+        row = cast(_finding.Row, found.key)
+        return await self.run(
+            lambda store: _finding.hasten(store, self.lane, row, push.text, self.now())
+        )
+
+    async def _ask_to_stop(self, found: Found) -> bool:
+        row = cast(_finding.Row, found.key)
+        return await self.run(lambda store: _finding.ask_to_stop(store, self.lane, row, self.now()))
+
+    async def _note_cancelled(self, item_id: str) -> None:
+        await self.run(
+            lambda store: _finding.remember_cancelled(store, self.lane, item_id, self.now())
+        )
 
     async def _flush(self) -> None:
         await self.run(lambda store: store.flush(self.lane))

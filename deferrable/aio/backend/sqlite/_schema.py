@@ -32,7 +32,8 @@ CREATE TABLE deferrable_items (
     token INTEGER NOT NULL,
     redeliveries INTEGER NOT NULL,
     pushed REAL NOT NULL,
-    text TEXT NOT NULL
+    text TEXT NOT NULL,
+    stop INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX deferrable_order ON deferrable_items (queue, state, at);
 CREATE TABLE deferrable_windows (
@@ -56,9 +57,24 @@ CREATE TABLE deferrable_schedules (
     reserved_until REAL,
     PRIMARY KEY (queue, name)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE deferrable_cancelled (
+    queue INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    end_time REAL NOT NULL,
+    PRIMARY KEY (queue, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deferrable_cancelled_ends ON deferrable_cancelled (end_time);
+CREATE TABLE deferrable_results (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    text TEXT NOT NULL,
+    end_time REAL NOT NULL
+) STRICT;
+CREATE INDEX deferrable_result_ends ON deferrable_results (end_time);
 """
 """An item's id is its place in the order. `at` is 0 for an available item, the due moment of a
-delayed one, and the end of the lease of one that is held. Each delivery draws a new token."""
+delayed one, and the end of the lease of one that is held. Each delivery draws a new token. `stop`
+is 1 if the job of a held item is to be stopped."""
 
 
 def _run(script: str) -> Callable[[Executor], None]:
