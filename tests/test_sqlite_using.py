@@ -218,7 +218,8 @@ def test_connection_of_django_and_of_sqlalchemy_is_looked_through(
         with shop.instance.using(given):
             shop.job.later(1)
         connection.rollback()
-    assert (len(opened), shop.jobs) == (1, 0)
+    assert opened
+    assert shop.jobs == 0
 
 
 def test_connection_to_another_file_or_none_at_all_is_refused(shop: Shop, tmp_path: Path) -> None:
@@ -287,6 +288,108 @@ def test_transaction_that_began_with_a_read_and_is_too_old_says_so(
 
     connection.rollback()
     assert shop.jobs == 1
+
+
+@pytest.mark.parametrize("is_prepared", [True, False], ids=["with our tables", "without"])
+def test_a_transaction_that_is_retried_in_the_block_keeps_its_call(
+    shop: Shop, connection: sqlite3.Connection, is_prepared: bool
+) -> None:
+    if is_prepared:
+        shop.instance.backend.queue.stats()
+    connection.execute("INSERT INTO orders VALUES (0)")
+    with shop.instance.using(connection):
+        shop.job.later(1)
+        connection.rollback()
+        connection.execute("INSERT INTO orders VALUES (2)")
+        shop.job.later(2)
+        connection.commit()
+
+    assert (shop.orders, shop.jobs) == (1, 1)
+    outcome = shop.instance.run_once()
+    assert outcome is not None
+    assert outcome.status == "completed"
+
+
+def test_a_savepoint_that_is_rolled_back_takes_only_its_call(
+    shop: Shop, connection: sqlite3.Connection
+) -> None:
+    with shop.instance.using(connection):
+        connection.execute("SAVEPOINT one")
+        shop.job.later(1)
+        connection.execute("ROLLBACK TO one")
+        shop.job.later(2)
+        connection.commit()
+
+    assert shop.jobs == 1
+    outcome = shop.instance.run_once()
+    assert outcome is not None
+    assert outcome.status == "completed"
+
+
+class Session:
+    """Like SQLAlchemy's: a nested transaction begins when the connection is asked for."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.is_to_nest = False
+
+    def connection(self) -> sqlite3.Connection:
+        if self.is_to_nest:
+            self.is_to_nest = False
+            self._connection.execute("SAVEPOINT nested")
+        return self._connection
+
+
+def test_a_nested_transaction_of_a_session_is_begun_before_the_push(
+    shop: Shop, connection: sqlite3.Connection
+) -> None:
+    session = Session(connection)
+    connection.execute("INSERT INTO orders VALUES (1)")
+    with shop.instance.using(session):
+        session.is_to_nest = True
+        shop.job.later(1)
+        connection.execute("ROLLBACK TO nested")
+    connection.commit()
+
+    assert (shop.orders, shop.jobs) == (1, 0)
+
+
+def test_a_connection_that_the_session_changes_is_used_from_then_on(
+    shop: Shop, connection: sqlite3.Connection
+) -> None:
+    session = Session(connection)
+    with closing(shop.connect()) as other, shop.instance.using(session):
+        shop.job.later(1)
+        connection.commit()
+        session._connection = other
+        shop.job.later(2)
+        other.commit()
+
+    assert shop.jobs == 2
+
+
+def test_what_would_wait_for_the_open_transaction_is_refused_at_once(
+    shop: Shop, connection: sqlite3.Connection
+) -> None:
+    with shop.instance.using(connection):
+        shop.job.later(1)
+        with pytest.raises(InvalidOptions, match="Commit it before you do anything else"):
+            shop.instance.run_once()
+        connection.commit()
+        assert shop.instance.run_once() is not None
+
+
+def test_a_connection_of_an_async_driver_is_refused_with_what_to_do(shop: Shop) -> None:
+    class AsyncConnection:
+        @property
+        def connection(self) -> object:
+            raise RuntimeError("not implemented")
+
+    with (
+        pytest.raises(InvalidOptions, match="use a plain connection"),
+        shop.instance.using(AsyncConnection()),
+    ):
+        pass
 
 
 def test_failed_push_leaves_the_users_transaction_as_it_was(

@@ -12,7 +12,7 @@ import deferrable.backend
 from deferrable import WorkSummary
 from deferrable.aio import Deferrable, Worker
 from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
-from deferrable.errors import BackendUnavailable
+from deferrable.errors import BackendError, BackendUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -76,11 +76,11 @@ async def test_a_burst_of_several_queues_ends_when_all_are_empty(redis_url: str)
 async def test_a_queue_that_cannot_be_counted_is_asked_again(
     backend: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stats, failures = backend.queue._stats, [BackendUnavailable("away"), None]
+    stats, failures = backend.queue._stats, [BackendUnavailable("away")] * 2
 
     async def fail() -> Any:
-        if failures and (error := failures.pop(0)) is not None:
-            raise error
+        if failures:
+            raise failures.pop()
         return await stats()
 
     monkeypatch.setattr(backend.queue, "_stats", fail)
@@ -88,7 +88,19 @@ async def test_a_queue_that_cannot_be_counted_is_asked_again(
     summary = await Deferrable(backend).worker().run(until_empty=True)
 
     assert summary == WorkSummary({}, delayed=0)
-    assert "a queue cannot be counted, the worker goes on: away" in caplog.text
+    assert caplog.messages == ["a queue cannot be counted, the worker goes on: away"]
+
+
+async def test_a_queue_that_will_never_be_counted_ends_a_burst(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> Any:
+        raise BackendError("is no database")
+
+    monkeypatch.setattr(backend.queue, "_stats", fail)
+
+    with pytest.raises(BackendError, match="is no database"):
+        await Deferrable(backend).worker().run(until_empty=True)
 
 
 async def test_a_run_that_is_cancelled_gives_back_what_it_held(backend: Any) -> None:

@@ -157,14 +157,21 @@ async def _work(worker: Worker, life: _Life, named: Sequence[Named], serving: Se
         finally:
             if emptying is not None:
                 emptying.cancel()
+                await asyncio.wait([emptying])
             await worker.__aexit__(None, None, None)
+        if emptying is not None and not emptying.cancelled():
+            emptying.result()
     _logger.info("stopped (process %d)", os.getpid())
 
 
 async def _stop_when_empty(worker: Worker) -> None:
-    delayed = await worker.until_empty()
-    _logger.info("nothing is available or in flight, %d delayed", delayed)
-    worker.stop()
+    try:
+        delayed = await worker.until_empty()
+        _logger.info("nothing is available or in flight, %d delayed", delayed)
+    except BackendError as error:
+        raise CommandError(f"the queues cannot be counted: {error}") from error
+    finally:
+        worker.stop()
 
 
 async def _close(named: Named) -> None:

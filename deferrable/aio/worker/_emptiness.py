@@ -2,7 +2,7 @@
 
 The one rule: a queue is empty when two looks in a row found nothing available and nothing in
 flight. An item in flight may come back, in this worker or in another one. Delayed items are not
-waited for. A look that fails shows nothing.
+waited for. A broker that is away is waited for; any other error of a look ends the wait.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from deferrable.aio.queue import Queue
-from deferrable.errors import BackendError
+from deferrable.errors import BackendUnavailable
 
 __all__ = ["until_empty"]
 
@@ -25,24 +25,30 @@ async def until_empty(queues: Sequence[Queue], is_idle: Callable[[], bool]) -> i
 
     Args:
         is_idle: whether the worker holds no item. While it does, no broker is asked.
+
+    Raises:
+        BackendError: a queue cannot be counted, and will not be by waiting.
     """
-    looks, delayed = 0, 0
+    looks, delayed, is_away = 0, 0, False
     while looks < 2:
         await asyncio.sleep(_PAUSE_SECONDS)
-        counts = await _look(queues) if is_idle() else None
-        if counts is None or counts[0]:
+        if not is_idle():
             looks = 0
-        else:
-            looks, delayed = looks + 1, counts[1]
+            continue
+        try:
+            present, delayed = await _look(queues)
+        except BackendUnavailable as error:
+            if not is_away:
+                _logger.warning("a queue cannot be counted, the worker goes on: %s", error)
+            is_away, looks = True, 0
+            continue
+        is_away = False
+        looks = 0 if present else looks + 1
     return delayed
 
 
-async def _look(queues: Sequence[Queue]) -> tuple[int, int] | None:
-    """How many items are there to be run, and how many are delayed; None: unknown."""
-    try:
-        stats = [await queue.stats() for queue in queues]
-    except BackendError as error:
-        _logger.warning("a queue cannot be counted, the worker goes on: %s", error)
-        return None
+async def _look(queues: Sequence[Queue]) -> tuple[int, int]:
+    """How many items are there to be run, and how many are delayed."""
+    stats = [await queue.stats() for queue in queues]
     present = sum(each.get(name, 0) for each in stats for name in _COUNTS)
     return int(present), int(sum(each.get("delayed", 0) for each in stats))

@@ -198,6 +198,10 @@ class Worker(AsyncFor):
         Args:
             until_empty: stop when nothing is available or in flight in its queues. Delayed items
                 are not waited for.
+
+        Raises:
+            BackendError: with `until_empty`, a queue cannot be counted. A broker that is away is
+                waited for.
         """
         counts: Counter[OutcomeStatus] = Counter()
         async with self:

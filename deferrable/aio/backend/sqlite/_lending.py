@@ -23,7 +23,7 @@ from deferrable.aio.backend.sqlite._tickets import Work
 from deferrable.aio.backend.sqlite._writer import Writer
 from deferrable.errors import BackendUnavailable, InvalidOptions
 
-__all__ = ["Loan", "lending", "loan_of"]
+__all__ = ["Loan", "lending", "loan_of", "refuse_inside"]
 
 T = TypeVar("T")
 
@@ -34,21 +34,51 @@ _MOST_LAYERS: Final = 5
 
 
 class Loan:
-    """A connection of the user, for the time of a block."""
+    """A connection of the user, for the time of a block.
 
-    def __init__(self, place: Place, connection: sqlite3.Connection) -> None:
+    Args:
+        given: the connection, or what holds it.
+    """
+
+    def __init__(self, place: Place, given: object) -> None:
         self.place = place
         self.is_over = False
-        self._connection = connection
+        self._given = given
+        self.use(_connection_in(given))
+
+    def use(self, connection: sqlite3.Connection) -> None:
+        """Push through this connection from now on."""
+        _check_file(connection, self.place)
+        self.connection = connection
         self._cursor = connection.cursor()
         self._cursor.row_factory = None
         self.store = Store(self._cursor)
         self.store.is_lent = True
 
+    def find_connection(self) -> None:
+        """Find the connection again in what was given.
+
+        A session of SQLAlchemy begins a nested transaction only when it is asked for its
+        connection, and has another one after a commit.
+        """
+        connection = _connection_in(self._given)
+        if connection is not self.connection:
+            self.use(connection)
+
+    @property
+    def holds_the_lock(self) -> bool:
+        """Whether the open transaction has written, so that no other one can."""
+        if self.is_over or not self.store.woken:
+            return False
+        try:
+            return self.connection.in_transaction
+        except sqlite3.ProgrammingError:  # it was closed
+            return False
+
     @property
     def commits_by_itself(self) -> bool:
         """Whether no transaction is open, and the connection opens none by itself."""
-        connection = self._connection
+        connection = self.connection
         if connection.in_transaction:
             return False
         try:
@@ -70,14 +100,18 @@ class Loan:
                 "started there; await it inside the block. It was not pushed"
             )
         try:
-            if not self._connection.in_transaction:
+            if not self.connection.in_transaction:
                 self._cursor.execute("BEGIN IMMEDIATE")
             self._cursor.execute("SAVEPOINT deferrable_push")
             try:
+                # The user may have rolled back what was written here before.
+                self.store.forget_ids()
+                if not _schema.is_current(self._cursor, self.place.shown):
+                    _schema.upgrade(self._cursor, self.place.shown)
                 answer = work(self.store)
             except BaseException:
                 self.store.forget()
-                if self._connection.in_transaction:
+                if self.connection.in_transaction:
                     self._cursor.execute("ROLLBACK TO deferrable_push")
                     self._cursor.execute("RELEASE deferrable_push")
                 raise
@@ -104,7 +138,7 @@ class Loan:
         """End the loan. Return the queues in which something was pushed and is committed."""
         self.is_over = True
         try:
-            is_open = self._connection.in_transaction
+            is_open = self.connection.in_transaction
         except sqlite3.ProgrammingError:  # it was closed meanwhile
             return set()
         return set() if is_open else self.store.woken
@@ -118,18 +152,32 @@ def loan_of(place: Place) -> Loan | None:
     loans = _loans.get()
     for loan in reversed(loans):
         if loan.place.path == place.path:
+            if not loan.is_over:
+                loan.find_connection()
             return None if not loan.is_over and loan.commits_by_itself else loan
     return None
+
+
+def refuse_inside(place: Place) -> None:
+    """Refuse what would wait for the transaction that is open in this context.
+
+    Raises:
+        InvalidOptions: a call was pushed in a transaction, which was not ended since.
+    """
+    for loan in _loans.get():
+        if loan.place.path == place.path and loan.holds_the_lock:
+            raise InvalidOptions(
+                f"your transaction on {place.shown} is open in this `using` block, and holds the "
+                "file's lock; only `later` goes through it. Commit it before you do anything else "
+                "with the queue"
+            )
 
 
 @contextmanager
 def lending(writer: Writer, given: object) -> Iterator[None]:
     """Have pushes in the block go through the connection `given`."""
-    connection = _connection_in(given)
-    place = writer.place
-    _check_file(connection, place)
-    _check_tables(connection, writer)
-    loan = Loan(place, connection)
+    loan = Loan(writer.place, given)
+    _check_tables(loan.connection, writer)
     token = _loans.set((*_loans.get(), loan))
     try:
         yield
@@ -149,11 +197,24 @@ def _connection_in(given: object) -> sqlite3.Connection:
         ensure = getattr(found, "ensure_connection", None)  # Django opens it late
         if callable(ensure):
             ensure()
-        inner = next((each for name in _INNER if (each := getattr(found, name, None))), None)
-        found = inner() if callable(inner) and not hasattr(inner, "cursor") else inner
-    raise InvalidOptions(
+        try:
+            inner = next((each for name in _INNER if (each := getattr(found, name, None))), None)
+            found = inner() if callable(inner) and not hasattr(inner, "cursor") else inner
+        except Exception as error:  # the user's object may raise anything
+            raise _refused(given) from error
+    raise _refused(given)
+
+
+def _refused(given: object) -> InvalidOptions:
+    advice = ""
+    if type(given).__name__.startswith("Async") or type(given).__module__.startswith("aiosqlite"):
+        advice = (
+            "; an async driver has its connection in another thread, where nothing can be pushed: "
+            "use a plain connection"
+        )
+    return InvalidOptions(
         "using() takes a sqlite3.Connection, or a Django or SQLAlchemy connection over one, got "
-        f"{short_repr(given)}"
+        f"{short_repr(given)}{advice}"
     )
 
 
@@ -176,7 +237,7 @@ def _check_file(connection: sqlite3.Connection, place: Place) -> None:
     elif path and os.path.realpath(path) == place.path:
         return
     raise InvalidOptions(
-        f"the connection given to `using` is to {path or 'a database in memory'!r}, but the queue "
+        f"the connection given to `using` is to {path or 'a database in memory'}, but the queue "
         f"is in {place.shown}; one transaction is in one file"
     )
 

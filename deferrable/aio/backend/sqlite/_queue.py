@@ -18,7 +18,7 @@ from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.sqlite import _finding
 from deferrable.aio.backend.sqlite._errors import is_for_want_of_room
-from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of
+from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of, refuse_inside
 from deferrable.aio.backend.sqlite._place import boot_id
 from deferrable.aio.backend.sqlite._store import Delivery, Lane, Lease, Now, Store, Taken
 from deferrable.aio.backend.sqlite._tickets import Work
@@ -213,6 +213,7 @@ class SQLiteQueue(Queue):
             now = self.now()
             return Taken(store.take(self.lane, count, now, self.lease_seconds), now, 0.0)
 
+        refuse_inside(self.writer.place)
         return await self.writer.perform(take, look, self._give_back)
 
     def _give_back(self, taken: Taken) -> Work[None] | None:

@@ -98,6 +98,10 @@ class Store:
         self.woken.clear()
         self._ids.clear()
 
+    def forget_ids(self) -> None:
+        """Look the ids of queues up again: somebody else may have rolled back."""
+        self._ids.clear()
+
     def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """All rows of a query. A statement that is not read to its end would stay open."""
         return self._execute(statement, parameters).fetchall()
