@@ -425,7 +425,7 @@ async def test_waiter_whose_connection_breaks_still_gets_the_result(
 
             def is_subscribed() -> bool:
                 return any(
-                    name.decode().endswith(receipt.id or "-")
+                    str(name).rstrip("'").endswith(receipt.id or "-")
                     for name in client.pubsub_channels("deferrable.result.*")
                 )
 

@@ -10,13 +10,13 @@ each of them; an ignore that nothing needs is an error itself, in both.
 
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import deferrable
 import deferrable.aio
 import deferrable.aio.backend
 import deferrable.backend
-from deferrable import MetadataProducerConsumer, Outcome, Receipt, Retry
+from deferrable import CallState, EndedCall, MetadataProducerConsumer, Outcome, Receipt, Retry
 from deferrable.aio import BoundJob, Call, Clock, DebounceStore, Envelope, Job
 from deferrable.item import Item
 from deferrable.testing import MovingClock, QueueConformance, wait_until
@@ -145,12 +145,23 @@ assert_type(receipt.id, str | None)
 assert_type(receipt.available_time, float)
 if receipt.status == "skipped":
     pass
+assert_type(receipt.state(), CallState)
+assert_type(receipt.cancel(stop=True), Literal["cancelled", "running", "ended"])
+assert_type(receipt.result(timeout_seconds=5), Any)
+assert_type(receipt.run_now(), bool)
+assert_type(receipt.serves_id, str | None)
+assert_type(deferrable.gather_results([receipt]), list[Any])
+receipt.result(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 receipt.status = "pushed"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 async def deferring_in_asyncio() -> None:
     assert_type(await bare.later_async(1, "y"), Receipt)
     assert_type(await awaited.later_async(1), Receipt)
+    assert_type(await receipt.state_async(), CallState)
+    assert_type(await receipt.result_async(), Any)
+    async for ended in deferrable.aio.results_as_they_end([receipt]):
+        assert_type(ended, EndedCall)
     assert_type(await awaited(1), str)
     await bare.later_async("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await bare.later_async()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
