@@ -21,7 +21,7 @@ from deferrable.aio.backend.sqlite._errors import is_for_want_of_room
 from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of, refuse_inside
 from deferrable.aio.backend.sqlite._place import boot_id
 from deferrable.aio.backend.sqlite._store import Delivery, Lane, Lease, Now, Store, Taken
-from deferrable.aio.backend.sqlite._tickets import Work
+from deferrable.aio.backend.sqlite._tickets import LoopTicket, Work
 from deferrable.aio.backend.sqlite._waking import Waiter
 from deferrable.aio.backend.sqlite._writer import Writer
 from deferrable.aio.clock import Clock, SystemClock, timer_time
@@ -181,7 +181,7 @@ class SQLiteQueue(Queue):
             self.writer.waking.remove(waiter)
 
     async def pop_at_once(self, count: int) -> list[Popped]:
-        return await self._read(await self._take(count))
+        return await self._read(await self.writer.perform(*self._taking(count)))
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         end_time = timer_time(self.clock) + self._wait_seconds
@@ -190,20 +190,44 @@ class SQLiteQueue(Queue):
         if self._wait_seconds:
             self.writer.waking.add(waiter)
         try:
+            taken = await self.writer.perform(*self._taking(count))
             while True:
-                waiter.rearm()
-                taken = await self._take(count)
                 popped = await self._read(taken)
                 rest = end_time - timer_time(self.clock)
                 if popped or waiter.is_interrupted or rest <= 0:
                     return popped
                 # From when it looked: the clock may have moved since.
                 next_time = taken.now.monotonic + taken.rest_seconds
-                await waiter.wait(self.clock, min(self.clock.monotonic() + rest, next_time))
+                next_time = min(self.clock.monotonic() + rest, next_time)
+                taken = await self._take_next(waiter, count, next_time)
         finally:
             self.writer.waking.remove(waiter)
 
-    async def _take(self, count: int) -> Taken:
+    async def _take_next(self, waiter: Waiter, count: int, next_time: float) -> Taken:
+        """Take items when the waiter is woken, or at `next_time` on the monotonic clock."""
+        ticket = LoopTicket(*self._taking(count))
+        # The thread that hears of an item takes it at once, which saves two changes of threads.
+        waiter.arm(ticket)
+        try:
+            await waiter.wait(self.clock, next_time)
+        except asyncio.CancelledError:
+            if not waiter.disarm():
+                self.writer.forget(ticket)
+            raise
+        if not waiter.disarm():
+            taken = await ticket.future
+            waiter.note_taken()
+            return taken
+        waiter.take_over(ticket)
+        waiter.rearm()
+        self.writer.submit(ticket)
+        return await ticket.future
+
+    def _taking(
+        self, count: int
+    ) -> tuple[Work[Taken], Work[Taken | None], Callable[[Taken], Work[None] | None]]:
+        """The work of a pop, what it does first without a lock, and what takes it back."""
+
         def look(store: Store) -> Taken | None:
             now = self.now()
             rest = store.rest_seconds(self.lane, now)
@@ -214,7 +238,7 @@ class SQLiteQueue(Queue):
             return Taken(store.take(self.lane, count, now, self.lease_seconds), now, 0.0)
 
         refuse_inside(self.writer.place)
-        return await self.writer.perform(take, look, self._give_back)
+        return take, look, self._give_back
 
     def _give_back(self, taken: Taken) -> Work[None] | None:
         """The work that gives back what was taken for a caller who has gone."""

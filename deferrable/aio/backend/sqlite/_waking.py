@@ -17,11 +17,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 from weakref import finalize
 
 from deferrable._fork import on_fork, set_aside
 from deferrable.aio.backend.sqlite._place import Place
+from deferrable.aio.backend.sqlite._tickets import LoopTicket
 from deferrable.aio.clock import Clock
 
 __all__ = ["Waiter", "Waking"]
@@ -52,6 +53,12 @@ class Waiter:
         self.is_interrupted = False
         self._woken = asyncio.Event()
         self._is_woken = False
+        self._armed: list[LoopTicket[Any]] = []
+
+    @property
+    def is_woken(self) -> bool:
+        """Whether it is about to look by itself."""
+        return self._is_woken
 
     def wake(self) -> None:
         """Let it look again. Any thread may call this."""
@@ -63,6 +70,30 @@ class Waiter:
         except RuntimeError:
             if not self.loop.is_closed():
                 raise
+
+    def arm(self, ticket: LoopTicket[Any]) -> None:
+        """Have `ticket` done by the thread that hears of an item; its answer wakes the waiter."""
+        ticket.future.add_done_callback(self._note_answer)
+        self._armed.append(ticket)
+
+    def _note_answer(self, future: asyncio.Future[Any]) -> None:
+        self._woken.set()
+
+    def disarm(self) -> LoopTicket[Any] | None:
+        """Take the ticket away; None: somebody else has. Any thread may call this."""
+        try:
+            return self._armed.pop()
+        except IndexError:
+            return None
+
+    def take_over(self, ticket: LoopTicket[Any]) -> None:
+        """Have the answer of `ticket`, which was disarmed on this loop, wake nobody."""
+        ticket.future.remove_done_callback(self._note_answer)
+
+    def note_taken(self) -> None:
+        """Wait again after an answer has woken it, unless it was woken once more since."""
+        if not self._is_woken:
+            self._woken.clear()
 
     def rearm(self) -> None:
         """Wait again from now on; called before it looks."""
@@ -88,10 +119,17 @@ class Waking:
         place: the file.
         seen_version: returns a number that changes when another process has committed; None: it
             cannot be known now.
+        do_now: does the work of a ticket, in the calling thread if the connection is free.
     """
 
-    def __init__(self, place: Place, seen_version: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        seen_version: Callable[[], int | None],
+        do_now: Callable[[LoopTicket[Any]], None],
+    ) -> None:
         self._seen_version = seen_version
+        self._do_now = do_now
         self._waiters: set[Waiter] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -143,12 +181,23 @@ class Waking:
 
     def _wake(self, names: set[str] | None) -> None:
         """Wake those who wait for one of these queues; None: all."""
+        for waiter in self._waiting_for(names):
+            waiter.wake()
+
+    def _look_for(self, names: set[str] | None) -> None:
+        """Look for items in this thread, for those who wait for one of these queues; None: all."""
+        for waiter in self._waiting_for(names):
+            ticket = None if waiter.is_woken else waiter.disarm()
+            if ticket is None:
+                waiter.wake()
+            else:
+                self._do_now(ticket)
+
+    def _waiting_for(self, names: set[str] | None) -> list[Waiter]:
         if not self._waiters:
-            return
+            return []
         with self._lock:
-            for waiter in self._waiters:
-                if names is None or waiter.name in names:
-                    waiter.wake()
+            return [each for each in self._waiters if names is None or each.name in names]
 
     # The thread.
 
@@ -170,12 +219,12 @@ class Waking:
                 if self._thread is not me:
                     return
                 if not is_quiet:
-                    self._wake(self._doors.heard())
+                    self._look_for(self._doors.heard())
                     continue
                 seen = self._seen_version()
                 if seen is not None and seen != version:
                     version = seen
-                    self._wake(None)
+                    self._look_for(None)
         finally:
             bell.close()
 

@@ -53,7 +53,7 @@ class Writer:
         self._connection: Connection | None = None
         self._inherited: Connection | None = None
         self._is_forking = False
-        self.waking = Waking(place, self._seen_version)
+        self.waking = Waking(place, self._seen_version, self._do_now)
         self._start_empty()
         on_fork(self._reset_after_fork)
 
@@ -115,7 +115,7 @@ class Writer:
         If the caller is cancelled before the work has begun, it is not done.
         """
         ticket = LoopTicket(work, look, undo)
-        self._submit(ticket)
+        self.submit(ticket)
         return await ticket.future
 
     def join(self, user: object) -> None:
@@ -146,9 +146,22 @@ class Writer:
 
     # The thread.
 
-    def _submit(self, ticket: Ticket[Any]) -> None:
+    def submit(self, ticket: Ticket[Any]) -> None:
+        """Have the writer's thread do the work of `ticket`."""
         self._waiting.append(ticket)
         self._ring()
+
+    def forget(self, ticket: LoopTicket[Any]) -> None:
+        """Take back what `ticket` has done or may do: its caller, on this loop, has gone."""
+        if not ticket.future.cancel() and not ticket.future.cancelled():
+            self._take_back([ticket])
+
+    def _do_now(self, ticket: Ticket[Any]) -> None:
+        self._waiting.append(ticket)
+        if self._is_held.acquire(blocking=False):
+            self._serve_and_free()
+        else:
+            self._ring()
 
     def _ring(self) -> None:
         self._bell.put(True)
@@ -271,7 +284,7 @@ class Writer:
             if ticket.undo is not None and ticket.error is None:
                 work = ticket.undo(ticket.answer)
                 if work is not None:
-                    self._submit(Ticket(work))
+                    self.submit(Ticket(work))
 
     # Transactions.
 
