@@ -1,13 +1,16 @@
 """The SQLite backend: the conformance suite, and what is special to its queues."""
 
+import asyncio
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from deferrable.aio.backend.base import Backend
-from deferrable.aio.backend.sqlite import SQLiteBackendFactory
+from deferrable.aio.backend.sqlite import SQLiteBackendFactory, SQLiteQueue
+from deferrable.aio.backend.sqlite._store import Store
 from deferrable.testing import MovingClock, QueueConformance, WaitingQueueConformance, wait_until
 
 
@@ -65,3 +68,56 @@ async def test_file_is_reused_and_does_not_grow_for_ever(tmp_path: Path) -> None
             sizes.append(path.stat().st_size)
 
     assert max(sizes[1:]) <= sizes[0] * 1.1
+
+
+async def test_work_that_fails_fails_alone_and_its_neighbours_are_done(tmp_path: Path) -> None:
+    factory = SQLiteBackendFactory(tmp_path / "jobs.db", 0, durability="process")
+    async with factory.create_backend_for_group(None) as backend:
+        queue = backend.queue
+        assert isinstance(queue, SQLiteQueue)
+
+        class Strange(Exception):
+            def __init__(self, one: int, two: int) -> None:
+                super().__init__("strange")
+
+        def fail(store: Store) -> None:
+            store.push(queue.lane, [('{"number": -1}', 0.0)], queue.now())
+            raise Strange(1, 2)
+
+        outcomes = await asyncio.gather(
+            *(queue.push({"number": number}) for number in range(3)),
+            queue.run(fail),
+            *(queue.push({"number": number}) for number in range(3, 6)),
+            return_exceptions=True,
+        )
+
+        assert [type(each) for each in outcomes].count(Strange) == 1
+        assert [item["number"] for _, item in await queue.pop_batch(10)] == list(range(6))
+
+
+async def test_transaction_failing_for_one_of_many_callers_does_not_double_the_others(
+    tmp_path: Path,
+) -> None:
+    factory = SQLiteBackendFactory(tmp_path / "jobs.db", 0, durability="process")
+    async with factory.create_backend_for_group(None) as backend:
+        queue = backend.queue
+        assert isinstance(queue, SQLiteQueue)
+        ran: list[int] = []
+
+        def work(number: int) -> Callable[[Store], None]:
+            def run(store: Store) -> None:
+                ran.append(number)
+                store.push(queue.lane, [(f'{{"number": {number}}}', 0.0)], queue.now())
+                if number == 3:
+                    raise ValueError(number)
+
+            return run
+
+        outcomes = await asyncio.gather(
+            *(queue.run(work(number)) for number in range(6)), return_exceptions=True
+        )
+
+        assert [type(each) for each in outcomes].count(ValueError) == 1
+        assert len(ran) > 6  # they were done again, each alone
+        popped = await queue.pop_batch(10)
+        assert [item["number"] for _, item in popped] == [0, 1, 2, 4, 5]

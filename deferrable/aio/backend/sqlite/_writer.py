@@ -165,12 +165,12 @@ class Writer:
 
     def _ring(self) -> None:
         self._bell.put(True)
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._start_thread()
 
     def _start_thread(self) -> None:
         with self._thread_lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name=f"deferrable {self.place.shown}", daemon=True
                 )
@@ -296,10 +296,10 @@ class Writer:
                 return set()
             unanswered = [ticket for ticket in batch if not ticket.has_ended]
             return self._transact(connection, unanswered)
-        except BackendError as error:
-            self._fail(batch, error)
         except sqlite3.Error as error:
             self._fail(batch, self._note(error))
+        except Exception as error:
+            self._fail(batch, error)
         return set()
 
     def _open(self) -> Connection:
@@ -389,9 +389,7 @@ class Writer:
         """Each caller gets its own error: one error raised twice would hold both tracebacks."""
         for ticket in batch:
             if not ticket.has_ended:
-                copy = type(error)(*error.args)
-                copy.__cause__ = error.__cause__
-                ticket.fail(copy)
+                ticket.fail(_copy_of(error))
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -434,3 +432,12 @@ class Writer:
             self._inherited = connection
         set_aside((self._waiting, self._batch, self._bell, self._thread))
         self._start_empty()
+
+
+def _copy_of(error: Exception) -> Exception:
+    try:
+        copy = type(error)(*error.args)
+    except Exception:  # its class is made in another way
+        return error
+    copy.__cause__ = error.__cause__
+    return copy
