@@ -40,7 +40,7 @@ async def backend_of(
     if kind == "memory":
         factory = InMemoryBackendFactory(clock=clock)
     elif kind == "sqlite":
-        factory = SQLiteBackendFactory(folder / "periodic.db", 0, clock=clock)
+        factory = SQLiteBackendFactory(folder / "periodic.db", 0, durability="process", clock=clock)
     else:
         factory = DocketsBackendFactory(redis_url, wait_time=0.1, clock=clock)
     backend = factory.create_backend_for_group(unique_group())
