@@ -11,6 +11,7 @@ from deferrable.cli.errors import errors
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
 from deferrable.cli.printing import version_text
+from deferrable.cli.schedule import schedule
 from deferrable.cli.stats import stats
 from deferrable.cli.streams import why_not_written
 from deferrable.cli.worker import worker
@@ -38,6 +39,7 @@ cli.add_command(stats)
 cli.add_command(errors)
 cli.add_command(items)
 cli.add_command(jobs)
+cli.add_command(schedule)
 
 
 def run() -> None:

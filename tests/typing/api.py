@@ -368,6 +368,35 @@ def asks_for_a_retry() -> None:
         raise Retry(after_seconds=5, count=False) from error
 
 
+# Periodic jobs.
+
+
+@instance.periodic("*/5 * * * *", timezone="Europe/Berlin", args=(1,))
+@instance.periodic(every_seconds=timedelta(minutes=1), catch_up="all", kwargs={"number": 2})
+@instance.deferrable(max_attempts=2)
+def periodic(number: int) -> str:
+    return str(number)
+
+
+@deferrable.aio.Deferrable(
+    deferrable.aio.backend.InMemoryBackendFactory().create_backend_for_group(None),
+    schedule_store=deferrable.aio.InMemoryScheduleStore(),
+).periodic(every_seconds=30)
+async def plain_periodic() -> int:
+    return 1
+
+
+assert_type(periodic(1), str)
+assert_type(periodic.later(1), Receipt)
+plain_number: Coroutine[Any, Any, int] = plain_periodic()
+assert_type(instance.schedules(), list[deferrable.Schedule])
+assert_type(instance.schedules()[0].next_times(2), list[datetime])
+assert_type(instance.schedules()[0].later(), Receipt)
+periodic.later("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+instance.periodic(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+instance.periodic(every_seconds=5, catch_up="none")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def handles_errors() -> Sequence[Receipt | None] | None:
     try:
         bare.later_many([(1,)])
