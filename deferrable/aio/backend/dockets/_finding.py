@@ -26,13 +26,13 @@ from deferrable.item import Item, new_id
 
 __all__ = ["Finder", "Page", "Spot", "look", "look_through"]
 
-_MOST_IN_ONE_STEP = 3000
-_MOST_BYTES_IN_ONE_STEP = 4_000_000
+_MOST_IN_ONE_STEP = 1000
+_MOST_BYTES_IN_ONE_STEP = 500_000
 """What one step looks at: some milliseconds of the server's time."""
 
 _FIRST_PAGE = 100
-_LARGEST_PAGE = 2000
-_PAGE_BYTES = 1_000_000
+_LARGEST_PAGE = 500
+_PAGE_BYTES = 250_000
 
 _LEAST_STOP_SECONDS = 3600.0
 """How long the wish to stop a job lasts, at least; its consumer reads it at each heartbeat."""
