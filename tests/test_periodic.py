@@ -10,15 +10,19 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import redis.asyncio
 from redis_server import unique_group
+from sqs_server import SQSServer
 
 import deferrable
+from deferrable._ticks import KEPT_SECONDS
 from deferrable.aio import Deferrable, InMemoryScheduleStore, Job, Schedule
 from deferrable.aio.backend import (
     DocketsBackendFactory,
     InMemoryBackendFactory,
     RedisScheduleStore,
     SQLiteBackendFactory,
+    SQSBackendFactory,
 )
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.schedules import Admission, Proposal
@@ -611,6 +615,52 @@ async def test_a_store_elsewhere_serves_any_queue(redis_url: str, clock: MovingC
             clock.advance(10)
 
     assert await site.ticks() == [20, 50]
+
+
+async def test_on_sqs_a_store_elsewhere_keeps_the_schedules(
+    sqs_server: SQSServer, sqs_group: str, clock: MovingClock
+) -> None:
+    connection = sqs_server.connection(sqs_server.url)
+    factory = SQSBackendFactory(connection, wait_time=0)
+    async with factory.create_backend_for_group(sqs_group) as backend:
+        site = Site(backend, clock, schedule_store=InMemoryScheduleStore(clock))
+        site.instance.periodic(every_seconds=30)(site.job)
+        workers = site.workers(3)
+        for each in workers:
+            each._clock = clock
+        for _ in range(6):
+            await asyncio.gather(*[each._advance() for each in workers])
+            clock.advance(10)
+        found = list[float]()
+        await wait_until(lambda: _all_found(site, found, 2), "both have arrived")
+
+    assert sorted(found) == [20, 50]
+
+
+async def _all_found(site: Site, found: list[float], count: int) -> bool:
+    found += await site.ticks()
+    return len(found) >= count
+
+
+async def test_without_schedules_redis_has_no_key_and_with_them_one_that_expires(
+    redis_url: str, clock: MovingClock
+) -> None:
+    factory = DocketsBackendFactory(redis_url, wait_time=0.1)
+    async with (
+        factory.create_backend_for_group(unique_group()) as backend,
+        redis.asyncio.from_url(redis_url) as client,
+    ):
+        site = Site(backend, clock)
+        key = f"queue.deferrable_{backend.group}.schedules"
+        async with site.instance.worker():
+            await wait_until(lambda: client.exists(f"{key[:-10]}.workers"), "it polls")
+        assert await client.exists(key) == 0
+
+        site.instance.periodic(every_seconds=3600)(site.job)
+        async with site.instance.worker():
+            await wait_until(lambda: client.exists(key), "the schedule is known")
+        assert 0 < await client.ttl(key) <= 2 * KEPT_SECONDS
+        await client.delete(key)
 
 
 async def test_by_the_servers_clock_a_tick_comes_within_its_second(redis_url: str) -> None:
