@@ -196,8 +196,8 @@ class HandleVerbs:
 
         Raises:
             JobFailed: the job failed for good, or the call expired or was cancelled.
-            ResultExpired: the call has ended, and its result is not kept any more or never was
-                (see ``keep_results_seconds``). This is found out after a second of waiting.
+            ResultExpired: no result of the call is kept (see ``keep_results_seconds``): it never
+                was, or it has expired. This is found out after a second of waiting.
             TimeoutError: there is no result yet.
             SerializationError: the job returned something that cannot be sent, or the result must
                 not be read here.

@@ -174,6 +174,21 @@ async def test_running_async_job_is_stopped_at_the_next_heartbeat_and_its_call_i
     assert await shop.core.queue.stats() == {"available": 0, "in_flight": 0, "delayed": 0}
 
 
+async def test_wish_to_stop_is_for_one_delivery_and_not_for_a_later_run_of_the_call(
+    shop: Shop,
+) -> None:
+    receipt = await shop.later(1)
+    envelope, item = await shop.core.queue.pop()
+    assert await receipt.cancel_async(stop=True) == "running"
+    await shop.core.queue.replace(envelope, {**item, "is_again": True})
+
+    again, _ = await shop.core.queue.pop()
+    await shop.core.queue.touch(again)
+
+    assert not again.is_stop_wanted
+    await shop.core.queue.complete(again)
+
+
 async def test_without_stop_a_running_job_runs_to_its_end(shop: Shop) -> None:
     started, goes_on = asyncio.Event(), asyncio.Event()
 

@@ -436,6 +436,37 @@ async def test_waiter_whose_connection_breaks_still_gets_the_result(
             assert await task == "kept"
 
 
+class Flaky(RedisResults):
+    """Fails the first look."""
+
+    is_down = True
+
+    async def get(self, call_id: str) -> str | None:
+        if self.is_down:
+            self.is_down = False
+            raise BackendUnavailable("injected")
+        return await super().get(call_id)
+
+
+async def test_one_who_waits_survives_a_store_that_is_away_for_a_moment(
+    redis_server: RedisServer,
+) -> None:
+    name = unique_group()
+    async with Flaky(redis_server.url) as results:
+        waiting = asyncio.create_task(results.wait(name))
+        await wait_until(lambda: not results.is_down, "the first look has failed")
+        await results.put([KeptResult(name, "text", 60)])
+
+        assert await waiting == "text"
+
+
+async def test_call_that_keeps_no_result_is_not_waited_for(waiting: Deferrable) -> None:
+    receipt = await echo_job(waiting).options(keep_results_seconds=0).later_async(1)
+
+    with pytest.raises(ResultExpired, match="keep_results_seconds"):
+        await receipt.result_async(timeout_seconds=50)
+
+
 async def test_no_result_is_missed_between_the_look_and_the_wait(waiting: Deferrable) -> None:
     job = echo_job(waiting)
     async with waiting.worker() as worker:

@@ -188,6 +188,8 @@ class InstanceCalls:
             return None
         found = await backend.queue.find(call_id)
         if found is not None and found.place != "cancelled":
+            if not found.item.get("keep_results_seconds"):
+                raise _not_kept(call_id)
             return None
         text = await store.get(call_id)
         if text is None and found is not None:
@@ -197,10 +199,7 @@ class InstanceCalls:
             if failed is not None:
                 raise_failure(call_id, "errored", failed.item.get("error"))
         if text is None:
-            raise ResultExpired(
-                f"call {call_id} has ended, or never was, and no result of it is kept; set "
-                "keep_results_seconds to the time in which it is read"
-            )
+            raise _not_kept(call_id)
         return text
 
     async def cancel(self, call_id: str, *, stop: bool = False) -> CancelAnswer:
@@ -347,6 +346,13 @@ async def _end(waiting: Sequence[asyncio.Future[Any]]) -> None:
     for each in waiting:
         if not each.cancelled():
             each.exception()  # Read it, or the loop would complain.
+
+
+def _not_kept(call_id: str) -> ResultExpired:
+    return ResultExpired(
+        f"no result of call {call_id} is kept: it never was, or it has expired; set "
+        "keep_results_seconds to the time in which it is read"
+    )
 
 
 def _no_result(call_id: str, seconds: float | None) -> TimeoutError:

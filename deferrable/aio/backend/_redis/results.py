@@ -98,7 +98,8 @@ class RedisResults(ResultStore):
                 if text is not None:
                     return text
                 return (await waiter).decode()
-            except _Broken:
+            except (_Broken, BackendUnavailable):
+                # The caller waits still, and Redis may be back soon.
                 await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
                 listener.end(_PREFIX + call_id, waiter)

@@ -262,8 +262,8 @@ class Commands:
         return Waited(was_lost, raw)
 
     async def touch(self, consumer_id: str, heartbeat_seconds: float) -> list[str] | None:
-        """Renew the heartbeat. Return the ids of the items whose jobs are to be stopped; None:
-        somebody has reclaimed this consumer.
+        """Renew the heartbeat. Return the digests of the entries whose jobs are to be stopped;
+        None: somebody has reclaimed this consumer.
         """
         keys = self.keys
         names = (keys.workers, keys.active(consumer_id), keys.stops(consumer_id))

@@ -271,7 +271,7 @@ class Finder:
         reply = await self._commands.link.run(
             script("dockets_stop"),
             (keys.working(worker), keys.stops(worker)),
-            (spot.raw, found.item.get("id"), seconds),
+            (spot.raw, seconds),
         )
         return bool(reply == 1)
 

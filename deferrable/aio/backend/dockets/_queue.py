@@ -8,6 +8,7 @@ The one rule: an entry is found again by its bytes, in this consumer's own worki
 not there any more, somebody else has settled it, and nothing is settled here.
 """
 
+import hashlib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -30,7 +31,7 @@ from deferrable.aio.backend.dockets._moves import Move, Where, as_redelivery
 from deferrable.aio.backend.dockets._outside import Outside
 from deferrable.aio.backend.dockets._popping import ConsumerPopper
 from deferrable.aio.backend.dockets._upkeep import Upkeep
-from deferrable.aio.backend.dockets._wire import Keys, delivery_in, envelope_around, push_time_in
+from deferrable.aio.backend.dockets._wire import Keys, envelope_around, push_time_in
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
@@ -181,11 +182,11 @@ class DocketsQueue(DocketsBase):
         seconds = self._popper.heartbeat_seconds()
         return await repeating(lambda _: self._commands.touch(consumer_id, seconds))
 
-    def _note_stops(self, envelopes: Iterable[Envelope], item_ids: Sequence[str]) -> None:
-        wanted = set(item_ids)
+    def _note_stops(self, envelopes: Iterable[Envelope], digests: Sequence[str]) -> None:
+        wanted = set(digests)
         for envelope in envelopes:
             held = self._held(envelope)
-            if held is not None and delivery_in(held.raw)[0].get("id") in wanted:
+            if held is not None and _digest(held.raw) in wanted:
                 envelope.is_stop_wanted = True
 
     # Look.
@@ -359,6 +360,10 @@ class DocketsQueue(DocketsBase):
                 with suppress(BackendError):
                     await self._commands.leave(consumer_id)
         await super()._close()
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha1(raw, usedforsecurity=False).hexdigest()
 
 
 def _too_large_for_redis(push: Push, error: ItemTooLarge) -> ItemTooLarge:

@@ -53,7 +53,7 @@ class Keys:
         return f"{self.queue}.cancelled.{item_id}"
 
     def stops(self, consumer_id: str) -> str:
-        """Ids of items in a consumer's hands that were cancelled; it ends by itself."""
+        """Digests of a consumer's entries whose jobs are to be stopped; it ends by itself."""
         return f"{self.queue}.{consumer_id}.stops"
 
     def active(self, consumer_id: str) -> str:

@@ -17,7 +17,7 @@ from deferrable.aio.backend.sqlite._waking import Waiter
 from deferrable.aio.backend.sqlite._writer import Writer
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.results import KeptResult, ResultStore
-from deferrable.errors import BackendError
+from deferrable.errors import BackendError, BackendUnavailable
 
 __all__ = ["SQLiteResults"]
 
@@ -25,6 +25,7 @@ _NAME: Final = "deferrable results"
 """What waiters for results are woken by; no queue has a name with a blank before its group."""
 _SWEPT_AT_ONCE: Final = 50
 _LONGEST_WAIT_SECONDS: Final = 3600.0
+_PAUSE_SECONDS: Final = 0.2
 
 _PUT: Final = "INSERT OR REPLACE INTO deferrable_results (id, text, end_time) VALUES (?, ?, ?)"
 _GET: Final = "SELECT text FROM deferrable_results WHERE id = ? AND end_time > ?"
@@ -131,7 +132,7 @@ class _Hub:
         try:
             while True:
                 waiter.rearm()
-                for number, call_id, text in await self._look(seen):
+                for number, call_id, text in await self._look_patiently(seen):
                     seen = max(seen, number)
                     for waiting in self._waiting.get(call_id, ()):
                         if not waiting.done():
@@ -145,6 +146,13 @@ class _Hub:
             self.ready.set()
             self._watching = None
             self._writer.waking.remove(waiter)
+
+    async def _look_patiently(self, seen: int) -> list[tuple[int, str, str]]:
+        while True:
+            try:
+                return await self._look(seen)
+            except BackendUnavailable:
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _look(self, seen: int) -> list[tuple[int, str, str]]:
         def look(store: Store) -> list[tuple[int, str, str]]:

@@ -50,14 +50,14 @@ SELECT id, redeliveries, text FROM deferrable_items
 WHERE queue = ? AND state = 1 AND at = 0 ORDER BY id LIMIT ?
 """
 HOLD_FRONT: Final = """
-UPDATE deferrable_items SET state = 3, at = ?, token = ?
+UPDATE deferrable_items SET state = 3, stop = 0, at = ?, token = ?
 WHERE queue = ? AND state = 1 AND at = 0 AND id <= ?
 """
 IS_FREE: Final = """
 SELECT redeliveries, text FROM deferrable_items
 WHERE id = ? AND queue = ? AND state = 1 AND pushed = ?
 """
-HOLD_ROW: Final = "UPDATE deferrable_items SET state = 3, at = ?, token = ? WHERE id = ?"
+HOLD_ROW: Final = "UPDATE deferrable_items SET state = 3, stop = 0, at = ?, token = ? WHERE id = ?"
 
 # What happens by itself, and to the row of a delivery that is known to be held.
 LATE: Final = """

@@ -2,7 +2,7 @@
 --
 -- KEYS: workers, own active key, wanted stops
 -- ARGV: consumer id, heartbeat in ms, heartbeat value
--- Returns {1, ids of the items whose jobs are to be stopped}, or {0} if it is no member any more:
+-- Returns {1, SHA1 of the entries whose jobs are to be stopped}, or {0} if it is no member any more:
 --   then all that it held is lost.
 
 if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then
