@@ -59,7 +59,7 @@ def let_go(queue: Queue) -> None:
 
 def connection_of(queue: Queue) -> sqlite3.Connection:
     """The connection that the queue has open now."""
-    connection = writer_of(queue)._connection
+    connection = writer_of(queue)._transactions.connection
     assert connection is not None
     return connection.connection
 

@@ -1,11 +1,12 @@
-"""The one connection of this process to one file, and how its callers share it.
+"""How all callers of this process share the one connection to a file.
 
-Owns the transactions. The thread that holds the connection takes all the work that has piled up,
-does it in one transaction, and hands out the answers. A blocking caller that finds the connection
-free does that itself; for event loops the writer's thread does it.
+Owns the work that waits, the lock of the connection, and who does the work. The thread that holds
+the lock takes all the work that has piled up, has it done in one transaction, and hands out the
+answers. A blocking caller that finds the lock free does that itself; for event loops the writer's
+thread does it.
 
-The one rule: an answer is handed out after the commit. Work that fails is rolled back together
-with its neighbours, and each piece is then done in its own transaction, so only the bad one fails.
+The one rule: whatever interrupts the holder of the lock, no piece of work is lost or done twice,
+and somebody else goes on.
 """
 
 import asyncio
@@ -19,12 +20,11 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from deferrable._fork import on_fork, set_aside
-from deferrable.aio.backend.sqlite._connection import Connection, refuse_inherited
-from deferrable.aio.backend.sqlite._errors import needs_new_connection, translated
 from deferrable.aio.backend.sqlite._place import Place
 from deferrable.aio.backend.sqlite._tickets import LoopTicket, ThreadTicket, Ticket, Work
+from deferrable.aio.backend.sqlite._transactions import Transactions
 from deferrable.aio.backend.sqlite._waking import Waking
-from deferrable.errors import BackendError, BackendUnavailable
+from deferrable.errors import BackendUnavailable
 
 __all__ = ["Writer"]
 
@@ -48,10 +48,8 @@ class Writer:
 
     def __init__(self, place: Place, synchronous: str) -> None:
         self.place = place
-        self._synchronous = synchronous
         self._users: WeakSet[object] = WeakSet()
-        self._connection: Connection | None = None
-        self._inherited: Connection | None = None
+        self._transactions = Transactions(place, synchronous)
         self._is_forking = False
         self.waking = Waking(place, self._seen_version, self._do_now)
         self._start_empty()
@@ -61,7 +59,6 @@ class Writer:
         self._is_held = threading.Lock()
         self._waiting: deque[Ticket[Any]] = deque()
         self._batch: Sequence[Ticket[Any]] = ()
-        self._committing: tuple[Sequence[Ticket[Any]], list[Any]] | None = None
         self._bell: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
@@ -131,7 +128,7 @@ class Writer:
     def close(self) -> None:
         """Close the connection, after running work. The next call opens it again."""
         with self._is_held:
-            self._drop()
+            self._transactions.drop()
         self.waking.close()
         if self._waiting:
             self._ring()
@@ -140,7 +137,7 @@ class Writer:
         """Close the connection because the process ends, unless a call takes long."""
         if self._is_held.acquire(timeout=_FORK_PATIENCE_SECONDS):
             try:
-                self._drop()
+                self._transactions.drop()
             finally:
                 self._is_held.release()
 
@@ -204,8 +201,8 @@ class Writer:
         if not self._is_held.acquire(blocking=False):
             return
         try:
-            if self._connection is not None and self._connection.is_of_this_process:
-                self._connection.shrink()
+            if self._transactions.connection is not None:
+                self._transactions.connection.shrink()
         finally:
             self._is_held.release()
             if self._waiting:
@@ -243,7 +240,7 @@ class Writer:
                 self._waiting.popleft()
             wanted = [ticket for ticket in batch if ticket.is_wanted]
             if wanted:
-                woken = self._do(wanted)
+                woken = self._transactions.do(wanted)
             self._hand_out(wanted)
             self._batch = ()
         except BaseException:
@@ -286,92 +283,9 @@ class Writer:
                 if work is not None:
                     self.submit(Ticket(work))
 
-    # Transactions.
-
-    def _do(self, batch: list[Ticket[Any]]) -> set[str]:
-        """Give every ticket its answer. Return the names of queues where somebody is to look."""
-        try:
-            connection = self._open()
-            if self._look(connection, batch):
-                return set()
-            unanswered = [ticket for ticket in batch if not ticket.has_ended]
-            return self._transact(connection, unanswered)
-        except sqlite3.Error as error:
-            self._fail(batch, self._note(error))
-        except Exception as error:
-            self._fail(batch, error)
-        return set()
-
-    def _open(self) -> Connection:
-        connection = self._connection
-        if connection is not None:
-            if not connection.is_of_this_process:
-                self._reset_after_fork()
-                raise refuse_inherited(self.place)
-            try:
-                connection.check()
-            except BackendError:
-                self._drop()
-                raise
-            return connection
-        if self._inherited is not None:
-            raise refuse_inherited(self.place)
-        connection = self._connection = Connection(self.place, self._synchronous)
-        return connection
-
-    def _look(self, connection: Connection, batch: Sequence[Ticket[Any]]) -> bool:
-        """Answer what needs no transaction that writes; True: that was all."""
-        if any(ticket.look is None for ticket in batch):
-            return False  # There will be a transaction, and it costs the others nothing.
-        for ticket in batch:
-            assert ticket.look is not None
-            answer = ticket.look(connection.store)
-            if answer is not None:
-                ticket.answer = answer
-        return all(ticket.has_ended for ticket in batch)
-
-    def _transact(self, connection: Connection, batch: Sequence[Ticket[Any]]) -> set[str]:
-        connection.begin()
-        try:
-            answers = [ticket.work(connection.store) for ticket in batch]
-            self._committing = batch, answers
-            connection.commit()
-        except Exception as error:
-            self._committing = None
-            connection.roll_back()
-            return self._transact_again(connection, batch, error)
-        self._answer(batch, answers)
-        self._committing = None
-        return set(connection.store.woken)
-
-    def _transact_again(
-        self, connection: Connection, batch: Sequence[Ticket[Any]], error: Exception
-    ) -> set[str]:
-        """After a transaction has failed: do each piece in its own, or fail the only one."""
-        shown = self._note(error) if isinstance(error, sqlite3.Error) else error
-        has_more_room = isinstance(shown, BackendError) and connection.makes_room_after(shown)
-        is_usable = self._connection is connection
-        if not is_usable or (len(batch) == 1 and not has_more_room):
-            self._fail(batch, shown)
-            return set()
-        woken: set[str] = set()
-        for ticket in batch:
-            woken |= self._transact(connection, [ticket])
-        return woken
-
-    def _answer(self, batch: Sequence[Ticket[Any]], answers: Sequence[Any]) -> None:
-        for ticket, answer in zip(batch, answers, strict=True):
-            ticket.answer = answer
-
     def _settle_interrupted(self) -> None:
         """An interrupt (Ctrl-C) came between any two steps: find out what has happened."""
-        connection, committing = self._connection, self._committing
-        self._committing = None
-        if connection is not None:
-            if committing is not None and not connection.is_in_transaction:
-                self._answer(*committing)
-            else:
-                connection.roll_back()
+        self._transactions.settle()
         batch = self._batch
         self._batch = [ticket for ticket in batch if ticket.has_ended]
         # Nothing was done for these, and one of them may be waiting still.
@@ -380,28 +294,12 @@ class Writer:
             ticket for ticket in reversed(undone) if ticket not in self._waiting
         )
 
-    def _note(self, error: sqlite3.Error) -> BackendError:
-        if needs_new_connection(error):
-            self._drop()
-        return translated(error, self.place.shown)
-
-    def _fail(self, batch: Sequence[Ticket[Any]], error: Exception) -> None:
-        """Each caller gets its own error: one error raised twice would hold both tracebacks."""
-        for ticket in batch:
-            if not ticket.has_ended:
-                ticket.fail(_copy_of(error))
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
     def _seen_version(self) -> int | None:
         """See `Connection.version`; None: there is no connection, or it is in use."""
         if not self._is_held.acquire(timeout=0.01):
             return None
         try:
-            connection = self._connection
+            connection = self._transactions.connection
             return None if connection is None else connection.version()
         except sqlite3.Error:
             return None
@@ -415,7 +313,7 @@ class Writer:
         # Not for ever: a signal handler that forks may have interrupted the holder.
         self._is_forking = self._is_held.acquire(timeout=_FORK_PATIENCE_SECONDS)
         if self._is_forking:
-            self._drop()
+            self._transactions.drop()
 
     def end_fork(self) -> None:
         """Go on in the parent."""
@@ -426,18 +324,6 @@ class Writer:
             self._ring()
 
     def _reset_after_fork(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abandon()
-            self._inherited = connection
+        self._transactions.abandon()
         set_aside((self._waiting, self._batch, self._bell, self._thread))
         self._start_empty()
-
-
-def _copy_of(error: Exception) -> Exception:
-    try:
-        copy = type(error)(*error.args)
-    except Exception:  # its class is made in another way
-        return error
-    copy.__cause__ = error.__cause__
-    return copy
