@@ -29,6 +29,7 @@ from deferrable.aio.backend import (
     InMemoryBackendFactory,
     RedisResults,
     SQLiteBackendFactory,
+    SQSBackendFactory,
 )
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.results import KeptResult
@@ -337,6 +338,25 @@ async def test_backend_without_a_store_refuses_the_option_and_takes_any_store() 
     receipt = await instance.deferrable(name="echo")(echo).later_async(1)
     await instance.run_once()
     assert await receipt.result_async() == 1
+
+
+async def test_on_sqs_the_store_of_results_is_all_that_is_known() -> None:
+    store = InMemoryResults()
+    factory = InMemoryBackendFactory()
+    local = Deferrable(
+        factory.create_backend_for_group(None), results=store, keep_results_seconds=60
+    )
+    receipt = await local.deferrable(name="echo")(echo).later_async(1)
+    await local.run_once()
+    async with SQSBackendFactory().create_backend_for_group(None) as backend:
+        handle = Deferrable(backend, results=store).call(receipt.id or "")
+
+        assert (await handle.state_async()).status == "completed"
+        assert await handle.result_async() == 1
+        unknown = Deferrable(backend, results=store).call("unknown")
+        for verb in (unknown.state_async, handle.cancel_async, handle.run_now_async):
+            with pytest.raises(Unsupported, match="SQLite"):
+                await verb()
 
 
 @pytest.mark.parametrize("value", [-1, "a minute", float("nan")])
