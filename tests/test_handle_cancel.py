@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from handle_shop import LEASE, Shop, echo
 from redis_server import RedisServer, unique_group
-from sizes import IS_FULL
+from sizes import sized
 
 import deferrable
 from deferrable import Receipt
@@ -300,46 +300,46 @@ def _is_wanted(shop: Shop) -> bool:
 async def test_no_cancelled_call_starts_in_a_race_against_a_worker(
     kind: str, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    count = 10_000 if IS_FULL else 500
     factory: Any = InMemoryBackendFactory(timeout=0.2)
     if kind == "dockets":
         factory = DocketsBackendFactory(redis_server.url, wait_time=0.2)
     if kind == "sqlite":
         factory = SQLiteBackendFactory(tmp_path / "queue", 0.2, durability="process")
-    ran: Counter[int] = Counter()
     async with factory.create_backend_for_group(unique_group()) as backend:
-        instance = Deferrable(backend)
+        for _ in range(sized(1, 20)):
+            await _race(backend, 500)
 
-        @instance.deferrable(name="count")
-        async def job(number: int) -> None:
-            ran[number] += 1
-            await asyncio.sleep(0.001)
 
-        receipts = await job.later_many_async([(number,) for number in range(count)])
-        async with instance.worker(2) as worker:
+async def _race(backend: Any, count: int) -> None:
+    """Cancel that many calls, from the front and then from the back, while a worker runs them."""
+    ran: Counter[int] = Counter()
+    instance = Deferrable(backend)
 
-            async def consume() -> None:
-                async for _ in worker:
-                    pass
+    @instance.deferrable(name="count")
+    async def job(number: int) -> None:
+        ran[number] += 1
+        await asyncio.sleep(0.001)
 
-            consuming = asyncio.create_task(consume())
-            order = [*range(0, count, 2), *range(count - 1, 0, -2)]  # from the front, then the back
-            answers = dict(
-                zip(
-                    order,
-                    await _in_groups([receipts[number] for number in order]),
-                    strict=True,
-                )
-            )
-            await wait_until(lambda: _is_empty(backend), "the worker is done")
-            worker.stop()
-            await consuming
+    receipts = await job.later_many_async([(number,) for number in range(count)])
+    async with instance.worker(2) as worker:
+
+        async def consume() -> None:
+            async for _ in worker:
+                pass
+
+        consuming = asyncio.create_task(consume())
+        order = [*range(0, count, 2), *range(count - 1, 0, -2)]
+        given = await _in_groups([receipts[number] for number in order])
+        answers = dict(zip(order, given, strict=True))
+        await wait_until(lambda: _is_empty(backend), "the worker is done")
+        worker.stop()
+        await consuming
 
     cancelled = {number for number, answer in answers.items() if answer == "cancelled"}
     assert cancelled
     assert cancelled.isdisjoint(ran)
     assert cancelled | set(ran) == set(range(count))
-    assert set(ran.values()) == {1}
+    assert set(ran.values()) <= {1}
 
 
 async def _in_groups(receipts: list[Receipt]) -> list[str]:
