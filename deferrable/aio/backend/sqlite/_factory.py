@@ -39,7 +39,7 @@ class SQLiteBackendFactory(BackendFactory, OneProcess):
         visibility_timeout: how many seconds a popped item stays hidden without a touch.
         durability: ``"full"``: what `later` has returned from is there after a power cut.
             ``"process"``: it is there after any process was killed, but a power cut may cost the
-            last moments. That is about ten times faster.
+            last moments. Calls that are deferred one by one are several times faster.
         max_redeliveries: an item goes to the error queue when more deliveries than that ended
             without settlement.
         max_lease_seconds: how long after the pop heartbeats stop; None: they never stop.

@@ -1,6 +1,6 @@
 """The transactions of this process on one file.
 
-Owns the connection, and what becomes of each piece of work in a batch. The caller holds the lock
+Owns the connection, and what happens to each piece of work in a batch. The caller holds the lock
 that makes it the only one.
 
 The one rule: work is answered after its commit. If a transaction fails, it is rolled back as a
