@@ -170,7 +170,7 @@ def main() -> int:
     logging.getLogger("deferrable").setLevel(logging.CRITICAL)  # jobs fail by the thousand
     with start_redis() as server:
         troubles = asyncio.run(soak(server, options))
-    print(*troubles or ["nothing has grown, and nothing is left in Redis"], sep="\n")
+    print(*troubles or ["nothing has grown, and Redis is empty"], sep="\n")
     return 1 if troubles else 0
 
 

@@ -152,7 +152,7 @@ def test_errors_are_listed_shown_requeued_and_discarded(shop: Shop) -> None:
     shop.work_off("shop:refuse completed")
 
     assert shown.returncode == discarded.returncode == requeued.returncode == 0
-    assert "KeyError: 1" in shown.stdout
+    assert "raise KeyError(order)" in shown.stdout
     assert shop.errors() == []
     assert set(shop.stats().values()) == {0}
 
@@ -203,7 +203,8 @@ def test_commands_leave_nothing_beside_the_file(shop: Shop) -> None:
     shop.work_off("shop:ship completed")
     shop.stats()
 
-    assert sorted(path.name for path in shop.folder.iterdir()) == ["jobs.db", "shipped", "shop.py"]
+    names = {path.name for path in shop.folder.iterdir()} - {"__pycache__"}
+    assert names == {"jobs.db", "shipped", "shop.py"}
 
 
 # What cannot be used.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -596,7 +597,7 @@ def test_own_loop_after_the_end_of_the_main_thread_says_what_is_missing() -> Non
     lines = run_program(
         OUTLIVING
         + """
-import concurrent.futures.thread, os
+import concurrent.futures.thread, os, sys
 import aiobotocore.session
 os.environ.update(AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_DEFAULT_REGION="eu-west-1")
 from deferrable.aio import Deferrable
@@ -618,6 +619,8 @@ async def main():
             await job.later_async()
         except BackendUnavailable as error:
             print(error)
+    if sys.version_info < (3, 12):
+        return
     instance, job = instance_of(InMemoryBackendFactory(60))
     await job.later_async()
     for start in (instance.worker().__aenter__, instance.run_once):
@@ -634,7 +637,9 @@ def work():
 """
     )
 
-    asked = ["Redis at localhost:1 ", "GetQueueUrl on ", "a worker ", "a plain job "]
+    asked = ["Redis at localhost:1 ", "GetQueueUrl on "]
+    if sys.version_info >= (3, 12):  # before, threads of one's own could still be started
+        asked += ["a worker ", "a plain job "]
     for line, start in zip(lines, asked, strict=True):
         assert line.startswith(start)
         assert "the main thread has ended" in line

@@ -75,7 +75,7 @@ async def backend(
 
 async def requests(backend: Backend) -> float:
     """How many requests were made about the queue; no I/O."""
-    return backend.queue._place.request_count  # type: ignore[attr-defined, no-any-return]
+    return backend.queue._remote.request_count  # type: ignore[attr-defined, no-any-return]
 
 
 async def test_push_during_an_outage_arrives_after_it(

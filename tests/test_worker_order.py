@@ -129,8 +129,8 @@ async def test_a_queue_that_does_not_answer_holds_up_no_other(
     [
         ({"order": "fast"}, "order is 'fair' or 'strict', got 'fast'"),
         ({"weights": [1]}, "weights has 1 numbers for 2 instances; give one for each"),
-        ({"weights": [1, 0]}, "each of weights is a number of at least 0.001; got 0"),
-        ({"weights": [1, float("nan")]}, "each of weights is a number of at least 0.001; got nan"),
+        ({"weights": [1, 0]}, "each of weights must be a number of at least 0.001; got 0"),
+        ({"weights": [1, float("nan")]}, "must be a number of at least 0.001; got nan"),
         ({"order": "strict", "weights": [1, 2]}, "order='strict' takes no weights"),
     ],
 )

@@ -166,7 +166,9 @@ class Connection:
         with suppress(sqlite3.Error):  # it is locked, say; the next time will do
             ((free,),) = self._execute("PRAGMA freelist_count").fetchall()
             if free > _MOST_FREE_PAGES:
-                self._execute(f"PRAGMA incremental_vacuum({_FREED_AT_ONCE})").fetchall()
+                # It returns a row without columns for each page. Python 3.11 takes the first one
+                # for the end, and would free that page only. No transaction is open here.
+                self.connection.executescript(f"PRAGMA incremental_vacuum({_FREED_AT_ONCE})")
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
