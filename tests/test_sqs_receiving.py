@@ -116,7 +116,7 @@ async def test_what_short_receives_bring_does_not_wait_for_the_long_poll_beside_
 ) -> None:
     assert await pop_each(backend, 30, 20, 20) == [10, 10]
 
-    assert long_polls.held == 1
+    await wait_until(lambda: long_polls.held == 1, "the long poll is under way")
     long_polls.is_open = True
     assert await pop_each(backend, 0, 20) == [10]
     assert proxy.counts["ReceiveMessage"] == len(waits(proxy)) <= 4
@@ -127,7 +127,7 @@ async def test_long_poll_that_was_left_under_way_is_the_one_of_the_next_pop(
     backend: Backend, proxy: Proxy, long_polls: LongPolls
 ) -> None:
     assert await pop_each(backend, 30, 20, 20) == [10, 10]
-    assert long_polls.held == 1
+    await wait_until(lambda: long_polls.held == 1, "the long poll is under way")
     popping = asyncio.create_task(backend.queue.pop_up_to(10))
     await asyncio.sleep(0)
     long_polls.is_open = True
