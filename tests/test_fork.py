@@ -17,7 +17,7 @@ IN_MEMORY = "InMemoryBackendFactory({wait})"
 DOCKETS = "DocketsBackendFactory({url!r}, wait_time={wait} or 1)"
 
 PRELUDE = """
-import asyncio, multiprocessing, os, sys, threading, warnings
+import asyncio, multiprocessing, os, sys, threading, time, warnings
 import deferrable, deferrable.aio
 import deferrable.backend, deferrable.aio.backend
 
@@ -78,6 +78,7 @@ if "{hooks}" == "without hooks":
         # wait for that thread, whatever it runs. Nobody asks while the interval is long.
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1000)
+        time.sleep(0.1)  # Those that wait with the old interval get the lock meanwhile.
         try:
             return bare_fork()
         finally:
