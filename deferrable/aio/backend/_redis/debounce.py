@@ -9,7 +9,8 @@ The one rule: a window is read, decided on and written in one script.
 
 from typing import TYPE_CHECKING
 
-from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, Script, script
+from deferrable.aio.backend._redis.link import RedisLinks, Script, script
+from deferrable.aio.backend._redis.store import RedisStore
 from deferrable.aio.backend._redis.windows import (
     CLASSIC_LIFE_IN_WINDOWS,
     DebouncedCall,
@@ -45,7 +46,7 @@ class _Scripts:
 _OURS, _CLASSIC = _Scripts(""), _Scripts("classic_")
 
 
-class RedisDebounceStore(DebounceStore):
+class RedisDebounceStore(RedisStore, DebounceStore):
     """Windows in Redis; every script touches one window, so a Redis Cluster works.
 
     A window is the hash ``deferrable.debounce.IDENTITY``, which expires when it cannot matter any
@@ -73,18 +74,8 @@ class RedisDebounceStore(DebounceStore):
         *,
         clock: Clock | None = None,
     ) -> None:
-        # The queues of a backend close its links.
-        self._is_sharing = isinstance(redis_client, RedisLinks)
-        self._links = (
-            redis_client
-            if isinstance(redis_client, RedisLinks)
-            else RedisLinks(RedisSettings.of(redis_client))
-        )
-        self.settings = self._links.settings
+        super().__init__(redis_client)
         self._clock = clock
-
-    def __repr__(self) -> str:
-        return f"<RedisDebounceStore {self.settings.where()}>"
 
     async def reserve(
         self, key: DebounceKey, window_seconds: float, always_delay: bool, token: str
@@ -112,10 +103,6 @@ class RedisDebounceStore(DebounceStore):
 
     def joined_with(self, queue: Queue) -> JoinedPush | None:
         return _dockets_debounce.join(self.settings, self._clock, queue)
-
-    async def close(self) -> None:
-        if not self._is_sharing:
-            await self._links.close()
 
     def _is_classic(self, key: DebounceKey) -> bool:
         return key.classic is not None and not self.settings.is_cluster

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio.backend._redis.connection import RedisConnection
-from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, script
+from deferrable.aio.backend._redis.link import RedisLinks, script
+from deferrable.aio.backend._redis.store import RedisStore
 from deferrable.aio.results import KeptResult, ResultStore
 from deferrable.errors import BackendUnavailable
 
@@ -31,7 +32,7 @@ _MOST_BYTES_AT_ONCE = 1_000_000
 _RECONNECT_SECONDS = 0.2
 
 
-class RedisResults(ResultStore):
+class RedisResults(RedisStore, ResultStore):
     """Results in Redis, for all processes that use it.
 
     A result is the key ``deferrable.result.ID``, which expires. It is stored and published by one
@@ -51,17 +52,8 @@ class RedisResults(ResultStore):
         self,
         redis_client: "AsyncRedis | Redis | AsyncRedisCluster | RedisCluster | str | RedisLinks",
     ) -> None:
-        # The queues of a backend close its links.
-        self._is_sharing = isinstance(redis_client, RedisLinks)
-        self._links = (
-            redis_client
-            if isinstance(redis_client, RedisLinks)
-            else RedisLinks(RedisSettings.of(redis_client))
-        )
+        super().__init__(redis_client)
         self._listeners = PerLoop(self._open_listener)
-
-    def __repr__(self) -> str:
-        return f"<RedisResults {self._links.settings.where()}>"
 
     async def put(self, results: Sequence[KeptResult]) -> None:
         for batch in self._batches(results):
@@ -74,7 +66,7 @@ class RedisResults(ResultStore):
     def _batches(self, results: Sequence[KeptResult]) -> list[list[KeptResult]]:
         """Results that one command may store: on a cluster they have no common node."""
         batches: list[list[KeptResult]] = []
-        most = 1 if self._links.settings.is_cluster else _MOST_AT_ONCE
+        most = 1 if self.settings.is_cluster else _MOST_AT_ONCE
         size = 0
         for result in results:
             size += len(result.text)
@@ -113,8 +105,7 @@ class RedisResults(ResultStore):
 
     async def close(self) -> None:
         await self._listeners.close()
-        if not self._is_sharing:
-            await self._links.close()
+        await super().close()
 
 
 class _Broken(Exception):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deferrable._ticks import Plan, Proposal
-from deferrable.aio.backend._redis.link import RedisLinks, RedisSettings, script
+from deferrable.aio.backend._redis.link import RedisLinks, script
+from deferrable.aio.backend._redis.store import RedisStore
 from deferrable.aio.backend._redis.ticks import ADMIT, admit_args, read_admission, schedules_key
 from deferrable.aio.backend._redis.windows import now_text, run_repeatable
 from deferrable.aio.backend.dockets import _schedules as _dockets_schedules
@@ -30,7 +31,7 @@ _RENEW = script("schedules", "schedules_renew")
 _CONFIRM = script("schedules", "schedules_confirm")
 
 
-class RedisScheduleStore(ScheduleStore):
+class RedisScheduleStore(RedisStore, ScheduleStore):
     """Schedules in Redis: those of one queue are the hash ``queue.NAME.schedules``.
 
     The hash expires when no worker has had any of them for two weeks.
@@ -54,18 +55,8 @@ class RedisScheduleStore(ScheduleStore):
         *,
         clock: Clock | None = None,
     ) -> None:
-        # The queues of a backend close its links.
-        self._is_sharing = isinstance(redis_client, RedisLinks)
-        self._links = (
-            redis_client
-            if isinstance(redis_client, RedisLinks)
-            else RedisLinks(RedisSettings.of(redis_client))
-        )
-        self.settings = self._links.settings
+        super().__init__(redis_client)
         self._clock = clock
-
-    def __repr__(self) -> str:
-        return f"<RedisScheduleStore {self.settings.where()}>"
 
     async def renew(self, name: str, plans: Sequence[Plan], *, is_start: bool) -> list[Standing]:
         versions = [value for plan in plans for value in (plan.name, plan.version)]
@@ -85,7 +76,3 @@ class RedisScheduleStore(ScheduleStore):
 
     def joined_with(self, queue: Queue) -> JoinedTick | None:
         return _dockets_schedules.join(self.settings, self._clock, queue)
-
-    async def close(self) -> None:
-        if not self._is_sharing:
-            await self._links.close()

@@ -21,6 +21,7 @@ from contextlib import suppress
 from itertools import repeat, takewhile
 from typing import Any
 
+from deferrable._thread_waiter import ThreadWaiter
 from deferrable.aio._contract.private import private
 from deferrable.aio.backend._redis.connection import (
     ANSWER_SECONDS,
@@ -38,26 +39,23 @@ __all__ = ["ThreadLine"]
 _IDLE_SECONDS = 0.05
 """After this much silence, the socket is checked before a command is sent."""
 
-_LOOK_SECONDS = 0.25
-"""How often, at least, a caller that waits for another one checks again."""
-
 _MOST_BYTES_AT_ONCE = 1_048_576
 _RECEIVE_BYTES = 65_536
 
 _NOTHING = object()
 
 
-class _Turn:
+class _Turn(ThreadWaiter):
     """The commands of one caller, and their result."""
 
-    __slots__ = ("_is_over", "count", "error", "packed", "replies")
+    __slots__ = ("count", "error", "packed", "replies")
 
     def __init__(self, packed: bytes, count: int) -> None:
         self.packed = packed
         self.count = count
         self.replies: list[Any] | None = None
         self.error: BackendError | None = None
-        self._is_over: threading.Lock | None = None
+        self._is_over = None  # not by `super()`: each blocking call makes one of these
 
     @property
     def has_ended(self) -> bool:
@@ -68,22 +66,6 @@ class _Turn:
         copy = type(error)(*error.args)
         copy.__cause__ = error.__cause__
         self.error = copy
-
-    def wait(self) -> None:
-        """Return after a call of `wake`, or after a moment."""
-        if self._is_over is None:
-            is_over = threading.Lock()
-            is_over.acquire()
-            self._is_over = is_over
-            if self.has_ended:
-                return
-        self._is_over.acquire(timeout=_LOOK_SECONDS)
-
-    def wake(self) -> None:
-        """Make the caller check whether its turn has ended, or whether it may use the socket."""
-        if self._is_over is not None:
-            with suppress(RuntimeError):  # it was woken before, and has not checked yet
-                self._is_over.release()
 
 
 class ThreadLine:

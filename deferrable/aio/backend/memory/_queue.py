@@ -18,6 +18,7 @@ from deferrable._durations import Duration, check_number, optional_seconds_of, s
 from deferrable._fork import on_fork, set_aside
 from deferrable._one_process import OneProcess
 from deferrable.aio._contract.inspecting import Found, Place
+from deferrable.aio._contract.loop_waiter import LoopWaiter
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.memory._schedules import MemoryScheduleStore, PushesHere
@@ -34,37 +35,14 @@ from deferrable.lifecycle import with_error
 __all__ = ["InMemoryBackendFactory", "InMemoryQueue"]
 
 
-class _WaitingPop:
+class _WaitingPop(LoopWaiter):
     """A pop that waits on its loop for something to be available, until `wake_time` (monotonic)."""
 
     def __init__(self, consumer: "InMemoryQueue", now: Now, seconds: float) -> None:
+        super().__init__()
         self.consumer = consumer
         self.wake_time = now.monotonic + seconds
-        self.loop = asyncio.get_running_loop()
         self.is_interrupted = False
-        self._is_woken = False
-        self._woken = asyncio.Event()
-
-    def wake(self) -> None:
-        """Let it check again. Any thread may call this."""
-        if self._is_woken:
-            return
-        self._is_woken = True
-        try:
-            self.loop.call_soon_threadsafe(self._woken.set)
-        except RuntimeError:
-            if not self.loop.is_closed():
-                raise
-
-    async def wait(self, clock: Clock, end_time: float) -> None:
-        timer = clock.call_later(end_time - clock.monotonic(), self._woken.set)
-        if clock.monotonic() >= end_time:
-            # It was moved in another thread just now, and the timer counts from that moment.
-            self._woken.set()
-        try:
-            await self._woken.wait()
-        finally:
-            timer.cancel()
 
 
 class _Group:
@@ -152,17 +130,13 @@ class InMemoryQueue(PushesHere):
         return [popped for lease in leases if (popped := self._read(lease, now)) is not None]
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
-        self.push_here(pushes)
-        return [None] * len(pushes)
-
-    def push_here(self, pushes: Sequence[Push]) -> None:
-        """Push, from any thread; it never waits."""
         with self._group.lock:
             now = self._catch_up()
             for push in pushes:
                 self.store.push(StoredItem(push.text, now.time), now, push.delay_seconds)
             if self._group.waiters:
                 self._group.wake(now)
+        return [None] * len(pushes)
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         end_time = timer_time(self.clock) + self._wait_seconds

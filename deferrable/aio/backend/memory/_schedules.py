@@ -1,10 +1,8 @@
 """Schedules in memory, and the admission that pushes in the same step.
 
-The one rule: the store's lock is taken before the queue's, and nothing is awaited meanwhile.
+The one rule: the store's lock is taken before the queue's, and nothing suspends meanwhile.
 """
 
-from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deferrable.aio.queue import Push, Queue
@@ -14,11 +12,7 @@ __all__ = ["MemoryScheduleStore", "PushesHere"]
 
 
 class PushesHere(Queue):
-    """A queue whose pushes never wait."""
-
-    @abstractmethod
-    def push_here(self, pushes: Sequence[Push]) -> None:
-        """Push, from any thread."""
+    """A queue whose `_push_batch` never suspends, so that it may be awaited under a lock."""
 
 
 class MemoryScheduleStore(InMemoryScheduleStore):
@@ -40,5 +34,5 @@ class _JoinedTick:
         with store._lock:
             admission = store._admit(name, proposal, None)
             if admission.verdict == "admitted":
-                self.queue.push_here([push])
+                await self.queue._push_batch([push])
         return admission

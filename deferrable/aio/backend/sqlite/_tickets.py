@@ -7,11 +7,10 @@ The one rule: an answer that took items reaches its caller, or the items are giv
 """
 
 import asyncio
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from deferrable._thread_waiter import ThreadWaiter
 from deferrable.aio.backend.sqlite._store import Store
 
 __all__ = ["LoopTicket", "ThreadTicket", "Ticket", "Work"]
@@ -19,9 +18,6 @@ __all__ = ["LoopTicket", "ThreadTicket", "Ticket", "Work"]
 T = TypeVar("T")
 
 Work: TypeAlias = Callable[[Store], T]
-
-_LOOK_SECONDS = 0.25
-"""How often, at least, a thread that waits for its answer checks again."""
 
 _NOTHING: Any = object()
 
@@ -60,27 +56,12 @@ class Ticket(Generic[T]):
         self.error = error
 
 
-class ThreadTicket(Ticket[T]):
+class ThreadTicket(Ticket[T], ThreadWaiter):
     """Its caller is a thread, which waits on a lock."""
 
     def __init__(self, work: Work[T], look: Work[T | None] | None = None) -> None:
         super().__init__(work, look)
-        self._is_over: threading.Lock | None = None
-
-    def wait(self) -> None:
-        """Return after a call of `wake`, or after a moment."""
-        if self._is_over is None:
-            is_over = threading.Lock()
-            is_over.acquire()
-            self._is_over = is_over
-            if self.has_ended:
-                return
-        self._is_over.acquire(timeout=_LOOK_SECONDS)
-
-    def wake(self) -> None:
-        if self._is_over is not None:
-            with suppress(RuntimeError):  # it was woken before, and has not checked yet
-                self._is_over.release()
+        ThreadWaiter.__init__(self)
 
     def result(self) -> T:
         if self.error is not None:

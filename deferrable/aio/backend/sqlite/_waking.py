@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from deferrable._fork import on_fork, set_aside
+from deferrable.aio._contract.loop_waiter import LoopWaiter
 from deferrable.aio.backend.sqlite._doors import Bell, Doors
 from deferrable.aio.backend.sqlite._place import Place
 from deferrable.aio.backend.sqlite._tickets import LoopTicket
-from deferrable.aio.clock import Clock
 
 __all__ = ["Waiter", "Waking"]
 
@@ -28,7 +28,7 @@ _LINGER_SECONDS: Final = 5.0
 """How long the thread goes on after the last waiter has left."""
 
 
-class Waiter:
+class Waiter(LoopWaiter):
     """A pop that waits on its loop.
 
     Args:
@@ -37,29 +37,16 @@ class Waiter:
     """
 
     def __init__(self, name: str, owner: object) -> None:
+        super().__init__()
         self.name = name
         self.owner = owner
-        self.loop = asyncio.get_running_loop()
         self.is_interrupted = False
-        self._woken = asyncio.Event()
-        self._is_woken = False
         self._armed: list[LoopTicket[Any]] = []
 
     @property
     def is_woken(self) -> bool:
         """Whether it is about to look by itself."""
         return self._is_woken
-
-    def wake(self) -> None:
-        """Let it look again. Any thread may call this."""
-        if self._is_woken:
-            return
-        self._is_woken = True
-        try:
-            self.loop.call_soon_threadsafe(self._woken.set)
-        except RuntimeError:
-            if not self.loop.is_closed():
-                raise
 
     def arm(self, ticket: LoopTicket[Any]) -> None:
         """Have `ticket` done by the thread that hears of an item; its answer wakes the waiter."""
@@ -89,17 +76,6 @@ class Waiter:
         """Wait again from now on; called before it looks."""
         self._is_woken = False
         self._woken.clear()
-
-    async def wait(self, clock: Clock, end_time: float) -> None:
-        """Return when it is woken, or at `end_time` on the clock's monotonic scale."""
-        timer = clock.call_later(end_time - clock.monotonic(), self._woken.set)
-        if clock.monotonic() >= end_time:
-            # It was moved in another thread just now, and the timer counts from that moment.
-            self._woken.set()
-        try:
-            await self._woken.wait()
-        finally:
-            timer.cancel()
 
 
 class Waking:
