@@ -1,6 +1,7 @@
 """A caller in a thread that waits until another thread has done its work.
 
-Owns the wait. Whoever holds a shared connection does the work of all who wait, and wakes them.
+Owns the wait. The thread that holds a shared connection does the work of all who wait, and wakes
+them.
 
 The one rule: a woken caller checks again, and it also checks by itself every now and then. So a
 wake-up that comes early or is lost costs a moment, and no more.

@@ -47,7 +47,7 @@ class Every:
 
     @property
     def text(self) -> str:
-        return f"every {self.seconds:g} s"
+        return f"every {self.seconds:.15g} s"
 
     @property
     def zone(self) -> tzinfo:

@@ -94,6 +94,20 @@ async def test_delayed_call_and_a_retry_run_now(shop: Shop) -> None:
     assert (await shop.run_once()).item["attempts"] == 1
 
 
+async def test_a_debounced_call_that_runs_now_leaves_no_window_that_skips_later_ones(
+    shop: Shop,
+) -> None:
+    options = {"debounce_seconds": 600, "debounce_always_delay": True}
+    first = await shop.later("A", **options)
+    verb = first.run_now if shop.is_blocking else first.run_now_async
+    assert await shop.do(verb)
+    assert (await shop.run_once()).status == "completed"
+
+    second = await shop.later("A", **options)
+
+    assert second.status == "delayed"
+
+
 async def test_signed_call_runs_now_and_is_signed_still(
     shop_backend: Any, shop_clock: MovingClock
 ) -> None:

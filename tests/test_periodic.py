@@ -540,6 +540,30 @@ async def test_a_second_push_of_a_tick_is_the_same_item(clock: MovingClock, lost
     assert len({each["id"] for each in items}) == 1
 
 
+async def test_a_push_that_failed_is_tried_again_under_its_own_reservation(
+    clock: MovingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = InMemoryBackendFactory(clock=clock).create_backend_for_group(None)
+    site = Site(backend, clock, schedule_store=Lossy(clock))
+    site.instance.periodic(every_seconds=60)(site.job)
+    (worker,) = site.workers(1)
+    await worker._advance()
+    clock.advance(20)
+    push_batch, failures = backend.queue._push_batch, [BackendUnavailable("injected")]
+
+    async def fail_once(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await push_batch(*args)
+
+    monkeypatch.setattr(backend.queue, "_push_batch", fail_once)
+    with pytest.raises(BackendUnavailable):
+        await worker._advance()
+    await worker._advance()
+
+    assert len(await site.items()) == 1
+
+
 async def test_metadata_signature_and_the_push_event_are_those_of_any_item(
     backend: Backend, clock: MovingClock
 ) -> None:

@@ -24,6 +24,7 @@ from deferrable import (
     Unsupported,
 )
 from deferrable.aio import Deferrable, gather_results, results_as_they_end
+from deferrable.aio._engine import calls
 from deferrable.aio.backend import (
     DocketsBackendFactory,
     InMemoryBackendFactory,
@@ -33,7 +34,7 @@ from deferrable.aio.backend import (
 )
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.results import KeptResult
-from deferrable.errors import BackendUnavailable
+from deferrable.errors import BackendError, BackendUnavailable
 from deferrable.testing import MovingClock, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -454,6 +455,39 @@ async def test_waiter_whose_connection_breaks_still_gets_the_result(
             await instance.run_once()
 
             assert await task == "kept"
+
+
+async def test_one_who_waits_hears_of_an_end_that_nobody_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "_CHECK_SECONDS", 0.01)
+    backend = InMemoryBackendFactory().create_backend_for_group(None)
+    instance = Deferrable(backend, keep_results_seconds=60)
+    receipt = await echo_job(instance).later_async(1)
+    looks, find = 0, backend.queue.find
+
+    async def find_at_first(item_id: str) -> object:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            await backend.queue.flush()
+        return await find(item_id)
+
+    monkeypatch.setattr(backend.queue, "find", find_at_first)
+
+    with pytest.raises(ResultExpired):
+        await receipt.result_async(timeout_seconds=30)
+
+
+async def test_a_user_of_redis_without_the_channels_is_told(redis_server: RedisServer) -> None:
+    with contextlib.closing(redis_server.client()) as client:
+        client.execute_command(
+            "ACL", "SETUSER", "few", "on", ">secret", "~*", "+@all", "resetchannels"
+        )
+    url = redis_server.url.replace("redis://", "redis://few:secret@")
+    async with RedisResults(url) as results:
+        with pytest.raises(BackendError, match="channel"):
+            await asyncio.wait_for(results.wait("none"), 60)
 
 
 class Flaky(RedisResults):

@@ -375,6 +375,8 @@ def test_what_would_wait_for_the_open_transaction_is_refused_at_once(
         shop.job.later(1)
         with pytest.raises(InvalidOptions, match="Commit it before you do anything else"):
             shop.instance.run_once()
+        with pytest.raises(InvalidOptions, match="Commit it before you do anything else"):
+            shop.instance.backend.queue.flush()
         connection.commit()
         assert shop.instance.run_once() is not None
 

@@ -166,3 +166,9 @@ def test_a_missing_extra_is_named_for_cron_expressions_only(
     assert timetable_of(None, 30, None).next_after(0) == 30
     with pytest.raises(ImportError, match=r"deferrable\[periodic\]"):
         timetable_of("* * * * *", None, None)
+
+
+def test_intervals_that_differ_have_texts_that_differ() -> None:
+    assert Every(2_592_000).text == "every 2592000 s"
+    assert Every(2_592_001).text == "every 2592001 s"
+    assert Every(0.5).text == "every 0.5 s"

@@ -71,9 +71,9 @@ class Scheduling(ABC):
                 the repeated hour is pushed once, unless it comes every hour or more often.
             jitter_seconds: each tick is pushed up to this much later, by chance. All workers come
                 to the same moment.
-            catch_up: what happens to ticks that no worker could push for over a minute. ``skip``:
-                nothing; ``last``: the last one is pushed; ``all``: each is pushed. Workers that
-                come back after more than 7 days start from scratch.
+            catch_up: which of the ticks that are due are pushed. ``skip``: those that are late by
+                at most a minute; ``last``: the last one; ``all``: each. Workers that come back
+                after more than 7 days start from scratch.
             args, kwargs: the arguments of the call.
             name: of the schedule; None: the job's name and the timetable. A changed schedule of
                 the same name takes the place of the old one with the first worker that has it.

@@ -114,10 +114,15 @@ def cancel(
     """Cancel calls that no consumer has taken."""
     if bool(ids) == bool(job):
         raise CommandError("name the calls by their ids, or a job by --job", USAGE)
+    if ids and state is not None:
+        raise CommandError("--state chooses among the calls of a --job; leave it out", USAGE)
 
     async def do(instance: Deferrable) -> None:
         if job is not None:
-            _tell_counts(await instance.cancel_calls(job, state=state, stop=stop), as_json)
+            counts = await instance.cancel_calls(job, state=state, stop=stop)
+            _tell_counts(counts, as_json)
+            if counts["running"] and not stop:
+                sys.exit(ERROR)
             return
         found, missing = await _find(instance, ids)
         answers = {

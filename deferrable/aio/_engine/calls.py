@@ -12,11 +12,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from deferrable._durations import seconds_of
 from deferrable._fork import notice_fork
+from deferrable._pauses import growing_seconds
 from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance
@@ -27,7 +29,7 @@ from deferrable.aio.debounce import DebounceKey
 from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.results import ResultStore
 from deferrable.debounce import classic_keys
-from deferrable.errors import BackendError, ResultExpired, Unsupported
+from deferrable.errors import BackendError, BackendUnavailable, ResultExpired, Unsupported
 from deferrable.handles import CallState, CallStatus, CancelAnswer
 from deferrable.item import Item, copy_item
 from deferrable.options import NO_RESULT_STORE
@@ -45,6 +47,8 @@ _PAGE = 500
 
 _CHECK_SECONDS = 1.0
 """After this much waiting for a result, somebody looks whether the call still exists."""
+
+_LONGEST_CHECK_SECONDS = 60.0
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 """Whose turn it is on a loop to look whether a call still exists."""
@@ -161,21 +165,23 @@ class InstanceCalls:
             await _end([waiting, checking])
 
     async def _check_later(self, store: ResultStore, call_id: str, clock: Clock) -> str:
-        """Raise, after a while, why a call will have no result; else go on for ever.
+        """Raise, after a while, why a call will have no result, or return one that is there.
 
-        Many may wait, and each check searches the queue. So there is one check at a time, for a
-        tenth of the time.
+        It looks again and again, because not every end of a call is told: an item may be buried by
+        its queue, or flushed. Many may wait, and each check searches the queue. So there is one
+        check at a time, for a tenth of the time, and the pauses grow.
         """
-        await sleep(clock, _CHECK_SECONDS)
         turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-        async with turn:
-            start_time = time.monotonic()
-            text = await self._check_awaited(store, call_id)
-            await asyncio.sleep(9 * (time.monotonic() - start_time))
-        if text is not None:
-            return text
-        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        return await never
+        looks, text = 0, None
+        while text is None:
+            looks += 1
+            await sleep(clock, growing_seconds(looks, _CHECK_SECONDS, _LONGEST_CHECK_SECONDS))
+            async with turn:
+                start_time = time.monotonic()
+                with suppress(BackendUnavailable):  # the next look may work
+                    text = await self._check_awaited(store, call_id)
+                await asyncio.sleep(9 * (time.monotonic() - start_time))
+        return text
 
     async def _check_awaited(self, store: ResultStore, call_id: str) -> str | None:
         """Refuse to wait for a call that will have no result, as far as this can be known.
@@ -256,6 +262,8 @@ class InstanceCalls:
             item.pop("due_time", None)
             item["delay"] = 0
             item = instance.protection.signed(item, group)
+            # Or calls that come after this run would be skipped because of it.
+            await self._leave_window(found.item)
             if await self._door.wait(queue.hasten(found, item)):
                 return True
         raise _moving(call_id)
@@ -272,8 +280,7 @@ class InstanceCalls:
     async def cancel_calls(self, wanted: Wanted, *, stop: bool) -> dict[CancelAnswer, int]:
         """Cancel all calls of a job; see `deferrable.aio.Deferrable.cancel_calls`."""
         counts: dict[CancelAnswer, int] = {"cancelled": 0, "running": 0}
-        is_repeated = True
-        while is_repeated:
+        for _ in range(_MOST_TRIES):
             # What is removed moves the rest, so that a page may miss some.
             is_repeated, counts["running"] = False, 0
             cursor: str | None = ""
@@ -284,7 +291,12 @@ class InstanceCalls:
                     if answer is not None:
                         counts[answer] += 1
                     is_repeated = is_repeated or answer != "running"
-        return counts
+            if not is_repeated:
+                return counts
+        raise BackendError(
+            f"{counts['cancelled']} calls were cancelled, and after {_MOST_TRIES} times there are "
+            "more; stop what defers them, and try again"
+        )
 
     async def _page(
         self, cursor: str, count: int, wanted: Wanted
@@ -295,7 +307,7 @@ class InstanceCalls:
         return [pair for pair in each if wanted.includes(pair[1])], next_cursor or None
 
     async def _leave_window(self, item: Item) -> None:
-        """Have no later call be skipped because this one is pending."""
+        """Have no later call be skipped because this one was to be pending."""
         store, text = self._instance.debounce_store, item.get("debounce_window")
         if store is None or not isinstance(text, str) or item.get("attempts"):
             return
@@ -305,7 +317,7 @@ class InstanceCalls:
             await self._door.wait(store.withdraw(key, item["id"], item.get("due_time")))
         except BackendError as error:
             _logger.warning(
-                "a debounce window may skip calls because of the cancelled call %s: %s",
+                "a debounce window may skip calls because of call %s, which is not pending: %s",
                 item["id"],
                 error,
             )

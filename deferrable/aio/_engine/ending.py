@@ -167,8 +167,10 @@ class AttemptEnding:
     async def _cancel(self, error: BaseException) -> Outcome:
         await self._keep("cancelled")
         await self._door.finish(lambda: self.queue.complete(self.envelope))
+        call_id = self._item.get("id")
         try:
-            await self._door.wait(self.queue.note_cancelled(self._item["id"]))
+            if isinstance(call_id, str):  # items of the Python 2 library may have none
+                await self._door.wait(self.queue.note_cancelled(call_id))
         except BackendError as unnoted:
             _logger.warning(
                 "%s was cancelled, but its handles cannot show that: %s", self.name, unnoted

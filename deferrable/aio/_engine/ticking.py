@@ -18,7 +18,7 @@ from deferrable.aio._engine.running import AwaitingDoor
 from deferrable.aio._engine.scheduled import Scheduled
 from deferrable.aio.queue import Push
 from deferrable.aio.schedules import Admission, ScheduleStore
-from deferrable.item import Item, new_id, queue_name
+from deferrable.item import Item, queue_name
 
 __all__ = ["propose", "store_of"]
 
@@ -34,12 +34,18 @@ def store_of(instance: Instance) -> tuple[ScheduleStore | None, str]:
 
 
 async def propose(
-    instance: Instance, store: ScheduleStore, name: str, scheduled: Scheduled, proposal: Proposal
+    instance: Instance,
+    store: ScheduleStore,
+    name: str,
+    scheduled: Scheduled,
+    proposal: Proposal,
+    token: str,
 ) -> Admission:
     """Push the item of a tick, if the store admits the tick.
 
     Args:
         name: of the queue.
+        token: of the worker, which may try again what it has reserved.
 
     Raises:
         InvalidOptions, UnserializableCall, BackendError: see `deferrable.aio.Job.later`.
@@ -50,7 +56,7 @@ async def propose(
     if joined is not None:
         admission = await joined(name, proposal, push)
     else:
-        admission = await _push_reserved(instance, store, name, proposal, push)
+        admission = await _push_reserved(instance, store, name, proposal, push, token)
     if admission.verdict == "admitted":
         await emit_push(instance, _door, item)
     return admission
@@ -68,9 +74,13 @@ def _make_item(instance: Instance, name: str, scheduled: Scheduled, proposal: Pr
 
 
 async def _push_reserved(
-    instance: Instance, store: ScheduleStore, name: str, proposal: Proposal, push: Push
+    instance: Instance,
+    store: ScheduleStore,
+    name: str,
+    proposal: Proposal,
+    push: Push,
+    token: str,
 ) -> Admission:
-    token = new_id()
     reservation = await store.reserve(name, proposal, token)
     if reservation.verdict != "admitted":
         return reservation

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from deferrable._pauses import growing_seconds
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendUnavailable
 
@@ -16,7 +17,7 @@ __all__ = ["until_empty"]
 
 _logger = logging.getLogger("deferrable")
 
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
 _COUNTS = ("available", "in_flight")
 
 
@@ -29,21 +30,22 @@ async def until_empty(queues: Sequence[Queue], is_idle: Callable[[], bool]) -> i
     Raises:
         BackendError: a queue cannot be counted, and will not be by waiting.
     """
-    looks, delayed, is_away = 0, 0, False
+    looks, vain_looks, delayed, is_away = 0, 0, 0, False
     while looks < 2:
-        await asyncio.sleep(_PAUSE_SECONDS)
+        # Others may be at work for long, and on SQS each look costs money.
+        await asyncio.sleep(growing_seconds(vain_looks + 1, _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
         if not is_idle():
-            looks = 0
+            looks = vain_looks = 0
             continue
         try:
             present, delayed = await _look(queues)
         except BackendUnavailable as error:
             if not is_away:
                 _logger.warning("a queue cannot be counted, the worker goes on: %s", error)
-            is_away, looks = True, 0
+            is_away, looks, vain_looks = True, 0, vain_looks + 1
             continue
         is_away = False
-        looks = 0 if present else looks + 1
+        looks, vain_looks = (0, vain_looks + 1) if present else (looks + 1, 0)
     return delayed
 
 

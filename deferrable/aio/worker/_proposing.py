@@ -20,6 +20,7 @@ from deferrable.aio._engine.ticking import propose, store_of
 from deferrable.aio.clock import sleep
 from deferrable.aio.schedules import Admission, ScheduleStore
 from deferrable.errors import BackendError, BackendUnavailable, DeferrableError
+from deferrable.item import new_id
 
 __all__ = ["Proposer", "proposers"]
 
@@ -81,6 +82,7 @@ class _Course:
         self.scheduled = scheduled
         self.plan = scheduled.plan
         self.last_time: float | None = None
+        self.token = new_id()
         self.failures = _Failures(f"the schedule {scheduled.plan.name!r}")
 
 
@@ -160,7 +162,11 @@ class Proposer:
         self, store: ScheduleStore, name: str, course: _Course, proposal: Proposal
     ) -> Admission:
         asked_time = self._clock.time()
-        admission = await propose(self._instance, store, name, course.scheduled, proposal)
+        admission = await propose(
+            self._instance, store, name, course.scheduled, proposal, course.token
+        )
+        # Only a push that has failed is tried again under its own reservation.
+        course.token = new_id()
         course.last_time = None if admission.verdict == "superseded" else admission.last_time
         self._learn_time(admission.now, asked_time)
         return admission

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio.backend._redis.connection import RedisConnection
+from deferrable.aio.backend._redis.errors import ReplyError, refused
 from deferrable.aio.backend._redis.link import RedisLinks, script
 from deferrable.aio.backend._redis.store import RedisStore
 from deferrable.aio.results import KeptResult, ResultStore
@@ -137,12 +138,15 @@ class _Listener:
     async def listen(self) -> None:
         """Return once every channel that was begun is subscribed."""
         while self._wanted or self._changing is not None:
-            if self._changing is None:
-                self._changing = asyncio.get_running_loop().create_task(self._change())
-            await asyncio.wait([self._changing])
-            if self._changing is not None and self._changing.done():
-                changing, self._changing = self._changing, None
-                changing.result()
+            changing = self._changing
+            if changing is None:
+                changing = asyncio.get_running_loop().create_task(self._change())
+                self._changing = changing
+            await asyncio.wait([changing])
+            if self._changing is changing:
+                self._changing = None
+            # All who waited for it, or each would try once more at once.
+            changing.result()
 
     def end(self, channel: str, waiter: "asyncio.Future[bytes]") -> None:
         """Nobody waits with `waiter` any more."""
@@ -172,10 +176,14 @@ class _Listener:
         commands += [("SUBSCRIBE", channel) for channel in wanted if channel not in leaving]
         if commands:
             try:
-                await connection.exchange(commands)
+                replies = await connection.exchange(commands)
             except BackendUnavailable as error:
                 self._break()
                 raise error
+            for reply in replies:
+                if isinstance(reply, ReplyError):
+                    self._break()
+                    raise refused(self._links.settings.where(), str(reply))
 
     async def _connect(self) -> RedisConnection:
         link = self._links.here()

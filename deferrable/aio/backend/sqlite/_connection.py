@@ -117,14 +117,14 @@ class Connection:
 
         Raises:
             BackendUnavailable: another program holds the lock for too long.
-            BackendError: SQLite refuses.
+            sqlite3.Error: SQLite refuses.
         """
         self.store.woken.clear()
         try:
             self._execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             if not is_busy(error):
-                raise translated(error, self._place.shown) from error
+                raise
             patiently(self._place.shown, lambda: self._execute("BEGIN IMMEDIATE"))
 
     def commit(self) -> None:

@@ -81,6 +81,7 @@ class SQLiteQueue(Queue):
         self._wait_seconds = wait_time
         self._do: Callable[..., Any] = writer.perform
         self._view: SQLiteQueue | None = None
+        self._is_lent = False
         writer.join(self)
 
     def __repr__(self) -> str:
@@ -109,6 +110,8 @@ class SQLiteQueue(Queue):
 
     async def run(self, work: Work[T]) -> T:
         """Do `work` in a transaction, as this queue does it: for a loop, or without one."""
+        if not self._is_lent:
+            refuse_inside(self.writer.place)
         answer: T = await self._do(work)
         return answer
 
@@ -165,7 +168,7 @@ class SQLiteQueue(Queue):
             return loan.run(work)
 
         view = self._copy_without_loop()
-        view._do = run
+        view._do, view._is_lent = run, True
         return view
 
     # Pop.

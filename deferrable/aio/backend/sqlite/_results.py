@@ -17,7 +17,7 @@ from deferrable.aio.backend.sqlite._waking import Waiter
 from deferrable.aio.backend.sqlite._writer import Writer
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.results import KeptResult, ResultStore
-from deferrable.errors import BackendError, BackendUnavailable
+from deferrable.errors import BackendUnavailable
 
 __all__ = ["SQLiteResults"]
 
@@ -139,7 +139,7 @@ class _Hub:
                             waiting.set_result(text)
                 self.ready.set()
                 await waiter.wait(clock, clock.monotonic() + _LONGEST_WAIT_SECONDS)
-        except BackendError as error:
+        except Exception as error:  # nobody may wait for a watch that has ended
             for waiting in [each for futures in self._waiting.values() for each in futures]:
                 if not waiting.done():
                     waiting.set_exception(error)

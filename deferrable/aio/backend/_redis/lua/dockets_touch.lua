@@ -11,4 +11,6 @@ end
 -- A full Redis denies SET as a script's first write, but not after this one.
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2])
-return {1, unpack(redis.call('SMEMBERS', KEYS[3]))}
+local answer = redis.call('SMEMBERS', KEYS[3])
+table.insert(answer, 1, 1)
+return answer
