@@ -6,66 +6,18 @@ import re
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
+from cli_place import MAILS, STATS, Place, ask, worker
 from commands import ASCII, Command
-from redis_server import free_port, start_redis, unique_group
+from redis_server import free_port, start_redis
 
 from deferrable.cli.supervising import code_of, restart_seconds
 
-STATS, MAILS = "cli_app.jobs:stats", "cli_app.jobs:mails"
 UP = "running (process"
-
-
-class Place:
-    """A group of a test's own, and how to defer there."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.group = unique_group("cli-")
-        self.variables = {"REDIS_URL": url, "GROUP": self.group}
-        self.client = redis.Redis.from_url(url)
-        self._folder = folder
-
-    def path(self, name: str) -> str:
-        return str(self._folder / name)
-
-    def defer(self, job: str, *args: Any, **options: Any) -> str:
-        """Defer a call of a job of `cli_app.jobs`, without importing it here."""
-        blocking = job in {"send", "block_forever", "block_until", "fail", "reconnect", "die"}
-        from deferrable import Deferrable
-        from deferrable.backend import DocketsBackendFactory
-
-        factory = DocketsBackendFactory(self.variables["REDIS_URL"])
-        group = f"{self.group}-mails" if blocking else self.group
-        with Deferrable(factory.create_backend_for_group(group)) as instance:
-            function = instance.deferrable(name=f"cli_app.jobs:{job}", **options)(lambda *_: None)
-            item_id = function.later(*args).id
-            assert item_id is not None
-            return item_id
-
-    def waiting(self, is_mails: bool = False) -> int:
-        name = f"deferrable_{self.group}{'-mails' if is_mails else ''}"
-        return int(self.client.llen(f"queue.{name}"))  # type: ignore[arg-type]
-
-    def errors(self, is_mails: bool = False) -> list[dict[str, Any]]:
-        name = f"deferrable_{self.group}{'-mails' if is_mails else ''}"
-        values: Any = self.client.hvals(f"queue.{name}.errors")
-        return [json.loads(value) for value in values]
-
-    def attempts_of_waiting(self, is_mails: bool = False) -> list[int]:
-        name = f"deferrable_{self.group}{'-mails' if is_mails else ''}"
-        values: Any = self.client.lrange(f"queue.{name}", 0, -1)
-        items = [json.loads(value)["item"] for value in values]
-        return [(json.loads(item) if isinstance(item, str) else item)["attempts"] for item in items]
-
-    def close(self) -> None:
-        self.client.close()
 
 
 @pytest.fixture
@@ -73,10 +25,6 @@ def place(redis_url: str, tmp_path: Path) -> Any:
     made = Place(redis_url, tmp_path)
     yield made
     made.close()
-
-
-def worker(place: Place, *arguments: str) -> Command:
-    return Command("worker", *arguments, variables=place.variables)
 
 
 def test_worker_serves_instances_of_both_faces_in_one_process(place: Place) -> None:
@@ -375,16 +323,6 @@ def test_unreachable_broker_is_one_line_and_work_begins_when_it_is_there(tmp_pat
 
 
 # Health.
-
-
-def ask(url: str, method: str = "GET") -> tuple[int, Any]:
-    request = urllib.request.Request(url, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=5) as response:
-            return response.status, json.loads(response.read() or b"null")
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read() or b"null")
 
 
 def test_health_is_200_with_the_age_of_the_last_poll_of_each_queue(place: Place) -> None:

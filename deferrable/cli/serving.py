@@ -10,20 +10,25 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypedDict
 
 from deferrable._codec.refusals import describe
-from deferrable.aio.worker import Worker
+from deferrable.aio._engine.keeper import keeper
+from deferrable.aio.worker import Health, Worker
 from deferrable.cli.banner import log_banner
+from deferrable.cli.beats import HeartbeatFile, Systemd, systemd_of
 from deferrable.cli.command_error import FORCED, USAGE, CommandError
-from deferrable.cli.health import HealthServer
+from deferrable.cli.health import health_routes
 from deferrable.cli.loading import Named
 from deferrable.cli.logs import enable_loggers, log_outcome
 from deferrable.cli.reloading import FileWatch
 from deferrable.cli.shutdown import Shutdown
 from deferrable.cli.signals import Signals
+from deferrable.cli.vitals import Listener, Vitals
+from deferrable.cli.web import WebServer
 from deferrable.errors import BackendError, InvalidOptions
 
 __all__ = ["RELOAD", "Serving", "WorkerSettings", "serve"]
@@ -54,12 +59,16 @@ class Serving:
 
     Attributes:
         health_socket: a bound socket for requests for health; None: there is no such port.
+        heartbeat_path: a file to write while the process works; None: none.
+        stuck_seconds: how long a job may hold the event loop before the process counts as stuck.
         is_burst: it ends when its queues are empty.
         is_reloading: a change of a file ends it, too.
     """
 
     settings: WorkerSettings
     health_socket: socket.socket | None
+    heartbeat_path: Path | None
+    stuck_seconds: float
     is_burst: bool
     is_reloading: bool
 
@@ -88,15 +97,15 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
         worker = Worker([each.instance for each in named], **serving.settings)
     except InvalidOptions as error:
         raise CommandError(str(error), exit_code=USAGE) from error
-    life = _Life(worker)
+    systemd = systemd_of(os.environ)
+    life = _Life(worker, systemd)
     shutdown = Shutdown(signals, life, serving.settings["grace_seconds"])
     shutdown.start()
     async with AsyncExitStack() as stack:
         stack.callback(shutdown.end)
         for each in named:
             stack.push_async_callback(_close, each)
-        if serving.health_socket is not None:
-            stack.enter_context(HealthServer(worker.health, serving.health_socket))
+        _watch(stack, worker.health, serving, systemd)
         if serving.is_reloading:
             for each in named:
                 each.instance.backend.queue.longest_poll_seconds = _RELOAD_POLL_SECONDS
@@ -107,11 +116,32 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
     return RELOAD if shutdown.reason is not None else 0
 
 
+def _watch(
+    stack: ExitStack | AsyncExitStack, health: Health, serving: Serving, systemd: Systemd | None
+) -> None:
+    """Answer for this process, and beat, until `stack` is left."""
+    listeners: list[Listener] = []
+    if serving.heartbeat_path is not None:
+        file = HeartbeatFile(serving.heartbeat_path, health)
+        stack.callback(file.remove)
+        listeners.append(file.beat)
+    if systemd is not None and systemd.watches:
+        listeners.append(systemd.beat)
+    if not listeners and serving.health_socket is None:
+        return
+    loop = asyncio.get_running_loop()
+    vitals = stack.enter_context(Vitals(loop, keeper(loop), serving.stuck_seconds, listeners))
+    if serving.health_socket is not None:
+        routes = health_routes(health, vitals)
+        stack.enter_context(WebServer(serving.health_socket, routes))
+
+
 class _Life:
     """A worker that can be stopped while it starts, because a lifespan may take long."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, systemd: Systemd | None) -> None:
         self._worker = worker
+        self._systemd = systemd
         self._starting: asyncio.Task[Worker] | None = None
         self._is_stopped = False
 
@@ -124,7 +154,14 @@ class _Life:
         if self._starting.cancelled() and self._is_stopped:
             return False
         self._starting.result()
+        if self._systemd is not None:
+            self._systemd.tell_ready()
         return True
+
+    def note_stop(self) -> None:
+        self._worker.health.note_stop()
+        if self._systemd is not None:
+            self._systemd.tell_stopping()
 
     def stop(self) -> None:
         self._is_stopped = True

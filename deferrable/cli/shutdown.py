@@ -32,6 +32,10 @@ RELEASE_SECONDS = 3.0
 class Stoppable(Protocol):
     """The state of the worker."""
 
+    def note_stop(self) -> None:
+        """It will be stopped; called in another thread, because a job may hold its loop."""
+        ...
+
     def stop(self) -> None: ...
     async def release_running(self) -> None: ...
 
@@ -84,6 +88,7 @@ class Shutdown:
             cause,
             self._grace_seconds,
         )
+        self._worker.note_stop()
         self._call(self._worker.stop)
         second = self._signals.wait(self._grace_seconds)
         if self._has_ended.is_set():

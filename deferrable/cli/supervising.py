@@ -14,9 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from deferrable._pauses import growing_seconds
+from deferrable.cli.beats import systemd_of
 from deferrable.cli.command_error import ERROR, FORCED, USAGE
 from deferrable.cli.shutdown import CLEANUP_SECONDS, RELEASE_SECONDS
 from deferrable.cli.signals import Signals
@@ -67,6 +68,11 @@ def watch_parent() -> None:
     threading.Thread(target=watch, name="deferrable-parent", daemon=True).start()
 
 
+def _without_systemd(environment: Mapping[str, str]) -> dict[str, str]:
+    # It listens to its own child only, which is the supervisor.
+    return {name: value for name, value in environment.items() if name != "NOTIFY_SOCKET"}
+
+
 class _Child:
     def __init__(self, index: int) -> None:
         self.index = index
@@ -80,7 +86,7 @@ class _Child:
         self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, *sys.orig_argv[1:]],
             stdin=subprocess.PIPE,
-            env={**os.environ, _INDEX: str(self.index)},
+            env={**_without_systemd(os.environ), _INDEX: str(self.index)},
             process_group=0,
         )
 
@@ -106,14 +112,21 @@ def supervise(count: int, grace_seconds: float) -> int:
     with Signals() as signals:
         noun = "process" if count == 1 else "processes"
         _logger.info("supervising %d %s (process %d)", count, noun, os.getpid())
+        systemd = systemd_of(os.environ)
         children = [_Child(index) for index in range(count)]
         try:
+            if systemd is not None:
+                systemd.tell_ready()
             number: int | None = None
             while number is None:
                 if any(child.process.poll() == USAGE for child in children):
                     break
                 _restart_the_dead(children)
+                if systemd is not None and systemd.watches:
+                    systemd.beat(True)
                 number = signals.wait(_LOOK_SECONDS)
+            if systemd is not None:
+                systemd.tell_stopping()
             _forward(children)
             most_seconds = grace_seconds + CLEANUP_SECONDS + RELEASE_SECONDS + 5
             return _wait_for_end(children, signals, time.monotonic() + most_seconds)

@@ -11,19 +11,20 @@ import click
 
 from deferrable.cli.command_error import CommandError, debug_option
 from deferrable.cli.early import set_exit_code
-from deferrable.cli.health import listen
 from deferrable.cli.loading import check_apart, check_shared, instances_argument, load_all
 from deferrable.cli.logs import LEVELS, configure, enable_loggers
 from deferrable.cli.reloading import restart_process, wait_for_change_below
 from deferrable.cli.serving import RELOAD, Serving, WorkerSettings, serve
 from deferrable.cli.signals import Signals, Stopped
 from deferrable.cli.supervising import child_index, supervise, watch_parent
+from deferrable.cli.web import listen
 
 __all__ = ["worker"]
 
 _logger = logging.getLogger("deferrable.cli")
 
 DEFAULT_GRACE_SECONDS = 30.0
+DEFAULT_STUCK_SECONDS = 300.0
 _TOO_MANY_THREADS = (
     "--threads %d is more than --concurrency %d, which limits how many jobs run at once; raise "
     "--concurrency, or leave out --threads"
@@ -68,11 +69,20 @@ def read_weights(
 )  # fmt: skip
 @click.option(
     "--health-port", type=click.IntRange(1, 65535), default=None,
-    help="Serve GET /health on this port; process 2 uses the next port, and so on.",
+    help="Serve /live, /ready and /health on this port; process 2 uses the next one, and so on.",
 )  # fmt: skip
 @click.option(
     "--health-host", default="127.0.0.1", show_default=True, help="The address for --health-port."
 )
+@click.option(
+    "--heartbeat-file", "heartbeat_path", type=click.Path(dir_okay=False, path_type=Path),
+    default=None, metavar="PATH",
+    help="Touch this file each second while the process is live; process 2 uses PATH.2.",
+)  # fmt: skip
+@click.option(
+    "--stuck-seconds", type=click.FloatRange(1), default=DEFAULT_STUCK_SECONDS, show_default=True,
+    metavar="SECONDS", help="How long a job may hold the event loop before /live is 503.",
+)  # fmt: skip
 @click.option(
     "--order", type=click.Choice(["fair", "strict"]), default="fair", show_default=True,
     help="Of several instances: share the slots, or serve the first that has items.",
@@ -102,6 +112,8 @@ def worker(
     grace_seconds: float,
     health_port: int | None,
     health_host: str,
+    heartbeat_path: Path | None,
+    stuck_seconds: float,
     order: Literal["fair", "strict"],
     weights: Sequence[float] | None,
     is_burst: bool,
@@ -128,6 +140,7 @@ def worker(
     if index is not None:
         watch_parent()
         health_port = None if health_port is None else health_port + index
+        heartbeat_path = None if heartbeat_path is None else nth_path(heartbeat_path, index)
     with Signals() as signals:
         try:
             with signals.raising():
@@ -144,7 +157,9 @@ def worker(
                 order=order,
                 weights=weights,
             )
-            serving = Serving(settings, listener, is_burst, is_reloading)
+            serving = Serving(
+                settings, listener, heartbeat_path, stuck_seconds, is_burst, is_reloading
+            )
             code = serve(named, serving, signals)
         except Stopped as stopped:
             code = _stopped(stopped.name)
@@ -156,6 +171,11 @@ def worker(
     if code == RELOAD:
         restart_process()
     _leave(context, code)
+
+
+def nth_path(path: Path, index: int) -> Path:
+    """The heartbeat file of a child, counted from 0."""
+    return path if index == 0 else path.with_name(f"{path.name}.{index + 1}")
 
 
 def _leave(context: click.Context, code: int) -> NoReturn:

@@ -110,6 +110,21 @@ class Keeper:
         if self._portal is not portal:
             portal.join()
 
+    def call_soon(self, callback: Callable[[], None]) -> bool:
+        """Make a short call on the keeper's loop, to see whether it turns.
+
+        Returns:
+            False: it has nothing to keep, so it has no thread.
+        """
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(callback)
+            return True
+        portal = self._portal
+        if portal is None:
+            return False
+        portal.call_soon(callback)
+        return True
+
     def stop(self) -> None:
         """End the thread, because the process exits."""
         portal = self._portal

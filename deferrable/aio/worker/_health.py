@@ -1,16 +1,18 @@
 """Whether a worker can do its work.
 
 Owns the moments of the last answered poll and touch of each queue, and the health that follows
-from them. No poll waits longer than `LONGEST_POLL_SECONDS`, so a longer silence is a fault.
+from them. Owns also whether the worker has started, or has begun to stop. No poll waits longer than
+`LONGEST_POLL_SECONDS`, so a longer silence is a fault.
 
 The one rule: a worker that does not get answers is not healthy. The age of the last answer counts,
 not that a task runs.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import Literal
 
 from deferrable.aio.queue import Queue
 
@@ -41,10 +43,18 @@ class QueueHealth:
 
 
 class _Record:
-    __slots__ = ("is_polled", "poll_error", "poll_time", "touch_error", "touch_time")
+    __slots__ = (
+        "has_answered",
+        "is_polled",
+        "poll_error",
+        "poll_time",
+        "touch_error",
+        "touch_time",
+    )
 
     def __init__(self, now: float) -> None:
         self.is_polled = True
+        self.has_answered = False
         self.poll_time = self.touch_time = now
         self.poll_error: str | None = None
         self.touch_error: str | None = None
@@ -56,6 +66,16 @@ class Health:
     def __init__(self, queues: Iterable[Queue]) -> None:
         self._records = {queue: _Record(queue.clock.monotonic()) for queue in queues}
         self._lock = threading.Lock()
+        self._state: Literal["starting", "working", "stopping"] = "starting"
+
+    def note_start(self) -> None:
+        """The worker has entered its lifespans, and polls."""
+        if self._state == "starting":
+            self._state = "working"
+
+    def note_stop(self) -> None:
+        """The worker was asked to stop."""
+        self._state = "stopping"
 
     def note_pause(self, queue: Queue) -> None:
         """There is no room for items of `queue`, so it is not polled."""
@@ -75,7 +95,7 @@ class Health:
         with self._lock:
             record.poll_error = _text_of(error)
             if error is None:
-                record.poll_time = now
+                record.poll_time, record.has_answered = now, True
 
     def note_touch(self, queue: Queue, error: Exception | None) -> None:
         """Every held item was renewed, or there was none; or none could be, because of `error`."""
@@ -90,17 +110,43 @@ class Health:
         """Whether every queue is healthy."""
         return all(each.is_healthy for each in self.queues().values())
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker takes items; see `obstacles`."""
+        return not self.obstacles()
+
+    def obstacles(self) -> list[str]:
+        """Why the worker takes no items: one line for each reason; empty: it takes them.
+
+        It has not started, or it stops, or a broker does not answer. A worker whose slots are all
+        taken is ready.
+        """
+        if self._state != "working":
+            return [f"the worker is {self._state}"]
+        found = []
+        with self._lock:
+            for name, queue, record in self._named():
+                seen = _of(queue, record)
+                if not seen.is_healthy:
+                    found.append(f"{name}: {seen.error or 'the broker does not answer'}")
+                elif record.is_polled and not record.has_answered:
+                    found.append(f"{name}: the first poll is not answered yet")
+        return found
+
     def queues(self) -> Mapping[str, QueueHealth]:
         """The health of each queue, by its description; a second one of the same gets a number."""
-        described: dict[str, QueueHealth] = {}
         with self._lock:
-            for queue, record in self._records.items():
-                name = repr(queue)
-                places = count(2)
-                while name in described:
-                    name = f"{queue!r} ({next(places)})"
-                described[name] = _of(queue, record)
-        return described
+            return {name: _of(queue, record) for name, queue, record in self._named()}
+
+    def _named(self) -> Iterator[tuple[str, Queue, _Record]]:
+        names: set[str] = set()
+        for queue, record in self._records.items():
+            name = repr(queue)
+            places = count(2)
+            while name in names:
+                name = f"{queue!r} ({next(places)})"
+            names.add(name)
+            yield name, queue, record
 
 
 def _of(queue: Queue, record: _Record) -> QueueHealth:

@@ -73,7 +73,7 @@ class Worker(AsyncFor):
             weight 1, while both have some. None: no weights.
 
     Attributes:
-        health: whether the brokers answer.
+        health: whether the brokers answer, and whether the worker takes items.
 
     Raises:
         InvalidOptions: a number is out of range, there is no instance, or two of them share a
@@ -240,6 +240,7 @@ class Worker(AsyncFor):
         worker that is not entered yet stops as soon as it is.
         """
         self._stop_count += 1
+        self.health.note_stop()
         if self._loop is None:
             self._is_to_stop.set()
             return
@@ -321,9 +322,11 @@ class Worker(AsyncFor):
         ]
         pollers = [loop.create_task(each.run()) for each in self._pollers]
         pollers += [loop.create_task(each.run()) for each in proposers(self._instances)]
+        self.health.note_start()
         if not is_up.done():
             is_up.set_result(None)
         await self._until(self._is_to_stop)
+        self.health.note_stop()
         # Before the cancellations below: items of polls must not start from now on.
         attempts.close()
         for poller in pollers:

@@ -1,0 +1,156 @@
+"""The port of a worker process: every request is answered, or its connection is closed in time."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NoReturn
+
+import pytest
+
+from deferrable.cli.web import (
+    MOST_CONNECTIONS,
+    MOST_HEAD_BYTES,
+    Answer,
+    Request,
+    WebServer,
+    json_answer,
+)
+
+DEADLINE_SECONDS = 30
+
+
+def hello(request: Request) -> Answer:
+    return json_answer(200, {"verb": request.verb, "accept": request.headers.get("accept")})
+
+
+def fail(request: Request) -> NoReturn:
+    raise ValueError("no")
+
+
+@contextmanager
+def served(request_seconds: float = DEADLINE_SECONDS) -> Iterator[int]:
+    """The port of a server."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with WebServer(listener, {"/hello": hello, "/fail": fail}, request_seconds):
+        yield listener.getsockname()[1]
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    return received
+
+
+def exchange(port: int, sent: bytes, *, is_closed: bool = False) -> bytes:
+    """What comes back for `sent`, up to the end of the connection."""
+    with connect(port) as connection:
+        connection.sendall(sent)
+        if is_closed:
+            connection.shutdown(socket.SHUT_WR)
+        return read_all(connection)
+
+
+def status_of(response: bytes) -> int:
+    return int(response.split(b" ", 2)[1])
+
+
+def test_a_request_is_answered_with_its_headers() -> None:
+    with served() as port:
+        response = exchange(port, b"GET /hello?x=1 HTTP/1.1\r\nAccept: text/plain\r\n\r\n")
+
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert status_of(response) == 200
+    assert json.loads(body) == {"verb": "GET", "accept": "text/plain"}
+    assert f"Content-Length: {len(body)}".encode() in head
+
+
+def test_an_answer_to_head_has_no_body() -> None:
+    with served() as port:
+        response = exchange(port, b"HEAD /hello HTTP/1.1\r\n\r\n")
+
+    assert status_of(response) == 200
+    assert response.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /hello HTTP/1.0\r\n\r\n", 200),
+        (b"GET http://127.0.0.1/hello HTTP/1.1\r\n\r\n", 200),
+        (b"GET /other HTTP/1.1\r\n\r\n", 404),
+        (b"GET /fail HTTP/1.1\r\n\r\n", 500),
+        (b"DELETE /hello HTTP/1.1\r\n\r\n", 405),
+        (b"GET /hello\r\n\r\n", 400),
+        (b"GET  /hello HTTP/1.1\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET http://[1 HTTP/1.1\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\xff\r\n\r\n", 400),
+        (b"\r\n\r\n", 400),
+        (b"GET /hello HTTP/1.1\r\nX: " + b"x" * MOST_HEAD_BYTES + b"\r\n\r\n", 431),
+        (b"x" * (4 * MOST_HEAD_BYTES), 431),
+    ],
+)
+def test_every_request_gets_an_answer(sent: bytes, status: int) -> None:
+    with served() as port:
+        response = exchange(port, sent)
+
+    assert status_of(response) == status
+
+
+def test_a_request_that_ends_early_is_refused() -> None:
+    with served() as port:
+        response = exchange(port, b"GET /hello HTTP/1.1\r\nHo", is_closed=True)
+
+    assert status_of(response) == 400
+
+
+def test_a_client_that_only_connects_is_closed_without_an_answer() -> None:
+    with served() as port:
+        assert exchange(port, b"", is_closed=True) == b""
+
+
+def test_a_refusal_reaches_a_client_that_sends_a_body() -> None:
+    with served() as port:
+        sent = b"POST /hello HTTP/1.1\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50_000
+        response = exchange(port, sent, is_closed=True)
+
+    assert status_of(response) == 405
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /hello HTTP/1.1\r\nX: 1\r\n"])
+def test_a_request_that_takes_too_long_is_refused(sent: bytes) -> None:
+    with served(request_seconds=0.05) as port:
+        response = exchange(port, sent)
+
+    assert status_of(response) == 408
+
+
+def test_silent_connections_keep_nobody_from_an_answer() -> None:
+    with ExitStack() as stack, served() as port:
+        silent = [stack.enter_context(connect(port)) for _ in range(MOST_CONNECTIONS + 20)]
+        for connection in silent:
+            connection.sendall(b"GET /hello HTTP/1.1\r\n")
+
+        response = exchange(port, b"GET /hello HTTP/1.1\r\n\r\n")
+
+        assert status_of(response) == 200
+        # The oldest one was closed, whether at its end or with a reset.
+        with suppress(ConnectionResetError):
+            assert silent[0].recv(1) == b""
+
+
+def test_open_connections_do_not_delay_the_end() -> None:
+    with ExitStack() as stack:
+        with served() as port:
+            connection = stack.enter_context(connect(port))
+            connection.sendall(b"GET /hello HTTP/1.1\r\n")
+            assert status_of(exchange(port, b"GET /hello HTTP/1.1\r\n\r\n")) == 200
+
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
