@@ -12,7 +12,8 @@ Owns what users catch. A broker's own error is the ``__cause__``, attached where
     │   ├── BackendUnavailable
     │   ├── LeaseLost
     │   ├── Unsupported
-    │   └── ItemTooLarge
+    │   ├── ItemTooLarge
+    │   └── DuplicateCall
     ├── JobFailed
     ├── ResultExpired
     ├── CalledFromEventLoop (also RuntimeError)
@@ -39,6 +40,7 @@ __all__ = [
     "LeaseLost",
     "Unsupported",
     "ItemTooLarge",
+    "DuplicateCall",
     "JobFailed",
     "ResultExpired",
     "CalledFromEventLoop",
@@ -105,6 +107,26 @@ class Unsupported(BackendError):
 
 class ItemTooLarge(BackendError):
     """The item is over the size limit of the queue, or of its broker. It was not stored."""
+
+
+class DuplicateCall(BackendError):
+    """A pending item holds the unique key of this one, which was not pushed.
+
+    ``later`` does not raise it: its receipt says ``duplicate``.
+
+    Attributes:
+        holder_id: the id of the item that holds the key.
+    """
+
+    def __init__(self, holder_id: str) -> None:
+        super().__init__(holder_id)
+        self.holder_id = holder_id
+
+    def __str__(self) -> str:
+        return (
+            f"call {self.holder_id} is pending and holds the same unique key; nothing was pushed. "
+            "Try again when that call has ended, or cancel it"
+        )
 
 
 class JobFailed(DeferrableError):

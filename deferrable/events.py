@@ -26,6 +26,7 @@ EVENTS = frozenset(
         "debounce_hit",
         "debounce_miss",
         "debounce_error",
+        "duplicate",
     }
 )
 

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias, TypedDict, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from deferrable._durations import Duration, check_number, moment_of, plain_number, seconds_of
-from deferrable.errors import InvalidOptions
+from deferrable.errors import InvalidOptions, Unsupported
 
 __all__ = [
     "NO_DEBOUNCE_STORE",
@@ -25,6 +25,7 @@ __all__ = [
     "OptionChanges",
     "ResolvedOptions",
     "Seconds",
+    "UniqueUntil",
     "are_constant",
     "change",
     "check",
@@ -39,6 +40,7 @@ T = TypeVar("T")
 Seconds: TypeAlias = Duration | Callable[[], Duration]
 """Seconds as a number or a `timedelta`, or a callable that gives them, once for each ``later``."""
 ErrorClasses: TypeAlias = Iterable[type[BaseException]]
+UniqueUntil: TypeAlias = Literal["end", "start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,20 @@ def _check_group_id(name: str, value: object) -> None:
             f"{name} is a text of 1 to 128 ASCII letters, digits and punctuation, got "
             f"{value!r:.200}"
         )
+
+
+def _check_unique(name: str, value: object) -> None:
+    if not isinstance(value, bool) and not callable(value):
+        raise InvalidOptions(
+            f"{name} is True, False or a callable that takes the call's arguments, got "
+            f"{value!r:.200}"
+        )
+
+
+def _check_unique_until(name: str, value: object) -> None:
+    if value not in get_args(UniqueUntil):
+        choices = " or ".join(map(repr, get_args(UniqueUntil)))
+        raise InvalidOptions(f"{name} is {choices}, got {value!r:.200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +259,23 @@ class JobOptions:
             travels=True,
         ),
     )
+    unique: bool | Callable[..., object] = field(
+        default=False,
+        metadata=_option(
+            "an equal call is not pushed while this one is pending; a callable takes the arguments "
+            "and returns the key by which calls are compared",
+            check=_check_unique,
+        ),
+    )
+    unique_until: UniqueUntil = field(
+        default="end",
+        metadata=_option(
+            "when a unique call lets go of its key: at the ``end`` (it is completed or failed for "
+            "good), or at its first ``start``",
+            check=_check_unique_until,
+            travels=True,
+        ),
+    )
     run_at: datetime | float | None = field(
         default=None,
         metadata=_option(
@@ -268,6 +301,8 @@ class KeywordOptions(TypedDict, total=False):
     debounce_key: Callable[..., object] | None
     message_group_id: str | None
     keep_results_seconds: Duration | None
+    unique: bool | Callable[..., object]
+    unique_until: UniqueUntil
 
 
 class DecoratorKeywords(KeywordOptions, total=False):
@@ -317,15 +352,23 @@ NO_RESULT_STORE = (
 )
 
 
-def check(options: JobOptions, *, can_debounce: bool, can_keep_results: bool = True) -> None:
+def check(
+    options: JobOptions,
+    *,
+    can_debounce: bool,
+    can_keep_results: bool = True,
+    can_be_unique: bool = True,
+) -> None:
     """Refuse what contradicts or is out of range, as far as it is known before a call.
 
     Args:
         can_debounce: the instance has a place to keep windows.
         can_keep_results: it has a place to keep results.
+        can_be_unique: its queue keeps unique keys.
 
     Raises:
         InvalidOptions: naming the option, its value and what to do.
+        Unsupported: a unique call on a queue that keeps no keys.
     """
     for name, check_value in _CHECKS:
         value = getattr(options, name)
@@ -349,6 +392,15 @@ def check(options: JobOptions, *, can_debounce: bool, can_keep_results: bool = T
         raise InvalidOptions(
             f"run_at={options.run_at!r} and delay_seconds={options.delay_seconds!r} both say when "
             "to run; give one of them"
+        )
+    if options.unique and not can_be_unique:
+        raise Unsupported(
+            "this backend keeps no unique keys, so unique= does nothing here; the backends in "
+            "memory, in Redis (Dockets) and in SQLite do"
+        )
+    if options.unique_until != "end" and not options.unique:
+        raise InvalidOptions(
+            f"unique_until={options.unique_until!r} is an option to unique, which is not set"
         )
     for name in ("debounce_always_delay", "debounce_key"):
         if getattr(options, name) and not options.debounce_seconds:

@@ -10,7 +10,7 @@ from deferrable.item import Item, id_text
 
 __all__ = ["Outcome", "OutcomeStatus", "Receipt", "ReceiptStatus", "WorkSummary"]
 
-ReceiptStatus: TypeAlias = Literal["pushed", "delayed", "skipped"]
+ReceiptStatus: TypeAlias = Literal["pushed", "delayed", "skipped", "duplicate"]
 OutcomeStatus: TypeAlias = Literal[
     "completed", "retried", "errored", "expired", "released", "lost", "hopped", "cancelled"
 ]
@@ -25,10 +25,12 @@ class Receipt(HandleVerbs):
     Attributes:
         id: the item's id; None when nothing was pushed because an equal call is pending.
         status: ``pushed`` (it may run now), ``delayed`` (it may run later), ``skipped``
-            (debounced: a pending call runs instead).
-        available_time: when it, or the call that runs instead, may run, in epoch seconds.
-        serves_id: of a skipped call, the id of the pending call that runs instead, which its verbs
-            are about; None: not skipped, or the store of its window does not know the id.
+            (debounced: a pending call runs instead), ``duplicate`` (unique: a pending call holds
+            the key).
+        available_time: when it, or the call that runs instead, may run, in epoch seconds. Of a
+            duplicate: the moment of the call.
+        serves_id: of a skipped call or a duplicate, the id of the pending call, which its verbs are
+            about; None: it was pushed, or the store of its window does not know the id.
     """
 
     id: str | None

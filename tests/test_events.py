@@ -40,6 +40,7 @@ def test_the_events_are_those_that_are_documented() -> None:
         "debounce_error",
         "debounce_hit",
         "debounce_miss",
+        "duplicate",
         "empty",
         "error",
         "expire",

@@ -120,6 +120,7 @@ class Decorating(ABC):
 
         Raises:
             InvalidOptions: an option is out of range, or two contradict each other.
+            Unsupported: the backend keeps no unique keys.
             TypeError: an option is unknown, or what is decorated cannot be a job.
         """
         if not isinstance(self, Decorating):
@@ -146,6 +147,7 @@ def _decorator(instance: Instance, given: dict[str, Any]) -> Any:
         options,
         can_debounce=instance.debounce_store is not None,
         can_keep_results=instance.results is not None,
+        can_be_unique=instance.backend.queue.SUPPORTS_UNIQUE,
     )
     instance.serializer.dump_error_classes(options.error_classes)
     if name is not None and instance.serializer.name == "classic":

@@ -79,7 +79,7 @@ class Scheduling(ABC):
                 the same name takes the place of the old one with the first worker that has it.
 
         Returns:
-            the job. A debounced job's ticks are not debounced.
+            the job. Ticks are neither debounced nor unique.
 
         Raises:
             InvalidOptions: no expression, no zone, both kinds at once, another schedule of the

@@ -79,7 +79,11 @@ class Reservation:
 
 
 class JoinedPush(Protocol):
-    """Decides on a call and pushes its item in one atomic step; see `DebounceStore.joined_with`."""
+    """Decides on a call and pushes its item in one atomic step; see `DebounceStore.joined_with`.
+
+    One with an attribute ``keeps_keys`` that is true also takes the unique key of the item in that
+    step; without it, a call that is unique, too, is reserved and pushed in two steps.
+    """
 
     async def __call__(
         self,
@@ -98,7 +102,8 @@ class JoinedPush(Protocol):
         Raises:
             SerializationError: it is not made of JSON values.
             BackendError: it was not pushed, and no window is kept. `BackendUnavailable`: it is
-                unknown whether both happened, or neither.
+                unknown whether both happened, or neither. `DuplicateCall`: another item holds its
+                unique key.
         """
         ...
 

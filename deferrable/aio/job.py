@@ -165,6 +165,7 @@ class Job(Generic[P, R_co]):
 
         Raises:
             InvalidOptions: they are out of range, or contradict each other or the job's own.
+            Unsupported: the backend keeps no unique keys.
             TypeError: an option is unknown.
         """
         options = change(self._options, changes)
@@ -172,6 +173,7 @@ class Job(Generic[P, R_co]):
             options,
             can_debounce=self._instance.debounce_store is not None,
             can_keep_results=self._instance.results is not None,
+            can_be_unique=self._instance.backend.queue.SUPPORTS_UNIQUE,
         )
         other = Job(
             self._instance, self.function, self.name if self._has_given_name else None, options

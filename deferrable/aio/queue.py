@@ -22,10 +22,11 @@ from deferrable.aio._contract.entries import Peeked, Push, Release, Touch
 from deferrable.aio._contract.inspecting import Found, Inspecting
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio._contract.settlement import Settling, logged
+from deferrable.aio._contract.settlement import logged
 from deferrable.aio._contract.some_brokers import SomeBrokers
 from deferrable.aio._contract.tasks import until_done
 from deferrable.aio._contract.traffic import OneByOne, Traffic
+from deferrable.aio._contract.uniqueness import Unique
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import DeferrableError, LeaseLost, Unsupported
@@ -36,7 +37,7 @@ __all__ = ["Found", "Item", "Peeked", "Push", "Queue", "Release", "Touch", "with
 _logger = logging.getLogger("deferrable")
 
 
-class Queue(Closing, Inspecting, Settling, SomeBrokers):
+class Queue(Closing, Inspecting, Unique, SomeBrokers):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag
@@ -121,7 +122,8 @@ class Queue(Closing, Inspecting, Settling, SomeBrokers):
 
         Raises:
             SerializationError: it is not made of JSON values.
-            Unsupported: it has a delay that this queue cannot keep.
+            Unsupported: it has a delay or a unique key that this queue cannot keep.
+            DuplicateCall: another item holds its unique key; it was not stored.
             ItemTooLarge: it is over the broker's limit.
             BackendUnavailable: the broker could not be reached; it may or may not have arrived.
         """
@@ -381,6 +383,8 @@ class Queue(Closing, Inspecting, Settling, SomeBrokers):
         Raises:
             LeaseLost: the old item no longer belongs to this consumer, or was settled before. If
                 the broker has no atomic step, the new item may have been pushed all the same.
+            DuplicateCall: an item of an error queue is to go back, and another item holds its
+                unique key; nothing was changed.
         """
         target = self if to is None else to
         push = target.prepare(item, is_delayed=is_delayed, is_new=False)

@@ -60,6 +60,7 @@ class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
     release_batch = blocking(AwaitingQueue.release_batch)
     release_each = blocking(AwaitingQueue.release_each)
     replace = blocking(AwaitingQueue.replace)
+    free_key = blocking(AwaitingQueue.free_key)
     flush = blocking(AwaitingQueue.flush)
     stats = blocking(AwaitingQueue.stats)
     old_consumers = blocking(AwaitingQueue.old_consumers)

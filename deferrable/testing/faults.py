@@ -42,8 +42,11 @@ class FaultyQueue(Queue):
             max_redeliveries=queue.max_redeliveries,
             clock=queue.clock,
         )
-        for name in QueueFlags.__annotations__:
-            setattr(self, name, getattr(queue, name))
+        flags = {name: getattr(queue, name) for name in QueueFlags.__annotations__}
+        # A copy that is pushed apart would meet the key of its own original.
+        flags["SUPPORTS_UNIQUE"] &= has_atomic_replace
+        for name, flag in flags.items():
+            setattr(self, name, flag)
         self.faults = Faults() if faults is None else faults
         self._queue = queue
         self._has_atomic_replace = has_atomic_replace
@@ -103,6 +106,10 @@ class FaultyQueue(Queue):
 
     async def _note_cancelled(self, item_id: str) -> None:
         await self._queue._note_cancelled(item_id)
+
+    async def _free_key(self, envelope: Envelope) -> None:
+        item = self._items.get(envelope)
+        await self._one("touch", item, lambda: self._queue._free_key(envelope))
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         items = [self._items.get(touch.envelope) for touch in touches]

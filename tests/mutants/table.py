@@ -1,10 +1,20 @@
 """Every planted bug, and the suites that have to find them."""
 
 from deferrable.testing import QueueConformance, WaitingQueueConformance
-from mutants import delays, finding, leases, looking, push_and_pop, settlement, upkeep, waiting
+from mutants import (
+    delays,
+    finding,
+    leases,
+    looking,
+    push_and_pop,
+    settlement,
+    unique,
+    upkeep,
+    waiting,
+)
 from mutants.planting import MUTANTS
 
 __all__ = ["MUTANTS", "ROOMS", "SUITES"]
 
-ROOMS = [delays, finding, leases, looking, push_and_pop, settlement, upkeep, waiting]
+ROOMS = [delays, finding, leases, looking, push_and_pop, settlement, unique, upkeep, waiting]
 SUITES = [QueueConformance, WaitingQueueConformance]

@@ -7,6 +7,7 @@ from deferrable._codec.json import dump
 from deferrable._durations import is_number
 from deferrable.aio._contract.entries import Push
 from deferrable.aio._contract.hooks import QueueHooks
+from deferrable.aio._contract.uniqueness import KEEPERS, unique_key_of
 from deferrable.errors import ItemTooLarge, Unsupported
 from deferrable.item import Item
 
@@ -43,7 +44,21 @@ class Checks(QueueHooks):
         size = self._travelling_bytes(text, is_new=is_new)
         if size > self._most_item_bytes():
             raise self._too_large(size)
-        return Push(item, text, self._check_delay(item.get("delay") if is_delayed else None))
+        delay_seconds = self._check_delay(item.get("delay") if is_delayed else None)
+        if "unique_key" not in item:
+            return Push(item, text, delay_seconds)
+        return Push(item, text, delay_seconds, self._check_unique(item, is_new))
+
+    def _check_unique(self, item: Item, is_new: bool) -> str | None:
+        key = unique_key_of(item)
+        if self.SUPPORTS_UNIQUE or key is None:
+            return key
+        if is_new:
+            raise Unsupported(
+                f"{self!r} keeps no unique keys, so an item cannot be unique; {KEEPERS} do "
+                "(SUPPORTS_UNIQUE says so)"
+            )
+        return None
 
     def _too_large(self, size: int) -> ItemTooLarge:
         return ItemTooLarge(

@@ -14,13 +14,17 @@ __all__ = ["Peeked", "Push", "Release", "Touch"]
 
 
 class Push(msgspec.Struct, frozen=True, gc=False):
-    """Store an item: `text` is its JSON (ASCII), to be available `delay_seconds` from now."""
+    """Store an item: `text` is its JSON (ASCII), to be available `delay_seconds` from now.
+
+    With a `unique_key` it is stored only if no item of the queue holds that key, and then holds it.
+    """
 
     # No dataclass: that would take ten times as long to make, for each push. No item refers to its
     # push, so the garbage collector need not look for a cycle here.
     item: Item
     text: str
     delay_seconds: float
+    unique_key: str | None = None
 
     def __repr__(self) -> str:
         # Without item and text: arguments have no place in logs.

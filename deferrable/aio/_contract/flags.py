@@ -29,6 +29,8 @@ class QueueFlags:
     SUPPORTS_CANCEL: ClassVar[bool] = False
     """`cancel` removes an item that waits, `hasten` ends its delay, and `ask_to_stop` reaches the
     consumer of one in flight. A queue with it has `SUPPORTS_INSPECTION`, too."""
+    SUPPORTS_UNIQUE: ClassVar[bool] = False
+    """An item with a unique key is pushed only if no other item holds that key."""
     IS_LOCAL: ClassVar[bool] = False
     """Only this process pops the items, so a job needs no name that others can import."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize

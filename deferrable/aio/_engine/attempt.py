@@ -166,6 +166,8 @@ class Attempt(AttemptEnding):
             if self._instance.metadata_producer_consumers:
                 failure = await self._consume_metadata()
             ready = self._make_ready() if failure is None else failure
+            if "unique_until" in self._item and not await self._has_freed_key(ready):
+                return await self._lost(None)
             ended = ready if isinstance(ready, Raised) else await self._door.run(ready)
             if isinstance(ended, Returned) and type(ended.value) in _NOT_RUN:
                 ended = Raised(_not_run(ended.value))
@@ -274,6 +276,20 @@ class Attempt(AttemptEnding):
             return Raised(NotStarted())
         self.envelope.has_started = True
         return run
+
+    async def _has_freed_key(self, ready: Run | Raised) -> bool:
+        """Free the unique key of a job that starts, if it is held until then.
+
+        Returns:
+            False: the lease is lost.
+        """
+        if isinstance(ready, Raised) or not self.queue.SUPPORTS_UNIQUE:
+            return True
+        try:
+            await self._door.finish(lambda: self.queue.free_key(self.envelope))
+        except LeaseLost:
+            return False
+        return True
 
     async def _consume_metadata(self) -> Raised | None:
         for consumer in self._instance.metadata_producer_consumers:

@@ -23,8 +23,8 @@ from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.new_items import set_first_delay, template_of
 from deferrable.aio._engine.registry import RegisteredJob
 from deferrable.aio._engine.running import Door
-from deferrable.aio.debounce import DebounceKey, DebounceStore, Reservation
-from deferrable.aio.queue import Push
+from deferrable.aio.debounce import DebounceKey, DebounceStore, JoinedPush, Reservation
+from deferrable.aio.queue import Push, Queue
 from deferrable.debounce import (
     RESERVATION_SECONDS,
     PushDelayed,
@@ -37,6 +37,7 @@ from deferrable.errors import (
     BackendError,
     BackendUnavailable,
     DeferrableError,
+    DuplicateCall,
     InvalidOptions,
     UnserializableCall,
 )
@@ -149,6 +150,9 @@ async def defer_many(
             if instance.event_consumers:
                 await _emit(instance, door, "push", item)
             receipts[index] = _receipt(instance, item, now)
+        elif isinstance(outcome, DuplicateCall):
+            item = entry.item if isinstance(entry, Push) else entry
+            receipts[index] = await _tell_duplicate(instance, door, item, outcome, now)
         else:
             failures.append(outcome)
     return _all_or_raise(receipts, failures)
@@ -180,9 +184,8 @@ async def _debounce(
     key, token = _debounce_key(instance, call, item), item["id"]
     item["debounce_window"] = key.text  # a cancellation finds the window by it
     always_delay = call.options.debounce_always_delay
-    # The one step changes the item in the store, where nobody can sign it.
     queue = door.here(instance.backend.queue)
-    joined = None if instance.protection.signs else store.joined_with(queue)
+    joined = _joined_push(instance, store, queue, item)
     if joined is not None:
         await _add_metadata(instance, door, item)
         try:
@@ -190,6 +193,8 @@ async def _debounce(
                 joined(item, key, resolved.debounce_seconds, always_delay, token),
                 needs_loop=queue.needs_loop,
             )
+        except DuplicateCall as duplicate:
+            return await _tell_duplicate(instance, door, item, duplicate, instance.clock.time())
         except BackendUnavailable:
             raise  # It may have been pushed, and its window kept, as after any push.
         except BackendError as error:
@@ -214,8 +219,21 @@ async def _debounce(
     except BaseException:
         await _put_back(door, store, key, token)
         raise
-    await _confirm(door, store, key, token)
+    if receipt.status == "duplicate":
+        await _put_back(door, store, key, token)
+    else:
+        await _confirm(door, store, key, token)
     return receipt
+
+
+def _joined_push(
+    instance: Instance, store: DebounceStore, queue: Queue, item: Item
+) -> JoinedPush | None:
+    """The one step that decides and pushes; None: it takes two for this item."""
+    if instance.protection.signs:
+        return None  # The one step changes the item in the store, where nobody can sign it.
+    joined = store.joined_with(queue)
+    return joined if "unique_key" not in item or getattr(joined, "keeps_keys", False) else None
 
 
 async def _reserve(
@@ -256,6 +274,13 @@ async def _tell_skipped(
     await _emit(instance, door, "debounce_hit", item)
     available_time, pending_id = reservation.available_time, reservation.pending_id
     return Receipt(None, "skipped", available_time, pending_id, source=instance)
+
+
+async def _tell_duplicate(
+    instance: Instance, door: Door, item: Item, duplicate: DuplicateCall, now: float
+) -> Receipt:
+    await _emit(instance, door, "duplicate", item)
+    return Receipt(None, "duplicate", now, duplicate.holder_id, source=instance)
 
 
 async def _tell_joined(
@@ -317,7 +342,10 @@ async def _push(instance: Instance, door: Door, item: Item, now: float) -> Recei
     if instance.protection.signs:
         item = _signed(instance, item)
     push = queue.prepare(item, is_plain=True)
-    await door.wait(queue.push(push), needs_loop=queue.needs_loop)
+    try:
+        await door.wait(queue.push(push), needs_loop=queue.needs_loop)
+    except DuplicateCall as duplicate:
+        return await _tell_duplicate(instance, door, item, duplicate, now)
     if instance.event_consumers:
         await _emit(instance, door, "push", item)
     return _receipt(instance, item, now)

@@ -9,6 +9,8 @@ from typing import Any
 from deferrable._arguments import mismatch
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.registry import RegisteredJob
+from deferrable.debounce import identity, identity_of_key
+from deferrable.errors import InvalidOptions
 from deferrable.item import Item, new_id
 from deferrable.lifecycle import add_ttl, set_delay
 from deferrable.options import JobOptions, ResolvedOptions, are_constant, item_fields, resolve
@@ -30,6 +32,7 @@ class ItemTemplate:
         "_job",
         "_options",
         "_resolved",
+        "_unique",
     )
 
     def __init__(self, instance: Instance, job: RegisteredJob, options: JobOptions) -> None:
@@ -60,6 +63,7 @@ class ItemTemplate:
         if options.keep_results_seconds is None and instance.keep_results_seconds:
             self._fields["keep_results_seconds"] = instance.keep_results_seconds
         self._resolved = resolve(options, 0) if are_constant(options) else None
+        self._unique = options.unique
 
     def matches(self, instance: Instance, options: JobOptions) -> bool:
         """Whether it was made from these, and from the current settings of the instance."""
@@ -77,7 +81,7 @@ class ItemTemplate:
 
         Raises:
             InvalidOptions: an option that is a callable returned a value out of range.
-            UnserializableCall: no other process could run the call.
+            UnserializableCall: no other process could run the call, or its key cannot be compared.
             ArgumentMismatch: the function would reject it.
         """
         resolved, job = self._resolved, self._job
@@ -98,11 +102,25 @@ class ItemTemplate:
             "original_delay_seconds": resolved.delay_seconds,
             "original_debounce_seconds": resolved.debounce_seconds,
         }
+        if self._unique:
+            item["unique_key"] = self._unique_key(args, kwargs)
         if resolved.ttl_seconds:
             add_ttl(item, resolved.ttl_seconds, now)
         if resolved.delay_seconds:
             set_first_delay(self._instance, item, resolved.delay_seconds, now)
         return resolved, item
+
+    def _unique_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        make, group, name = self._unique, self._group, self._job.name
+        if not callable(make):
+            return identity(group, name, args, kwargs)
+        key = make(*args, **kwargs)
+        if key is None:
+            raise InvalidOptions(
+                f"the callable given as unique= for {name} returned None, which all calls would "
+                "share; does it lack a return?"
+            )
+        return identity_of_key(group, name, key)
 
 
 def template_of(instance: Instance, job: RegisteredJob, options: JobOptions) -> ItemTemplate:

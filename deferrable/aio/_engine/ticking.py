@@ -67,6 +67,8 @@ def _make_item(instance: Instance, name: str, scheduled: Scheduled, proposal: Pr
     now = instance.clock.time()
     _, item = template.make_item(scheduled.args, scheduled.kwargs, now)
     tick = f"{name}\n{proposal.name}\n{proposal.tick_time!r}"
+    # The next tick is its own call, also while this one is pending.
+    item.pop("unique_key", None)
     item["id"] = str(uuid.uuid5(_NAMESPACE, tick))
     item["schedule"] = proposal.name
     item["tick_time"] = proposal.tick_time

@@ -10,6 +10,7 @@ from deferrable.testing.conformance._leases import Leases
 from deferrable.testing.conformance._looking import Looking
 from deferrable.testing.conformance._push_and_pop import PushAndPop
 from deferrable.testing.conformance._settlement import Settlement
+from deferrable.testing.conformance._unique import UniqueKeys
 from deferrable.testing.conformance._upkeep import QueueUpkeep
 from deferrable.testing.conformance._waiting import WaitingQueueConformance
 
@@ -17,7 +18,7 @@ __all__ = ["QueueConformance", "WaitingQueueConformance"]
 
 
 class QueueConformance(
-    PushAndPop, Leases, Settlement, Delays, Looking, Finding, Cancelling, QueueUpkeep
+    PushAndPop, Leases, Settlement, Delays, Looking, Finding, Cancelling, UniqueKeys, QueueUpkeep
 ):
     """Every promise of a queue and its error queue, as a pytest class to subclass.
 

@@ -28,7 +28,7 @@ from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
 from deferrable.aio.results import InMemoryResults
-from deferrable.errors import LeaseLost, UnreadableItem
+from deferrable.errors import DuplicateCall, LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
 
@@ -80,6 +80,7 @@ class InMemoryQueue(PushesHere):
     SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
     SUPPORTS_PEEK = True
+    SUPPORTS_UNIQUE = True
     IS_LOCAL = True
 
     def __init__(
@@ -130,13 +131,20 @@ class InMemoryQueue(PushesHere):
         return [popped for lease in leases if (popped := self._read(lease, now)) is not None]
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        outcomes: list[Exception | None] = [None] * len(pushes)
         with self._group.lock:
             now = self._catch_up()
-            for push in pushes:
-                self.store.push(StoredItem(push.text, now.time), now, push.delay_seconds)
+            for index, push in enumerate(pushes):
+                entry = StoredItem(push.text, now.time)
+                if push.unique_key is not None:
+                    holder_id = self.store.take_key(entry, push.unique_key, push.item["id"])
+                    if holder_id is not None:
+                        outcomes[index] = DuplicateCall(holder_id)
+                        continue
+                self.store.push(entry, now, push.delay_seconds)
             if self._group.waiters:
                 self._group.wake(now)
-        return [None] * len(pushes)
+        return outcomes
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         end_time = timer_time(self.clock) + self._wait_seconds
@@ -206,10 +214,34 @@ class InMemoryQueue(PushesHere):
         with self._group.lock:
             now = self._catch_up()
             lease = self._held(envelope)
+            error = _outcome(lease, envelope)
             if lease is not None:
-                to.store.push(StoredItem(push.text, now.time), now, push.delay_seconds)
-                self.store.remove(lease)
-                self._group.wake(now)
+                entry = StoredItem(push.text, now.time)
+                holder_id = self._give_key(push, entry, lease.entry, to.store)
+                if holder_id is None:
+                    to.store.push(entry, now, push.delay_seconds)
+                    self.store.remove(lease)
+                    self._group.wake(now)
+                else:
+                    error = DuplicateCall(holder_id)
+        if error is not None:
+            raise error
+
+    def _give_key(self, push: Push, entry: StoredItem, old: StoredItem, store: Store) -> str | None:
+        """Have what replaces an entry hold its key; if another item does, the id of that."""
+        if push.unique_key is None:
+            return None
+        if store is self.store:
+            store.pass_key_on(old, entry, push.unique_key, push.item["id"])
+            return None
+        return store.take_key(entry, push.unique_key, push.item["id"])
+
+    async def _free_key(self, envelope: Envelope) -> None:
+        with self._group.lock:
+            self._catch_up()
+            lease = self._held(envelope)
+            if lease is not None:
+                self.store.free_key(lease.entry)
         error = _outcome(lease, envelope)
         if error is not None:
             raise error

@@ -40,15 +40,18 @@ class Now(NamedTuple):
 
 
 class StoredItem:
-    """An item as text, its place among those available, and how often a delivery of it failed."""
+    """An item as text, its place among those available, how often a delivery of it failed, and the
+    unique key that it holds.
+    """
 
-    __slots__ = ("place", "push_time", "redeliveries", "text")
+    __slots__ = ("place", "push_time", "redeliveries", "text", "unique_key")
 
     def __init__(self, text: str, push_time: float) -> None:
         self.text = text
         self.push_time = push_time
         self.place = 0
         self.redeliveries = 0
+        self.unique_key: str | None = None
 
 
 class Lease:
@@ -102,6 +105,8 @@ class Store:
         self._waiting: deque[StoredItem] = deque()
         self._delayed: list[tuple[float, int, StoredItem]] = []
         self._held: set[Lease] = set()
+        self._unique: dict[str, str] = {}
+        """The id of the item that holds each key. Its entry names the key."""
         # By end of lease as it was when the lease was put here: the leases settled or prolonged
         # since are found out when their turn comes.
         self._lease_ends: list[tuple[float, int, Lease]] = []
@@ -194,6 +199,12 @@ class Store:
     def take_out(self, standing: Standing) -> bool:
         """Forget an entry that is not held, if it is still there. It takes O(n)."""
         entry = standing.entry
+        is_there = self._take_from_its_place(entry)
+        if is_there:
+            self.free_key(entry)
+        return is_there
+
+    def _take_from_its_place(self, entry: StoredItem) -> bool:
         for number, (_, _, delayed) in enumerate(self._delayed):
             if delayed is entry:
                 del self._delayed[number]
@@ -214,7 +225,7 @@ class Store:
         """Make a delayed entry available now, with another text, if it is still delayed."""
         if not any(entry is standing.entry for _, _, entry in self._delayed):
             return False
-        self.take_out(standing)
+        self._take_from_its_place(standing.entry)
         standing.entry.text = text
         self._append(standing.entry)
         return True
@@ -240,6 +251,8 @@ class Store:
 
     def remove(self, lease: Lease) -> None:
         """Forget an entry that is held."""
+        if lease.entry.unique_key is not None:
+            self.free_key(lease.entry)
         self._held.remove(lease)
         while self._lease_ends and self._lease_ends[0][2] not in self._held:
             heapq.heappop(self._lease_ends)
@@ -251,8 +264,10 @@ class Store:
         self, lease: Lease, now: Now, delay_seconds: float, *, to_front: bool, is_counted: bool
     ) -> None:
         """Give back an entry that is held."""
-        self.remove(lease)
         entry = lease.entry
+        key, entry.unique_key = entry.unique_key, None
+        self.remove(lease)
+        entry.unique_key = key  # It lives on, and so does its key.
         if is_counted and self._is_buried(entry, now.time):
             return
         if to_front and not delay_seconds:
@@ -273,6 +288,28 @@ class Store:
         except SerializationError:
             text = dump(lifecycle.with_error({"raw": entry.text}, error, now, hostname))
         self._errors._append(StoredItem(text, now))
+
+    # Unique keys. An entry that leaves the queue frees its own.
+
+    def take_key(self, entry: StoredItem, key: str, item_id: str) -> str | None:
+        """Have a new entry hold a key; if another one does, the id of its item."""
+        holder_id = self._unique.get(key)
+        if holder_id is None:
+            self._unique[key] = item_id
+            entry.unique_key = key
+        return holder_id
+
+    def pass_key_on(self, old: StoredItem, new: StoredItem, key: str, item_id: str) -> None:
+        """Have `new` hold the key, if `old` holds it."""
+        if old.unique_key == key:
+            old.unique_key, new.unique_key = None, key
+            self._unique[key] = item_id
+
+    def free_key(self, entry: StoredItem) -> None:
+        """Let go of the key of an entry, if it holds one."""
+        key, entry.unique_key = entry.unique_key, None
+        if key is not None:
+            del self._unique[key]
 
     def flush(self) -> None:
         """Forget everything, also the leases."""
@@ -318,5 +355,6 @@ class Store:
         if self._errors is None or entry.redeliveries <= self.max_redeliveries:
             return False
         error = lifecycle.TooManyDeliveries(entry.redeliveries, self.max_redeliveries)
+        self.free_key(entry)
         self.bury(entry, error, now)
         return True

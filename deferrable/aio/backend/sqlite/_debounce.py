@@ -8,12 +8,14 @@ queue is in the same file.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deferrable._codec.json import dump
+from deferrable.aio._contract.uniqueness import unique_key_of
 from deferrable.aio.backend.sqlite import _statements as sql
 from deferrable.aio.backend.sqlite._lending import loan_of
 from deferrable.aio.backend.sqlite._queue import SQLiteQueue
-from deferrable.aio.backend.sqlite._store import Store
+from deferrable.aio.backend.sqlite._store import Entry, Store, as_text
 from deferrable.aio.backend.sqlite._writer import Writer
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.debounce import (
@@ -26,7 +28,7 @@ from deferrable.aio.debounce import (
 )
 from deferrable.aio.queue import Queue
 from deferrable.debounce import Window, confirm, life_seconds, reserve, restore, withdraw
-from deferrable.errors import Unsupported
+from deferrable.errors import DuplicateCall, Unsupported
 from deferrable.item import Item
 
 __all__ = ["SQLiteDebounceStore"]
@@ -112,6 +114,7 @@ class SQLiteDebounceStore(DebounceStore):
 class _JoinedPush:
     """A `JoinedPush` onto `queue`."""
 
+    keeps_keys: ClassVar[bool] = True
     queue: SQLiteQueue
 
     async def __call__(
@@ -124,7 +127,7 @@ class _JoinedPush:
     ) -> Reservation:
         queue = self.queue
 
-        def run(store: Store) -> Reservation:
+        def run(store: Store) -> Reservation | DuplicateCall:
             now = queue.now()
             window = _read(store, key, now.time)
             if window is not None and window.token is not None:
@@ -136,13 +139,19 @@ class _JoinedPush:
                 return _skipped(decision, kept)
             delay = decision.delay_seconds if isinstance(decision, PushDelayed) else 0.0
             text = dump(_decided(item, delay, kept.available_time))
-            store.push(queue.lane, [(text, delay)], now)
+            entry = Entry(text, delay, unique_key_of(item))
+            (duplicate,) = store.push_unique(queue.lane, [entry], now)
+            if duplicate is not None:
+                return duplicate
             pushed = confirm(kept, now.time, token)
             assert pushed is not None
             _keep(store, key, pushed, now.time, life_seconds(window_seconds))
             return Reservation(decision, kept.available_time)
 
-        return await queue.run_push(run)
+        answer = await queue.run_push(run)
+        if isinstance(answer, DuplicateCall):
+            raise answer
+        return answer
 
 
 def _decided(item: Item, delay: float, available_time: float) -> Item:
@@ -163,11 +172,7 @@ def _read(store: Store, key: DebounceKey, now: float) -> Window | None:
     if not rows:
         return None
     available_time, token, reserved_until, previous_time, item_id = rows[0]
-    return Window(available_time, _text(token), reserved_until, previous_time, _text(item_id))
-
-
-def _text(value: bytes | str | None) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value
+    return Window(available_time, as_text(token), reserved_until, previous_time, as_text(item_id))
 
 
 def _keep(store: Store, key: DebounceKey, window: Window, now: float, seconds: float) -> None:

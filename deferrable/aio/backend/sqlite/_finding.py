@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from deferrable.aio._contract.inspecting import REMEMBERED_SECONDS, Found
 from deferrable.aio.backend.sqlite._schema import AVAILABLE, DELAYED, HELD
-from deferrable.aio.backend.sqlite._store import Lane, Now, Store
+from deferrable.aio.backend.sqlite._statements import DROP
+from deferrable.aio.backend.sqlite._store import Entry, Lane, Now, Store, as_text
 from deferrable.item import Item
 
 __all__ = [
@@ -39,6 +40,9 @@ WHERE id >= ? AND id < ? AND +queue = ? AND (? = '' OR instr(text, ?)) ORDER BY 
 """
 _TAKE_OUT: Final = """
 DELETE FROM deferrable_items WHERE id = ? AND queue = ? AND pushed = ? AND state IN (?, ?)
+"""
+_DELAYED_KEY: Final = """
+SELECT unique_key FROM deferrable_items WHERE id = ? AND queue = ? AND pushed = ? AND state = 2
 """
 _STOP: Final = """
 UPDATE deferrable_items SET stop = 1
@@ -108,9 +112,11 @@ def hasten(store: Store, lane: Lane, row: Row, text: str, now: Now) -> bool:
     """Replace a delayed row by an available one."""
     store.catch_up(lane, now)
     queue = store.id_of(lane.name)
-    if not store.change(_TAKE_OUT, row.id, queue, row.pushed, DELAYED, DELAYED):
+    found = store.rows(_DELAYED_KEY, row.id, queue, row.pushed)
+    if not found:
         return False
-    store.push(lane, [(text, 0.0)], now)
+    store.change(DROP, row.id)
+    store.push_unique(lane, [Entry(text, 0.0, as_text(found[0][0]))], now)
     return True
 
 

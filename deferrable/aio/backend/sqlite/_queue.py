@@ -20,14 +20,19 @@ from deferrable.aio.backend.sqlite import _finding
 from deferrable.aio.backend.sqlite._errors import is_for_want_of_room
 from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of, refuse_inside
 from deferrable.aio.backend.sqlite._place import boot_id
-from deferrable.aio.backend.sqlite._store import Delivery, Lane, Lease, Now, Store, Taken
+from deferrable.aio.backend.sqlite._store import Delivery, Entry, Lane, Lease, Now, Store, Taken
 from deferrable.aio.backend.sqlite._tickets import LoopTicket, Work
 from deferrable.aio.backend.sqlite._waking import Waiter
 from deferrable.aio.backend.sqlite._writer import Writer
 from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
-from deferrable.errors import BackendError, ItemTooLarge, LeaseLost, UnreadableItem
+from deferrable.errors import (
+    BackendError,
+    ItemTooLarge,
+    LeaseLost,
+    UnreadableItem,
+)
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
 
@@ -56,6 +61,7 @@ class SQLiteQueue(Queue):
     SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
     SUPPORTS_PEEK = True
+    SUPPORTS_UNIQUE = True
     KEEPS_DELAYS = True
 
     def __init__(
@@ -134,6 +140,8 @@ class SQLiteQueue(Queue):
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         entries = [(push.text, push.delay_seconds) for push in pushes]
         try:
+            if [push for push in pushes if push.unique_key is not None]:
+                return await self._push_unique(pushes)
             await self.run(lambda store: store.push(self.lane, entries, self.now()))
         except BackendError as error:
             if len(pushes) == 1 or not is_for_want_of_room(error):
@@ -144,6 +152,10 @@ class SQLiteQueue(Queue):
             halves = pushes[:middle], pushes[middle:]
             return [outcome for half in halves for outcome in await self._push_batch(half)]
         return [None] * len(pushes)
+
+    async def _push_unique(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        entries = [Entry(push.text, push.delay_seconds, push.unique_key) for push in pushes]
+        return await self.run(lambda store: store.push_unique(self.lane, entries, self.now()))
 
     # Pushes in a transaction of the user. They are never batched with those of other callers.
 
@@ -327,16 +339,20 @@ class SQLiteQueue(Queue):
             return
         target = to
 
-        def replace(store: Store) -> list[bool]:
-            now = self.now()
-            is_held = store.remove(_lease(envelope), now)
-            if is_held:
-                store.push(target.lane, [(push.text, push.delay_seconds)], target.now())
-            return [is_held]
+        def replace(store: Store) -> BackendError | None:
+            now, lease = self.now(), _lease(envelope)
+            if not store.holds(lease, now):
+                return _lost(envelope)
+            entry = Entry(push.text, push.delay_seconds, push.unique_key)
+            return store.replace(self.lane, lease, target.lane, entry, target.now())
 
-        (outcome,) = _outcomes([envelope], await self.run(replace))
+        outcome = await self.run(replace)
         if outcome is not None:
             raise outcome
+
+    async def _free_key(self, envelope: Envelope) -> None:
+        if not await self.run(lambda store: store.free_key(_lease(envelope), self.now())):
+            raise _lost(envelope)
 
     # Looking.
 

@@ -33,9 +33,12 @@ CREATE TABLE deferrable_items (
     redeliveries INTEGER NOT NULL,
     pushed REAL NOT NULL,
     text TEXT NOT NULL,
-    stop INTEGER NOT NULL DEFAULT 0
+    stop INTEGER NOT NULL DEFAULT 0,
+    unique_key TEXT
 ) STRICT;
 CREATE INDEX deferrable_order ON deferrable_items (queue, state, at);
+CREATE UNIQUE INDEX deferrable_keys ON deferrable_items (queue, unique_key)
+WHERE unique_key IS NOT NULL;
 CREATE TABLE deferrable_windows (
     key TEXT PRIMARY KEY,
     available_time REAL NOT NULL,
@@ -74,7 +77,7 @@ CREATE INDEX deferrable_result_ends ON deferrable_results (end_time);
 """
 """An item's id is its place in the order. `at` is 0 for an available item, the due moment of a
 delayed one, and the end of the lease of one that is held. Each delivery draws a new token. `stop`
-is 1 if the job of a held item is to be stopped."""
+is 1 if the job of a held item is to be stopped. A row holds its unique key as long as it lives."""
 
 
 def _run(script: str) -> Callable[[Executor], None]:

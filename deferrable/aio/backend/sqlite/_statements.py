@@ -8,12 +8,14 @@ from typing import Final
 
 __all__ = [
     "ADD",
+    "ADD_UNIQUE",
     "CHANGE_WINDOW",
     "COUNTS",
     "DROP",
     "DROP_WINDOW",
     "FIND",
     "FLUSH",
+    "FREE_KEY",
     "FRONT",
     "HOLDS",
     "HOLD_FRONT",
@@ -21,9 +23,10 @@ __all__ = [
     "IS_AVAILABLE",
     "IS_FREE",
     "KEEP_WINDOW",
+    "KEY_HOLDER",
+    "KEY_OF",
     "LATE",
     "MISS",
-    "MOVE",
     "NEW_QUEUE",
     "NEXT",
     "PAGE",
@@ -35,6 +38,7 @@ __all__ = [
     "SWEEP",
     "TEXT",
     "TOUCH",
+    "TO_BACK",
     "WINDOW",
 ]
 
@@ -44,6 +48,10 @@ NEW_QUEUE: Final = "INSERT INTO deferrable_queues (name) VALUES (?)"
 ADD: Final = """
 INSERT INTO deferrable_items (queue, state, at, token, redeliveries, pushed, text)
 VALUES (?, ?, ?, 0, 0, ?, ?)
+"""
+ADD_UNIQUE: Final = """
+INSERT INTO deferrable_items (queue, state, at, token, redeliveries, pushed, text, unique_key)
+VALUES (?, ?, ?, 0, 0, ?, ?, ?)
 """
 FRONT: Final = """
 SELECT id, redeliveries, text FROM deferrable_items
@@ -64,9 +72,10 @@ LATE: Final = """
 SELECT id, at, redeliveries FROM deferrable_items
 WHERE queue = ? AND state = ? AND at <= ? ORDER BY at, id LIMIT ?
 """
-MOVE: Final = """
-INSERT INTO deferrable_items (queue, state, at, token, redeliveries, pushed, text)
-SELECT queue, 1, 0, 0, redeliveries, pushed, text FROM deferrable_items WHERE id = ?
+TO_BACK: Final = """
+UPDATE deferrable_items
+SET id = (SELECT max(id) + 1 FROM deferrable_items), state = 1, at = 0, token = 0, stop = 0
+WHERE id = ?
 """
 MISS: Final = """
 UPDATE deferrable_items SET redeliveries = redeliveries + 1 WHERE id = ?
@@ -84,6 +93,13 @@ TOUCH: Final = """
 UPDATE deferrable_items SET at = max(at, ?) WHERE id = ? AND token = ? AND state = 3 AND at > ?
 """
 REMOVE: Final = "DELETE FROM deferrable_items WHERE id = ? AND token = ? AND state = 3 AND at > ?"
+
+# Unique keys.
+KEY_HOLDER: Final = "SELECT text FROM deferrable_items WHERE queue = ? AND unique_key = ?"
+KEY_OF: Final = "SELECT unique_key FROM deferrable_items WHERE id = ?"
+FREE_KEY: Final = """
+UPDATE deferrable_items SET unique_key = NULL WHERE id = ? AND token = ? AND state = 3 AND at > ?
+"""
 
 # Looking.
 IS_AVAILABLE: Final = """

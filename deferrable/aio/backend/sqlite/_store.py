@@ -19,9 +19,9 @@ from deferrable import lifecycle
 from deferrable._codec.json import dump, load_item
 from deferrable.aio.backend.sqlite import _statements as sql
 from deferrable.aio.backend.sqlite._schema import AVAILABLE, DELAYED, HELD
-from deferrable.errors import SerializationError
+from deferrable.errors import DuplicateCall, SerializationError, UnreadableItem
 
-__all__ = ["Delivery", "Lane", "Lease", "Now", "Store", "Taken"]
+__all__ = ["Delivery", "Entry", "Lane", "Lease", "Now", "Store", "Taken", "as_text"]
 
 _MOST_MOVED: Final = 5_000
 """How many late items one step moves, and at how many rows a page looks, so that it is short."""
@@ -66,6 +66,14 @@ class Delivery(NamedTuple):
     lease: Lease
     redeliveries: int
     text: bytes
+
+
+class Entry(NamedTuple):
+    """An item to be added: its text, its delay in seconds, and its unique key."""
+
+    text: str
+    delay: float
+    unique_key: str | None = None
 
 
 class Taken(NamedTuple):
@@ -149,6 +157,37 @@ class Store:
         self._execute_many(sql.ADD, rows)
         self.woken.add(lane.name)
 
+    def push_unique(
+        self, lane: Lane, entries: Sequence[Entry], now: Now
+    ) -> list[DuplicateCall | None]:
+        """Add items some of which have a unique key; see `push`.
+
+        Returns:
+            for each None, or why it was not added.
+        """
+        outcomes: list[DuplicateCall | None] = []
+        for entry in entries:
+            holder_id = None
+            if entry.unique_key is None:
+                self.push(lane, [entry[:2]], now)
+            else:
+                holder_id = self._push_one(lane, entry, now)
+            outcomes.append(None if holder_id is None else DuplicateCall(holder_id))
+        return outcomes
+
+    def _push_one(self, lane: Lane, entry: Entry, now: Now) -> str | None:
+        """Add an item with a key; if another one holds that, its id."""
+        queue = self.id_of(lane.name)
+        if not self.is_lent:
+            self.catch_up(lane, now)
+        held = self.rows(sql.KEY_HOLDER, queue, entry.unique_key)
+        if held:
+            return _id_in(held[0][0])
+        state, at = (DELAYED, now.time + entry.delay) if entry.delay > 0 else (AVAILABLE, 0.0)
+        self.change(sql.ADD_UNIQUE, queue, state, at, now.time, entry.text, entry.unique_key)
+        self.woken.add(lane.name)
+        return None
+
     def take(self, lane: Lane, count: int, now: Now, lease_seconds: float) -> list[Delivery]:
         """Hold up to `count` items from the front."""
         queue = self.id_of(lane.name)
@@ -208,8 +247,7 @@ class Store:
 
     def _to_back(self, row: int) -> None:
         """Put a row behind all others, as an available one; a new id is a new place."""
-        self.change(sql.MOVE, row)
-        self.change(sql.DROP, row)
+        self.change(sql.TO_BACK, row)
 
     def bury(self, lane: Lane, row: int, error: Exception, now: Now) -> None:
         """Move a row to the error queue, with a record of `error`.
@@ -241,6 +279,29 @@ class Store:
     def remove(self, lease: Lease, now: Now) -> bool:
         """Forget a held item; False: it is not held any more."""
         return self.change(sql.REMOVE, *lease, now.lease) == 1
+
+    def replace(
+        self, lane: Lane, lease: Lease, to: Lane, entry: Entry, now: Now
+    ) -> DuplicateCall | None:
+        """Replace an item that is held by a new one of a lane; or say why this was not done.
+
+        A copy in the same lane has the key only if the original still has it.
+        """
+        if entry.unique_key is not None and to.name == lane.name:
+            ((key,),) = self.rows(sql.KEY_OF, lease.row)
+            if as_text(key) != entry.unique_key:
+                entry = entry._replace(unique_key=None)
+            self.change(sql.DROP, lease.row)
+            self.push_unique(to, [entry], now)
+            return None
+        (duplicate,) = self.push_unique(to, [entry], now)
+        if duplicate is None:
+            self.change(sql.DROP, lease.row)
+        return duplicate
+
+    def free_key(self, lease: Lease, now: Now) -> bool:
+        """Let go of the key of a held item; False: it is not held any more."""
+        return self.change(sql.FREE_KEY, *lease, now.lease) == 1
 
     def release(
         self,
@@ -315,6 +376,19 @@ class Store:
     def flush(self, lane: Lane) -> None:
         """Forget all items of a queue."""
         self.change(sql.FLUSH, self.known_id(lane.name))
+
+
+def as_text(value: bytes | str | None) -> str | None:
+    """A text as a connection gives it: ours as bytes, a user's as it is set to."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _id_in(text: bytes | str) -> str:
+    """The id of an item; empty if it cannot be read."""
+    try:
+        return str(load_item(text).get("id"))
+    except UnreadableItem:
+        return ""
 
 
 def _with_error(text: bytes | str, error: Exception, now: float) -> str:
