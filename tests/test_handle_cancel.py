@@ -234,7 +234,7 @@ async def test_plain_job_is_told_to_stop_and_ends_as_it_likes(shop: Shop) -> Non
 
 def _is_told(shop: Shop) -> bool:
     lines = keeper(asyncio.get_running_loop())._lines
-    held = lines[shop.core.queue].held
+    held = lines[id(shop.core.queue)].held
     return any(getattr(each.stopper, "reason", None) for each in held)
 
 
@@ -289,7 +289,7 @@ async def test_item_that_waits_in_the_worker_is_cancelled_before_it_starts(shop:
 
 
 def _is_wanted(shop: Shop) -> bool:
-    held = keeper(asyncio.get_running_loop())._lines[shop.core.queue].held
+    held = keeper(asyncio.get_running_loop())._lines[id(shop.core.queue)].held
     return any(each.is_stop_wanted for each in held)
 
 

@@ -46,7 +46,7 @@ def test_planted_bug_is_found_by_its_sentence(
 
 
 def test_every_sentence_of_the_suite_has_a_planted_bug() -> None:
-    counts = Counter(mutant.sentence for mutant in MUTANTS)
+    counts = Counter(mutant.sentence for mutant in MUTANTS if mutant.is_in_memory)
 
     assert set(counts) == ALL
     assert max(counts.values()) == 1

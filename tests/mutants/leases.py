@@ -158,6 +158,19 @@ class CompletesByItem(InMemoryQueue):
         return await super()._complete_batch(envelopes)
 
 
+@mutant(
+    "a_stale_holder_leaves_a_later_item_alone",
+    "a_stale_holder_gets_lease_lost_and_the_new_holder_keeps_its_delivery",
+)
+class CompletesWhatStandsInTheSamePlace(InMemoryQueue):
+    async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        held = self.store._held
+        for envelope in envelopes:
+            if envelope.handle not in held and len(held) == 1:
+                envelope.handle = next(iter(held))
+        return await super()._complete_batch(envelopes)
+
+
 class _Counting(Store):
     """Knows whether a delivery ended by a release."""
 

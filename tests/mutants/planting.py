@@ -1,21 +1,25 @@
 """How a bug is planted, and the table of all that were.
 
-Owns what a mutant is: a subclass of one part of the in-memory backend, the sentence that has to
-fail on it, and the sentences that may.
+Owns what a mutant is: a subclass of one part of the in-memory backend, or of the tables of the
+SQLite backend, the sentence that has to fail on it, and the sentences that may.
 """
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.memory import InMemoryBackendFactory, InMemoryQueue
 from deferrable.aio.backend.memory._queue import _Group
 from deferrable.aio.backend.memory._store import Store
+from deferrable.aio.backend.sqlite import SQLiteBackendFactory
+from deferrable.aio.backend.sqlite._connection import Connection
+from deferrable.aio.backend.sqlite._store import Store as Tables
 from deferrable.testing import MovingClock
 
-__all__ = ["MUTANTS", "Mutant", "PlantedFactory", "is_used", "mutant", "sentences"]
+__all__ = ["MUTANTS", "Mutant", "PlantedFactory", "PlantedFile", "is_used", "mutant", "sentences"]
 
 T = TypeVar("T", bound=type)
 
@@ -25,7 +29,8 @@ class Mutant:
     """A planted bug.
 
     Attributes:
-        part: the subclass of `InMemoryQueue`, `Store` or `_Group` that holds it.
+        part: the subclass of `InMemoryQueue`, its `Store` or `_Group`, or of the `Store` of the
+            SQLite backend, that holds it.
         sentence: the test that has to fail on it.
         also: the tests that the same bug makes fail too, because they stand on the same promise.
     """
@@ -37,6 +42,10 @@ class Mutant:
     @property
     def name(self) -> str:
         return self.part.__name__
+
+    @property
+    def is_in_memory(self) -> bool:
+        return not issubclass(self.part, Tables)
 
 
 MUTANTS: list[Mutant] = []
@@ -76,6 +85,23 @@ class PlantedFactory(InMemoryBackendFactory):
         return self._queue_class(
             name, items, store, self._timeout, self._visibility_timeout, None, self._clock
         )
+
+
+class PlantedFile:
+    """Creates backends in a SQLite file of which the tables are another class."""
+
+    def __init__(self, part: type, timeout: float | None, clock: MovingClock, path: Path) -> None:
+        factory = SQLiteBackendFactory(path, timeout or 0, durability="process", clock=clock)
+        transactions = factory._writer._transactions
+        open_as_it_is = transactions._open
+
+        def open_planted() -> Connection:
+            connection = open_as_it_is()
+            connection.store.__class__ = part
+            return connection
+
+        transactions._open = open_planted  # type: ignore[method-assign]
+        self.create = functools.partial(factory.create_backend_for_group, None)
 
 
 def sentences(suite: type) -> list[str]:

@@ -5,11 +5,13 @@ the project's own tests, so its name does not begin with ``test``.
 """
 
 import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from deferrable.aio.backend.base import Backend
 from deferrable.testing import MovingClock
-from mutants.planting import Mutant, PlantedFactory, sentences
+from mutants.planting import Mutant, PlantedFactory, PlantedFile, sentences
 from mutants.table import MUTANTS, SUITES
 
 WAIT_SECONDS = 3
@@ -20,7 +22,13 @@ def _make_class(mutant: Mutant, suite: type, kept: frozenset[str]) -> type:
 
     def make_backend(self: Any, clock: MovingClock) -> Backend:
         if not hasattr(self, "factory"):
-            self.factory = PlantedFactory(mutant.part, WAIT_SECONDS if waits else None, clock)
+            wait_seconds = WAIT_SECONDS if waits else None
+            if mutant.is_in_memory:
+                self.factory = PlantedFactory(mutant.part, wait_seconds, clock)
+            else:
+                self.folder = TemporaryDirectory(ignore_cleanup_errors=True)
+                path = Path(self.folder.name, "jobs.db")
+                self.factory = PlantedFile(mutant.part, wait_seconds, clock, path)
         made: Backend = self.factory.create()
         return made
 

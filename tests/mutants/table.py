@@ -8,6 +8,7 @@ from mutants import (
     looking,
     push_and_pop,
     settlement,
+    sqlite,
     unique,
     upkeep,
     waiting,
@@ -16,5 +17,16 @@ from mutants.planting import MUTANTS
 
 __all__ = ["MUTANTS", "ROOMS", "SUITES"]
 
-ROOMS = [delays, finding, leases, looking, push_and_pop, settlement, unique, upkeep, waiting]
+ROOMS = [
+    delays,
+    finding,
+    leases,
+    looking,
+    push_and_pop,
+    settlement,
+    sqlite,
+    unique,
+    upkeep,
+    waiting,
+]
 SUITES = [QueueConformance, WaitingQueueConformance]

@@ -205,6 +205,40 @@ class Leases(Suite):
         await self.pass_time(clock, core.lease_seconds)
         assert await empty(second)
 
+    @each_use
+    async def test_a_stale_holder_leaves_a_later_item_alone(
+        self,
+        queue: Queue,
+        second: Queue,
+        core: Queue,
+        items: Items,
+        clock: MovingClock,
+        use: Use,
+    ) -> None:
+        """Also where the broker gives the place of an item that has gone to a later one."""
+        await queue.push(items(1)[0])
+        ((stale, _),) = await take(queue, 1)
+        await self.pass_time(clock, core.lease_seconds)
+        ((taken_over, _),) = await take(second, 1)
+        await second.complete(taken_over)
+        await queue.push(items(2)[1])
+        ((current, later),) = await take(second, 1)
+        if self.fences_stale_holders:
+            stale.lease_end_time = math.inf
+        else:
+            await self.pass_time(clock, 1)
+
+        with pytest.raises(LeaseLost):
+            await use(queue, stale)
+
+        for envelope, item in await queue.pop_batch(1):
+            assert (use, item["number"]) == (_replace, NEW_NUMBER)
+            await queue.complete(envelope)
+        assert later["number"] == items(2)[1]["number"]
+        await second.complete(current)
+        await self.pass_time(clock, core.lease_seconds)
+        assert await empty(second)
+
     async def test_a_stale_holder_is_told_apart_from_the_same_consumers_new_delivery(
         self, queue: Queue, core: Queue, items: Items, clock: MovingClock
     ) -> None:
