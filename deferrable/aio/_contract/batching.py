@@ -135,10 +135,14 @@ async def in_batches(
 
     An entry that is an exception is not sent, and is its own outcome.
     """
-    outcomes: list[Exception | None] = [
-        entry if isinstance(entry, Exception) else None for entry in entries
-    ]
-    sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
+    # Not one by one: nearly always all are sent.
+    if any(issubclass(kind, Exception) for kind in set(map(type, entries))):
+        outcomes = [entry if isinstance(entry, Exception) else None for entry in entries]
+        sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        rest = await in_batches([entries[index] for index in sent], max_size, at_once, hook)
+        for index, outcome in zip(sent, rest, strict=True):
+            outcomes[index] = outcome
+        return outcomes
 
     async def perform(batch: Sequence[T]) -> Sequence[Exception | None]:
         try:
@@ -146,8 +150,8 @@ async def in_batches(
         except DeferrableError as error:
             return [error] * len(batch)
 
-    performed = [cast(T, entries[index]) for index in sent]
-    batches = [performed[start : start + max_size] for start in range(0, len(sent), max_size)]
+    entries = cast(Sequence[T], entries)
+    batches = [entries[start : start + max_size] for start in range(0, len(entries), max_size)]
     results: list[Exception | None] = []
     for start in range(0, len(batches), at_once):
         together = batches[start : start + at_once]
@@ -158,9 +162,7 @@ async def in_batches(
             tasks = [group.create_task(perform(batch)) for batch in together]
         for task in tasks:
             results.extend(task.result())
-    for index, result in zip(sent, results, strict=True):
-        outcomes[index] = result
-    return outcomes
+    return results
 
 
 def check_batch_size(verb: str, size: int, maximum: int) -> None:

@@ -35,7 +35,9 @@ class Keeper:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._lines: WeakKeyDictionary[Queue, Line] = WeakKeyDictionary()
+        # By the id of the queue, which forgets its line when it goes: each job looks twice, and a
+        # `WeakKeyDictionary` makes a reference each time.
+        self._lines: dict[int, Line] = {}
         # Reentrant, for a signal handler that runs a job.
         self._lock = threading.RLock()
         self._loop = loop
@@ -54,7 +56,7 @@ class Keeper:
             on_lost: called on `loop` when the lease was lost.
             loop: where the item's job runs; it is kept while that runs. None: the running one.
         """
-        line = self._lines.get(queue) or self._add_line(queue)
+        line = self._lines.get(id(queue)) or self._add_line(queue)
         line.held[envelope] = Holder(on_lost, loop or asyncio.get_running_loop())
         if envelope.lease_end_time - queue.lease_seconds * LEAD < line.wake_time:
             with suppress(RuntimeError):  # the process is ending
@@ -62,7 +64,7 @@ class Keeper:
 
     def let_go(self, queue: Queue, envelope: Envelope) -> None:
         """Stop touching the item. May be called twice."""
-        line = self._lines.get(queue)
+        line = self._lines.get(id(queue))
         if line is not None:
             line.held.pop(envelope, None)
 
@@ -76,13 +78,13 @@ class Keeper:
         Raises:
             RuntimeError: Python starts no threads any more.
         """
-        line = self._lines.get(queue) or self._add_line(queue)
+        line = self._lines.get(id(queue)) or self._add_line(queue)
         line.watchers[on_round] = asyncio.get_running_loop()
         self._wake(line)
 
     def unwatch(self, queue: Queue, on_round: OnRound) -> None:
         """Undo `watch`. May be called without it."""
-        line = self._lines.get(queue)
+        line = self._lines.get(id(queue))
         if line is not None:
             line.watchers.pop(on_round, None)
 
@@ -133,7 +135,8 @@ class Keeper:
 
     def _add_line(self, queue: Queue) -> Line:
         with self._lock:
-            return self._lines.setdefault(queue, Line(queue))
+            lines, key = self._lines, id(queue)
+            return lines.setdefault(key, Line(queue, lambda: lines.pop(key, None)))
 
     def _wake(self, line: Line) -> None:
         if self._loop is not None:

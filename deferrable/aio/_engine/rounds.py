@@ -93,10 +93,13 @@ class Line:
 
     Other threads change `held` and `watchers`, and read `wake_time`. The methods are called on the
     keeper's loop.
+
+    Args:
+        on_gone: called when nobody refers to the queue any more.
     """
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = ref(queue)
+    def __init__(self, queue: Queue, on_gone: Callable[[], object]) -> None:
+        self._queue = ref(queue, lambda _: on_gone())
         self.held: dict[Envelope, Holder] = {}
         self.watchers: dict[OnRound, asyncio.AbstractEventLoop] = {}
         self.wake_time = math.inf
