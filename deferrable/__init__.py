@@ -13,10 +13,11 @@ from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
     from deferrable.aio.clock import Clock
-    from deferrable.aio.current import current_attempt
+    from deferrable.aio.current import CurrentAttempt, current_attempt
     from deferrable.aio.debounce import DebounceStore, InMemoryDebounceStore
     from deferrable.aio.envelope import Envelope
     from deferrable.aio.job import BoundJob, Call, Job
+    from deferrable.aio.middleware import Deferral, Middleware
     from deferrable.aio.peeked import PeekedCall
     from deferrable.aio.queue import Push, Release, Touch
     from deferrable.aio.results import EndedCall, InMemoryResults, ResultStore
@@ -65,9 +66,11 @@ __all__ = [
     "CallState",
     "CalledFromEventLoop",
     "Clock",
+    "CurrentAttempt",
     "DebounceStore",
     "Deferrable",
     "DeferrableError",
+    "Deferral",
     "DuplicateCall",
     "EndedCall",
     "Envelope",
@@ -82,6 +85,7 @@ __all__ = [
     "JobFailed",
     "LeaseLost",
     "MetadataProducerConsumer",
+    "Middleware",
     "Outcome",
     "PeekedCall",
     "Push",
@@ -123,9 +127,11 @@ __getattr__, __dir__ = lazy_names(
         "CallState": "deferrable.handles",
         "CalledFromEventLoop": _ERRORS,
         "Clock": "deferrable.aio.clock",
+        "CurrentAttempt": "deferrable.aio.current",
         "DebounceStore": "deferrable.aio.debounce",
         "Deferrable": "deferrable.sync.deferrable",
         "DeferrableError": _ERRORS,
+        "Deferral": "deferrable.aio.middleware",
         "DuplicateCall": _ERRORS,
         "EndedCall": "deferrable.aio.results",
         "Envelope": "deferrable.aio.envelope",
@@ -140,6 +146,7 @@ __getattr__, __dir__ = lazy_names(
         "JobFailed": _ERRORS,
         "LeaseLost": _ERRORS,
         "MetadataProducerConsumer": "deferrable.metadata",
+        "Middleware": "deferrable.aio.middleware",
         "Outcome": "deferrable.outcome",
         "PeekedCall": "deferrable.aio.peeked",
         "Push": "deferrable.aio.queue",

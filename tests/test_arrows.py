@@ -49,7 +49,9 @@ MAY_IMPORT = {
     "instance": {"engine", "adapter", "contract", "pure"},
     "facade": {"facade", "door", "instance", "engine", "adapter", "contract", "pure"},
     "testing": {"testing", "facade", "contract", "pure"},
-    "cli": {"cli", "door", "facade", "instance", "engine", "contract", "pure"},
+    # What speaks to other people's libraries uses what any user could.
+    "contrib": {"contrib", "door", "pure"},
+    "cli": {"cli", "contrib", "door", "facade", "instance", "engine", "contract", "pure"},
     "door": {"pure"},
 }
 
@@ -64,6 +66,8 @@ def layer_of(module: str) -> str:
     _, room, *rest = module.split(".")
     if room in ("cli", "__main__"):
         return "cli"
+    if room == "contrib":
+        return "contrib"
     if room == "sync":
         return "facade"
     if room == "testing":
@@ -167,6 +171,8 @@ def test_no_arrow_points_up() -> None:
         ("deferrable.lifecycle", "from deferrable import Deferrable"),
         ("deferrable.testing.faults", "from deferrable.aio import deferrable"),
         ("deferrable.backend", "from deferrable.sync.backend import Backend"),
+        ("deferrable.aio.job", "import deferrable.contrib.prometheus"),
+        ("deferrable.contrib.prometheus", "from deferrable.aio._engine.keeper import keeper"),
         ("deferrable.aio.job", "importlib.import_module('deferrable.sync._portal')"),
     ],
 )

@@ -26,7 +26,7 @@ class CurrentAttempt:
         state: the value of the instance's lifespan; None without one, and outside a worker.
     """
 
-    __slots__ = ("_clock", "_control", "_envelope", "_queue", "item", "state")
+    __slots__ = ("__weakref__", "_clock", "_control", "_envelope", "_queue", "item", "state")
 
     def __init__(
         self,
@@ -48,6 +48,11 @@ class CurrentAttempt:
     def id(self) -> str | None:
         """The item's id; None for items of the Python 2 library."""
         return self.item.get("id")
+
+    @property
+    def job_name(self) -> str | None:
+        """The name of the job; None until it was found, and if no such job is registered."""
+        return self._control.job_name
 
     @property
     def number(self) -> int:

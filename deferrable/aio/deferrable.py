@@ -29,6 +29,7 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
+from deferrable.aio.middleware import Middleware, Registered
 from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.results import ResultStore
 from deferrable.aio.schedules import ScheduleStore
@@ -335,6 +336,19 @@ class Deferrable(Instance, Decorating, Scheduling, Closing):
     def clear_metadata_producer_consumers(self) -> None:
         """Forget every metadata producer and consumer."""
         self.metadata_producer_consumers = ()
+
+    def register_middleware(self, middleware: Middleware) -> None:
+        """Enter an object's context managers around each ``later`` and each job from now on."""
+        self.around = Registered((*self.middleware, middleware))
+
+    def clear_middleware(self) -> None:
+        """Forget all middleware."""
+        self.around = None
+
+    @property
+    def middleware(self) -> tuple[Middleware, ...]:
+        """The registered middleware, the outermost first."""
+        return () if self.around is None else self.around.all
 
     async def close(self) -> None:
         """Close the backend and the stores. May be called twice."""

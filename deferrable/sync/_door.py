@@ -134,7 +134,8 @@ class _BlockingDoor:
         if isinstance(ended, Returned) and inspect.iscoroutine(ended.value):
             coroutine = ended.value
             try:
-                return self._run_on_portal(run, lambda: coroutine)
+                # In the context in which it was made, which this thread has left.
+                return self._run_on_portal(run, lambda: in_context(run.context, coroutine))
             finally:
                 coroutine.close()  # if it was cancelled before its first step
         limit = run.timeout_seconds

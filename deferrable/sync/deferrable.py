@@ -23,6 +23,7 @@ from deferrable.aio.backend import base
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
+from deferrable.aio.middleware import Middleware
 from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.results import ResultStore
 from deferrable.aio.schedules import ScheduleStore
@@ -306,6 +307,19 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
     def clear_metadata_producer_consumers(self) -> None:
         """Forget every metadata producer and consumer."""
         self._core.clear_metadata_producer_consumers()
+
+    def register_middleware(self, middleware: Middleware) -> None:
+        """Enter an object's context managers from now on; see `deferrable.aio.Deferrable`."""
+        self._core.register_middleware(middleware)
+
+    def clear_middleware(self) -> None:
+        """Forget all middleware."""
+        self._core.clear_middleware()
+
+    @property
+    def middleware(self) -> tuple[Middleware, ...]:
+        """The registered middleware, the outermost first."""
+        return self._core.middleware
 
 
 def _blocking_backend(backend: Backend | base.Backend) -> Backend:

@@ -9,6 +9,7 @@ each of them; an ignore that nothing needs is an error itself, in both.
 # ruff: noqa: B018
 
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, assert_type
 
@@ -345,6 +346,19 @@ class Events:
 
 
 instance.register_event_consumer(Events())
+
+
+class Sessions(deferrable.Middleware):
+    def around_job(self, attempt: deferrable.CurrentAttempt) -> AbstractContextManager[object]:
+        assert_type(attempt.job_name, str | None)
+        return nullcontext()
+
+    def around_later(self, deferral: deferrable.Deferral) -> None:
+        assert_type(deferral.receipts, Sequence[Receipt])
+
+
+instance.register_middleware(Sessions())
+assert_type(instance.middleware, tuple[deferrable.Middleware, ...])
 
 
 class RequestId(MetadataProducerConsumer):

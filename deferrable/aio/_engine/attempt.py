@@ -38,6 +38,7 @@ from deferrable.aio._engine.keeping import kept_result, result_store
 from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, Run
 from deferrable.aio.current import CurrentAttempt, set_current_attempt
 from deferrable.aio.envelope import Envelope
+from deferrable.aio.middleware import put_inside
 from deferrable.aio.results import KeptResult, ResultStore
 from deferrable.errors import LeaseLost, UnreadableItem
 from deferrable.item import Item
@@ -215,7 +216,7 @@ class Attempt(AttemptEnding):
         """Its outcome, once the item of a job that has returned was completed."""
         assert self._returned is not None
         self._let_go()
-        return self.outcome("completed", result=self._returned.value)
+        return self.told(self.outcome("completed", result=self._returned.value))
 
     def raise_error(self) -> None:
         """Raise the error for the caller of ``run_once``, if there is one."""
@@ -262,7 +263,7 @@ class Attempt(AttemptEnding):
         except LeaseLost as error:
             return await self._lost(error)
         await self._emit("hop")
-        return self.outcome("hopped")
+        return self.told(self.outcome("hopped"))
 
     def _make_ready(self) -> Run | Raised:
         """The job to run now, or why it is not run."""
@@ -316,10 +317,13 @@ class Attempt(AttemptEnding):
 
     def _make_run(self) -> Run:
         call = self._instance.registry.find(self._item)
-        self._job_name = call.job.name
+        self._job_name = self.control.job_name = call.job.name
+        function, middleware = call.function, self._instance.around
+        if middleware is not None:
+            function = put_inside(middleware.jobs, function, is_async=call.job.is_async)
         timeout_seconds = read_seconds(self._item, "timeout_seconds")
         return Run(
-            call.function,
+            function,
             call.job.is_async,
             call.args,
             call.kwargs,

@@ -24,6 +24,7 @@ from deferrable.aio._engine.new_items import set_first_delay, template_of
 from deferrable.aio._engine.registry import RegisteredJob
 from deferrable.aio._engine.running import Door
 from deferrable.aio.debounce import DebounceKey, DebounceStore, JoinedPush, Reservation
+from deferrable.aio.middleware import Deferral
 from deferrable.aio.queue import Push, Queue
 from deferrable.debounce import (
     RESERVATION_SECONDS,
@@ -77,8 +78,13 @@ async def defer(
     options: JobOptions,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
+    is_inside: bool = False,
 ) -> Receipt:
     """Push one call, or skip it if it is debounced and an equal one is pending.
+
+    Args:
+        is_inside: the middleware was entered.
 
     Raises:
         InvalidOptions: an option that is a callable returned a value out of range.
@@ -86,6 +92,12 @@ async def defer(
         ArgumentMismatch: the function would reject the call.
         BackendError: the push failed; see `Queue.push`.
     """
+    if instance.around is not None and not is_inside:
+        deferral = Deferral(job.name)
+        with instance.around.around_later(deferral):
+            receipt = await defer(instance, door, job, options, args, kwargs, is_inside=True)
+            deferral.receipts = [receipt]
+        return receipt
     notice_fork()
     now = instance.clock.time()
     resolved, item = template_of(instance, job, options).make_item(args, kwargs, now)
@@ -100,6 +112,30 @@ async def defer(
 
 
 async def defer_many(
+    instance: Instance,
+    door: Door,
+    job: RegisteredJob,
+    options: JobOptions,
+    calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
+) -> list[Receipt]:
+    """Push many calls in native batches, inside of the middleware.
+
+    Args:
+        calls: the positional and the keyword arguments of each.
+
+    Raises:
+        BackendError: some calls were not pushed; its ``receipts`` has None for those.
+    """
+    if instance.around is None:
+        return await _defer_many(instance, door, job, options, calls)
+    deferral = Deferral(job.name, is_batch=True)
+    with instance.around.around_later(deferral):
+        receipts = await _defer_many(instance, door, job, options, calls)
+        deferral.receipts = receipts
+    return receipts
+
+
+async def _defer_many(
     instance: Instance,
     door: Door,
     job: RegisteredJob,

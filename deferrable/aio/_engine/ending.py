@@ -15,9 +15,9 @@ from typing import Any
 
 from deferrable._codec import names as _names
 from deferrable._codec.serializers import Serializer
-from deferrable._ended import Ended, Raised, Returned, value_of_awaited
+from deferrable._ended import Ended, Raised, Returned, value_of, value_of_awaited
 from deferrable._tame import tame
-from deferrable.aio._engine.emitting import emit
+from deferrable.aio._engine.emitting import emit, log_or_raise
 from deferrable.aio._engine.failures import log_failure, log_lost, log_retry
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.keeping import Ending, kept_result, result_store
@@ -89,6 +89,9 @@ class AttemptEnding:
         return name_of_attempt(self._job_name, self._item)
 
     async def _settle(self, ended: Ended[Any]) -> Outcome:
+        return self.told(await self._settled(ended))
+
+    async def _settled(self, ended: Ended[Any]) -> Outcome:
         if isinstance(ended, Raised):
             ended = Raised(tame(ended.error))
         if self.control.reason == "lease lost":
@@ -253,6 +256,19 @@ class AttemptEnding:
         if consumers:
             lent = self._item if item is None else item
             await emit(self._door, consumers, event, lent, self.context)
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """The outcome, once the middleware knows it."""
+        middleware = self._instance.around
+        if middleware is not None:
+            for after in middleware.ends:
+                ended = value_of(self.context.copy().run, after, outcome)
+                try:
+                    if isinstance(ended, Raised):
+                        log_or_raise(self._door, after.__qualname__, ended.error)
+                finally:
+                    del ended  # an error's traceback holds this frame
+        return outcome
 
     def outcome(
         self, status: OutcomeStatus, error: BaseException | None = None, result: Any = None

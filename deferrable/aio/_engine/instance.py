@@ -17,6 +17,7 @@ from deferrable.aio._engine.scheduled import Scheduled
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
+from deferrable.aio.middleware import Registered
 from deferrable.aio.results import ResultStore
 from deferrable.aio.schedules import ScheduleStore
 from deferrable.errors import InvalidOptions
@@ -74,6 +75,7 @@ class Instance(OneProcess):
         self.registry = Registry(protection, import_from)
         self.event_consumers: tuple[object, ...] = ()
         self.metadata_producer_consumers: tuple[MetadataProducerConsumer, ...] = ()
+        self.around: Registered | None = None
 
     def __repr__(self) -> str:
         count = len(self.registry)

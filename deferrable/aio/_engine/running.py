@@ -56,11 +56,13 @@ class Control:
         reason: why the job must stop; None: it need not.
         deadline_time: when its time limit ends, in epoch seconds; None: it has none, or has not
             started.
+        job_name: of the job, once it was found.
     """
 
-    __slots__ = ("_cancel", "_has_cancelled", "deadline_time", "reason")
+    __slots__ = ("_cancel", "_has_cancelled", "deadline_time", "job_name", "reason")
 
     def __init__(self) -> None:
+        self.job_name: str | None = None
         self.reason: StopReason | None = None
         self.deadline_time: float | None = None
         self._cancel: Callable[[], bool] | None = None

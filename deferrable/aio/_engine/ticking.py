@@ -10,15 +10,18 @@ pushes it. A reservation that is not confirmed ends, and another worker pushes.
 import logging
 import uuid
 
+from deferrable._error_log import log_error
 from deferrable._ticks import Proposal
 from deferrable.aio._engine.deferring import emit_push, ready_to_push
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.new_items import template_of
 from deferrable.aio._engine.running import AwaitingDoor
 from deferrable.aio._engine.scheduled import Scheduled
+from deferrable.aio.middleware import Deferral
 from deferrable.aio.queue import Push
 from deferrable.aio.schedules import Admission, ScheduleStore
 from deferrable.item import Item, queue_name
+from deferrable.outcome import Receipt
 
 __all__ = ["propose", "store_of"]
 
@@ -59,7 +62,20 @@ async def propose(
         admission = await _push_reserved(instance, store, name, proposal, push, token)
     if admission.verdict == "admitted":
         await emit_push(instance, _door, item)
+        _tell_pushed(instance, scheduled, item)
     return admission
+
+
+def _tell_pushed(instance: Instance, scheduled: Scheduled, item: Item) -> None:
+    """Let the middleware know of a tick. Only one of many proposals is pushed, so not before."""
+    if instance.around is None:
+        return
+    deferral = Deferral(scheduled.job.name)
+    try:
+        with instance.around.around_later(deferral):
+            deferral.receipts = [Receipt(item["id"], "pushed", item["last_push_time"])]
+    except Exception as error:
+        log_error(_logger, error, "middleware failed after a tick was pushed")
 
 
 def _make_item(instance: Instance, name: str, scheduled: Scheduled, proposal: Proposal) -> Item:

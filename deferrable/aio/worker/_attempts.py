@@ -364,10 +364,10 @@ class Attempts:
         if isinstance(error, asyncio.CancelledError):
             # By a loop that is being shut down, perhaps before the attempt's first step.
             self._run_in_background(attempt.give_back())
-            self._conclude(attempt, attempt.outcome("released", error))
+            self._conclude(attempt, attempt.told(attempt.outcome("released", error)))
         else:
             _logger.error("%s could not be settled: %s", attempt.name, error)
-            self._conclude(attempt, attempt.outcome("lost", error))
+            self._conclude(attempt, attempt.told(attempt.outcome("lost", error)))
 
     def _conclude(self, attempt: Attempt, outcome: Outcome) -> None:
         self._slots.settling -= 1
