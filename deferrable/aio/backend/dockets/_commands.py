@@ -23,8 +23,8 @@ from deferrable.aio.backend._redis.link import (
 )
 from deferrable.aio.backend.dockets._consumer import Pop
 from deferrable.aio.backend.dockets._moves import Move
-from deferrable.aio.backend.dockets._wire import Keys
-from deferrable.aio.clock import Clock
+from deferrable.aio.backend.dockets._wire import TRUSTED_SECONDS, Key, Keys
+from deferrable.aio.clock import Clock, SystemClock
 from deferrable.errors import BackendUnavailable
 
 __all__ = ["MOST_AT_ONCE", "Commands", "Taken", "in_chunks", "repeating"]
@@ -45,6 +45,9 @@ _SHORTEST_WAIT_SECONDS = 0.01
 """Redis 6.2 cuts 0.001 down to 0, which is for ever (measured; 7.0 rounds up)."""
 
 _REMOVED = ord("1")
+
+_MOVE = script("dockets_unique", "dockets_move")
+_REMOVE_UNIQUE = script("dockets_unique", "dockets_remove_unique")
 
 _KEYS_AT_ONCE = 1000
 
@@ -157,6 +160,10 @@ class Commands:
     def now(self) -> str:
         """The moment for scripts; empty: the server's own."""
         return "" if self._clock is None else repr(self._clock.time())
+
+    def client_time(self) -> float:
+        """The moment for envelopes, by the clock of this process."""
+        return SystemClock().time() if self._clock is None else self._clock.time()
 
     def _heartbeat(self, seconds: float) -> tuple[int, str]:
         """Milliseconds and value of an active key.
@@ -287,6 +294,19 @@ class Commands:
             removed.extend(flag == _REMOVED for flag in flags)
         return is_member == 1, removed
 
+    async def remove_unique(
+        self, consumer_id: str, entries: Sequence[tuple[bytes, Key | None]]
+    ) -> tuple[bool, list[bool]]:
+        """Remove entries and free their unique keys; see `remove`."""
+        names = (self.keys.working(consumer_id), self.keys.workers, self.keys.unique)
+        is_member, removed = 0, list[bool]()
+        for chunk in in_chunks(entries):
+            args = [value for raw, key in chunk for value in (raw, *(key or ("", "")))]
+            reply = await self.link.run(_REMOVE_UNIQUE, names, (consumer_id, *args))
+            is_member, flags = reply
+            removed.extend(flag == _REMOVED for flag in flags)
+        return is_member == 1, removed
+
     async def move(
         self, consumer_id: str, moves: Sequence[Move], *, whose: Whose = "own"
     ) -> tuple[bool, list[bool]] | None:
@@ -305,17 +325,13 @@ class Commands:
             keys.delayed,
             keys.payload,
             keys.errors,
+            keys.unique,
         )
+        own = (self.now(), consumer_id, whose, self.client_time(), TRUSTED_SECONDS)
         is_member, moved = False, list[bool]()
         for chunk in in_chunks(moves) if moves else [moves]:
-            args = [
-                value
-                for move in chunk
-                for value in (move.raw, move.where, move.text, move.key, move.delay_seconds)
-            ]
-            reply = await self.link.run(
-                script("dockets_move"), names, (self.now(), consumer_id, whose, *args)
-            )
+            args = [value for move in chunk for value in move.args()]
+            reply = await self.link.run(_MOVE, names, (*own, *args))
             if reply[0] == -1:
                 return None
             is_member = reply[0] == 1
@@ -409,7 +425,9 @@ class Commands:
         """Remove all available and delayed items, and the items in flight of every consumer."""
         keys = self.keys
         working = map(keys.working, await self.workers())
-        await self.link.call(("UNLINK", keys.queue, keys.delayed, keys.payload, *working))
+        await self.link.call(
+            ("UNLINK", keys.queue, keys.delayed, keys.payload, keys.unique, *working)
+        )
 
 
 class _ThreadCommands(Commands):

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from deferrable._fork import on_fork
+from deferrable.aio.backend.dockets._wire import Key
 from deferrable.item import new_id
 
 __all__ = ["Consumer", "Held", "Pop"]
@@ -29,9 +30,18 @@ class Held:
             moments here.
         last_time: when it does so even if it is touched.
         may_be_settled: a settlement was sent, and its answer was lost.
+        unique_key: the unique key that its item names.
     """
 
-    __slots__ = ("consumer_id", "end_time", "is_claimed", "last_time", "may_be_settled", "raw")
+    __slots__ = (
+        "consumer_id",
+        "end_time",
+        "is_claimed",
+        "last_time",
+        "may_be_settled",
+        "raw",
+        "unique_key",
+    )
 
     def __init__(self, consumer_id: str, raw: bytes, end_time: float, last_time: float) -> None:
         self.consumer_id = consumer_id
@@ -40,6 +50,7 @@ class Held:
         self.last_time = last_time
         self.is_claimed = False
         self.may_be_settled = False
+        self.unique_key: Key | None = None
 
 
 class Pop:

@@ -8,7 +8,8 @@ value again, and every step checks whether it is still there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 from weakref import WeakSet
 
 from deferrable._codec.json import dump, dump_value, load_item
@@ -19,17 +20,31 @@ from deferrable.aio.backend._redis.link import RedisLinks, script
 from deferrable.aio.backend.dockets._base import DocketsBase, fail, lost
 from deferrable.aio.backend.dockets._commands import MOST_AT_ONCE, in_chunks, repeating
 from deferrable.aio.backend.dockets._finding import Page, look, look_through
-from deferrable.aio.backend.dockets._wire import error_item
+from deferrable.aio.backend.dockets._unique import UniqueKeys
+from deferrable.aio.backend.dockets._wire import TRUSTED_SECONDS, Key, error_item
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
-from deferrable.errors import BackendError, UnreadableItem
+from deferrable.errors import BackendError, DuplicateCall, UnreadableItem
 from deferrable.item import Item, new_id
 
 __all__ = ["DocketsErrorQueue"]
 
 _MOST_LOOKED_AT = 2000
 """How many errors one script looks at; a pop goes on with another script."""
+
+
+_SETTLE = script("dockets_unique", "dockets_errors_settle")
+
+_Reply: TypeAlias = int | list[int | bytes]
+
+
+class _KeyHeld(BackendError):
+    """Another item may hold the unique key of one that is to go back."""
+
+    def __init__(self, answer: list[int | bytes]) -> None:
+        super().__init__(answer)
+        self.answer = answer
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -56,9 +71,12 @@ class _Step:
     text: str | bytes = ""
     key: str = ""
     number: str | float = 0.0
+    unique_key: Key | None = None
+    gone: str = ""
 
     def args(self) -> tuple[bytes | str | float, ...]:
         leased = self.leased
+        unique, item_id = ("", "") if self.unique_key is None else self.unique_key
         return (
             leased.error_id,
             ",".join(leased.ends),
@@ -66,6 +84,9 @@ class _Step:
             self.text,
             self.key,
             self.number,
+            unique,
+            self.gone,
+            item_id,
         )
 
 
@@ -259,8 +280,17 @@ class DocketsErrorQueue(DocketsBase):
         leased = self._leased(envelope)
         key, text = to._entry(push, self.clock.time())
         verb = "errors" if to.IS_FOR_ERRORS else "delayed" if push.delay_seconds else "back"
-        step = _Step(leased, verb, text, key, push.delay_seconds) if leased else None
+        if leased is None:
+            raise lost(envelope)
+        unique_key = Key(push.unique_key, push.item["id"]) if push.unique_key else None
+        step = _Step(leased, verb, text, key, push.delay_seconds, unique_key)
         (outcome,) = await self._settle([envelope], [step])
+        while isinstance(outcome, _KeyHeld) and unique_key is not None:
+            keys = UniqueKeys(self._commands, self.clock)
+            gone = await keys.gone_record(unique_key, outcome.answer)
+            if isinstance(gone, DuplicateCall):
+                raise gone
+            (outcome,) = await self._settle([envelope], [replace(step, gone=gone)])
         if outcome is not None:
             raise outcome
 
@@ -274,7 +304,7 @@ class DocketsErrorQueue(DocketsBase):
         if not present:
             return outcomes
 
-        async def attempt(is_repeat: bool) -> tuple[bool, list[int]]:
+        async def attempt(is_repeat: bool) -> tuple[bool, list[_Reply]]:
             return is_repeat, await self._perform(present)
 
         try:
@@ -284,21 +314,30 @@ class DocketsErrorQueue(DocketsBase):
                 step.leased.may_be_settled = step.verb != "lease"
             raise
         for index, step, reply in zip(indexes, present, replies, strict=True):
+            if isinstance(reply, list):
+                outcomes[index] = _KeyHeld(reply)
+                continue
             if _has_worked(step, reply, is_repeat):
                 outcomes[index] = None
             if step.verb != "lease" or outcomes[index] is not None:
                 self._leases.discard(step.leased)
         return outcomes
 
-    async def _perform(self, steps: Sequence[_Step]) -> list[int]:
-        keys = self._commands.keys
-        names = (keys.errors, keys.error_leases, keys.queue, keys.delayed, keys.payload)
-        replies: list[int] = []
+    async def _perform(self, steps: Sequence[_Step]) -> list[_Reply]:
+        commands, keys = self._commands, self._commands.keys
+        names = (
+            keys.errors,
+            keys.error_leases,
+            keys.queue,
+            keys.delayed,
+            keys.payload,
+            keys.unique,
+        )
+        own = (commands.now(), commands.client_time(), TRUSTED_SECONDS)
+        replies: list[_Reply] = []
         for chunk in in_chunks(steps):
             args = [value for step in chunk for value in step.args()]
-            replies += await self._commands.link.run(
-                script("dockets_errors_settle"), names, (self._commands.now(), *args)
-            )
+            replies += await commands.link.run(_SETTLE, names, (*own, *args))
         return replies
 
     def _leased(self, envelope: Envelope) -> _Leased | None:

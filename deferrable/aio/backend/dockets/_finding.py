@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias, cast
 
 from deferrable._codec.json import dump_value, load_item
 from deferrable.aio._contract.inspecting import REMEMBERED_SECONDS, Found
+from deferrable.aio._contract.uniqueness import unique_key_of
 from deferrable.aio.backend._redis.link import script
 from deferrable.aio.backend.dockets._commands import Commands
 from deferrable.aio.backend.dockets._outside import Outside
@@ -205,6 +206,10 @@ class Finder:
             return found
         return await self._search_workers(item_id, needle, workers)
 
+    async def find_held(self, item_id: str, workers: Sequence[str]) -> Found | None:
+        """The item with this id, if one of these consumers holds it; None: it was not found."""
+        return await self._search_workers(item_id, dump_value(item_id), workers)
+
     async def _search_workers(
         self, item_id: str, needle: str, workers: Sequence[str]
     ) -> Found | None:
@@ -246,10 +251,12 @@ class Finder:
         item_id = found.item.get("id")
         mark = keys.cancelled(str(item_id))
         seconds = REMEMBERED_SECONDS if isinstance(item_id, str) else 0
+        key = unique_key_of(found.item)
+        unique = ("", "") if key is None else (key, str(item_id))
         reply = await self._commands.link.run(
-            script("dockets_cancel"),
-            (keys.queue, keys.delayed, keys.payload, mark),
-            (spot.raw, spot.delayed_id, spot.place, seconds),
+            script("dockets_unique", "dockets_cancel"),
+            (keys.queue, keys.delayed, keys.payload, mark, keys.unique),
+            (spot.raw, spot.delayed_id, spot.place, seconds, *unique),
         )
         return bool(reply == 1)
 

@@ -7,7 +7,7 @@ I/O and reads no clock. Pushes, completions and the like are not decided here.
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from deferrable.aio.backend.dockets._wire import Entry, error_item, error_record
+from deferrable.aio.backend.dockets._wire import Entry, Key, error_item, error_record, key_in
 from deferrable.errors import UnreadableItem
 from deferrable.item import new_id
 from deferrable.lifecycle import TooManyDeliveries
@@ -27,6 +27,7 @@ class Move:
         where: to the front of the queue, to its back, among the delayed, into the errors hash.
         text: the text to store there.
         key: its id there: of a delayed item or of an error.
+        unique_key: the unique key that its item names; it goes with the item.
     """
 
     raw: bytes
@@ -34,6 +35,11 @@ class Move:
     text: str | bytes
     key: str = ""
     delay_seconds: float = 0.0
+    unique_key: Key | None = None
+
+    def args(self) -> tuple[bytes | str | float, ...]:
+        key = ("", "") if self.unique_key is None else self.unique_key
+        return self.raw, self.where, self.text, self.key, self.delay_seconds, *key
 
 
 def as_redelivery(
@@ -48,12 +54,15 @@ def as_redelivery(
         entry = Entry.read(raw).redelivered(now)
     except UnreadableItem as error:
         return as_unreadable(raw, error, now)
+    unique_key = key_in(raw)
     if entry.attempts <= max_redeliveries:
-        return Move(raw, where, entry.text(), new_id(), delay_seconds)
+        delayed_id = new_id() if unique_key is None else unique_key.item_id
+        return Move(raw, where, entry.text(), delayed_id, delay_seconds, unique_key)
     error_id = new_id()
     reason = TooManyDeliveries(entry.attempts, max_redeliveries)
     record = error_record(type(reason).__name__, str(reason), now, error_id)
-    return Move(raw, "errors", entry.item_text_with(record), error_id)
+    text = entry.item_text_with(record)
+    return Move(raw, "errors", text, error_id, unique_key=unique_key)
 
 
 def as_unreadable(raw: bytes, error: UnreadableItem, now: float) -> Move:

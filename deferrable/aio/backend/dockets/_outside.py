@@ -61,6 +61,16 @@ class Outside:
             # The user may not use SCAN: these items stay unknown, the others are known.
             return ()
 
+    async def all(self, members: Collection[str]) -> Collection[str]:
+        """The ids of all such consumers: looks at all keys of the server."""
+        try:
+            return await self.find(members, is_whole=True)
+        except BackendUnavailable:
+            raise
+        except BackendError:
+            # The user may not use SCAN.
+            return ()
+
     async def count(self, members: Collection[str]) -> int:
         """How many items they hold, as far as this is known by now."""
         try:

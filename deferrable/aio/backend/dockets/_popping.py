@@ -24,7 +24,7 @@ from deferrable.aio.backend.dockets._consumer import Consumer, Held, Pop
 from deferrable.aio.backend.dockets._moves import Move, as_missing_payload, as_unreadable
 from deferrable.aio.backend.dockets._upkeep import IDLE_UPKEEP_SECONDS, Upkeep
 from deferrable.aio.backend.dockets._wait import Wait
-from deferrable.aio.backend.dockets._wire import delivery_in
+from deferrable.aio.backend.dockets._wire import delivery_in, key_in
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import BackendError, UnreadableItem
@@ -250,7 +250,7 @@ class ConsumerPopper:
         if taken is None:
             # They are in the list of an id that is not ours any more, and that perhaps nobody looks
             # after.
-            back = [Move(raw, "front", raw) for raw in reversed(raws)]
+            back = [Move(raw, "front", raw, unique_key=key_in(raw)) for raw in reversed(raws)]
             await self._commands.move(pop.consumer_id, back)
             return
         unreadable: list[tuple[Held, UnreadableItem]] = []
@@ -260,6 +260,8 @@ class ConsumerPopper:
             except UnreadableItem as error:
                 unreadable.append((held, error))
             else:
+                if "unique_key" in item:
+                    held.unique_key = key_in(held.raw)
                 end_time = held.end_time
                 envelope = Envelope(held, pop_time, end_time, redeliveries=redeliveries)
                 popped.append((envelope, item))

@@ -30,8 +30,9 @@ from deferrable.aio.backend.dockets._finding import Finder
 from deferrable.aio.backend.dockets._moves import Move, Where, as_redelivery
 from deferrable.aio.backend.dockets._outside import Outside
 from deferrable.aio.backend.dockets._popping import ConsumerPopper
+from deferrable.aio.backend.dockets._unique import Candidate, UniqueKeys
 from deferrable.aio.backend.dockets._upkeep import Upkeep
-from deferrable.aio.backend.dockets._wire import Keys, envelope_around, push_time_in
+from deferrable.aio.backend.dockets._wire import Key, Keys, envelope_around, push_time_in
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
@@ -54,6 +55,7 @@ class DocketsQueue(DocketsBase):
     KEEPS_DELAYS = True
     SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
+    SUPPORTS_UNIQUE = True
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class DocketsQueue(DocketsBase):
         self._consumer = Consumer()
         self._outside = Outside(self._commands)
         self._finder = Finder(self._commands, self._outside, self.clock)
+        self._unique = UniqueKeys(self._commands, self.clock)
         self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
         self._popper = ConsumerPopper(
             self._consumer,
@@ -83,6 +86,13 @@ class DocketsQueue(DocketsBase):
             clock=self.clock,
             injected_clock=clock,
         )
+
+    def _without_loop(self) -> Queue | None:
+        is_new = self._view is None
+        view = super()._without_loop()
+        if is_new and isinstance(view, DocketsQueue):
+            view._unique = UniqueKeys(view._commands, view.clock)
+        return view
 
     # Push.
 
@@ -96,6 +106,8 @@ class DocketsQueue(DocketsBase):
         )
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        if [push for push in pushes if push.unique_key is not None]:
+            return [each for chunk in in_chunks(pushes) for each in await self._push_unique(chunk)]
         if len(pushes) == 1:
             return [await self._push_one(pushes)]
         outcomes: list[Exception | None] = [None] * len(pushes)
@@ -125,6 +137,25 @@ class DocketsQueue(DocketsBase):
             await self._push_chunk(pushes, chunk[middle:], outcomes)
         except BackendError as error:
             fail(outcomes, chunk, error)
+
+    async def _push_unique(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
+        """Push items of which some have a unique key, in their order; see `_push_chunk`."""
+        now = self.clock.time()
+        entries = [(push, *self._entry(push, now)) for push in pushes]
+        candidates = [
+            Candidate(unique_key_in(push), delayed_id, push.delay_seconds, text)
+            for push, delayed_id, text in entries
+        ]
+        try:
+            return await self._unique.push(candidates)
+        except ItemTooLarge as error:
+            if len(pushes) == 1:
+                return [_too_large_for_redis(pushes[0], error)]
+            middle = len(pushes) // 2
+            halves = pushes[:middle], pushes[middle:]
+            return [each for half in halves for each in await self._push_unique(half)]
+        except BackendError as error:
+            return [error] * len(pushes)
 
     async def _push_one(self, pushes: Sequence[Push]) -> BackendError | None:
         try:
@@ -212,8 +243,19 @@ class DocketsQueue(DocketsBase):
 
     # Settlement.
 
+    async def _free_key(self, envelope: Envelope) -> None:
+        held = self._held(envelope)
+        if held is None:
+            raise lost(envelope)
+        key = held.unique_key
+        if key is not None and not await self._unique.free(held.consumer_id, held.raw, key):
+            raise lost(envelope)
+
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
         async def remove(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
+            if [held for held in claimed if held.unique_key is not None]:
+                entries = [(held.raw, held.unique_key) for held in claimed]
+                return await self._commands.remove_unique(claimed[0].consumer_id, entries)
             raws = [held.raw for held in claimed]
             return await self._commands.remove(claimed[0].consumer_id, raws)
 
@@ -222,7 +264,7 @@ class DocketsQueue(DocketsBase):
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
         now = self.clock.time()
         moves = {
-            held: self._move(release, held.raw, now)
+            held: self._move(release, held, now)
             for release in releases
             if (held := self._held(release.envelope)) is not None
         }
@@ -237,13 +279,15 @@ class DocketsQueue(DocketsBase):
         outcomes = dict(zip(ordered, await self._settle(ordered, move), strict=True))
         return [outcomes[release.envelope] for release in releases]
 
-    def _move(self, release: Release, raw: bytes, now: float) -> Move:
+    def _move(self, release: Release, held: Held, now: float) -> Move:
+        raw, key = held.raw, held.unique_key
         where: Where = "back" if release.envelope.has_started else "front"
         if release.delay_seconds:
             where = "delayed"
         if release.is_counted:
             return as_redelivery(raw, now, self.max_redeliveries, where, release.delay_seconds)
-        return Move(raw, where, raw, new_id(), release.delay_seconds)
+        delayed_id = new_id() if key is None else key.item_id
+        return Move(raw, where, raw, delayed_id, release.delay_seconds, key)
 
     async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
         if not (isinstance(to, DocketsBase) and self._shares_redis_with(to)):
@@ -255,7 +299,10 @@ class DocketsQueue(DocketsBase):
             where = "errors"
 
         async def move(claimed: Sequence[Held]) -> tuple[bool, list[bool]]:
-            moves = [Move(held.raw, where, text, key, push.delay_seconds) for held in claimed]
+            moves = [
+                Move(held.raw, where, text, key, push.delay_seconds, held.unique_key)
+                for held in claimed
+            ]
             return await self._move_own(moves, claimed)
 
         (outcome,) = await self._settle([envelope], move)
@@ -264,7 +311,9 @@ class DocketsQueue(DocketsBase):
 
     def _entry(self, push: Push, now: float) -> tuple[str, str]:
         before, after = envelope_around(now)
-        return new_id(), f"{before}{push.text}{after}"
+        key = unique_key_in(push)
+        delayed_id = new_id() if key is None else key.item_id
+        return delayed_id, f"{before}{push.text}{after}"
 
     async def _move_own(
         self, moves: Sequence[Move], claimed: Sequence[Held]
@@ -364,6 +413,10 @@ class DocketsQueue(DocketsBase):
 
 def _digest(raw: bytes) -> str:
     return hashlib.sha1(raw, usedforsecurity=False).hexdigest()
+
+
+def unique_key_in(push: Push) -> Key | None:
+    return None if push.unique_key is None else Key(push.unique_key, push.item["id"])
 
 
 def _too_large_for_redis(push: Push, error: ItemTooLarge) -> ItemTooLarge:

@@ -15,22 +15,37 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from deferrable._codec.json import dump, load
 from deferrable._durations import is_number
+from deferrable.aio._contract.uniqueness import unique_key_of
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
 __all__ = [
+    "TRUSTED_SECONDS",
     "Entry",
+    "Key",
     "Keys",
     "delivery_in",
     "envelope_around",
     "error_item",
     "error_record",
+    "key_in",
     "push_time_in",
 ]
+
+
+TRUSTED_SECONDS = 1.0
+"""For so long after it was seen, the holder of a unique key is not looked for."""
+
+
+class Key(NamedTuple):
+    """A unique key, and the id of the item that names it."""
+
+    text: str
+    item_id: str
 
 
 class Keys:
@@ -43,6 +58,7 @@ class Keys:
         self.workers = f"{self.queue}.workers"
         self.errors = f"{self.queue}.errors"
         self.error_leases = f"{self.queue}.errors.leases"
+        self.unique = f"{self.queue}.unique"
 
     def working(self, consumer_id: str) -> str:
         """The list of a consumer's items in flight."""
@@ -87,6 +103,18 @@ def delivery_in(raw: bytes) -> tuple[Item, int]:
         raise UnreadableItem(f"{len(raw)} bytes are JSON, but not an object with an object `item`")
     attempts = envelope.get("attempts")
     return item, attempts if isinstance(attempts, int) else 0
+
+
+def key_in(raw: bytes) -> Key | None:
+    """The unique key of an entry."""
+    if b'"unique_key"' not in raw:
+        return None
+    try:
+        item, _ = delivery_in(raw)
+    except UnreadableItem:
+        return None
+    key = unique_key_of(item)
+    return None if key is None else Key(key, item["id"])
 
 
 def push_time_in(raw: bytes) -> float | None:

@@ -1,16 +1,18 @@
 -- Move entries out of one working list, each only if it is still there.
 -- Texts are the client's: cjson would change them.
 --
--- KEYS: working list, workers, active key of its consumer, queue, delayed, payload, errors
+-- KEYS: working list, workers, active key of its consumer, queue, delayed, payload, errors, unique
 -- ARGV: now ('' for the server's), consumer id,
 --       'own', or 'dead' to move nothing unless that consumer is a member without a heartbeat, or
 --       'outside' to move nothing unless it is no member and has no heartbeat;
---       then five for each entry: old text, where to ('front', 'back', 'delayed', 'errors'),
---       new text, its id there, seconds of delay
+--       this client's time, seconds for which the holder of a unique key is trusted;
+--       then seven for each entry: old text, where to ('front', 'back', 'delayed', 'errors'),
+--       new text, its id there, seconds of delay, its unique key ('' if it has none), the id of its
+--       item
 -- Returns {1 if the consumer is a member, 1 or 0 for each entry}, or {-1} for one that lives.
 
-local working, workers, active, queue, delayed, payload, errors = unpack(KEYS)
-local now, id, whose = ARGV[1], ARGV[2], ARGV[3]
+local working, workers, active, queue, delayed, payload, errors, unique = unpack(KEYS)
+local now, id, whose, client_time, trusted = unpack(ARGV)
 
 if now == '' then
   local time = redis.call('TIME')
@@ -29,8 +31,17 @@ if whose ~= 'own' then
   end
 end
 
+-- The key goes with its item. A search for the item that may have missed it finds another record.
+local function move_key(where, delay, key, item_id)
+  if where == 'errors' then
+    free(unique, key, item_id)
+  elseif holder_in(redis.call('HGET', unique, key)) == item_id then
+    redis.call('HSET', unique, key, record_of(client_time + delay, now + trusted, item_id))
+  end
+end
+
 local outcome = {is_member}
-for first = 4, #ARGV, 5 do
+for first = 6, #ARGV, 7 do
   local old, where, new, key = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3]
   local removed = redis.call('LREM', working, -1, old)
   if removed == 1 then
@@ -43,6 +54,9 @@ for first = 4, #ARGV, 5 do
       redis.call('ZADD', delayed, string.format('%.6f', now + ARGV[first + 4]), key)
     else
       redis.call('HSET', errors, key, new)
+    end
+    if ARGV[first + 5] ~= '' then
+      move_key(where, ARGV[first + 4], ARGV[first + 5], ARGV[first + 6])
     end
   end
   outcome[#outcome + 1] = removed
