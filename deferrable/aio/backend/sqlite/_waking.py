@@ -5,7 +5,8 @@ and a thread that listens to it. The sockets of a file are in one directory besi
 
 The one rule: a waiter is noted before its pop looks for items, and woken after a commit. So either
 the pop sees the item, or the waiter is woken. What is lost (a full socket, a program without this
-code) is found by the thread, which asks SQLite every 50 ms whether somebody has committed.
+code) is found by the thread, which asks SQLite every 50 ms whether somebody has committed. Where
+the system reports writes to the file, it sleeps while there are none.
 """
 
 import asyncio
@@ -17,13 +18,13 @@ from typing import Any, Final
 
 from deferrable._fork import on_fork, set_aside
 from deferrable.aio._contract.loop_waiter import LoopWaiter
+from deferrable.aio.backend.sqlite._commits import Commits
 from deferrable.aio.backend.sqlite._doors import Bell, Doors
 from deferrable.aio.backend.sqlite._place import Place
 from deferrable.aio.backend.sqlite._tickets import LoopTicket
 
 __all__ = ["Waiter", "Waking"]
 
-_POLL_SECONDS: Final = 0.05
 _LINGER_SECONDS: Final = 5.0
 """How long the thread goes on after the last waiter has left."""
 
@@ -101,6 +102,8 @@ class Waking:
         self._thread: threading.Thread | None = None
         self._bell: Bell | None = None
         self._doors = Doors(place.path + "-wake")
+        self._wal_path = place.path + "-wal"
+        self._commits: Commits | None = None
         on_fork(self._reset_after_fork)
 
     def add(self, waiter: Waiter) -> None:
@@ -169,15 +172,15 @@ class Waking:
 
     def _watch(self, bell: Bell) -> None:
         me = threading.current_thread()
+        last_time = time.monotonic()
+        commits = self._commits = Commits(self._seen_version, self._wal_path, last_time)
         try:
             poll = select.poll()
             poll.register(bell, select.POLLIN)
             if self._doors.own is not None:
                 poll.register(self._doors.own, select.POLLIN)
-            version, last_time = self._seen_version(), time.monotonic()
-            version_time = last_time
             while self._thread is me:
-                is_quiet = not poll.poll(_POLL_SECONDS * 1000)
+                has_sound = commits.wait(poll, time.monotonic())
                 now = time.monotonic()
                 if self._waiters:
                     last_time = now
@@ -185,17 +188,13 @@ class Waking:
                     return
                 if self._thread is not me:
                     return
-                if not is_quiet:
+                if has_sound:
                     self._look_for(self._doors.heard())
-                    if now < version_time + _POLL_SECONDS:
-                        continue  # else many messages would hide the commits of other programs
-                version_time = now
-                seen = self._seen_version()
-                if seen is not None and seen != version:
-                    version = seen
+                if commits.has_new(now):
                     self._look_for(None)
         finally:
             bell.close()
+            commits.close()
 
     def _may_end(self, me: threading.Thread) -> bool:
         with self._lock:
@@ -213,4 +212,7 @@ class Waking:
         if self._bell is not None:
             self._bell.close()
             self._bell = None
+        if self._commits is not None:
+            self._commits.close()
+            self._commits = None
         self._doors.abandon()
