@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -196,30 +195,6 @@ def test_rows_and_texts_of_the_users_own_kind_do_not_matter(
     assert statuses == ["pushed", "delayed", "skipped"]
     assert connection.row_factory is not None
     assert shop.jobs == 2
-
-
-def test_connection_of_django_and_of_sqlalchemy_is_looked_through(
-    shop: Shop, connection: sqlite3.Connection
-) -> None:
-    opened: list[sqlite3.Connection] = []
-
-    class OfDjango:
-        connection: sqlite3.Connection | None = None
-
-        def ensure_connection(self) -> None:
-            self.connection = connection
-            opened.append(connection)
-
-    pooled = SimpleNamespace(driver_connection=connection, dbapi_connection=connection)
-    of_sqlalchemy = SimpleNamespace(connection=pooled)
-    session = SimpleNamespace(connection=lambda: of_sqlalchemy)
-
-    for given in (OfDjango(), pooled, of_sqlalchemy, session):
-        with shop.instance.using(given):
-            shop.job.later(1)
-        connection.rollback()
-    assert opened
-    assert shop.jobs == 0
 
 
 def test_connection_to_another_file_or_none_at_all_is_refused(shop: Shop, tmp_path: Path) -> None:
