@@ -12,7 +12,8 @@ from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
 
-IDLE_POP = ["EVAL", "BLMOVE"]
+IDLE_POP = ["EVAL", "BLMOVE", "GET"]
+"""GET looks whether the queue is paused."""
 LONG = 1000.0
 
 
@@ -53,7 +54,7 @@ async def item_of(popping: "asyncio.Task[object]") -> object:
 
 
 @pytest.mark.parametrize("delayed", [[], [{"delay": LONG}]], ids=["nothing", "for long"])
-async def test_an_idle_pop_is_two_commands_whatever_is_delayed(
+async def test_an_idle_pop_is_three_commands_whatever_is_delayed(
     place: Place, delayed: Sequence[dict[str, float]]
 ) -> None:
     queue = place.queue(clock=None, wait_time=0.05)
@@ -66,6 +67,21 @@ async def test_an_idle_pop_is_two_commands_whatever_is_delayed(
             await queue.pop()
 
         assert monitor.names(place.group) == 5 * IDLE_POP
+
+
+async def test_an_idle_pop_that_waits_for_long_sends_one_more_command_a_second(
+    place: Place,
+) -> None:
+    queue = place.queue(clock=None, wait_time=0.05)
+    await pop_until_idle(queue)
+    queue._popper._wait_seconds = 2.5
+
+    with Monitor(place.server) as monitor:
+        await queue.pop()
+        names = monitor.names(place.group)
+
+    assert (names[:2], names.count("BLMOVE")) == (["EVAL", "BLMOVE"], 1)
+    assert names.count("GET") == 3
 
 
 async def test_a_periodic_look_ends_no_wait(place: Place) -> None:

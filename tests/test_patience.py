@@ -65,6 +65,7 @@ SHORT_DEADLINES = {
     "test_cancellation.py": "the time-out is what is tested",
     "test_redis_link.py": "the server is frozen: the deadline is what is tested",
     "test_cli_streams.py": "polls for a file, beside a process that a timer ends",
+    "test_pause.py": "waits a little for what must not happen",
     "test_sqs_loops.py": "waits a little for what must not happen",
     "test_sqs_receiving.py": "half of a client's own limit, which must not be waited for",
     "test_watchdog.py": "waits a little for what must not happen",

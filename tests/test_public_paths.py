@@ -9,8 +9,8 @@ BOTH_APIS = """
     ArgumentMismatch Backend BackendError BackendFactory BackendUnavailable BlocksEventLoop BoundJob
     Call CallHandle CallState CalledFromEventLoop Clock DebounceStore Deferrable DeferrableError
     EndedCall Envelope ErrorItem ErrorItems InMemoryDebounceStore InMemoryResults InvalidOptions
-    ItemTooLarge Job JobFailed LeaseLost MetadataProducerConsumer Outcome PeekedCall Push Queue
-    Receipt Release ResultExpired ResultStore Retry SerializationError Touch UnreadableItem
+    ItemTooLarge Job JobFailed LeaseLost MetadataProducerConsumer Outcome Pause PeekedCall Push
+    Queue Receipt Release ResultExpired ResultStore Retry SerializationError Touch UnreadableItem
     UnserializableCall Unsupported Worker WrongApi current_attempt gather_results
     results_as_they_end
 """
@@ -51,6 +51,7 @@ PUBLIC = {
     "deferrable.errors": "DeferrableError",
     "deferrable.metadata": "MetadataProducerConsumer",
     "deferrable.outcome": "Outcome OutcomeStatus Receipt ReceiptStatus",
+    "deferrable.pause": "Pause",
     "deferrable.retry": "Retry",
     "deferrable.sync.backend": "Backend BackendFactory DocketsBackendFactory SQSBackendFactory",
     "deferrable.sync.deferrable": "Deferrable",

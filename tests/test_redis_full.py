@@ -104,6 +104,19 @@ async def test_everything_that_a_consumer_does_goes_on(place: Place) -> None:
     assert place.in_flight() == []
 
 
+async def test_a_full_queue_is_paused_and_resumed(place: Place) -> None:
+    queue = place.queue()
+    await queue.push({"n": 1})
+    fill(place)
+
+    for seconds in (None, 60):
+        await queue.pause(for_seconds=seconds)
+        assert await queue.pop() == (None, None)
+    assert await queue.resume()
+
+    assert (await queue.pop())[1] == {"n": 1}
+
+
 async def test_what_a_dead_consumer_held_is_taken_over(place: Place) -> None:
     place.dead_worker(envelope('{"n":1}'), envelope('{"n":2}'))
     queue = place.queue()

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from deferrable.handles import CallHandle, CallState
     from deferrable.metadata import MetadataProducerConsumer
     from deferrable.outcome import Outcome, Receipt, WorkSummary
+    from deferrable.pause import Pause
     from deferrable.retry import Retry
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "MetadataProducerConsumer",
     "Middleware",
     "Outcome",
+    "Pause",
     "PeekedCall",
     "Push",
     "Queue",
@@ -145,6 +147,7 @@ __getattr__, __dir__ = lazy_names(
         "MetadataProducerConsumer": "deferrable.metadata",
         "Middleware": "deferrable.aio.middleware",
         "Outcome": "deferrable.outcome",
+        "Pause": "deferrable.pause",
         "PeekedCall": "deferrable.aio.peeked",
         "Push": "deferrable.aio.queue",
         "Queue": "deferrable.aio.queue",

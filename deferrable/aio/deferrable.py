@@ -40,6 +40,7 @@ from deferrable.item import Item
 from deferrable.metadata import MetadataProducerConsumer, check_namespace
 from deferrable.options import ErrorClasses
 from deferrable.outcome import Outcome
+from deferrable.pause import Pause
 
 __all__ = ["Deferrable"]
 
@@ -146,11 +147,12 @@ class Deferrable(Instance, Decorating, Scheduling, Closing):
     async def run_once(self) -> Outcome | None:
         """Pop one item and make one attempt at it, keeping its lease meanwhile.
 
-        Cancelling it loses nothing. An async job is cancelled and its item released, and no attempt
-        is counted. A plain function cannot be cancelled, so it is waited for and settled.
+        A paused queue gives no item. Cancelling this loses nothing. An async job is cancelled and
+        its item released, and no attempt is counted. A plain function cannot be cancelled, so it is
+        waited for and settled.
 
         Returns:
-            the outcome of the attempt; None if the queue was empty.
+            the outcome of the attempt; None if the queue was empty or paused.
 
         Raises:
             BackendError: the broker could not be reached, or refused the pop or the settlement. It
@@ -280,6 +282,48 @@ class Deferrable(Instance, Decorating, Scheduling, Closing):
             Unsupported: the backend cannot cancel calls.
         """
         return await self.calls().cancel_calls(Wanted(state, job), stop=stop)
+
+    async def pause(self, *, for_seconds: Duration | None = None, reason: str = "") -> None:
+        """Have no consumer start another call, in any process, until `resume`.
+
+        Calls that have started go on, and calls may be deferred as before. Workers stay up, and
+        say that they are paused. The pause is kept in the backend's store, so it outlives workers.
+        Consumers of the Python 2 library know nothing of it. See `deferrable.aio.Queue.pause`.
+
+        Args:
+            for_seconds: then the queue is resumed by itself; None: when `resume` is called.
+            reason: shown to those who ask why.
+
+        Raises:
+            InvalidOptions: `for_seconds` is not a duration over 0, or `reason` is not a text.
+            Unsupported: the backend cannot be paused.
+            BackendUnavailable: it may or may not be paused; pausing again is allowed.
+        """
+        await self.backend.queue.pause(for_seconds=for_seconds, reason=reason)
+
+    async def resume(self) -> bool:
+        """Have consumers start calls again, within a second.
+
+        Returns:
+            whether it was paused.
+
+        Raises:
+            Unsupported: the backend cannot be paused.
+            BackendUnavailable: it may or may not be resumed; resuming again is allowed.
+        """
+        return await self.backend.queue.resume()
+
+    async def find_pause(self) -> Pause | None:
+        """Since when, how long and why the queue is paused; None: it is not.
+
+        Raises:
+            Unsupported: the backend cannot be paused.
+        """
+        return await self.backend.queue.find_pause()
+
+    async def is_paused(self) -> bool:
+        """Whether the queue is paused now; see `find_pause`."""
+        return await self.find_pause() is not None
 
     def using(self, connection: object) -> AbstractContextManager[None]:
         """Have calls that are deferred in a ``with`` block be a part of your own transaction.

@@ -21,6 +21,7 @@ from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.entries import Peeked, Push, Release, Touch
 from deferrable.aio._contract.inspecting import Found, Inspecting
 from deferrable.aio._contract.loops import PerLoop
+from deferrable.aio._contract.pausing import Pausing
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio._contract.settlement import logged
 from deferrable.aio._contract.some_brokers import SomeBrokers
@@ -37,7 +38,7 @@ __all__ = ["Found", "Item", "Peeked", "Push", "Queue", "Release", "Touch", "with
 _logger = logging.getLogger("deferrable")
 
 
-class Queue(Closing, Inspecting, Unique, SomeBrokers):
+class Queue(Closing, Inspecting, Pausing, Unique, SomeBrokers):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag
@@ -170,7 +171,7 @@ class Queue(Closing, Inspecting, Unique, SomeBrokers):
         Cancelling it loses nothing: an item that arrives too late goes back to the front.
 
         Returns:
-            ``(envelope, item)``, or ``(None, None)`` when there was none.
+            ``(envelope, item)``, or ``(None, None)`` when there was none, or the queue is paused.
 
         Raises:
             BackendUnavailable: the broker could not be reached. An item that it had already handed
@@ -400,7 +401,8 @@ class Queue(Closing, Inspecting, Unique, SomeBrokers):
         Returns:
             ``available``, ``in_flight`` and ``delayed``, numbers of items; and
             ``oldest_age_seconds``, how long ago the available item that is popped next was pushed
-            (including its delay), absent when nothing is available. Unknown numbers are absent.
+            (including its delay), absent when nothing is available; and ``paused_seconds``, for how
+            long it has been paused, absent when it is not. Unknown numbers are absent.
         """
         return await self._stats()
 

@@ -10,6 +10,7 @@ from deferrable.cli.early import is_worker
 from deferrable.cli.errors import errors
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
+from deferrable.cli.pausing import pause, resume
 from deferrable.cli.printing import version_text
 from deferrable.cli.schedule import schedule
 from deferrable.cli.stats import stats
@@ -39,6 +40,8 @@ cli.add_command(stats)
 cli.add_command(errors)
 cli.add_command(items)
 cli.add_command(jobs)
+cli.add_command(pause)
+cli.add_command(resume)
 cli.add_command(schedule)
 
 

@@ -186,7 +186,7 @@ async def _work(worker: Worker, life: _Life, named: Sequence[Named], serving: Se
     if is_up:
         emptying: asyncio.Future[None] | None = None
         try:
-            log_banner(named, serving.settings["concurrency"], serving.settings["prefetch"])
+            await log_banner(named, serving.settings["concurrency"], serving.settings["prefetch"])
             if serving.is_burst:
                 emptying = asyncio.ensure_future(_stop_when_empty(worker))
             async for outcome in worker:

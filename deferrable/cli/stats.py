@@ -1,17 +1,20 @@
 """``deferrable stats``. Owns how queues are counted and shown, once or repeatedly."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 
 from deferrable.cli.command_error import debug_option, one_line_errors
 from deferrable.cli.loading import Named, instances_argument, load_all
 from deferrable.cli.printing import (
+    age_text,
     json_option,
     print_json,
     seconds_text,
@@ -85,7 +88,20 @@ async def _count(named: Named) -> dict[str, Any]:
         **{name: waiting.get(name) for name in COUNTS[:3]},
         "errors": total(failed),
         OLDEST: waiting.get(OLDEST),
+        "pause": await _pause_of(named, waiting),
     }
+
+
+async def _pause_of(named: Named, waiting: Mapping[str, float]) -> dict[str, Any] | None:
+    """The pause of a paused queue, and what goes on in spite of it."""
+    if "paused_seconds" not in waiting:
+        return None
+    with one_line_errors(named.path):
+        pause = await named.instance.find_pause()
+    if pause is None:  # it ended just now
+        return None
+    old = int(waiting.get("held_by_old_consumers", 0))
+    return {**asdict(pause), "held_by_old_consumers": old}
 
 
 def total(counts: Mapping[str, float]) -> int:
@@ -115,7 +131,22 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     errors = [row["error"] for row in rows if "error" in row]
     if errors:
         made.caption, made.caption_justify = untrusted(errors[0], style="red"), "left"
-    return made
+    paused = [_paused_text(row) for row in rows if row.get("pause")]
+    return Group(made, *(untrusted(each, style="yellow") for each in paused))
+
+
+def _paused_text(row: Mapping[str, Any]) -> str:
+    """Since when, how long and why a queue is paused."""
+    pause = row["pause"]
+    text = f"{row['instance']} has been paused for {age_text(pause['since_time'])}"
+    if pause["until_time"] is not None:
+        rest_seconds = max(0, round(pause["until_time"] - time.time()))
+        text += f", and goes on in {seconds_text(rest_seconds)}"
+    if pause["reason"]:
+        text += f": {pause['reason']}"
+    if pause["held_by_old_consumers"]:
+        text += f" (consumers of the Python 2 library go on with {pause['held_by_old_consumers']})"
+    return text
 
 
 def _number(count: int | None) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from deferrable.handles import CallHandle, CallState
     from deferrable.metadata import MetadataProducerConsumer
     from deferrable.outcome import Outcome, Receipt, WorkSummary
+    from deferrable.pause import Pause
     from deferrable.retry import Retry
     from deferrable.sync.backend import Backend, BackendFactory
     from deferrable.sync.deferrable import Deferrable
@@ -80,6 +81,7 @@ __all__ = [
     "MetadataProducerConsumer",
     "Middleware",
     "Outcome",
+    "Pause",
     "PeekedCall",
     "Push",
     "Queue",
@@ -141,6 +143,7 @@ __getattr__, __dir__ = lazy_names(
         "MetadataProducerConsumer": "deferrable.metadata",
         "Middleware": "deferrable.aio.middleware",
         "Outcome": "deferrable.outcome",
+        "Pause": "deferrable.pause",
         "PeekedCall": "deferrable.aio.peeked",
         "Push": "deferrable.aio.queue",
         "Queue": "deferrable.sync.queue",

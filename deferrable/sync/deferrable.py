@@ -33,7 +33,7 @@ from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import ErrorClasses
 from deferrable.outcome import Outcome
 from deferrable.sync._door import refuse_portal_thread
-from deferrable.sync._facade import ClosingFacade, core_of
+from deferrable.sync._facade import ClosingFacade, blocking, core_of
 from deferrable.sync.backend import Backend
 from deferrable.sync.error_items import ErrorItems
 from deferrable.sync.worker import Worker
@@ -191,7 +191,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
         portal's. An interrupt (Ctrl-C) releases the item, counts no attempt, and is raised again.
 
         Returns:
-            the outcome of the attempt; None if the queue was empty.
+            the outcome of the attempt; None if the queue was empty or paused.
 
         Raises:
             BackendError: the broker could not be reached, or refused the pop or the settlement. It
@@ -268,6 +268,11 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
             lambda here: here.cancel_calls(wanted, stop=stop),
             "await cancel_calls(...) of deferrable.aio.Deferrable",
         )
+
+    pause = blocking(awaiting.Deferrable.pause)
+    resume = blocking(awaiting.Deferrable.resume)
+    find_pause = blocking(awaiting.Deferrable.find_pause)
+    is_paused = blocking(awaiting.Deferrable.is_paused)
 
     def using(self, connection: object) -> AbstractContextManager[None]:
         """Have calls that are deferred in a ``with`` block be a part of your own transaction.

@@ -16,6 +16,7 @@ from deferrable.aio.clock import sleep
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Found, Item, Peeked, Push, Queue, Release, Touch
 from deferrable.errors import BackendError, LeaseLost
+from deferrable.pause import Pause
 from deferrable.testing.fault_script import AFTER, BEFORE, Fault, Faults, Kind, Verb
 
 __all__ = ["Faults", "FaultyQueue"]
@@ -72,6 +73,7 @@ class FaultyQueue(Queue):
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         await self._meet(self.faults.choose("pop", None, BEFORE))
         popped = await self._queue._pop_batch(count)
+        self.seen_pause = self._queue.seen_pause
         for envelope, item in popped:
             self._items[envelope] = item
             fault = self.faults.choose("pop", item, AFTER)
@@ -110,6 +112,15 @@ class FaultyQueue(Queue):
     async def _free_key(self, envelope: Envelope) -> None:
         item = self._items.get(envelope)
         await self._one("touch", item, lambda: self._queue._free_key(envelope))
+
+    async def _pause(self, pause: Pause) -> None:
+        await self._queue._pause(pause)
+
+    async def _resume(self) -> bool:
+        return await self._queue._resume()
+
+    async def _find_pause(self) -> Pause | None:
+        return await self._queue._find_pause()
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         items = [self._items.get(touch.envelope) for touch in touches]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from deferrable.aio.backend.sqlite import _finding as finding
 from deferrable.aio.backend.sqlite import _statements as sql
 from deferrable.aio.backend.sqlite._store import Lane, Lease, Now, Store
+from deferrable.pause import Pause
 from mutants.planting import mutant
 
 REUSED = "a_stale_holder_leaves_a_later_item_alone"
@@ -142,5 +143,6 @@ class PushesAtOnce(Store):
 
 @mutant("a_waiting_pop_gets_what_becomes_due")
 class KnowsOfNoNextMoment(Store):
-    def rest_seconds(self, lane: Lane, now: Now) -> float:
-        return 0.0 if super().rest_seconds(lane, now) <= 0 else math.inf
+    def outlook(self, lane: Lane, now: Now) -> tuple[float, Pause | None]:
+        rest, pause = super().outlook(lane, now)
+        return (0.0 if rest <= 0 else math.inf), pause

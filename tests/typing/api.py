@@ -17,7 +17,15 @@ import deferrable
 import deferrable.aio
 import deferrable.aio.backend
 import deferrable.backend
-from deferrable import CallState, EndedCall, MetadataProducerConsumer, Outcome, Receipt, Retry
+from deferrable import (
+    CallState,
+    EndedCall,
+    MetadataProducerConsumer,
+    Outcome,
+    Pause,
+    Receipt,
+    Retry,
+)
 from deferrable.aio import BoundJob, Call, Clock, DebounceStore, Envelope, Job
 from deferrable.item import Item
 from deferrable.testing import MovingClock, QueueConformance, wait_until
@@ -152,6 +160,11 @@ assert_type(receipt.result(timeout_seconds=5), Any)
 assert_type(receipt.run_now(), bool)
 assert_type(receipt.serves_id, str | None)
 assert_type(deferrable.gather_results([receipt]), list[Any])
+instance.pause(for_seconds=5, reason="deploy")
+assert_type(instance.resume(), bool)
+assert_type(instance.is_paused(), bool)
+assert_type(instance.find_pause(), Pause | None)
+instance.pause(reason=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 receipt.result(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 receipt.status = "pushed"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 

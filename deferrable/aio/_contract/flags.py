@@ -31,6 +31,8 @@ class QueueFlags:
     consumer of one in flight. A queue with it has `SUPPORTS_INSPECTION`, too."""
     SUPPORTS_UNIQUE: ClassVar[bool] = False
     """An item with a unique key is pushed only if no other item holds that key."""
+    SUPPORTS_PAUSE: ClassVar[bool] = False
+    """`pause` keeps all consumers from taking items, until `resume`."""
     IS_LOCAL: ClassVar[bool] = False
     """Only this process pops the items, so a job needs no name that others can import."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize

@@ -15,6 +15,7 @@ from itertools import count
 from typing import Literal
 
 from deferrable.aio.queue import Queue
+from deferrable.pause import Pause
 
 __all__ = ["LONGEST_POLL_SECONDS", "SILENCE_SECONDS", "Health", "QueueHealth"]
 
@@ -34,12 +35,15 @@ class QueueHealth:
             because no poll runs then.
         touch_age_seconds: since the held items were renewed, or there were none to renew.
         error: the error of the last poll or touch, if it failed.
+        pause: the pause of the queue that the last poll has seen; None: it was not paused. A
+            worker of a paused queue is healthy.
     """
 
     is_healthy: bool
     poll_age_seconds: float
     touch_age_seconds: float
     error: str | None
+    pause: Pause | None = None
 
 
 class _Record:
@@ -155,7 +159,8 @@ def _of(queue: Queue, record: _Record) -> QueueHealth:
     touch_age_seconds = now - record.touch_time
     error = record.poll_error or record.touch_error
     is_heard = poll_age_seconds < SILENCE_SECONDS and touch_age_seconds < queue.lease_seconds
-    return QueueHealth(error is None and is_heard, poll_age_seconds, touch_age_seconds, error)
+    is_healthy = error is None and is_heard
+    return QueueHealth(is_healthy, poll_age_seconds, touch_age_seconds, error, queue.seen_pause)
 
 
 def _text_of(error: Exception | None) -> str | None:

@@ -1,8 +1,9 @@
 """Poll one queue.
 
 Owns when the next poll is made, and what happens when the broker cannot be reached: the wait
-before the next try grows, up to a maximum. The log reports the failure once and the return once.
-The caller decides how many items may come, and who takes them.
+before the next try grows, up to a maximum. The log reports the failure once and the return once,
+and likewise a pause of the queue and its end. The caller decides how many items may come, and who
+takes them.
 
 The one rule: only a cancellation ends a poller. A running worker always keeps polling.
 """
@@ -13,6 +14,7 @@ import random
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
+from deferrable._codec.refusals import short_repr
 from deferrable._pauses import growing_seconds, jittered
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.clock import sleep
@@ -91,6 +93,7 @@ class Poller:
         self._failures = 0
         self._is_quiet = False
         self._is_backlogged = False
+        self._is_paused = False
         self._limit: asyncio.Timeout | None = None
 
     async def run(self) -> None:
@@ -109,6 +112,8 @@ class Poller:
             popped = []
         else:
             self._note_success()
+            if (self._queue.seen_pause is not None) != self._is_paused:
+                self._note_pause()
         finally:
             self._room.give_up()
         self._is_quiet = not popped
@@ -160,6 +165,15 @@ class Poller:
             )
         self._failures += 1
         self._health.note_poll(self._queue, error)
+
+    def _note_pause(self) -> None:
+        pause = self._queue.seen_pause
+        self._is_paused = pause is not None
+        if pause is None:
+            _logger.warning("%r is not paused any more", self._queue)
+        else:
+            reason = f" (reason: {short_repr(pause.reason)})" if pause.reason else ""
+            _logger.warning("%r is paused%s, so no more items are taken", self._queue, reason)
 
     def _note_success(self) -> None:
         if self._failures:

@@ -8,6 +8,7 @@ from deferrable.testing.conformance._delays import Delays
 from deferrable.testing.conformance._finding import Cancelling, Finding
 from deferrable.testing.conformance._leases import Leases
 from deferrable.testing.conformance._looking import Looking
+from deferrable.testing.conformance._pausing import Pausing
 from deferrable.testing.conformance._push_and_pop import PushAndPop
 from deferrable.testing.conformance._settlement import Settlement
 from deferrable.testing.conformance._unique import UniqueKeys
@@ -18,7 +19,16 @@ __all__ = ["QueueConformance", "WaitingQueueConformance"]
 
 
 class QueueConformance(
-    PushAndPop, Leases, Settlement, Delays, Looking, Finding, Cancelling, UniqueKeys, QueueUpkeep
+    PushAndPop,
+    Leases,
+    Settlement,
+    Delays,
+    Looking,
+    Finding,
+    Cancelling,
+    Pausing,
+    UniqueKeys,
+    QueueUpkeep,
 ):
     """Every promise of a queue and its error queue, as a pytest class to subclass.
 

@@ -128,6 +128,49 @@ class WaitingQueueConformance(Suite):
 
         assert await self._answer(popping, clock) == (None, None)
 
+    async def test_a_waiting_pop_gets_nothing_that_is_pushed_after_a_pause(
+        self,
+        queue: Queue,
+        second: Queue,
+        items: Items,
+        clock: MovingClock,
+        native_calls: NativeCalls,
+    ) -> None:
+        if not queue.SUPPORTS_PAUSE:
+            return
+        popping = await self._waiting_pop(queue, native_calls)
+
+        await second.pause()
+        await second.push(items(1)[0])
+
+        assert await self._answer(popping, clock) == (None, None)
+        await second.resume()
+        ((envelope, item),) = await take(queue, 1)
+        assert item == items(1)[0]
+        assert envelope.redeliveries == 0
+
+    async def test_a_waiting_pop_of_a_paused_queue_ends_when_it_is_resumed(
+        self,
+        queue: Queue,
+        second: Queue,
+        core: Queue,
+        items: Items,
+        clock: MovingClock,
+        native_calls: NativeCalls,
+    ) -> None:
+        if not queue.SUPPORTS_PAUSE:
+            return
+        await second.pause()
+        await second.push(items(1)[0])
+        popping = asyncio.create_task(queue.pop())
+        await wait_until(lambda: core.seen_pause or popping.done(), "it has seen the pause")
+        if popping.done():  # it waits from the second pop on
+            popping = asyncio.create_task(queue.pop())
+
+        await second.resume()
+
+        assert await self._first_of(popping, queue, clock) == items(1)[0]
+
     @pytest.mark.parametrize("passes", range(8))
     async def test_a_cancelled_wait_loses_nothing(
         self,

@@ -97,6 +97,7 @@ class Taken:
         is_more_due: more delayed items are due than one step moves.
         next_due_seconds: until the next delayed item is due; infinity: there is none.
         next_id: its id; empty: there is none.
+        pause_text: of the pause of the queue, from which nothing was taken then; None: none.
     """
 
     raws: list[bytes]
@@ -104,6 +105,7 @@ class Taken:
     is_more_due: bool
     next_due_seconds: float
     next_id: bytes
+    pause_text: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,13 @@ class Waited:
     Attributes:
         was_lost: this consumer was no member any more. It is one again, but what it held is lost.
         raw: the entry; None: none came.
+        pause_text: of the pause of the queue when the wait had ended; None: it was not paused.
         is_refused: Redis is full and does not let a consumer wait.
     """
 
     was_lost: bool
     raw: bytes | None
+    pause_text: bytes | None = None
     is_refused: bool = False
 
 
@@ -129,12 +133,14 @@ class Waiting:
         available, delayed: numbers of items; one that is due is available.
         oldest: the available entry that is popped next.
         consumer_ids: of all consumers.
+        pause_text: of the pause of the queue; None: it is not paused.
     """
 
     available: int
     delayed: int
     oldest: bytes | None
     consumer_ids: list[str]
+    pause_text: bytes | None
 
 
 class Commands:
@@ -199,6 +205,7 @@ class Commands:
                 keys.workers,
                 keys.working(consumer_id),
                 keys.active(consumer_id),
+                keys.paused,
             ),
             (
                 self.now(),
@@ -212,6 +219,8 @@ class Commands:
         )
         if reply[0] == 0:
             return None
+        if reply[0] == 2:
+            return Taken([], [], False, math.inf, b"", reply[1])
         _, raws, missing, is_more_due, next_due, next_id = reply
         return Taken(raws, missing, is_more_due == 1, float(next_due or math.inf), next_id)
 
@@ -249,7 +258,7 @@ class Commands:
 
         source, target = keys.queue, keys.working(consumer_id)
         try:
-            _, raw = await line.call(
+            _, raw, pause_text = await line.call(
                 # Its text, because nothing may wait after a script that the server did not know.
                 (
                     "EVAL",
@@ -261,12 +270,13 @@ class Commands:
                     value,
                 ),
                 ("BLMOVE", source, target, "RIGHT", "LEFT", f"{seconds:.3f}"),
+                ("GET", keys.paused),
                 deadline_seconds=seconds + ANSWER_SECONDS,
                 on_first=note_first,
             )
         except OutOfMemory:
             return Waited(was_lost, None, is_refused=True)
-        return Waited(was_lost, raw)
+        return Waited(was_lost, raw, pause_text)
 
     async def touch(self, consumer_id: str, heartbeat_seconds: float) -> list[str] | None:
         """Renew the heartbeat. Return the digests of the entries whose jobs are to be stopped;
@@ -416,10 +426,11 @@ class Commands:
     async def waiting(self) -> Waiting:
         """The available and delayed items, and the consumers that may hold more."""
         keys = self.keys
-        names = (keys.queue, keys.delayed, keys.payload, keys.workers)
+        names = (keys.queue, keys.delayed, keys.payload, keys.workers, keys.paused)
         reply: list[Any] = await self.link.run(script("dockets_stats"), names, (self.now(),))
-        available, delayed, oldest, ids = reply
-        return Waiting(available, delayed, oldest, [each.decode(errors="replace") for each in ids])
+        available, delayed, oldest, ids, pause_text = reply
+        consumer_ids = [each.decode(errors="replace") for each in ids]
+        return Waiting(available, delayed, oldest, consumer_ids, pause_text)
 
     async def empty(self) -> None:
         """Remove all available and delayed items, and the items in flight of every consumer."""

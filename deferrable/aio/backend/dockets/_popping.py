@@ -1,7 +1,7 @@
 """How a consumer of a Dockets queue pops items.
 
 Owns one pop from its first look to its last: the available items, the wait for new ones, and the
-handling of unreadable entries.
+handling of unreadable entries. A paused queue gives none.
 
 An idle consumer sends few commands. When a wait ends with nothing, the next one begins at once;
 the script that looks for due items runs again only when one is due or another item is the next.
@@ -22,6 +22,7 @@ from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.dockets._commands import MOST_AT_ONCE, Commands
 from deferrable.aio.backend.dockets._consumer import Consumer, Held, Pop
 from deferrable.aio.backend.dockets._moves import Move, as_missing_payload, as_unreadable
+from deferrable.aio.backend.dockets._pausing import Pauses
 from deferrable.aio.backend.dockets._upkeep import IDLE_UPKEEP_SECONDS, Upkeep
 from deferrable.aio.backend.dockets._wait import Wait
 from deferrable.aio.backend.dockets._wire import delivery_in, key_in
@@ -81,6 +82,7 @@ class ConsumerPopper:
         consumer: Consumer,
         commands: Commands,
         upkeep: Upkeep,
+        pauses: Pauses,
         *,
         wait_seconds: float,
         lease_seconds: float,
@@ -91,6 +93,7 @@ class ConsumerPopper:
         self._consumer = consumer
         self._commands = commands
         self._upkeep = upkeep
+        self._pauses = pauses
         self._wait_seconds = wait_seconds
         self._lease_seconds = lease_seconds
         self._max_lease_seconds = max_lease_seconds
@@ -122,7 +125,9 @@ class ConsumerPopper:
     async def pop(self, count: int) -> list[Popped]:
         """Up to `count` items; none if the wait ended without any."""
         loop = asyncio.get_running_loop()
-        wait = self._waits[loop] = Wait(self._wait_seconds, self._injected_clock)
+        was_paused = self._pauses.seen is not None
+        wait = Wait(self._wait_seconds, self._injected_clock, was_paused=was_paused)
+        self._waits[loop] = wait
         try:
             while True:
                 await self._upkeep.run(is_idle=self._outlook is not None)
@@ -160,9 +165,13 @@ class ConsumerPopper:
     async def _take_or_wait(self, pop: Pop, count: int, wait: Wait, popped: list[Popped]) -> None:
         outlook = self._outlook
         if outlook is None or not self._suffices(outlook, pop, wait):
-            outlook = await self._take(pop, count, popped)
+            outlook = await self._take(pop, count, wait, popped)
         if popped or self._consumer.id != pop.consumer_id:
             self._outlook = None
+            return
+        if self._pauses.seen is not None:
+            self._outlook = None
+            await self._pauses.wait_for_end(wait)
             return
         is_as_before = await self._wait_for_one(pop, wait, outlook, popped)
         # An item that ends the wait is returned at once: a look for more would delay it.
@@ -173,7 +182,7 @@ class ConsumerPopper:
         is_own = outlook.consumer_id == pop.consumer_id and not pop.is_first
         return is_own and wait.rest_seconds() > 0 and outlook.holds(self._clock.monotonic())
 
-    async def _take(self, pop: Pop, count: int, popped: list[Popped]) -> _Outlook:
+    async def _take(self, pop: Pop, count: int, wait: Wait, popped: list[Popped]) -> _Outlook:
         """Add available items to `popped`."""
         while True:
             pop_time = self._clock.monotonic()
@@ -183,6 +192,8 @@ class ConsumerPopper:
                 self._consumer.lose(pop.consumer_id)
                 return _Outlook(pop.consumer_id, b"", pop_time, pop_time)
             self._consumer.join(pop)
+            if self._pauses.note(taken.pause_text, wait):
+                return _Outlook(pop.consumer_id, b"", pop_time, pop_time)
             await self._accept(pop, taken.raws, pop_time, popped)
             if taken.missing:
                 await self._bury_missing(taken.missing)
@@ -215,12 +226,18 @@ class ConsumerPopper:
                 wait.end_command()
 
         async with self._commands.link.blocking(self._commands.keys.queue) as line:
-            with wait.on(line, event_time):
+            with wait.on(line, event_time), self._pauses.watched(wait, seconds):
                 waited = await self._commands.wait(
                     line, pop, self.heartbeat_seconds(), seconds, note_next_id
                 )
         if waited.was_lost:
             self._consumer.lose(pop.consumer_id)
+        if not waited.is_refused and self._pauses.note(waited.pause_text, wait):
+            if waited.raw is not None:  # it came after the pause
+                key = key_in(waited.raw)
+                back = Move(waited.raw, "front", waited.raw, unique_key=key)
+                await self._commands.move(pop.consumer_id, [back])
+            return False
         if waited.raw is not None:
             await self._accept(pop, [waited.raw], self._clock.monotonic(), popped)
         self._note_full(waited.is_refused)

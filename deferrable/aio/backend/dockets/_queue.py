@@ -29,6 +29,7 @@ from deferrable.aio.backend.dockets._errors import DocketsErrorQueue
 from deferrable.aio.backend.dockets._finding import Finder
 from deferrable.aio.backend.dockets._moves import Move, Where, as_redelivery
 from deferrable.aio.backend.dockets._outside import Outside
+from deferrable.aio.backend.dockets._pausing import Pauses
 from deferrable.aio.backend.dockets._popping import ConsumerPopper
 from deferrable.aio.backend.dockets._unique import Candidate, UniqueKeys
 from deferrable.aio.backend.dockets._upkeep import Upkeep
@@ -38,6 +39,7 @@ from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
 from deferrable.errors import BackendError, InvalidOptions, ItemTooLarge
 from deferrable.item import new_id
+from deferrable.pause import Pause
 
 __all__ = ["DocketsBackendFactory", "DocketsErrorQueue", "DocketsQueue"]
 
@@ -56,6 +58,7 @@ class DocketsQueue(DocketsBase):
     SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
     SUPPORTS_UNIQUE = True
+    SUPPORTS_PAUSE = True
 
     def __init__(
         self,
@@ -76,10 +79,12 @@ class DocketsQueue(DocketsBase):
         self._finder = Finder(self._commands, self._outside, self.clock)
         self._unique = UniqueKeys(self._commands, self.clock)
         self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
+        self._pauses = Pauses(self._commands, self.clock, is_injected=clock is not None)
         self._popper = ConsumerPopper(
             self._consumer,
             self._commands,
             self._upkeep,
+            self._pauses,
             wait_seconds=wait_time,
             lease_seconds=timeout,
             max_lease_seconds=math.inf if max_lease_seconds is None else max_lease_seconds,
@@ -185,7 +190,9 @@ class DocketsQueue(DocketsBase):
     # Pop and touch.
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
-        return await self._popper.pop(count)
+        popped = await self._popper.pop(count)
+        self.seen_pause = self._pauses.seen
+        return popped
 
     def _interrupt_pop(self) -> None:
         self._popper.interrupt()
@@ -240,6 +247,17 @@ class DocketsQueue(DocketsBase):
 
     async def _note_cancelled(self, item_id: str) -> None:
         await self._finder.note_cancelled(item_id)
+
+    # Pause.
+
+    async def _pause(self, pause: Pause) -> None:
+        await self._pauses.pause(pause)
+
+    async def _resume(self) -> bool:
+        return await self._pauses.resume()
+
+    async def _find_pause(self) -> Pause | None:
+        return await self._pauses.find()
 
     # Settlement.
 
@@ -382,6 +400,9 @@ class DocketsQueue(DocketsBase):
         push_time = None if waiting.oldest is None else push_time_in(waiting.oldest)
         if push_time is not None:
             counts["oldest_age_seconds"] = max(self.clock.time() - push_time, 0.0)
+        pause = self._pauses.read(waiting.pause_text)
+        if pause is not None:
+            counts["paused_seconds"] = max(self.clock.time() - pause.since_time, 0.0)
         return counts
 
     async def old_consumers(self) -> dict[str, int]:

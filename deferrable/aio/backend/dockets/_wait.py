@@ -27,14 +27,17 @@ class Wait:
     Args:
         seconds: how long it lasts; 0: it does not wait.
         clock: an injected clock, which also ends the wait; None: there is none.
+        was_paused: whether the queue was paused, as far as was known, when the pop began.
     """
 
-    def __init__(self, seconds: float, clock: Clock | None) -> None:
+    def __init__(self, seconds: float, clock: Clock | None, *, was_paused: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._end_time = self._loop.time() + seconds
         self._clock = clock
         self._clock_end_time = math.inf if clock is None else clock.monotonic() + seconds
+        self.was_paused = was_paused
         self._is_interrupted = False
+        self._sleeping: asyncio.Future[None] | None = None
         self._line: BlockingLine | None = None
         self._interrupted_line: BlockingLine | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -48,10 +51,23 @@ class Wait:
             return rest
         return min(rest, self._clock_end_time - self._clock.monotonic())
 
+    @property
+    def has_command(self) -> bool:
+        """Whether a command waits on the server."""
+        return self._line is not None
+
     def interrupt(self) -> None:
         """End the wait; called on its own loop."""
         self._is_interrupted = True
+        if self._sleeping is not None and not self._sleeping.done():
+            self._sleeping.set_result(None)
         self.end_command()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after some seconds, or when the wait is interrupted."""
+        if not self._is_interrupted:
+            self._sleeping = self._loop.create_future()
+            await asyncio.wait([self._sleeping], timeout=seconds)
 
     @contextmanager
     def on(self, line: BlockingLine, event_time: float) -> Iterator[None]:

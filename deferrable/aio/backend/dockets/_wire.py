@@ -59,6 +59,7 @@ class Keys:
         self.errors = f"{self.queue}.errors"
         self.error_leases = f"{self.queue}.errors.leases"
         self.unique = f"{self.queue}.unique"
+        self.paused = f"{self.queue}.paused"
 
     def working(self, consumer_id: str) -> str:
         """The list of a consumer's items in flight."""

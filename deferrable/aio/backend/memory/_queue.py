@@ -31,6 +31,7 @@ from deferrable.aio.results import InMemoryResults
 from deferrable.errors import DuplicateCall, LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
+from deferrable.pause import Pause
 
 __all__ = ["InMemoryBackendFactory", "InMemoryQueue"]
 
@@ -67,6 +68,12 @@ class _Group:
             if waiter.consumer.store.is_available or moment < waiter.wake_time:
                 waiter.wake()
 
+    def wake_all(self, store: Store) -> None:
+        """Wake all who wait for items of `store`."""
+        for waiter in self.waiters:
+            if waiter.consumer.store is store:
+                waiter.wake()
+
     def _reset_after_fork(self) -> None:
         # The items are a copy of the parent's; the waiters belong to the parent.
         set_aside(self.waiters)
@@ -79,6 +86,7 @@ class InMemoryQueue(PushesHere):
 
     SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
+    SUPPORTS_PAUSE = True
     SUPPORTS_PEEK = True
     SUPPORTS_UNIQUE = True
     IS_LOCAL = True
@@ -148,13 +156,15 @@ class InMemoryQueue(PushesHere):
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         end_time = timer_time(self.clock) + self._wait_seconds
-        is_interrupted = False
+        is_interrupted, was_paused = False, self.seen_pause is not None
         while True:
             with self._group.lock:
                 now = self._catch_up()
                 leases = self.store.pop(count, now)
+                pause = self.seen_pause = self.store.pause
                 rest_seconds = end_time - timer_time(self.clock)
-                if leases or is_interrupted or rest_seconds <= 0:
+                is_changed = (pause is not None) != was_paused
+                if leases or is_interrupted or is_changed or rest_seconds <= 0:
                     break
                 waiter = _WaitingPop(self, now, min(rest_seconds, self._group.rest_seconds(now)))
                 self._group.waiters.add(waiter)
@@ -299,6 +309,25 @@ class InMemoryQueue(PushesHere):
     async def _note_cancelled(self, item_id: str) -> None:
         with self._group.lock:
             self.store.remember_cancelled(item_id, self._catch_up().time)
+
+    async def _pause(self, pause: Pause) -> None:
+        with self._group.lock:
+            self._catch_up()
+            self.store.pause = pause
+            self._group.wake_all(self.store)
+
+    async def _resume(self) -> bool:
+        with self._group.lock:
+            self._catch_up()
+            was_paused = self.store.pause is not None
+            self.store.pause = None
+            self._group.wake_all(self.store)
+        return was_paused
+
+    async def _find_pause(self) -> Pause | None:
+        with self._group.lock:
+            self._catch_up()
+            return self.store.pause
 
     def _found(self, standing: Standing, now: Now) -> Found:
         entry, lease, due_time = standing

@@ -23,6 +23,7 @@ from deferrable import lifecycle
 from deferrable._codec.json import dump, load_item
 from deferrable.aio._contract.inspecting import REMEMBERED_SECONDS
 from deferrable.errors import SerializationError
+from deferrable.pause import Pause
 
 __all__ = ["Lease", "Now", "Standing", "Store", "StoredItem"]
 
@@ -82,6 +83,9 @@ class Store:
         lease_seconds: how long a popped entry is held without a touch.
         max_redeliveries: more failed deliveries than that bury an entry.
         errors: where it is buried; None: it comes back for ever.
+
+    Attributes:
+        pause: while there is one, nothing is popped.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Store:
         self._lease_seconds = lease_seconds
         self.max_redeliveries = max_redeliveries
         self._errors = errors
+        self.pause: Pause | None = None
         self._numbers = count()
         self._cancelled: dict[str, float] = {}
         """Ids of cancelled items and when each is forgotten, the next one first."""
@@ -114,23 +119,31 @@ class Store:
     @property
     def is_available(self) -> bool:
         """Whether there is an item to pop."""
-        return bool(self._waiting or self._returned)
+        return self.pause is None and bool(self._waiting or self._returned)
 
     def rest_seconds(self, now: Now) -> float:
-        """In how many seconds `catch_up` is needed; infinity: nothing is delayed or held.
+        """In how many seconds `catch_up` is needed; infinity: nothing ends or becomes due.
 
         Args:
             now: see `catch_up`.
         """
+        rest = self._rest_of_items(now)
+        if self.pause is not None and self.pause.until_time is not None:
+            rest = min(rest, self.pause.until_time - now.time)
+        return rest
+
+    def _rest_of_items(self, now: Now) -> float:
         due_time = self._delayed[0][0] if self._delayed else math.inf
         return min(due_time - now.time, self._next_lease_end() - now.monotonic)
 
     def catch_up(self, now: Now) -> None:
         """Make due items available, then take back items that were held for too long."""
+        if self.pause is not None and self.pause.is_over(now.time):
+            self.pause = None
         delayed, ends = self._delayed, self._lease_ends
         if (not delayed or delayed[0][0] > now.time) and (not ends or ends[0][0] > now.monotonic):
             return
-        while self.rest_seconds(now) <= 0:
+        while self._rest_of_items(now) <= 0:
             due_time = self._delayed[0][0] if self._delayed else math.inf
             if due_time - now.time <= self._next_lease_end() - now.monotonic:
                 self._append(heapq.heappop(self._delayed)[2])
@@ -322,9 +335,11 @@ class Store:
             "in_flight": len(self._held),
             "delayed": len(self._delayed),
         }
-        if self.is_available:
+        if counts["available"]:
             entry = self._returned[0][1] if self._returned else self._waiting[0]
             counts["oldest_age_seconds"] = max(now - entry.push_time, 0.0)
+        if self.pause is not None:
+            counts["paused_seconds"] = max(now - self.pause.since_time, 0.0)
         return counts
 
     def _append(self, entry: StoredItem) -> None:

@@ -35,6 +35,7 @@ from deferrable.errors import (
 )
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
+from deferrable.pause import Pause
 
 __all__ = ["SQLiteQueue"]
 
@@ -60,6 +61,7 @@ class SQLiteQueue(Queue):
 
     SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
+    SUPPORTS_PAUSE = True
     SUPPORTS_PEEK = True
     SUPPORTS_UNIQUE = True
     KEEPS_DELAYS = True
@@ -190,7 +192,7 @@ class SQLiteQueue(Queue):
         end_time = clock.monotonic() + seconds
         self.writer.waking.add(waiter)
         try:
-            rest = await self._look(lambda store: store.rest_seconds(self.lane, self.now()))
+            rest, _ = await self._look(lambda store: store.outlook(self.lane, self.now()))
             await waiter.wait(clock, min(end_time, clock.monotonic() + rest))
         finally:
             self.writer.waking.remove(waiter)
@@ -200,6 +202,7 @@ class SQLiteQueue(Queue):
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         end_time = timer_time(self.clock) + self._wait_seconds
+        was_paused = self.seen_pause is not None
         # Noted before it looks, so that it can be interrupted, too.
         waiter = Waiter(self.lane.name, self)
         if self._wait_seconds:
@@ -208,8 +211,10 @@ class SQLiteQueue(Queue):
             taken = await self.writer.perform(*self._taking(count))
             while True:
                 popped = await self._read(taken)
+                self.seen_pause = taken.pause
+                is_changed = (taken.pause is not None) != was_paused
                 rest = end_time - timer_time(self.clock)
-                if popped or waiter.is_interrupted or rest <= 0:
+                if popped or waiter.is_interrupted or is_changed or rest <= 0:
                     return popped
                 # From when it looked: the clock may have moved since.
                 next_time = taken.now.monotonic + taken.rest_seconds
@@ -245,12 +250,15 @@ class SQLiteQueue(Queue):
 
         def look(store: Store) -> Taken | None:
             now = self.now()
-            rest = store.rest_seconds(self.lane, now)
-            return Taken([], now, rest) if rest > 0 else None
+            rest, pause = store.outlook(self.lane, now)
+            return Taken([], now, rest, pause) if rest > 0 else None
 
         def take(store: Store) -> Taken:
             now = self.now()
-            return Taken(store.take(self.lane, count, now, self.lease_seconds), now, 0.0)
+            deliveries = store.take(self.lane, count, now, self.lease_seconds)
+            if deliveries:
+                return Taken(deliveries, now, 0.0)
+            return Taken([], now, *store.outlook(self.lane, now))
 
         refuse_inside(self.writer.place)
         return take, look, self._give_back
@@ -425,6 +433,16 @@ class SQLiteQueue(Queue):
         await self.run(
             lambda store: _finding.remember_cancelled(store, self.lane, item_id, self.now())
         )
+
+    async def _pause(self, pause: Pause) -> None:
+        await self.run(lambda store: store.keep_pause(self.lane, pause))
+
+    async def _resume(self) -> bool:
+        return await self.run(lambda store: store.drop_pause(self.lane, self.now()))
+
+    async def _find_pause(self) -> Pause | None:
+        (pause,) = await self._look(lambda store: [store.pause_of(self.lane)])
+        return None if pause is None or pause.is_over(self.now().time) else pause
 
     async def _flush(self) -> None:
         await self.run(lambda store: store.flush(self.lane))

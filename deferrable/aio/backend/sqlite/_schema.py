@@ -67,6 +67,12 @@ CREATE TABLE deferrable_cancelled (
     PRIMARY KEY (queue, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deferrable_cancelled_ends ON deferrable_cancelled (end_time);
+CREATE TABLE deferrable_pauses (
+    queue INTEGER PRIMARY KEY,
+    since_time REAL NOT NULL,
+    until_time REAL,
+    reason TEXT NOT NULL
+) STRICT;
 CREATE TABLE deferrable_results (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,

@@ -12,6 +12,7 @@ __all__ = [
     "CHANGE_WINDOW",
     "COUNTS",
     "DROP",
+    "DROP_PAUSE",
     "DROP_WINDOW",
     "FIND",
     "FLUSH",
@@ -20,17 +21,19 @@ __all__ = [
     "HOLDS",
     "HOLD_FRONT",
     "HOLD_ROW",
-    "IS_AVAILABLE",
     "IS_FREE",
+    "KEEP_PAUSE",
     "KEEP_WINDOW",
     "KEY_HOLDER",
     "KEY_OF",
     "LATE",
+    "LOOK",
     "MISS",
     "NEW_QUEUE",
     "NEXT",
     "PAGE",
     "PAGE_END",
+    "PAUSE",
     "PUT",
     "QUEUE_ID",
     "REMOVE",
@@ -55,7 +58,9 @@ VALUES (?, ?, ?, 0, 0, ?, ?, ?)
 """
 FRONT: Final = """
 SELECT id, redeliveries, text FROM deferrable_items
-WHERE queue = ? AND state = 1 AND at = 0 ORDER BY id LIMIT ?
+WHERE queue = ? AND state = 1 AND at = 0 AND NOT EXISTS (
+    SELECT 1 FROM deferrable_pauses WHERE queue = ? AND (until_time IS NULL OR until_time > ?)
+) ORDER BY id LIMIT ?
 """
 HOLD_FRONT: Final = """
 UPDATE deferrable_items SET state = 3, stop = 0, at = ?, token = ?
@@ -102,9 +107,15 @@ UPDATE deferrable_items SET unique_key = NULL WHERE id = ? AND token = ? AND sta
 """
 
 # Looking.
-IS_AVAILABLE: Final = """
-SELECT 1 FROM deferrable_items WHERE queue = ? AND state = 1 LIMIT 1
+LOOK: Final = """
+SELECT EXISTS (SELECT 1 FROM deferrable_items WHERE queue = ? AND state = 1),
+EXISTS (
+    SELECT 1 FROM deferrable_pauses WHERE queue = ? AND (until_time IS NULL OR until_time > ?)
+)
 """
+PAUSE: Final = "SELECT since_time, until_time, reason FROM deferrable_pauses WHERE queue = ?"
+KEEP_PAUSE: Final = "INSERT OR REPLACE INTO deferrable_pauses VALUES (?, ?, ?, ?)"
+DROP_PAUSE: Final = "DELETE FROM deferrable_pauses WHERE queue = ?"
 NEXT: Final = "SELECT min(at) FROM deferrable_items WHERE queue = ? AND state = ?"
 COUNTS: Final = """
 SELECT state, at <= CASE state WHEN 3 THEN ? ELSE ? END AS is_late, count(*)

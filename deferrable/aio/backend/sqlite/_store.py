@@ -20,6 +20,7 @@ from deferrable._codec.json import dump, load_item
 from deferrable.aio.backend.sqlite import _statements as sql
 from deferrable.aio.backend.sqlite._schema import AVAILABLE, DELAYED, HELD
 from deferrable.errors import DuplicateCall, SerializationError, UnreadableItem
+from deferrable.pause import Pause
 
 __all__ = ["Delivery", "Entry", "Lane", "Lease", "Now", "Store", "Taken", "as_text"]
 
@@ -77,11 +78,14 @@ class Entry(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a pop found, when, and in how many seconds something becomes available by itself."""
+    """What a pop found, when, in how many seconds something becomes available by itself, and the
+    queue's pause.
+    """
 
     deliveries: list[Delivery]
     now: Now
     rest_seconds: float
+    pause: Pause | None = None
 
 
 class Store:
@@ -192,7 +196,7 @@ class Store:
         """Hold up to `count` items from the front."""
         queue = self.id_of(lane.name)
         self.catch_up(lane, now)
-        rows = self.rows(sql.FRONT, queue, min(count, _MOST_ROWS))
+        rows = self.rows(sql.FRONT, queue, queue, now.time, min(count, _MOST_ROWS))
         if not rows:
             return []
         token, end_time = secrets.randbits(62), now.lease + lease_seconds
@@ -331,19 +335,27 @@ class Store:
 
     # Looking.
 
-    def rest_seconds(self, lane: Lane, now: Now) -> float:
-        """In how many seconds something is to be taken without a push; 0: now."""
+    def outlook(self, lane: Lane, now: Now) -> tuple[float, Pause | None]:
+        """In how many seconds something is to be taken without a push, and the queue's pause.
+
+        0: there is something now.
+        """
         queue = self.known_id(lane.name)
         if queue is None:
-            return math.inf
-        if self.rows(sql.IS_AVAILABLE, queue):
-            return 0.0
+            return math.inf, None
+        ((is_available, is_paused),) = self.rows(sql.LOOK, queue, queue, now.time)
+        if is_paused:
+            pause = self.pause_of(lane)
+            until = None if pause is None else pause.until_time
+            return math.inf if until is None else until - now.time, pause
+        if is_available:
+            return 0.0, None
         rest = math.inf
         for state, moment in ((DELAYED, now.time), (HELD, now.lease)):
             ((at,),) = self.rows(sql.NEXT, queue, state)
             if at is not None:
                 rest = min(rest, at - moment)
-        return max(rest, 0.0)
+        return max(rest, 0.0), None
 
     def page(
         self, lane: Lane, first_row: int, count: int
@@ -371,11 +383,38 @@ class Store:
             if oldest:
                 counts["oldest_age_seconds"] = max(now.time - oldest[0][0], 0.0)
                 break
+        pause = self.pause_of(lane)
+        if pause is not None and not pause.is_over(now.time):
+            counts["paused_seconds"] = max(now.time - pause.since_time, 0.0)
         return counts
 
     def flush(self, lane: Lane) -> None:
         """Forget all items of a queue."""
         self.change(sql.FLUSH, self.known_id(lane.name))
+
+    # Pauses.
+
+    def keep_pause(self, lane: Lane, pause: Pause) -> None:
+        """Pause a queue. Waiting consumers are woken, so that they see it."""
+        since, until = pause.since_time, pause.until_time
+        self.change(sql.KEEP_PAUSE, self.id_of(lane.name), since, until, pause.reason)
+        self.woken.add(lane.name)
+
+    def drop_pause(self, lane: Lane, now: Now) -> bool:
+        """End the pause of a queue; False: it was not paused."""
+        pause = self.pause_of(lane)
+        self.change(sql.DROP_PAUSE, self.known_id(lane.name))
+        self.woken.add(lane.name)
+        return pause is not None and not pause.is_over(now.time)
+
+    def pause_of(self, lane: Lane) -> Pause | None:
+        """The pause that a queue has or had; None: it has none."""
+        rows = self.rows(sql.PAUSE, self.known_id(lane.name))
+        if not rows:
+            return None
+        since, until, reason = rows[0]
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
+        return Pause(since, until, text)
 
 
 def as_text(value: bytes | str | None) -> str | None:

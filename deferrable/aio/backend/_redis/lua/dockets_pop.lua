@@ -1,14 +1,14 @@
 -- Join the workers, make due items available, and take items into the working list.
 -- In one step, because a consumer that takes without being known as alive loses what it takes.
 --
--- KEYS: queue, delayed, payload, workers, own working list, own active key
+-- KEYS: queue, delayed, payload, workers, own working list, own active key, paused
 -- ARGV: now ('' for the server's), consumer id, '1' if it has not joined yet, heartbeat in ms,
 --       heartbeat value, most items to take, most due items to move
--- Returns {0} if somebody reclaimed this consumer, else
+-- Returns {0} if somebody reclaimed this consumer, {2, text of the pause} if there is one, else
 --   {1, taken, delayed ids that have no payload, 1 if more is due, seconds until the next is due,
 --    its id}; the last two are '' if none is delayed
 
-local queue, delayed, payload, workers, working, active = unpack(KEYS)
+local queue, delayed, payload, workers, working, active, paused = unpack(KEYS)
 local now, id, is_first, heartbeat, value, count, most_due = unpack(ARGV)
 
 if is_first ~= '1' and redis.call('SISMEMBER', workers, id) == 0 then
@@ -18,6 +18,19 @@ end
 redis.call('PEXPIRE', active, heartbeat)
 redis.call('SET', active, value, 'PX', heartbeat)
 redis.call('SADD', workers, id)
+
+local pause = redis.call('GET', paused)
+if pause and now ~= '' then
+  -- The server's expiry does not follow an injected clock.
+  local is_kept, kept = pcall(cjson.decode, pause)
+  local until_time = is_kept and type(kept) == 'table' and tonumber(kept['until_time'])
+  if until_time and until_time <= tonumber(now) then
+    pause = false
+  end
+end
+if pause then
+  return {2, pause}
+end
 
 if now == '' then
   local time = redis.call('TIME')

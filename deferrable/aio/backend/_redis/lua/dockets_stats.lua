@@ -1,10 +1,11 @@
 -- Count what waits. Due items are available: a pop would take them, behind what is in the list.
 --
--- KEYS: queue, delayed, payload, workers
+-- KEYS: queue, delayed, payload, workers, paused
 -- ARGV: now ('' for the server's)
--- Returns {available, delayed, the available entry that is popped next or nil, consumer ids}
+-- Returns {available, delayed, the available entry that is popped next or nil, consumer ids,
+--   text of the pause or nil}
 
-local queue, delayed, payload, workers = unpack(KEYS)
+local queue, delayed, payload, workers, paused = unpack(KEYS)
 local now = ARGV[1]
 if now == '' then
   local time = redis.call('TIME')
@@ -22,4 +23,5 @@ return {
   redis.call('ZCARD', delayed) - due,
   oldest,
   redis.call('SMEMBERS', workers),
+  redis.call('GET', paused),
 }
