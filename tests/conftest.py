@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from faces import face as face
+from faces import how as how
 from faces import kind as kind
 from faces import make_face as make_face
 from handle_shop import shop as shop

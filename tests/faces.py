@@ -28,6 +28,7 @@ from deferrable.testing.faults import Faults, FaultyQueue
 
 FaceName = Literal["awaiting", "blocking"]
 Kind = Literal["plain", "async"]
+How = Literal["run_once", "worker"]
 
 LEASE_SECONDS = 30.0
 
@@ -223,6 +224,26 @@ async def cancelled(task: "asyncio.Task[Any]") -> bool:
     task.cancel()
     await asyncio.wait([task])
     return task.cancelled()
+
+
+async def run(face: Face, how: How) -> Outcome:
+    """Run one item, and return its outcome."""
+    if how == "run_once":
+        return await face.run()
+    worker = face.instance.worker()
+    if face.is_blocking:
+        with worker:
+            outcome: Outcome = next(worker)
+            return outcome
+    async with worker:
+        return await anext(worker)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["run_once", "worker"])
+def how(request: pytest.FixtureRequest) -> How:
+    """Who runs an item."""
+    value: How = request.param
+    return value
 
 
 @pytest.fixture(params=["awaiting", "blocking"])

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from faces import Face, Kind, MakeFace, as_kind
+from faces import Face, How, Kind, MakeFace, as_kind, run
 
 from deferrable import CurrentAttempt, Deferral, Middleware, Outcome, Retry, current_attempt
 from deferrable.aio import InMemoryDebounceStore
@@ -18,25 +18,7 @@ from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
 
-How = str
 around: contextvars.ContextVar[str] = contextvars.ContextVar("around", default="nothing")
-
-
-@pytest.fixture(params=["run_once", "worker"])
-def how(request: pytest.FixtureRequest) -> How:
-    return str(request.param)
-
-
-async def run(face: Face, how: How) -> Outcome:
-    """Run one item, and return its outcome."""
-    if how == "run_once":
-        return await face.run()
-    worker = face.instance.worker()
-    if face.is_blocking:
-        with worker:
-            return next(worker)  # type: ignore[no-any-return]
-    async with worker:
-        return await anext(worker)  # type: ignore[no-any-return]
 
 
 class Log(Middleware):

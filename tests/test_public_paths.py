@@ -7,10 +7,11 @@ from test_arrows import MODULES
 
 BOTH_APIS = """
     ArgumentMismatch Backend BackendError BackendFactory BackendUnavailable BlocksEventLoop BoundJob
-    Call CallHandle CallState CalledFromEventLoop Clock DebounceStore Deferrable DeferrableError
-    EndedCall Envelope ErrorItem ErrorItems InMemoryDebounceStore InMemoryResults InvalidOptions
-    ItemTooLarge Job JobFailed LeaseLost MetadataProducerConsumer Outcome Pause PeekedCall Push
-    Queue Receipt Release ResultExpired ResultStore Retry SerializationError Touch UnreadableItem
+    Call CallHandle CallState CalledFromEventLoop Clock CurrentAttempt DebounceStore Deferrable
+    DeferrableError Deferral EndedCall Envelope ErrorItem ErrorItems InMemoryDebounceStore
+    InMemoryResults InvalidOptions ItemTooLarge Job JobFailed LeaseLost MetadataProducerConsumer
+    Middleware Outcome Pause PeekedCall Push Queue Receipt Release ResultExpired ResultStore Retry
+    SerializationError Touch UnreadableItem
     UnserializableCall Unsupported Worker WrongApi current_attempt gather_results
     results_as_they_end
 """
@@ -48,6 +49,10 @@ PUBLIC = {
     "deferrable.aio.queue": "Envelope Item Push Queue Release Touch",
     "deferrable.aio.results": "EndedCall InMemoryResults KeptResult ResultStore",
     "deferrable.aio.worker": "Worker",
+    "deferrable.aio.middleware": "Deferral Middleware",
+    # Integrations, each with its own extra.
+    "deferrable.contrib": "",
+    "deferrable.contrib.prometheus": "PrometheusMiddleware instrument scrape",
     "deferrable.errors": "DeferrableError",
     "deferrable.metadata": "MetadataProducerConsumer",
     "deferrable.outcome": "Outcome OutcomeStatus Receipt ReceiptStatus",

@@ -8,6 +8,7 @@ import click
 from deferrable.cli.command_error import ERROR
 from deferrable.cli.early import is_worker
 from deferrable.cli.errors import errors
+from deferrable.cli.exporter import exporter
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
 from deferrable.cli.pausing import pause, resume
@@ -36,6 +37,7 @@ def cli() -> None:
 
 
 cli.add_command(worker)
+cli.add_command(exporter)
 cli.add_command(stats)
 cli.add_command(errors)
 cli.add_command(items)

@@ -24,6 +24,7 @@ from deferrable.cli.command_error import FORCED, USAGE, CommandError
 from deferrable.cli.health import health_routes
 from deferrable.cli.loading import Named
 from deferrable.cli.logs import enable_loggers, log_outcome
+from deferrable.cli.metrics import instrument_all, metrics_route
 from deferrable.cli.reloading import FileWatch
 from deferrable.cli.shutdown import Shutdown
 from deferrable.cli.signals import Signals
@@ -60,6 +61,7 @@ class Serving:
     Attributes:
         health_socket: a bound socket for requests for health; None: there is no such port.
         heartbeat_path: a file to write while the process works; None: none.
+        has_metrics: the port also serves metrics, of all that the instances do.
         stuck_seconds: how long a job may hold the event loop before the process counts as stuck.
         is_burst: it ends when its queues are empty.
         is_reloading: a change of a file ends it, too.
@@ -68,6 +70,7 @@ class Serving:
     settings: WorkerSettings
     health_socket: socket.socket | None
     heartbeat_path: Path | None
+    has_metrics: bool
     stuck_seconds: float
     is_burst: bool
     is_reloading: bool
@@ -93,6 +96,8 @@ def serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
 
 
 async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
+    if serving.has_metrics:
+        instrument_all(named, serving.settings["concurrency"])
     try:
         worker = Worker([each.instance for each in named], **serving.settings)
     except InvalidOptions as error:
@@ -132,7 +137,9 @@ def _watch(
     loop = asyncio.get_running_loop()
     vitals = stack.enter_context(Vitals(loop, keeper(loop), serving.stuck_seconds, listeners))
     if serving.health_socket is not None:
-        routes = health_routes(health, vitals)
+        routes = dict(health_routes(health, vitals))
+        if serving.has_metrics:
+            routes["/metrics"] = metrics_route()
         stack.enter_context(WebServer(serving.health_socket, routes))
 
 

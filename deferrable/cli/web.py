@@ -74,7 +74,7 @@ def json_answer(status: int, value: object) -> Answer:
     return Answer(status, json.dumps(value).encode() + b"\n")
 
 
-def listen(host: str, port: int, option: str = "--health") -> socket.socket:
+def listen(host: str, port: int, option: str = "--health-") -> socket.socket:
     """A socket that is bound to the address.
 
     Args:
@@ -89,7 +89,7 @@ def listen(host: str, port: int, option: str = "--health") -> socket.socket:
     except OSError as error:
         raise CommandError(
             f"cannot serve health on {host}:{port}: {error.strerror or error}; choose another "
-            f"{option}-port or {option}-host"
+            f"{option}port or {option}host"
         ) from error
 
 

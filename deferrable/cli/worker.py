@@ -75,6 +75,10 @@ def read_weights(
     "--health-host", default="127.0.0.1", show_default=True, help="The address for --health-port."
 )
 @click.option(
+    "--metrics", "has_metrics", is_flag=True,
+    help="Count for Prometheus, and serve /metrics on the health port.",
+)  # fmt: skip
+@click.option(
     "--heartbeat-file", "heartbeat_path", type=click.Path(dir_okay=False, path_type=Path),
     default=None, metavar="PATH",
     help="Touch this file each second while the process is live; process 2 uses PATH.2.",
@@ -112,6 +116,7 @@ def worker(
     grace_seconds: float,
     health_port: int | None,
     health_host: str,
+    has_metrics: bool,
     heartbeat_path: Path | None,
     stuck_seconds: float,
     order: Literal["fair", "strict"],
@@ -133,6 +138,8 @@ def worker(
     configure(log_format, log_level, name)
     if index is None and threads is not None and threads > concurrency:
         _logger.warning(_TOO_MANY_THREADS, threads, concurrency)
+    if has_metrics and health_port is None:
+        raise click.UsageError("--metrics are served on the health port; give --health-port")
     if is_burst and processes is not None:
         raise click.UsageError("--burst is for one process, which ends; leave out --processes")
     if processes is not None and index is None:
@@ -158,7 +165,13 @@ def worker(
                 weights=weights,
             )
             serving = Serving(
-                settings, listener, heartbeat_path, stuck_seconds, is_burst, is_reloading
+                settings,
+                listener,
+                heartbeat_path,
+                has_metrics,
+                stuck_seconds,
+                is_burst,
+                is_reloading,
             )
             code = serve(named, serving, signals)
         except Stopped as stopped:

@@ -66,6 +66,7 @@ class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
     free_key = blocking(AwaitingQueue.free_key)
     flush = blocking(AwaitingQueue.flush)
     stats = blocking(AwaitingQueue.stats)
+    server_memory = blocking(AwaitingQueue.server_memory)
     old_consumers = blocking(AwaitingQueue.old_consumers)
     take_back = blocking(AwaitingQueue.take_back)
 

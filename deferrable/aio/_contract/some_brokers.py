@@ -26,6 +26,15 @@ class SomeBrokers:
             "SQLiteBackendFactory can do this, with your tables in the same file"
         )
 
+    async def server_memory(self) -> dict[str, int]:
+        """The memory of the server that holds the items, for people who watch it.
+
+        Returns:
+            ``used_bytes``, and ``max_bytes`` if it has a limit. Empty if the broker does not say;
+            only Redis does.
+        """
+        return {}
+
     async def old_consumers(self) -> dict[str, int]:
         """Consumers of the Python 2 library that hold items: how many, by consumer id.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
+from deferrable._codec.refusals import short_repr
 from deferrable.aio.queue import Queue
 from deferrable.pause import Pause
 
@@ -122,7 +123,7 @@ class Health:
     def obstacles(self) -> list[str]:
         """Why the worker takes no items: one line for each reason; empty: it takes them.
 
-        It has not started, or it stops, or a broker does not answer. A worker whose slots are all
+        It has not started, or it stops, a broker does not answer, or a queue is paused. A worker whose slots are all
         taken is ready.
         """
         if self._state != "working":
@@ -135,6 +136,11 @@ class Health:
                     found.append(f"{name}: {seen.error or 'the broker does not answer'}")
                 elif record.is_polled and not record.has_answered:
                     found.append(f"{name}: the first poll is not answered yet")
+                elif seen.pause is not None:
+                    reason = (
+                        short_repr(seen.pause.reason) if seen.pause.reason else "no reason given"
+                    )
+                    found.append(f"{name}: paused ({reason})")
         return found
 
     def queues(self) -> Mapping[str, QueueHealth]:

@@ -432,6 +432,16 @@ class Commands:
         consumer_ids = [each.decode(errors="replace") for each in ids]
         return Waiting(available, delayed, oldest, consumer_ids, pause_text)
 
+    async def server_memory(self) -> dict[str, int]:
+        """What the server says of its memory; empty if it does not say."""
+        (reply,) = await self.link.call(("INFO", "memory"), key=self.keys.queue)
+        lines = dict(line.partition(b":")[::2] for line in reply.split(b"\r\n"))
+        found = {
+            "used_bytes": int(lines.get(b"used_memory") or 0),
+            "max_bytes": int(lines.get(b"maxmemory") or 0),
+        }
+        return {name: count for name, count in found.items() if count}
+
     async def empty(self) -> None:
         """Remove all available and delayed items, and the items in flight of every consumer."""
         keys = self.keys

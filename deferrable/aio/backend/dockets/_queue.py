@@ -405,6 +405,9 @@ class DocketsQueue(DocketsBase):
             counts["paused_seconds"] = max(self.clock.time() - pause.since_time, 0.0)
         return counts
 
+    async def server_memory(self) -> dict[str, int]:
+        return await self._commands.server_memory()
+
     async def old_consumers(self) -> dict[str, int]:
         return await self._outside.find(is_whole=True)
 
