@@ -107,6 +107,19 @@ async def test_a_worker_is_ready_from_its_start_to_its_stop(face: Face) -> None:
         assert not worker.health.is_ready
 
 
+@pytest.mark.anyio
+async def test_a_worker_of_a_paused_queue_is_not_ready_until_it_is_resumed(face: Face) -> None:
+    async with face.instance.worker() as worker:
+        await wait_until(lambda: worker.health.is_ready, "it is ready")
+        await face.instance.pause(reason="deploy")
+        await wait_until(lambda: not worker.health.is_ready, "it sees the pause")
+        obstacles = worker.health.obstacles()
+        await face.instance.resume()
+        await wait_until(lambda: worker.health.is_ready, "it sees the end")
+
+    assert [each.partition(": ")[2] for each in obstacles] == ["paused ('deploy')"]
+
+
 # Live: the questions.
 
 

@@ -123,8 +123,8 @@ class Health:
     def obstacles(self) -> list[str]:
         """Why the worker takes no items: one line for each reason; empty: it takes them.
 
-        It has not started, or it stops, a broker does not answer, or a queue is paused. A worker whose slots are all
-        taken is ready.
+        It has not started, or it stops, a broker does not answer, or a queue is paused. A worker
+        whose slots are all taken is ready.
         """
         if self._state != "working":
             return [f"the worker is {self._state}"]
