@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from handle_shop import LEASE, Shop
 
-from deferrable import Call, DuplicateCall, InvalidOptions, Unsupported
-from deferrable.aio import Deferrable
+from deferrable import Call, DuplicateCall, InvalidOptions, Retry, Unsupported
+from deferrable.aio import Deferrable, current_attempt
 from deferrable.aio.backend import InMemoryBackendFactory, SQLiteBackendFactory, SQSBackendFactory
 from deferrable.aio.worker._proposing import proposers
 from deferrable.errors import BackendError
@@ -313,3 +313,101 @@ def test_backend_that_keeps_no_keys_refuses_and_names_those_that_do() -> None:
 
     with pytest.raises(Unsupported, match=r"memory.*Redis.*SQLite"):
         plain.options(unique=True)
+
+
+# What went wrong in other libraries.
+
+
+async def test_result_that_is_kept_blocks_no_new_call(shop: Shop) -> None:
+    options: dict[str, Any] = {"unique": True, "keep_results_seconds": 3600}
+    first = await shop.later(1, **options)
+    await shop.run_once()
+
+    again = await shop.later(1, **options)
+
+    assert again.status == "pushed"
+    assert (await shop.state(first)).status == "completed"
+    assert (await shop.state(again)).status == "queued"
+
+
+async def test_calls_that_have_freed_their_keys_come_back_at_once_and_all_run(shop: Shop) -> None:
+    runs = []
+
+    @shop.instance.deferrable(
+        name="early", unique=True, unique_until="start", error_classes=[ValueError]
+    )
+    async def early() -> None:
+        runs.append(current_attempt().item["id"])
+        if len(runs) <= 3:
+            raise ValueError("retry")
+
+    ids = []
+    for _ in range(3):
+        ids.append((await early.later_async()).id)
+        assert (await shop.run_once()).status == "retried"
+    held, _ = await shop.core.queue.pop()
+    assert held is None
+    shop.clock.advance(10)
+    ids.append((await early.later_async()).id)
+    taken = [await shop.core.queue.pop() for _ in range(2)]
+    assert all(envelope is not None for envelope, _ in taken)
+    shop.clock.advance(LEASE + 1)  # two more deliveries end without settlement
+
+    statuses = [(await shop.run_once()).status for _ in range(4)]
+
+    assert statuses == ["completed"] * 4
+    assert sorted(runs[3:]) == sorted(ids)
+    assert (await early.later_async()).status == "pushed"
+
+
+async def test_cancelled_retry_that_has_freed_its_key_leaves_that_of_the_next_call(
+    shop: Shop,
+) -> None:
+    options: dict[str, Any] = {"unique": True, "unique_until": "start"}
+    first = await shop.later("fail once", **options)
+    assert (await shop.run_once()).status == "retried"
+    second = await shop.later("fail once", **options)
+
+    assert await shop.cancel(first) == "cancelled"
+
+    assert (await shop.later("fail once", **options)).serves_id == second.id
+
+
+async def test_call_from_inside_its_own_job_is_a_duplicate_and_a_retry_is_not(shop: Shop) -> None:
+    statuses = []
+
+    @shop.instance.deferrable(name="again", unique=True)
+    async def again() -> None:
+        statuses.append((await again.later_async()).status)
+        if len(statuses) == 1:
+            raise Retry(after_seconds=5)
+
+    await again.later_async()
+    assert (await shop.run_once()).status == "retried"
+    shop.clock.advance(6)
+    assert (await shop.run_once()).status == "completed"
+
+    assert statuses == ["duplicate", "duplicate"]
+
+
+async def test_duplicate_of_a_call_whose_transaction_is_rolled_back_is_pushed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "queue"
+    factory = SQLiteBackendFactory(path, 0, durability="process")
+    async with factory.create_backend_for_group(None) as backend:
+        instance = Deferrable(backend)
+
+        @instance.deferrable(name="note", unique=True)
+        async def note() -> None: ...
+
+        connection = sqlite3.connect(path)
+        with instance.using(connection):
+            assert (await note.later_async()).status == "pushed"
+        waiting = asyncio.ensure_future(note.later_async())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        connection.rollback()
+        connection.close()
+
+        assert (await waiting).status == "pushed"

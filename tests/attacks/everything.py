@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attacks.places import TROUBLED_PLACES
+from attacks.unique import PLACES as UNIQUE_PLACES
 
 __all__ = ["ATTACKS", "Attack", "run_all"]
 
@@ -43,6 +44,7 @@ ATTACKS = [
     Attack("attacks.model --place dockets"),
     Attack("attacks.model --place sqlite"),
     Attack("attacks.model --place sqs --examples 100"),
+    *(Attack(f"attacks.unique --kills 300 --place {place}") for place in UNIQUE_PLACES),
     Attack("mutants.run --whole", takes_seed=False),
     Attack("attacks.chaos --jobs 100000"),
     Attack("attacks.chaos --broker redis6 --jobs 20000"),
