@@ -51,6 +51,8 @@ NOT_FOR_USERS = {
     (deferrable.aio.Queue, "end_pops"),
     # Of the engine, which makes sure of an item once and pushes it later.
     (deferrable.aio.Queue, "prepare"),
+    # Of an instance, to which Lambda hands them.
+    (deferrable.aio.Queue, "take_event"),
     (deferrable.aio.Worker, "next_outcome"),
     # Of the command line, which awaits; the last one ends its process, too.
     (deferrable.aio.ErrorItems, "next_items"),

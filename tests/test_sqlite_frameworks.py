@@ -1,6 +1,6 @@
 """Calls that are deferred in a transaction of Django or of SQLAlchemy.
 
-Django's settings hold for a whole process, so its program runs in one of its own.
+Django's settings hold for a whole process, so its program runs in a process by itself.
 """
 
 import sqlite3

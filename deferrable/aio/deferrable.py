@@ -20,6 +20,7 @@ from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt, outcome_of
 from deferrable.aio._engine.calls import InstanceCalls, Wanted
 from deferrable.aio._engine.emitting import emit
+from deferrable.aio._engine.handing import handle_event
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AwaitingDoor, Door
 from deferrable.aio._engine.task_door import TaskDoor
@@ -228,6 +229,31 @@ class Deferrable(Instance, Decorating, Scheduling, Closing):
             prefetch=prefetch,
             grace_seconds=grace_seconds,
         )
+
+    async def handle_sqs_event(
+        self, event: object, context: object = None, *, concurrency: int = 10
+    ) -> dict[str, list[dict[str, str]]]:
+        """Run the items of an event by which AWS Lambda hands over messages of this SQS queue.
+
+        Nothing is polled, touched or deleted here. The event source mapping needs
+        ``FunctionResponseTypes: [ReportBatchItemFailures]``; without it Lambda would delete the
+        messages that failed, too. On a FIFO queue items run one by one, and stop at the first that
+        fails.
+
+        Args:
+            event: as Lambda gives it.
+            context: as Lambda gives it. Jobs are stopped one second before the function's time
+                ends, and their messages are reported. None: there is no such end.
+            concurrency: how many jobs run at once.
+
+        Returns:
+            what the function has to return: the messages that have to be delivered again.
+
+        Raises:
+            InvalidOptions: the event is of something else, or of another queue.
+            Unsupported: the queue is not in SQS.
+        """
+        return await handle_event(self, event, context, concurrency)
 
     def calls(self) -> InstanceCalls:
         """What answers for the calls of this instance, for its handles."""

@@ -34,6 +34,7 @@ from deferrable.options import ErrorClasses
 from deferrable.outcome import Outcome
 from deferrable.sync._door import refuse_portal_thread
 from deferrable.sync._facade import ClosingFacade, blocking, core_of
+from deferrable.sync._portal import portal
 from deferrable.sync.backend import Backend
 from deferrable.sync.error_items import ErrorItems
 from deferrable.sync.worker import Worker
@@ -225,6 +226,17 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
             return outcome
         finally:
             del outcome  # an error's traceback holds this frame
+
+    def handle_sqs_event(
+        self, event: object, context: object = None, *, concurrency: int = 10
+    ) -> dict[str, list[dict[str, str]]]:
+        """Run the items of an event of AWS Lambda; see `deferrable.aio.Deferrable`.
+
+        Plain jobs run in threads, and async jobs on the portal's.
+        """
+        refuse_portal_thread("await handle_sqs_event(...) of deferrable.aio.Deferrable")
+        handling = self._core.handle_sqs_event(event, context, concurrency=concurrency)
+        return portal().run(handling)
 
     def worker(
         self,

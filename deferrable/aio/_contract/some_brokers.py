@@ -6,6 +6,7 @@ overrides it.
 
 from contextlib import AbstractContextManager
 
+from deferrable.aio._contract.handed import Handed
 from deferrable.errors import Unsupported
 
 __all__ = ["SomeBrokers"]
@@ -34,6 +35,24 @@ class SomeBrokers:
             only Redis does.
         """
         return {}
+
+    async def take_event(self, event: object, seconds: float) -> list[Handed]:
+        """The items in an event by which somebody else hands over messages of this queue.
+
+        Nothing is asked of the broker about them: they are neither touched nor deleted here.
+
+        Args:
+            event: as AWS Lambda gives it to a function.
+            seconds: for how long they are ours.
+
+        Raises:
+            InvalidOptions: the event is of something else, or of another queue.
+            Unsupported: nobody hands over messages of this broker.
+        """
+        raise Unsupported(
+            f"nobody but its own consumers pops from {self!r}; AWS Lambda hands over messages of "
+            "SQS, for an instance over SQSBackendFactory"
+        )
 
     async def old_consumers(self) -> dict[str, int]:
         """Consumers of the Python 2 library that hold items: how many, by consumer id.

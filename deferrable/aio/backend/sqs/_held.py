@@ -33,14 +33,16 @@ class Delivery:
 
     Attributes:
         reference: of its item in a store of large items; None: it was in the message.
+        is_handed_over: Lambda has received it, and deletes it.
+        is_done: a message that was handed over may be deleted.
     """
 
-    __slots__ = ("is_warned", "receipt_handle", "reference")
+    __slots__ = ("is_done", "is_handed_over", "is_warned", "receipt_handle", "reference")
 
     def __init__(self, receipt_handle: str, reference: str | None = None) -> None:
         self.receipt_handle = receipt_handle
         self.reference = reference
-        self.is_warned = False
+        self.is_warned = self.is_handed_over = self.is_done = False
 
 
 def delivery_of(envelope: Envelope) -> Delivery:

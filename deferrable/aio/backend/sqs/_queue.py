@@ -13,9 +13,11 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from deferrable._codec.json import dump
+from deferrable.aio._contract.handed import Handed
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.sqs._arrivals import Arrivals
@@ -37,6 +39,7 @@ from deferrable.aio.backend.sqs._held import (
     visibility_seconds,
     warn_of_maximum,
 )
+from deferrable.aio.backend.sqs._lambda import messages_in
 from deferrable.aio.backend.sqs._reading import buried_by_sqs, unreadable
 from deferrable.aio.backend.sqs._receiving import Message, Receiver
 from deferrable.aio.backend.sqs._remote import RemoteQueue
@@ -197,18 +200,36 @@ class SQSQueue(Queue):
         self._receiver.end_waits()
         await self._arrivals.get().end()
 
+    async def take_event(self, event: object, seconds: float) -> list[Handed]:
+        start_time, taken = self.clock.monotonic(), []
+        for message in messages_in(event, self._remote.name):
+            envelope = self._envelope(message, start_time)
+            envelope.lease_end_time = start_time + seconds
+            delivery = delivery_of(envelope)
+            delivery.is_handed_over = True
+            read = self._read_body(envelope, message)
+            popped = read if isinstance(read, tuple) else await read
+            taken.append(Handed(message["MessageId"], popped, partial(_is_done, delivery)))
+        return taken
+
     def _read(
         self, message: Message, start_time: float
     ) -> Popped | Coroutine[Any, Any, Popped | None]:
-        handle = Delivery(message["ReceiptHandle"])
+        return self._read_body(self._envelope(message, start_time), message)
+
+    def _envelope(self, message: Message, start_time: float) -> Envelope:
         attributes = message.get("Attributes", {})
-        envelope = Envelope(
-            handle,
+        return Envelope(
+            Delivery(message["ReceiptHandle"]),
             start_time,
             start_time + self.lease_seconds,
             redeliveries=int(attributes.get("ApproximateReceiveCount", 1)) - 1,
             order_key=attributes.get("MessageGroupId") if self.KEEPS_GROUPS_IN_ORDER else None,
         )
+
+    def _read_body(
+        self, envelope: Envelope, message: Message
+    ) -> Popped | Coroutine[Any, Any, Popped | None]:
         body = message.get("Body", "")
         if self._settings.large_items is not None and body.startswith(REFERENCE):
             return self._fetch(envelope, message, self._settings.large_items)
@@ -287,7 +308,8 @@ class SQSQueue(Queue):
             references = [
                 delivery_of(envelope).reference
                 for envelope, outcome in zip(envelopes, outcomes, strict=True)
-                if outcome is None
+                # Lambda may fail to delete what it handed over; then it is read once more.
+                if outcome is None and not delivery_of(envelope).is_handed_over
             ]
             await asyncio.gather(
                 *(large_items.delete(each) for each in references if each is not None)
@@ -319,6 +341,8 @@ class SQSQueue(Queue):
                 outcomes[index] = entry
             elif now > envelope.lease_end_time:
                 outcomes[index] = lost(envelope, "its lease ended before SQS got the request")
+            elif delivery_of(envelope).is_handed_over:
+                delivery_of(envelope).is_done = operation == "DeleteMessageBatch"
             else:
                 sent[index] = entry
         indexes = list(sent)
@@ -403,6 +427,10 @@ class SQSFifoQueue(SQSQueue):
             # drop every copy that is to be tried again.
             "MessageDeduplicationId": new_id(),
         }
+
+
+def _is_done(delivery: Delivery) -> bool:
+    return delivery.is_done
 
 
 def _visibility(envelope: Envelope, seconds: float, now: float) -> BatchEntry:
