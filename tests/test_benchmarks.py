@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_benchmark_runs_in_small_and_every_job_runs_once(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     options = ["--scale", "small", "--rounds", "1", "--cells"]
-    cells = "enqueue,together,sleep,latency,memory"
+    cells = "enqueue,together,sleep,latency,results,memory"
     peers = ",".join([US, our_name(PROCESS)])
 
     done = subprocess.run(
@@ -44,9 +44,16 @@ def test_the_benchmark_runs_in_small_and_every_job_runs_once(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     results = Results.read(figures)
     assert results.troubles == []
-    assert {"single", "concurrent", "batch", "process", "naps", "p50", "in_memory"} <= set(
-        results.samples[US]
-    )
+    assert {
+        "single",
+        "concurrent",
+        "batch",
+        "process",
+        "naps",
+        "p50",
+        "awaited",
+        "in_memory",
+    } <= set(results.samples[US])
     assert {"single", "batch", "process", "together", "naps", "p50"} <= set(
         results.samples[our_name(PROCESS)]
     )

@@ -16,6 +16,8 @@ __all__ = [
     "PREFETCH",
     "URL",
     "BlockingProducer",
+    "HAS_RESULTS",
+    "POLL_SECONDS",
     "Producer",
     "database_path",
 ]
@@ -28,6 +30,11 @@ PREFETCH = int(os.environ["BENCHMARK_PREFETCH"])
 VARIANT = os.environ["BENCHMARK_VARIANT"]
 IS_FULL = VARIANT == "full"
 """With a time limit and log lines, on Redis; safe from a power cut, in a file."""
+
+HAS_RESULTS = VARIANT == "results"
+"""A caller awaits what each job returns."""
+POLL_SECONDS = 0.01
+"""Of those that poll: by their defaults, all times would be those of the poll."""
 
 
 def database_path() -> str:
@@ -50,6 +57,10 @@ class Producer(ABC):
         """The library's own call to enqueue many, if it has one."""
         raise TypeError(f"this library has no call that enqueues {len(calls)} of {job} at once")
 
+    async def call(self, number: int, text: str) -> object:
+        """Enqueue one job `answer` by the library's own call, and await what it returns."""
+        raise TypeError("this library keeps no results")
+
     async def close(self) -> None:
         """Leave nothing open."""
         return
@@ -61,3 +72,7 @@ class BlockingProducer(ABC):
     @abstractmethod
     def push(self, number: int, text: str) -> None:
         """One call of the library's own to enqueue one job. Any thread calls it."""
+
+    def call(self, number: int, text: str) -> object:
+        """Enqueue one job `answer_blocking`, and wait for what it returns. Any thread calls it."""
+        raise TypeError("this library keeps no results")

@@ -10,6 +10,7 @@ __all__ = [
     "PROCESS",
     "RAW",
     "REDIS",
+    "RESULTS",
     "STORES",
     "US",
     "US_FULL",
@@ -21,6 +22,8 @@ __all__ = [
 
 US, US_FULL, RAW = "deferrable", "deferrable-full", "raw"
 REDIS, PROCESS, FULL = "redis", "process", "full"
+RESULTS = "results"
+"""The variant of those whose jobs are awaited."""
 STORES = {
     REDIS: "Redis",
     PROCESS: "a SQLite file, safe from a killed process",
@@ -44,6 +47,7 @@ class Peer:
         ways: how it enqueues; see `produce`.
         oldest: the first Python it runs on.
         module: its file among the adapters.
+        has_results: its adapter awaits what jobs return.
         store: where its jobs are; one of `STORES`.
     """
 
@@ -54,6 +58,7 @@ class Peer:
     module: str = ""
     variant: str = "plain"
     has_worker: bool = True
+    has_results: bool = False
     store: str = REDIS
 
     @property
@@ -96,17 +101,17 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer(RAW, (), (*ASYNC, BATCH, *BLOCKING), has_worker=False),
-        Peer(US, (), (*ASYNC, BATCH, *BLOCKING)),
+        Peer(US, (), (*ASYNC, BATCH, *BLOCKING), has_results=True),
         Peer(US_FULL, (), (BATCH,), module="deferrable", variant="full"),
-        Peer("arq", ("arq", HIREDIS), ASYNC),
-        Peer("saq", ("saq[redis]", HIREDIS, UNDECLARED), ASYNC),
+        Peer("arq", ("arq", HIREDIS), ASYNC, has_results=True),
+        Peer("saq", ("saq[redis]", HIREDIS, UNDECLARED), ASYNC, has_results=True),
         Peer("streaq", ("streaq",), (*ASYNC, BATCH)),
-        Peer("taskiq", ("taskiq", "taskiq-redis", HIREDIS), ASYNC),
+        Peer("taskiq", ("taskiq", "taskiq-redis", HIREDIS), ASYNC, has_results=True),
         Peer("pydocket", ("pydocket", HIREDIS), (*ASYNC, BATCH)),
         Peer("repid", ("repid[redis]", HIREDIS, UNDECLARED), ASYNC),
         Peer("ardiq", ("ardiq",), (*ASYNC, BATCH), oldest=(3, 12)),
         Peer("dramatiq", ("dramatiq[redis]", HIREDIS), BLOCKING),
-        Peer("rq", ("rq", HIREDIS), BLOCKING),
+        Peer("rq", ("rq", HIREDIS), BLOCKING, has_results=True),
         Peer("huey", ("huey", "redis", HIREDIS), BLOCKING),
         Peer("celery", ("celery[redis]", HIREDIS), BLOCKING),
         *_in_a_file(PROCESS),

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.peers.catalogue import FULL, Peer
+from benchmarks.peers.catalogue import FULL, RESULTS, Peer
 from benchmarks.peers.ledger import Tally
 from benchmarks.peers.measuring import Meter, Reading, resident_mebibytes
 from benchmarks.peers.order import Order
@@ -171,6 +171,20 @@ def idle_worker(place: Place) -> Iterator[Worker]:
         yield worker
 
 
+def await_results(place: Place, scale: Scale) -> Figures:
+    """Jobs whose callers await what they return, one worker running them."""
+    way = "awaited" if place.peer.is_async else "awaited_blocking"
+    with place.worker(CONCURRENCY) as worker:
+        made = place.produce(Order(way, scale.jobs, job="answer"))
+        worker.check()
+    if not place.ledger.tally(scale.jobs, with_ends=False).is_exact:
+        raise Failed("jobs were lost, or ran twice or more")
+    return {
+        "awaited": made["jobs"] / made["seconds"],
+        "awaited_cpu": made["cpu_seconds"] / made["jobs"] * 1e6,
+    }
+
+
 def wait_on(place: Place, scale: Scale) -> Figures:
     """One job each 20 ms for a worker that has nothing else to do."""
     way = "paced" if place.peer.is_async else "paced_blocking"
@@ -208,17 +222,24 @@ def idle(place: Place, scale: Scale) -> Figures:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A measurement, and whose it is."""
+    """A measurement, and whose it is.
+
+    Attributes:
+        variant: of the peers, for this measurement; empty: the peer's own.
+    """
 
     is_for: Callable[[Peer], bool]
     slots: Callable[[Scale], int]
     measure: Callable[[Place, Scale], Figures]
+    variant: str = ""
 
     def run(self, peer: Peer, python: Path, scale: Scale) -> Figures:
         if peer.store == FULL:
             scale = replace(
                 scale, jobs=min(scale.jobs, MOST_SYNCED), naps=min(scale.naps, MOST_SYNCED)
             )
+        if self.variant:
+            peer = replace(peer, variant=self.variant)
         with open_place(peer, python, self.slots(scale)) as place:
             return self.measure(place, scale)
 
@@ -241,6 +262,14 @@ CELLS: dict[str, Sequence[Cell]] = {
     "latency": [
         Cell(
             lambda peer: peer.has_worker, lambda scale: 1 + PRODUCER_WARM_UPS + scale.paced, wait_on
+        )
+    ],
+    "results": [
+        Cell(
+            lambda peer: peer.has_results,
+            lambda scale: scale.jobs,
+            await_results,
+            RESULTS,
         )
     ],
     "idle": [Cell(lambda peer: peer.has_worker, lambda scale: 1, idle)],

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.peers.ledger import Ledger
 from benchmarks.peers.order import NAP_SECONDS
 
-__all__ = ["LEDGER", "nap", "note", "note_blocking"]
+__all__ = ["LEDGER", "answer", "answer_blocking", "nap", "note", "note_blocking"]
 
 LEDGER = Ledger(Path(os.environ["BENCHMARK_LEDGER"]))
 
@@ -25,5 +25,15 @@ async def nap(number: int, text: str) -> None:
     LEDGER.end(number)
 
 
+async def answer(number: int, text: str) -> int:
+    LEDGER.begin(number)
+    return number
+
+
 def note_blocking(number: int, text: str) -> None:
     LEDGER.begin(number)
+
+
+def answer_blocking(number: int, text: str) -> int:
+    LEDGER.begin(number)
+    return number

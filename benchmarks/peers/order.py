@@ -5,7 +5,7 @@ from typing import Literal
 
 __all__ = ["BATCH", "GATHERED", "NAP_SECONDS", "THREADS", "JobName", "Order"]
 
-JobName = Literal["note", "nap"]
+JobName = Literal["note", "nap", "answer"]
 
 GATHERED = 100
 BATCH = 1000
@@ -18,7 +18,8 @@ class Order:
     """What to enqueue, and how.
 
     Attributes:
-        way: single, concurrent, batch, or paced; or blocking, threads, or paced_blocking.
+        way: single, concurrent, batch, paced, or awaited; or blocking, threads, paced_blocking, or
+            awaited_blocking.
         first: the first job's number.
         size: how many characters the text has.
         interval_seconds: from one job to the next, if paced.

@@ -43,6 +43,8 @@ async def produce(producer: Producer, order: Order) -> dict[str, float]:
         if order.way == "paced":
             await paced(producer, order)
             return {}
+        if order.way == "awaited":
+            return await call_each(producer, order)
         warm_ups = min(WARM_UPS, order.jobs // 2)
         for number, text in calls[:warm_ups]:
             await producer.push(order.job, number, text)
@@ -80,18 +82,39 @@ async def paced(producer: Producer, order: Order) -> None:
         await asyncio.sleep(max(0.0, due_time - time.monotonic()))
 
 
+async def call_each(producer: Producer, order: Order) -> dict[str, float]:
+    """A number of callers, each of which makes its next call when it has its answer."""
+    calls = order.calls
+    warm_ups = min(WARM_UPS, order.jobs // 2)
+    await call_some(producer, calls[:warm_ups])
+    rest = calls[warm_ups:]
+    watch = Stopwatch()
+    await asyncio.gather(*(call_some(producer, rest[at::GATHERED]) for at in range(GATHERED)))
+    return {**watch.read(), "jobs": len(rest)}
+
+
+async def call_some(producer: Producer, calls: Calls) -> None:
+    for number, text in calls:
+        check_answer(number, await producer.call(number, text))
+
+
+def check_answer(number: int, answer: object) -> None:
+    if answer != number:
+        raise SystemExit(f"job {number} gave {answer!r:.200}")
+
+
 def produce_blocking(producer: BlockingProducer, order: Order) -> dict[str, float]:
     if order.way == "paced_blocking":
         paced_blocking(producer, order)
         return {}
     calls = order.calls
     warm_ups = min(WARM_UPS, order.jobs // 2)
-    for number, text in calls[:warm_ups]:
-        producer.push(number, text)
+    do = call_all if order.way == "awaited_blocking" else push_all
+    do(producer, calls[:warm_ups])
     rest = calls[warm_ups:]
-    count = THREADS if order.way == "threads" else 1
+    count = 1 if order.way == "blocking" else THREADS
     shares = [rest[index::count] for index in range(count)]
-    threads = [threading.Thread(target=push_all, args=(producer, share)) for share in shares]
+    threads = [threading.Thread(target=do, args=(producer, share)) for share in shares]
     watch = Stopwatch()
     for thread in threads:
         thread.start()
@@ -103,6 +126,11 @@ def produce_blocking(producer: BlockingProducer, order: Order) -> dict[str, floa
 def push_all(producer: BlockingProducer, calls: Calls) -> None:
     for number, text in calls:
         producer.push(number, text)
+
+
+def call_all(producer: BlockingProducer, calls: Calls) -> None:
+    for number, text in calls:
+        check_answer(number, producer.call(number, text))
 
 
 def paced_blocking(producer: BlockingProducer, order: Order) -> None:
@@ -118,7 +146,7 @@ def paced_blocking(producer: BlockingProducer, order: Order) -> None:
 
 def main(adapter: str, order: Order) -> None:
     module = importlib.import_module(f"benchmarks.peers.adapters.{adapter}")
-    if order.way in ("blocking", "threads", "paced_blocking"):
+    if order.way in ("blocking", "threads", "paced_blocking", "awaited_blocking"):
         figures = produce_blocking(module.BLOCKING_PRODUCER(), order)
     else:
         figures = asyncio.run(produce(module.PRODUCER(), order))

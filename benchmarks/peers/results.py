@@ -56,6 +56,8 @@ MEASURES = {
         Measure("naps", "sleeps of 0.05 s", "s", 2),
         Measure("p50", "latency p50", "ms", 2),
         Measure("p99", "latency p99", "ms", 2),
+        Measure("awaited", "await each result", "jobs/s", is_rate=True),
+        Measure("awaited_cpu", "CPU, await each result", "µs/job", 1),
         Measure("idle_commands", "idle commands", "/s", 1),
         Measure("idle_cpu", "idle CPU", "%", 2),
         Measure("rss", "worker RSS", "MiB", 1),

@@ -1,5 +1,5 @@
-"""arq: results are not kept, and it polls every 0.01 s: by its default of 0.5 s, latency and naps
-would be those of the poll.
+"""arq: results are kept only where they are awaited, and it polls every 0.01 s: by its default of
+0.5 s, latency and naps would be those of the poll.
 
 It has no call for many jobs at once.
 """
@@ -11,10 +11,9 @@ from arq.connections import RedisSettings
 from arq.worker import Worker, func
 
 from benchmarks.peers import jobs
-from benchmarks.peers.adapter import CONCURRENCY, URL, Producer
+from benchmarks.peers.adapter import CONCURRENCY, HAS_RESULTS, POLL_SECONDS, URL, Producer
 from benchmarks.peers.order import JobName
 
-POLL_SECONDS = 0.01
 SETTINGS = RedisSettings.from_dsn(URL)
 
 
@@ -26,8 +25,13 @@ async def nap(context: dict[Any, Any], number: int, text: str) -> None:
     await jobs.nap(number, text)
 
 
+async def answer(context: dict[Any, Any], number: int, text: str) -> int:
+    return await jobs.answer(number, text)
+
+
 def work() -> None:
-    functions = [func(function, keep_result=0) for function in (note, nap)]
+    kept = {} if HAS_RESULTS else {"keep_result": 0}
+    functions = [func(function, **kept) for function in (note, nap, answer)]
     Worker(functions, redis_settings=SETTINGS, max_jobs=CONCURRENCY, poll_delay=POLL_SECONDS).run()
 
 
@@ -37,6 +41,11 @@ class ArqProducer(Producer):
 
     async def push(self, job: JobName, number: int, text: str) -> None:
         await self._pool.enqueue_job(job, number, text)
+
+    async def call(self, number: int, text: str) -> object:
+        job = await self._pool.enqueue_job("answer", number, text)
+        assert job is not None
+        return await job.result(poll_delay=POLL_SECONDS)
 
     async def close(self) -> None:
         await self._pool.aclose()

@@ -23,6 +23,7 @@ from deferrable.aio.backend import from_url
 from deferrable.aio.job import Job
 
 TIMEOUT_SECONDS = 60
+KEPT_SECONDS = 3600
 
 IS_ON_SQLITE = URL.startswith("sqlite:")
 IS_WATCHED = IS_FULL and not IS_ON_SQLITE
@@ -33,6 +34,7 @@ JOBS: dict[str, Job[[int, str], object]] = {
     "note": register(jobs.note),
     "nap": register(jobs.nap),
 }
+ANSWER = instance.deferrable(keep_results_seconds=KEPT_SECONDS)(jobs.answer)
 NOTE = JOBS["note"]
 
 
@@ -56,6 +58,10 @@ class DeferrableProducer(Producer):
 
     async def push_batch(self, job: JobName, calls: Sequence[tuple[int, str]]) -> None:
         await JOBS[job].later_many_async(calls)
+
+    async def call(self, number: int, text: str) -> object:
+        receipt = await ANSWER.later_async(number, text)
+        return await receipt.result_async()
 
     async def close(self) -> None:
         await instance.close()

@@ -1,4 +1,5 @@
-"""saq: jobs and results are not kept (a ttl below zero). It has no call for many jobs at once.
+"""saq: jobs and results are not kept (a ttl below zero) unless they are awaited. It has no call for
+many jobs at once.
 
 `Queue.map` and `Queue.batch` wait for results; enqueueing alone goes through `Queue.enqueue`.
 
@@ -27,11 +28,15 @@ async def nap(context: dict[str, Any], *, number: int, text: str) -> None:
     await jobs.nap(number, text)
 
 
+async def answer(context: dict[str, Any], *, number: int, text: str) -> int:
+    return await jobs.answer(number, text)
+
+
 async def work_until_ended() -> None:
     queue = Queue.from_url(URL)
     await queue.connect()
     await queue.sweep()
-    worker: Worker[Any] = Worker(queue, functions=[note, nap], concurrency=CONCURRENCY)
+    worker: Worker[Any] = Worker(queue, functions=[note, nap, answer], concurrency=CONCURRENCY)
     await worker.start()
 
 
@@ -46,6 +51,9 @@ class SaqProducer(Producer):
 
     async def push(self, job: JobName, number: int, text: str) -> None:
         await self._queue.enqueue(job, number=number, text=text, ttl=NOT_KEPT)
+
+    async def call(self, number: int, text: str) -> object:
+        return await self._queue.apply("answer", number=number, text=text)
 
     async def close(self) -> None:
         await self._queue.disconnect()
