@@ -1,7 +1,8 @@
 """The blocking API has every verb of the asyncio API: parameters, results, documentation."""
 
 import inspect
-from typing import Any, get_type_hints
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from processes import run_program
@@ -88,6 +89,9 @@ def facade_of(hint: Any) -> Any:
             return blocking
         if hint == awaiting | None:
             return blocking | None
+    if get_origin(hint) is AsyncIterator:
+        (each,) = get_args(hint)
+        return Iterator[facade_of(each)]
     return hint
 
 

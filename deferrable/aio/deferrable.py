@@ -6,8 +6,8 @@ adapter: the debounce store of a `redis_client`. `deferring` defers the jobs of 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import copy_context
 from typing import Any
 from weakref import ref
@@ -230,6 +230,38 @@ class Deferrable(Instance, Decorating, Scheduling, Closing):
             grace_seconds=grace_seconds,
         )
 
+    @asynccontextmanager
+    async def running(
+        self,
+        concurrency: int = 100,
+        *,
+        threads: int | None = None,
+        prefetch: int = 0,
+        grace_seconds: Duration = 30.0,
+    ) -> AsyncIterator[Worker]:
+        """Have a worker run beside the code in the block; its outcomes are not read by you.
+
+        For the lifespan of a web application: ``async with shop.running(): yield``. At the end of
+        the block the worker stops within the grace period, and the instance is closed.
+
+        Args:
+            concurrency, threads, prefetch, grace_seconds: see `worker`.
+
+        Raises:
+            BaseException: what the worker's `__aenter__` raises, or why it ended early.
+        """
+        async with self:
+            worker = self.worker(
+                concurrency, threads=threads, prefetch=prefetch, grace_seconds=grace_seconds
+            )
+            async with worker:
+                reading = asyncio.ensure_future(_read_all(worker))
+                try:
+                    yield worker
+                finally:
+                    worker.stop()
+            await reading
+
     async def handle_sqs_event(
         self, event: object, context: object = None, *, concurrency: int = 10
     ) -> dict[str, list[dict[str, str]]]:
@@ -429,6 +461,11 @@ class Deferrable(Instance, Decorating, Scheduling, Closing):
             await self._debounce_store.close()
         if self._results is not None:
             await self._results.close()
+
+
+async def _read_all(worker: Worker) -> None:
+    async for _ in worker:
+        pass
 
 
 def _cancellation_of_caller() -> Callable[[], bool]:

@@ -4,8 +4,9 @@ Owns the list of its verbs. It decides nothing: the core holds the configuration
 runs the core's own attempt in the calling thread.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from typing import Any
 
@@ -227,6 +228,35 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
         finally:
             del outcome  # an error's traceback holds this frame
 
+    @contextmanager
+    def running(
+        self,
+        concurrency: int = 100,
+        *,
+        threads: int | None = None,
+        prefetch: int = 0,
+        grace_seconds: Duration = 30.0,
+    ) -> Iterator[Worker]:
+        """Have a worker run in threads beside the block; see `deferrable.aio.Deferrable.running`.
+
+        Args:
+            concurrency, threads, prefetch, grace_seconds: see `worker`.
+        """
+        with self:
+            worker = self.worker(
+                concurrency, threads=threads, prefetch=prefetch, grace_seconds=grace_seconds
+            )
+            with worker:
+                reading = threading.Thread(
+                    target=_read_all, args=(worker,), name="deferrable-outcomes", daemon=True
+                )
+                reading.start()
+                try:
+                    yield worker
+                finally:
+                    worker.stop()
+                    reading.join()
+
     def handle_sqs_event(
         self, event: object, context: object = None, *, concurrency: int = 10
     ) -> dict[str, list[dict[str, str]]]:
@@ -337,6 +367,11 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
     def middleware(self) -> tuple[Middleware, ...]:
         """The registered middleware, the outermost first."""
         return self._core.middleware
+
+
+def _read_all(worker: Worker) -> None:
+    for _ in worker:
+        pass
 
 
 def _blocking_backend(backend: Backend | base.Backend) -> Backend:
