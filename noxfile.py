@@ -281,5 +281,5 @@ def files_of_package() -> set[str]:
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "deferrable").rglob("*")
-        if path.suffix in {".py", ".lua", ".typed"}
+        if path.suffix in {".py", ".lua", ".typed", ".html", ".css", ".js", ".svg", ".txt"}
     }

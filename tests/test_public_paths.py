@@ -30,6 +30,9 @@ PUBLIC = {
     "deferrable.testing": """
         Faults FaultyQueue MovingClock QueueConformance WaitingQueueConformance wait_until
     """,
+    # Other people's libraries.
+    "deferrable.contrib": "",
+    "deferrable.contrib.dashboard": "app",
     # Where their names come from.
     "deferrable.aio.backend.base": "Backend BackendFactory",
     "deferrable.aio.backend.dockets": "DocketsBackendFactory DocketsErrorQueue DocketsQueue",

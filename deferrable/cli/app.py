@@ -6,6 +6,7 @@ import sys
 import click
 
 from deferrable.cli.command_error import ERROR
+from deferrable.cli.dashboard import dashboard
 from deferrable.cli.early import is_worker
 from deferrable.cli.errors import errors
 from deferrable.cli.exporter import exporter
@@ -45,6 +46,7 @@ cli.add_command(jobs)
 cli.add_command(pause)
 cli.add_command(resume)
 cli.add_command(schedule)
+cli.add_command(dashboard)
 
 
 def run() -> None:

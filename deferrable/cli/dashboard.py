@@ -1,0 +1,141 @@
+"""``deferrable dashboard``. Owns where it listens, and who may reach it.
+
+The rule: without a token it listens on loopback only, and answers to the names of loopback only, so
+that no web page can reach it by a name of its own. Behind a proxy the user says so.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from deferrable.cli.command_error import USAGE, CommandError, debug_option
+from deferrable.cli.loading import check_shared, instances_argument, load_all
+
+__all__ = ["dashboard"]
+
+_TOKEN_VARIABLE = "DEFERRABLE_DASHBOARD_TOKEN"  # noqa: S105  # a variable's name
+
+
+@click.command()
+@instances_argument
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8321, show_default=True)
+@click.option("--allow-actions", is_flag=True, help="Let visitors requeue, discard, cancel, ...")
+@click.option(
+    "--token",
+    envvar=_TOKEN_VARIABLE,
+    show_envvar=True,
+    metavar="SECRET",
+    help="What visitors must know. Other users of this machine can see arguments: prefer the "
+    "variable.",
+)
+@click.option(
+    "--behind-login",
+    is_flag=True,
+    help="A proxy asks visitors who they are, so no token is needed.",
+)
+@click.option("--root-path", default="", metavar="PATH", help="The path that a proxy removes.")
+@click.option(
+    "--interval", "interval_seconds", type=click.FloatRange(0.5), default=2.0, show_default=True,
+    metavar="SECONDS", help="How often queues are read while somebody looks.",
+)  # fmt: skip
+@click.option(
+    "--paid-interval", "paid_interval_seconds", type=click.FloatRange(1.0), default=60.0,
+    show_default=True, metavar="SECONDS", help="The same for SQS, which costs requests.",
+)  # fmt: skip
+@debug_option
+def dashboard(
+    paths: Sequence[str],
+    host: str,
+    port: int,
+    allow_actions: bool,
+    token: str | None,
+    behind_login: bool,
+    root_path: str,
+    interval_seconds: float,
+    paid_interval_seconds: float,
+) -> None:
+    """Show queues, calls, errors and schedules in a browser."""
+    token = token or None
+    is_local = _is_loopback(host)
+    if not is_local and token is None and not behind_login:
+        raise CommandError(
+            f"{host} can be reached from other machines, and nothing would ask who comes; set "
+            f"{_TOKEN_VARIABLE}, or add --behind-login if a proxy asks",
+            USAGE,
+        )
+    app, serve = _parts()
+    named = load_all(paths)
+    check_shared(named)
+    is_guarded = token is not None or behind_login
+    try:
+        made = app(
+            {each.path: each.instance for each in named},
+            allow_actions=allow_actions,
+            token=token,
+            allowed_hosts=None if is_guarded else ("localhost", "127.0.0.1", "::1"),
+            interval_seconds=interval_seconds,
+            paid_interval_seconds=paid_interval_seconds,
+            counts_calls=False,
+        )
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    serve(made, host, port, root_path.rstrip("/"), behind_login)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _parts() -> tuple[Any, Any]:
+    """The application's maker, and the server.
+
+    Raises:
+        CommandError: the extra is not installed.
+    """
+    try:
+        import uvicorn
+
+        from deferrable.contrib.dashboard import app
+    except ImportError as error:
+        raise CommandError(
+            f"the dashboard needs the package {error.name!r}, which is not installed; install the "
+            "extra: pip install 'deferrable[dashboard]'"
+        ) from error
+
+    def serve(made: Any, host: str, port: int, root_path: str, behind_login: bool) -> None:
+        config = uvicorn.Config(
+            made,
+            host=host,
+            port=port,
+            root_path=root_path,
+            proxy_headers=behind_login,
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+            # Open pages never end by themselves.
+            timeout_graceful_shutdown=1,
+        )
+        server = uvicorn.Server(config)
+        # The whole address is printed once: with port 0 only the server knows it.
+        startup = server.startup
+
+        async def start_and_tell(sockets: Any = None) -> None:
+            await startup(sockets)
+            for each in server.servers:
+                for listening in each.sockets:
+                    name, number = listening.getsockname()[:2]
+                    shown = f"[{name}]" if ":" in name else name
+                    click.echo(f"dashboard on http://{shown}:{number}{root_path}/", err=True)
+
+        server.startup = start_and_tell  # type: ignore[method-assign]
+        server.run()
+
+    return app, serve

@@ -1,0 +1,48 @@
+"""A page that stays up to date.
+
+Owns the stream of one open page. It sends the changing part again when the queues were read and
+this part has changed, so a busy queue makes no more traffic than the readings do.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from deferrable.contrib.dashboard._site import Site
+
+__all__ = ["MOST_STREAMS", "as_event", "stream"]
+
+MOST_STREAMS = 100
+"""The most pages that stay up to date at once."""
+_SILENT_SECONDS = 15.0
+"""After this much silence a comment is sent, or a proxy would close the connection."""
+
+
+async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncIterator[bytes]:
+    """The events of one page, until it is closed."""
+    site.watchers += 1
+    site.wake()
+    digest = b""
+    try:
+        yield b"retry: 3000\n\n"
+        while True:
+            try:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    await site.next_reading()
+            except TimeoutError:
+                yield b": still here\n\n"
+                continue
+            text = await render()
+            before, digest = digest, hashlib.blake2b(text.encode(errors="replace")).digest()
+            if digest != before:
+                yield as_event("live", text)
+    finally:
+        site.watchers -= 1
+
+
+def as_event(name: str, text: str) -> bytes:
+    """One event of a stream; each line of the text is a line of data."""
+    # A return alone would end a line of the stream, too.
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = "\n".join(f"data: {line}" for line in plain.split("\n"))
+    return f"event: {name}\n{lines}\n\n".encode(errors="replace")

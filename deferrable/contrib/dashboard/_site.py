@@ -1,0 +1,243 @@
+"""The instances that a dashboard shows, and how it reads their queues.
+
+Owns the names of the instances, one task that reads all queues again and again, and the histories.
+However many people look, each queue is read once for all of them.
+
+The rule: a broker that is paid by requests is read at most once in `paid_interval_seconds`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from deferrable import DeferrableError, Unsupported
+from deferrable.aio import Deferrable
+from deferrable.contrib.dashboard._counting import Counter
+from deferrable.contrib.dashboard._history import History, Reading
+from deferrable.item import queue_name
+
+__all__ = ["Settings", "Shown", "Site", "read", "shown_instances"]
+
+_logger = logging.getLogger("deferrable.dashboard")
+
+_READ_SECONDS = 10.0
+_UNWATCHED_SECONDS = 10.0
+"""How often queues are read while nobody looks: once for each slot of the history."""
+_STATES = ("available", "in_flight", "delayed")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user wants.
+
+    Attributes:
+        allow_actions: pages may change queues.
+        token: what a visitor must know; None: the user's own authentication decides.
+        allowed_hosts: the names by which it may be addressed; None: any.
+        interval_seconds: between two readings while somebody looks.
+        paid_interval_seconds: the same, of a broker that is paid by requests.
+        user_of: who made a request, for the log of actions; None: the address.
+    """
+
+    allow_actions: bool = False
+    token: str | None = None
+    allowed_hosts: tuple[str, ...] | None = None
+    interval_seconds: float = 2.0
+    paid_interval_seconds: float = 60.0
+    user_of: Callable[[Any], str] | None = None
+
+
+class Shown:
+    """One instance, its name on pages, and what is known of its queue."""
+
+    def __init__(self, name: str, instance: Deferrable, counter: Counter | None) -> None:
+        self.name = name
+        self.instance = instance
+        self.history = History()
+        self.counter = counter
+        self.next_read_time = 0.0
+
+    @property
+    def can_look(self) -> bool:
+        """Whether calls can be shown without taking them."""
+        return self.instance.backend.queue.SUPPORTS_INSPECTION
+
+    @property
+    def can_look_at_errors(self) -> bool:
+        """Whether errors can be shown without taking them."""
+        return self.instance.backend.error_queue.SUPPORTS_PEEK
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether the queue can be paused."""
+        queue = self.instance.backend.queue
+        return bool(getattr(queue, "SUPPORTS_PAUSE", False))
+
+    @property
+    def job_names(self) -> list[str]:
+        """The registered jobs, and those that were counted."""
+        counted = () if self.counter is None else self.counter.jobs
+        return sorted({*self.instance.registry, *counted})
+
+
+class Site:
+    """All instances of a dashboard, and the task that reads their queues."""
+
+    def __init__(self, shown: Iterable[Shown], settings: Settings) -> None:
+        self.shown = {each.name: each for each in shown}
+        self.settings = settings
+        self.watchers = 0
+        self._reading: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._woken = asyncio.Event()
+
+    def now(self) -> float:
+        """The moment, by the clock of the instances."""
+        return next(iter(self.shown.values())).instance.clock.time()
+
+    async def start(self) -> None:
+        """Have the queues read from now on, on this loop. The first readings are there then."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop and self._reading is not None and not self._reading.done():
+            return
+        # A mounted application is not told when the server starts, so any request may be first.
+        self._loop, self._changed, self._woken = loop, asyncio.Event(), asyncio.Event()
+        self._reading = loop.create_task(self._read_forever(), name="deferrable dashboard")
+        await self.next_reading()
+
+    async def stop(self) -> None:
+        """Read no more."""
+        task, self._reading = self._reading, None
+        if task is not None and self._loop is asyncio.get_running_loop():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def next_reading(self) -> None:
+        """Wait until queues were read again."""
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        """Read the free queues soon: somebody has come, or has changed something."""
+        self._woken.set()
+
+    async def _read_forever(self) -> None:
+        while True:
+            try:
+                await self.read_due()
+            except Exception:
+                _logger.exception("reading the queues failed; it goes on")
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
+            pause = self.settings.interval_seconds if self.watchers else _UNWATCHED_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+                # Many wishes in a row are one.
+                await asyncio.sleep(min(0.2, self.settings.interval_seconds))
+            self._woken.clear()
+
+    async def read_due(self) -> None:
+        """Read each queue that may be read now."""
+        now = time.monotonic()
+        due = [each for each in self.shown.values() if each.next_read_time <= now]
+        readings = await asyncio.gather(*(read(each.instance, self.now()) for each in due))
+        for each, reading in zip(due, readings, strict=True):
+            last = each.history.last
+            is_paid = reading.is_paid or (last is not None and last.is_paid)
+            each.next_read_time = now + (self.settings.paid_interval_seconds if is_paid else 0.0)
+            if each.counter is None:
+                each.history.add(reading)
+            else:
+                each.history.add(reading, each.counter.counts)
+
+
+async def read(instance: Deferrable, now: float) -> Reading:
+    """Read a queue; an error of its broker is a part of the reading."""
+    backend = instance.backend
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            waiting, failed = await asyncio.gather(
+                backend.queue.stats(), backend.error_queue.stats()
+            )
+            paused = await _why_paused(instance)
+    except TimeoutError:
+        return Reading(now, error=f"no answer within {_READ_SECONDS:g} s")
+    except DeferrableError as error:
+        return Reading(now, error=str(error))
+    items = {state: int(waiting[state]) for state in _STATES if state in waiting}
+    items["errors"] = _total(failed)
+    return Reading(
+        now,
+        items,
+        waiting.get("oldest_age_seconds"),
+        int(waiting.get("held_by_old_consumers", 0)),
+        "requests" in waiting,
+        paused,
+    )
+
+
+async def _why_paused(instance: Deferrable) -> str | None:
+    find: Any = getattr(instance, "find_pause", None)
+    if find is None or not getattr(instance.backend.queue, "SUPPORTS_PAUSE", False):
+        return None
+    with suppress(Unsupported):
+        pause = await find()
+        if pause is not None:
+            return str(pause.reason) or "no reason given"
+    return None
+
+
+def _total(counts: Mapping[str, float]) -> int:
+    return sum(int(counts.get(state, 0)) for state in _STATES)
+
+
+def shown_instances(
+    instances: "Mapping[str, Any] | Sequence[Any] | Any",
+    *,
+    counts_calls: bool,
+) -> list[Shown]:
+    """The instances with their names.
+
+    Raises:
+        TypeError: one of them is no instance.
+        ValueError: two have the same name, or there is none.
+    """
+    if isinstance(instances, Mapping):
+        pairs = [(str(name), _core_of(each)) for name, each in instances.items()]
+    else:
+        several = instances if isinstance(instances, list | tuple) else [instances]
+        cores = [_core_of(each) for each in several]
+        pairs = [(queue_name(each.backend.group), each) for each in cores]
+    names = [name for name, _ in pairs]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"the dashboard needs one or more instances with different names, got {names}; give a "
+            "dict: app({'shop': shop, 'mails': mails})"
+        )
+    return [_shown(name, core, counts_calls) for name, core in pairs]
+
+
+def _shown(name: str, core: Deferrable, counts_calls: bool) -> Shown:
+    if not counts_calls:
+        return Shown(name, core, None)
+    counter = Counter(core.clock.time)
+    core.register_event_consumer(counter)
+    core.register_middleware(counter)
+    return Shown(name, core, counter)
+
+
+def _core_of(instance: Any) -> Deferrable:
+    """The instance for code that awaits, of an instance of either API."""
+    core = getattr(instance, "_core", instance)
+    if not isinstance(core, Deferrable):
+        raise TypeError(
+            f"the dashboard shows instances of Deferrable, got {type(instance).__name__}; write "
+            "app({'shop': shop})"
+        )
+    return core

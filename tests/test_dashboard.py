@@ -1,0 +1,247 @@
+"""The dashboard: what its pages show on each backend, and what its forms change."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from dashboard_place import Visitor, text_of, visit
+from handle_shop import Shop
+from redis_server import unique_group
+
+from deferrable.aio import Deferrable
+from deferrable.aio.backend import InMemoryBackendFactory, SQSBackendFactory
+
+pytestmark = pytest.mark.anyio
+
+BIG = 2**63 + 1
+
+
+@pytest.fixture
+async def visitor(shop: Shop) -> AsyncIterator[Visitor]:
+    """May change everything."""
+    async with visit({"shop": shop.instance}, allow_actions=True) as made:
+        yield made
+
+
+@pytest.fixture
+def memory() -> Deferrable:
+    backend = InMemoryBackendFactory().create_backend_for_group(unique_group())
+    return Deferrable(backend, serializer="json")
+
+
+async def fail(shop: Shop, count: int = 1) -> None:
+    for _ in range(count):
+        await shop.later("fail")
+        await shop.run_once()
+
+
+def ids_on(page: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"/call\?queue=shop&amp;id=([\w-]+)", page)))
+
+
+async def test_overview_shows_the_numbers_of_each_queue(shop: Shop) -> None:
+    await fail(shop)
+    await shop.later(1)
+    await shop.later(2)
+    await shop.later(3, delay_seconds=60)
+
+    async with visit({"shop": shop.instance}) as visitor:
+        page = text_of(await visitor.see("/"))
+
+    assert re.search(r"Available 2 In flight 0 Delayed 1 Errors 1", page)
+
+
+async def test_queue_page_filters_by_state_text_and_age(visitor: Visitor, shop: Shop) -> None:
+    first = await shop.later("one")
+    shop.clock.advance(7200)
+    second = await shop.later("two", delay_seconds=60)
+
+    assert ids_on(await visitor.see("/queue", queue="shop")) == [first.id, second.id]
+    newest = await visitor.see("/queue", queue="shop", order="newest")
+    assert ids_on(newest) == [second.id, first.id]
+    assert ids_on(await visitor.see("/queue", queue="shop", state="delayed")) == [second.id]
+    assert ids_on(await visitor.see("/queue", queue="shop", age="hour")) == [first.id]
+    assert ids_on(await visitor.see("/queue", queue="shop", text=str(second.id))) == [second.id]
+    assert ids_on(await visitor.see("/queue", queue="shop", job="other")) == []
+
+
+async def test_arguments_are_hidden_until_asked_for_and_exact(visitor: Visitor, shop: Shop) -> None:
+    receipt = await shop.later(BIG)
+    params = {"queue": "shop", "id": str(receipt.id)}
+
+    assert str(BIG) not in await visitor.see("/call", **params)
+    assert str(BIG) in await visitor.see("/call", **params, arguments="show")
+
+
+async def test_delayed_call_is_cancelled_or_run_now(visitor: Visitor, shop: Shop) -> None:
+    cancelled = await shop.later(1, delay_seconds=60)
+    hastened = await shop.later(2, delay_seconds=60)
+
+    await visitor.send("/call/change", queue="shop", id=str(cancelled.id), do="cancel")
+    await visitor.send("/call/change", queue="shop", id=str(hastened.id), do="run now")
+
+    assert (await shop.state(cancelled)).status == "cancelled"
+    assert (await shop.state(hastened)).status == "queued"
+
+
+async def test_errors_are_grouped_and_requeued_with_their_number(
+    visitor: Visitor, shop: Shop
+) -> None:
+    await fail(shop, 3)
+
+    page = text_of(await visitor.see("/errors", queue="shop"))
+    assert "3 errors" in page
+    assert re.search(r"KeyError 'fail' note 3 ", page)
+    question = await visitor.see("/errors/confirm", queue="shop", do="requeue")
+    assert "Requeue 3 errors?" in question
+
+    (until,) = re.findall(r'name="until" value="([^"]+)"', question)
+    answer = await visitor.send("/errors/settle", queue="shop", do="requeue", until=until)
+
+    assert "Requeued 3 of 3." in text_of(answer.text)
+    assert (await shop.awaiting.backend.queue.stats())["available"] == 3
+
+
+async def test_error_that_came_after_the_question_is_left_alone(
+    visitor: Visitor, shop: Shop
+) -> None:
+    await fail(shop)
+    question = await visitor.see("/errors/confirm", queue="shop", do="discard")
+    (until,) = re.findall(r'name="until" value="([^"]+)"', question)
+    shop.clock.advance(10)
+    await fail(shop)
+
+    await visitor.send("/errors/settle", queue="shop", do="discard", until=until)
+
+    assert len(ids_on(await visitor.see("/errors", queue="shop"))) == 1
+
+
+async def test_one_error_has_its_traceback_and_is_discarded_alone(
+    visitor: Visitor, shop: Shop
+) -> None:
+    await fail(shop, 2)
+    first, second = ids_on(await visitor.see("/errors", queue="shop"))
+
+    page = await visitor.see("/call", queue="shop", id=first)
+    assert "Traceback (most recent call last)" in page
+    assert "Requeue" in page
+    await visitor.send("/errors/settle", queue="shop", id=first, do="discard")
+
+    assert ids_on(await visitor.see("/errors", queue="shop")) == [second]
+
+
+async def test_job_page_counts_what_this_process_ran(visitor: Visitor, shop: Shop) -> None:
+    await fail(shop)
+    await shop.later(1)
+    await shop.run_once()
+
+    page = text_of(await visitor.see("/job", queue="shop", job="note"))
+
+    assert "completed 1" in page
+    assert "errored 1" in page
+    assert "takes, 99 %" in page
+
+
+async def test_action_is_written_to_the_log(
+    visitor: Visitor, shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fail(shop)
+    caplog.set_level(logging.INFO, "deferrable.dashboard")
+
+    await visitor.send("/errors/settle", queue="shop", do="discard")
+
+    begun, ended = [each.message for each in caplog.records if each.name.endswith(".dashboard")]
+    assert "'127.0.0.1': discard on 'shop'" in begun
+    assert "1 done, 0 not" in ended
+
+
+async def test_schedule_shows_its_ticks_and_is_run_now(memory: Deferrable) -> None:
+    @memory.periodic(every_seconds=60, name="<sweep>")
+    @memory.deferrable(name="sweep")
+    async def sweep() -> None: ...
+
+    async with visit({"shop": memory}, allow_actions=True) as visitor:
+        page = await visitor.see("/schedules")
+        answer = await visitor.send("/schedules/run", queue="shop", schedule="<sweep>")
+
+        assert "every 60 s" in page
+        assert "then 2" in text_of(page)
+        assert "pushed as" in text_of(answer.text)
+        assert "<sweep>" not in answer.text
+        await memory.run_once()
+        assert (await memory.backend.queue.stats())["available"] == 0
+
+
+async def test_dashboard_reads_again_while_a_page_is_open(memory: Deferrable) -> None:
+    from deferrable.contrib.dashboard._live import stream
+    from deferrable.contrib.dashboard._site import Settings, Site, shown_instances
+
+    @memory.deferrable(name="job")
+    async def job() -> None: ...
+
+    site = Site(
+        shown_instances({"shop": memory}, counts_calls=False), Settings(interval_seconds=0.01)
+    )
+    await site.start()
+
+    async def render() -> str:
+        reading = site.shown["shop"].history.last
+        return f"a\r{reading.items['available'] if reading else None}"
+
+    events = stream(site, render)
+    try:
+        async with asyncio.timeout(30):
+            assert await anext(events) == b"retry: 3000\n\n"
+            assert await anext(events) == b"event: live\ndata: a\ndata: 0\n\n"
+            for _ in range(100):
+                await job.later_async()
+            while (event := await anext(events)) != b"event: live\ndata: a\ndata: 100\n\n":
+                assert event.startswith(b"event: live\n")
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
+        await site.stop()
+    assert site.watchers == 0
+
+
+async def test_queue_that_cannot_be_reached_is_named_on_the_page(memory: Deferrable) -> None:
+    async def stats() -> None:
+        from deferrable import BackendUnavailable
+
+        raise BackendUnavailable("no route to <b>redis</b>")
+
+    memory.backend.queue.stats = stats  # type: ignore[assignment,method-assign]
+
+    async with visit({"shop": memory}) as visitor:
+        page = await visitor.see("/")
+
+    assert "no route to &lt;b&gt;redis&lt;/b&gt;" in page
+
+
+async def test_sqs_is_shown_by_its_numbers_and_read_once_a_minute(
+    sqs_server: Any, sqs_group: str
+) -> None:
+    factory = SQSBackendFactory(sqs_server.connection(), wait_time=0)
+    async with Deferrable(factory.create_backend_for_group(sqs_group), serializer="json") as mails:
+
+        @mails.deferrable(name="send")
+        async def send(number: int) -> None:
+            raise KeyError(number)
+
+        await send.later_async(1)
+        await mails.run_once()
+        await send.later_async(2)
+        async with visit({"mails": mails}, interval_seconds=0.01) as visitor:
+            requests = (await mails.backend.queue.stats())["requests"]
+            page = text_of(await visitor.see("/"))
+            assert "1 0 0 1" in page
+            assert "numbers only" in await visitor.see("/queue", queue="mails")
+            assert "Look at them" in await visitor.see("/errors", queue="mails")
+            for _ in range(5):
+                await visitor.see("/")
+                await asyncio.sleep(0)
+            assert (await mails.backend.queue.stats())["requests"] == requests + 1  # this one
+            page = await visitor.see("/errors", queue="mails", look="yes")
+            assert "KeyError" in page
