@@ -145,6 +145,17 @@ async def test_job_page_counts_what_this_process_ran(visitor: Visitor, shop: Sho
     assert "takes, 99 %" in page
 
 
+async def test_queue_is_paused_and_resumed(visitor: Visitor, shop: Shop) -> None:
+    answer = await visitor.send("/queue/pause", queue="shop", do="pause")
+    assert "Resume" in answer.text
+    assert await shop.awaiting.is_paused()
+    assert "by 127.0.0.1" in await visitor.see("/")
+
+    await visitor.send("/queue/pause", queue="shop", do="resume")
+
+    assert not await shop.awaiting.is_paused()
+
+
 async def test_action_is_written_to_the_log(
     visitor: Visitor, shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:

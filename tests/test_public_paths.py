@@ -30,9 +30,6 @@ PUBLIC = {
     "deferrable.testing": """
         Faults FaultyQueue MovingClock QueueConformance WaitingQueueConformance wait_until
     """,
-    # Other people's libraries.
-    "deferrable.contrib": "",
-    "deferrable.contrib.dashboard": "app",
     # Where their names come from.
     "deferrable.aio.backend.base": "Backend BackendFactory",
     "deferrable.aio.backend.dockets": "DocketsBackendFactory DocketsErrorQueue DocketsQueue",
@@ -55,6 +52,7 @@ PUBLIC = {
     "deferrable.aio.middleware": "Deferral Middleware",
     # Integrations, each with its own extra.
     "deferrable.contrib": "",
+    "deferrable.contrib.dashboard": "app",
     "deferrable.contrib.prometheus": "PrometheusMiddleware instrument scrape",
     "deferrable.errors": "DeferrableError",
     "deferrable.metadata": "MetadataProducerConsumer",

@@ -63,6 +63,7 @@ class QueueReading:
             available; None: the broker does not know.
         requests: what this process has asked of a broker that is paid by requests; None: others.
         memory: ``used_bytes`` and ``max_bytes`` of the server; empty if it does not say.
+        old_held: how many items consumers of the Python 2 library hold.
         error: why nothing is known.
     """
 
@@ -72,6 +73,7 @@ class QueueReading:
     oldest_age_seconds: float | None = None
     requests: int | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
+    old_held: int = 0
     error: str | None = None
 
     @property
@@ -101,8 +103,9 @@ async def read_queue(instance: ReadableInstance) -> QueueReading:
     items["errors"] = sum(int(failed.get(state, 0)) for state in states)
     oldest = waiting.get("oldest_age_seconds", None if items.get("available") else 0.0)
     requests = waiting.get("requests")
+    old_held = int(waiting.get("held_by_old_consumers", 0))
     return QueueReading(
-        name, now, items, oldest, None if requests is None else int(requests), memory
+        name, now, items, oldest, None if requests is None else int(requests), memory, old_held
     )
 
 

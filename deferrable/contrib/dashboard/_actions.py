@@ -81,7 +81,7 @@ async def settle_errors(seen: Seen, user: str) -> str:
         known = reading.items.get("errors", 0) if reading else 0
         total = known if are_more or not shown.can_look_at_errors else len(entries)
     work = await seen.works.begin(shown, action, wanted, total)
-    seen.site.wake()
+    await seen.site.refresh(shown)
     return f"/errors?{query(queue=shown.name, work=work.id)}"
 
 
@@ -103,7 +103,7 @@ async def change_call(seen: Seen, user: str) -> str:
         answer = "available now" if await handle.run_now_async() else "not delayed any more"
     else:
         raise NotFound(f"There is no action called {action!r}.")
-    seen.site.wake()
+    await seen.site.refresh(shown)
     return f"/queue?{query(queue=shown.name, said=f'{call_id}: {answer}')}"
 
 
@@ -115,22 +115,21 @@ async def run_schedule(seen: Seen, user: str) -> str:
         raise NotFound(f"There is no schedule called {name!r}.")
     note(user, "run now", shown.name, name)
     receipt = await found[0].later_async()
-    seen.site.wake()
+    await seen.site.refresh(shown)
     return f"/schedules?{query(said=f'{name}: {receipt.status} as {receipt.id}')}"
 
 
 async def pause_queue(seen: Seen, user: str) -> str:
     """Pause a queue, or resume it."""
     shown, action = seen.shown, seen.params.get("do", "")
-    instance: Any = shown.instance
     if action not in ("pause", "resume") or not shown.can_pause:
         raise NotFound("This queue cannot be paused.")
     note(user, action, shown.name, "")
     if action == "pause":
-        await instance.pause(reason=f"by {user}, on the dashboard")
+        await shown.instance.pause(reason=f"by {user}, on the dashboard")
     else:
-        await instance.resume()
-    seen.site.wake()
+        await shown.instance.resume()
+    await seen.site.refresh(shown)
     return f"/queue?{query(queue=shown.name, said=f'{action}d')}"
 
 

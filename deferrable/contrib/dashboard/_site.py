@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from deferrable import DeferrableError, Unsupported
+from deferrable import BackendError
 from deferrable.aio import Deferrable
+from deferrable.contrib._queues import read_queue
 from deferrable.contrib.dashboard._counting import Counter
 from deferrable.contrib.dashboard._history import History, Reading
 from deferrable.item import queue_name
@@ -24,10 +25,8 @@ __all__ = ["Settings", "Shown", "Site", "read", "shown_instances"]
 
 _logger = logging.getLogger("deferrable.dashboard")
 
-_READ_SECONDS = 10.0
 _UNWATCHED_SECONDS = 10.0
 """How often queues are read while nobody looks: once for each slot of the history."""
-_STATES = ("available", "in_flight", "delayed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,7 @@ class Shown:
     @property
     def can_pause(self) -> bool:
         """Whether the queue can be paused."""
-        queue = self.instance.backend.queue
-        return bool(getattr(queue, "SUPPORTS_PAUSE", False))
+        return self.instance.backend.queue.SUPPORTS_PAUSE
 
     @property
     def job_names(self) -> list[str]:
@@ -146,55 +144,43 @@ class Site:
         """Read each queue that may be read now."""
         now = time.monotonic()
         due = [each for each in self.shown.values() if each.next_read_time <= now]
-        readings = await asyncio.gather(*(read(each.instance, self.now()) for each in due))
-        for each, reading in zip(due, readings, strict=True):
-            last = each.history.last
-            is_paid = reading.is_paid or (last is not None and last.is_paid)
-            each.next_read_time = now + (self.settings.paid_interval_seconds if is_paid else 0.0)
-            if each.counter is None:
-                each.history.add(reading)
-            else:
-                each.history.add(reading, each.counter.counts)
+        await asyncio.gather(*map(self._read, due))
+
+    async def refresh(self, shown: Shown) -> None:
+        """Read a queue now that was changed from here, unless it is paid by requests."""
+        if shown.next_read_time <= time.monotonic():
+            await self._read(shown)
+            self.wake()
+
+    async def _read(self, shown: Shown) -> None:
+        history, counter = shown.history, shown.counter
+        reading = await read(shown.instance)
+        is_paid = reading.is_paid or (history.last is not None and history.last.is_paid)
+        pause = self.settings.paid_interval_seconds if is_paid else 0.0
+        shown.next_read_time = time.monotonic() + pause
+        if counter is None:
+            history.add(reading)
+        else:
+            history.add(reading, counter.counts)
 
 
-async def read(instance: Deferrable, now: float) -> Reading:
+async def read(instance: Deferrable) -> Reading:
     """Read a queue; an error of its broker is a part of the reading."""
-    backend = instance.backend
-    try:
-        async with asyncio.timeout(_READ_SECONDS):
-            waiting, failed = await asyncio.gather(
-                backend.queue.stats(), backend.error_queue.stats()
-            )
-            paused = await _why_paused(instance)
-    except TimeoutError:
-        return Reading(now, error=f"no answer within {_READ_SECONDS:g} s")
-    except DeferrableError as error:
-        return Reading(now, error=str(error))
-    items = {state: int(waiting[state]) for state in _STATES if state in waiting}
-    items["errors"] = _total(failed)
-    return Reading(
-        now,
-        items,
-        waiting.get("oldest_age_seconds"),
-        int(waiting.get("held_by_old_consumers", 0)),
-        "requests" in waiting,
-        paused,
-    )
+    read = await read_queue(instance)
+    if read.error is not None:
+        return Reading(read.time, error=read.error)
+    oldest = read.oldest_age_seconds if read.items.get("available") else None
+    paused = await _why_paused(instance)
+    return Reading(read.time, read.items, oldest, read.old_held, read.requests is not None, paused)
 
 
 async def _why_paused(instance: Deferrable) -> str | None:
-    find: Any = getattr(instance, "find_pause", None)
-    if find is None or not getattr(instance.backend.queue, "SUPPORTS_PAUSE", False):
-        return None
-    with suppress(Unsupported):
-        pause = await find()
-        if pause is not None:
-            return str(pause.reason) or "no reason given"
+    if instance.backend.queue.SUPPORTS_PAUSE:
+        with suppress(BackendError):
+            pause = await instance.find_pause()
+            if pause is not None:
+                return pause.reason or "no reason given"
     return None
-
-
-def _total(counts: Mapping[str, float]) -> int:
-    return sum(int(counts.get(state, 0)) for state in _STATES)
 
 
 def shown_instances(
