@@ -1,0 +1,339 @@
+"""Traces and metrics for OpenTelemetry, by its conventions for messaging.
+
+Owns the spans, their attributes, and how the context travels in an item. Needs the API only; the
+application chooses the SDK.
+
+The rule: the span of a job is a root that links to the span of its ``later``. A job may run days
+later, or many times, so it is a part of that trace only if the application wants it.
+
+Source: semantic conventions 1.44, messaging (in development).
+"""
+
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Protocol
+
+from deferrable import (
+    CurrentAttempt,
+    Deferral,
+    MetadataProducerConsumer,
+    Middleware,
+    Outcome,
+)
+from deferrable.contrib._ends import failure_of
+from deferrable.contrib._pushed import receipts_of
+from deferrable.item import queue_name
+
+try:
+    from opentelemetry import metrics, propagate, trace
+    from opentelemetry.context import Context, attach, detach
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
+except ImportError as error:
+    raise ImportError(
+        f"deferrable.contrib.opentelemetry needs the package {error.name!r}, which is not "
+        "installed; install the extra: pip install 'deferrable[opentelemetry]'",
+        name=error.name,
+    ) from error
+
+__all__ = ["OpenTelemetryMiddleware", "instrument"]
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+_NAMESPACE = "opentelemetry"
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+
+_remote: ContextVar[Context | None] = ContextVar("deferrable_otel_remote", default=None)
+_batch: ContextVar["OpenTelemetryMiddleware | None"] = ContextVar(
+    "deferrable_otel_batch", default=None
+)
+
+
+class _Backend(Protocol):
+    @property
+    def group(self) -> str | None: ...
+    @property
+    def queue(self) -> object: ...
+
+
+class _Instance(Protocol):
+    """What this module needs of an instance of either API."""
+
+    @property
+    def backend(self) -> _Backend: ...
+    @property
+    def middleware(self) -> tuple[Middleware, ...]: ...
+    def register_middleware(self, middleware: Middleware) -> None: ...
+    def register_metadata_producer_consumer(
+        self, producer_consumer: MetadataProducerConsumer
+    ) -> None: ...
+
+
+class _Pair(MetadataProducerConsumer):
+    """Carries the context of the span of a ``later``, and baggage, to the job."""
+
+    NAMESPACE = _NAMESPACE
+
+    def produce_metadata(self) -> Any:
+        middleware = _batch.get()
+        carrier: dict[str, str] = {}
+        if middleware is None:
+            propagate.inject(carrier)
+        else:
+            middleware.create(carrier)
+        return carrier or None
+
+    def consume_metadata(self, metadata: Any) -> None:
+        # It was written by another process: only texts are read.
+        carrier = metadata if isinstance(metadata, dict) else {}
+        texts = {
+            name: value
+            for name, value in carrier.items()
+            if isinstance(name, str) and isinstance(value, str)
+        }
+        _remote.set(propagate.extract(texts, Context()) if texts else None)
+
+
+class OpenTelemetryMiddleware(Middleware):
+    """Makes the spans and metrics of one instance; made by `instrument`."""
+
+    def __init__(
+        self,
+        destination: str,
+        system: str,
+        *,
+        parent: bool,
+        item_spans: bool,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+    ) -> None:
+        self._destination = destination
+        self._parent = parent
+        self._item_spans = item_spans
+        self._common = {
+            "messaging.system": system,
+            "messaging.destination.name": destination,
+        }
+        self._tracer = trace.get_tracer(
+            "deferrable", _version(), tracer_provider, schema_url=SCHEMA_URL
+        )
+        meter = metrics.get_meter("deferrable", _version(), meter_provider, SCHEMA_URL)
+        self._operations = meter.create_histogram(
+            "messaging.client.operation.duration",
+            "s",
+            "Duration of messaging operations of a client.",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )
+        self._processing = meter.create_histogram(
+            "messaging.process.duration",
+            "s",
+            "Duration of processing operations.",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )
+        self._sent = meter.create_counter(
+            "messaging.client.sent.messages", "{message}", "Messages that were sent."
+        )
+        self._consumed = meter.create_counter(
+            "messaging.client.consumed.messages", "{message}", "Messages that were delivered."
+        )
+
+    def around_later(self, deferral: Deferral) -> AbstractContextManager[object]:
+        return _Sending(self, deferral)
+
+    def around_job(self, attempt: CurrentAttempt) -> AbstractContextManager[object]:
+        return _Processing(self, attempt)
+
+    def after_attempt(self, outcome: Outcome) -> None:
+        self._consumed.add(1, self._with_error(self._attributes("process"), outcome_type(outcome)))
+
+    def create(self, carrier: dict[str, str]) -> None:
+        """Make the span of one call of a batch, and put its context into `carrier`."""
+        span = self._tracer.start_span(
+            f"create {self._destination}",
+            kind=SpanKind.PRODUCER,
+            attributes=self._attributes("create"),
+        )
+        span.end()
+        propagate.inject(carrier, trace.set_span_in_context(span))
+
+    def _attributes(self, operation: str, job_name: str | None = None) -> dict[str, Any]:
+        attributes = {
+            **self._common,
+            "messaging.operation.name": operation,
+            "messaging.operation.type": operation,
+        }
+        if job_name is not None:
+            attributes["code.function.name"] = job_name.replace(":", ".")
+        return attributes
+
+    @staticmethod
+    def _with_error(attributes: dict[str, Any], error_type: str | None) -> dict[str, Any]:
+        return attributes if error_type is None else {**attributes, "error.type": error_type}
+
+
+class _Open:
+    """A span that is the current one in a block."""
+
+    __slots__ = ("_middleware", "_span", "_start_time", "_token")
+
+    _span: Span
+    _token: Token[Context]
+
+    def __init__(self, middleware: OpenTelemetryMiddleware) -> None:
+        self._middleware = middleware
+
+    def _open(self, span: Span, context: Context | None) -> None:
+        self._span = span
+        self._token = attach(trace.set_span_in_context(span, context))
+        self._start_time = perf_counter()
+
+    def _close(self, error: BaseException | None, error_type: str | None) -> float:
+        """End the span; how many seconds it was open."""
+        seconds = perf_counter() - self._start_time
+        if error is not None and error_type is not None and self._span.is_recording():
+            self._span.set_attribute("error.type", error_type)
+            self._span.record_exception(error)
+            self._span.set_status(Status(StatusCode.ERROR, error_type))
+        detach(self._token)
+        self._span.end()
+        return seconds
+
+
+class _Sending(_Open):
+    __slots__ = ("_batch_token", "_deferral")
+
+    def __init__(self, middleware: OpenTelemetryMiddleware, deferral: Deferral) -> None:
+        super().__init__(middleware)
+        self._deferral = deferral
+        self._batch_token: Token[OpenTelemetryMiddleware | None] | None = None
+
+    def __enter__(self) -> None:
+        middleware, deferral = self._middleware, self._deferral
+        span = middleware._tracer.start_span(
+            f"send {middleware._destination}",
+            kind=SpanKind.CLIENT if deferral.is_batch else SpanKind.PRODUCER,
+            attributes=middleware._attributes("send", deferral.job_name),
+        )
+        self._open(span, None)
+        has_items = deferral.is_batch and middleware._item_spans
+        self._batch_token = _batch.set(middleware if has_items else None)
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        middleware, span = self._middleware, self._span
+        assert self._batch_token is not None
+        _batch.reset(self._batch_token)
+        receipts = receipts_of(self._deferral, error)
+        pushed = sum(each.status in ("pushed", "delayed") for each in receipts)
+        if self._deferral.is_batch:
+            span.set_attribute("messaging.batch.message_count", len(receipts))
+        elif receipts:
+            receipt = receipts[0]
+            span.set_attribute("deferrable.receipt.status", receipt.status)
+            message_id = receipt.id or receipt.serves_id
+            if message_id is not None:
+                span.set_attribute("messaging.message.id", message_id)
+        failure = None if error is None else type(error).__qualname__
+        seconds = self._close(error, failure)
+        attributes = middleware._with_error(middleware._attributes("send"), failure)
+        middleware._operations.record(seconds, attributes)
+        if pushed:
+            middleware._sent.add(pushed, middleware._attributes("send"))
+
+
+class _Processing(_Open):
+    __slots__ = ("_attempt",)
+
+    def __init__(self, middleware: OpenTelemetryMiddleware, attempt: CurrentAttempt) -> None:
+        super().__init__(middleware)
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        middleware, attempt = self._middleware, self._attempt
+        remote = _remote.get()
+        sender = trace.get_current_span(remote or Context()).get_span_context()
+        attributes = middleware._attributes("process", attempt.job_name)
+        if attempt.id is not None:
+            attributes["messaging.message.id"] = attempt.id
+        attributes["deferrable.attempt"] = attempt.number
+        is_child = middleware._parent and sender.is_valid
+        span = middleware._tracer.start_span(
+            f"process {middleware._destination}",
+            # Not of the span in which the worker happens to have been started.
+            context=remote if is_child else Context(),
+            kind=SpanKind.CONSUMER,
+            attributes=attributes,
+            links=[Link(sender)] if sender.is_valid and not is_child else None,
+        )
+        self._open(span, remote or Context())
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        failure = failure_of(self._attempt, error)
+        seconds = self._close(error, failure)
+        middleware = self._middleware
+        attributes = middleware._attributes("process", self._attempt.job_name)
+        middleware._processing.record(seconds, middleware._with_error(attributes, failure))
+
+
+def outcome_type(outcome: Outcome) -> str | None:
+    """The ``error.type`` of an attempt that did not end well."""
+    if outcome.status in ("completed", "hopped"):
+        return None
+    return outcome.status if outcome.error is None else type(outcome.error).__qualname__
+
+
+def _version() -> str:
+    try:
+        return version("deferrable")
+    except PackageNotFoundError:
+        return "from source"
+
+
+def _system_of(queue: object) -> str:
+    # The conventions have a name for SQS, and none for the others.
+    return "aws_sqs" if repr(queue).startswith("<SQS") else "deferrable"
+
+
+def instrument(
+    instance: _Instance,
+    *,
+    parent: bool = False,
+    item_spans: bool = True,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> OpenTelemetryMiddleware:
+    """Trace what an instance of either API defers and runs. Call it on both sides.
+
+    A second call changes nothing.
+
+    Args:
+        parent: the span of a job is a child of the span of its ``later``, in one trace. False: it
+            is the root of its own trace, with a link.
+        item_spans: each call of ``later_many`` has its own span.
+        tracer_provider, meter_provider: None: the global ones.
+    """
+    for each in instance.middleware:
+        if isinstance(each, OpenTelemetryMiddleware):
+            return each
+    middleware = OpenTelemetryMiddleware(
+        queue_name(instance.backend.group),
+        _system_of(instance.backend.queue),
+        parent=parent,
+        item_spans=item_spans,
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+    )
+    instance.register_metadata_producer_consumer(_Pair())
+    instance.register_middleware(middleware)
+    return middleware
