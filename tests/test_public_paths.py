@@ -53,6 +53,11 @@ PUBLIC = {
     # Integrations, each with its own extra.
     "deferrable.contrib": "",
     "deferrable.contrib.dashboard": "app",
+    "deferrable.contrib.correlation": "CorrelationId TraceParent correlation_id traceparent",
+    "deferrable.contrib.logging": "AttemptFilter fields_of_attempt",
+    "deferrable.contrib.opentelemetry": "OpenTelemetryMiddleware instrument",
+    "deferrable.contrib.sentry": "SentryMiddleware instrument",
+    "deferrable.contrib.structlog": "StructlogMiddleware instrument",
     "deferrable.contrib.prometheus": "PrometheusMiddleware instrument scrape",
     "deferrable.errors": "DeferrableError",
     "deferrable.metadata": "MetadataProducerConsumer",

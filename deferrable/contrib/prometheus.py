@@ -22,7 +22,7 @@ from deferrable import (
     current_attempt,
 )
 from deferrable.contrib._pushed import receipts_of
-from deferrable.item import Item
+from deferrable.contrib._waited import waited_seconds
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -165,9 +165,9 @@ class PrometheusMiddleware(Middleware):
 
     def around_job(self, attempt: CurrentAttempt) -> AbstractContextManager[object]:
         job = self._metrics.of(attempt.job_name or _UNKNOWN)
-        waited_seconds = _waited_seconds(attempt.item, self._clock.time())
-        if waited_seconds is not None:
-            job.latency.observe(waited_seconds)
+        waited = waited_seconds(attempt.item, self._clock.time())
+        if waited is not None:
+            job.latency.observe(waited)
         return _Running(job, self._clock)
 
     def after_attempt(self, outcome: Outcome) -> None:
@@ -224,16 +224,6 @@ class _Running:
     ) -> None:
         self._job.duration.observe(self._clock.monotonic() - self._start_time)
         self._job.running.dec()
-
-
-def _waited_seconds(item: Item, now: float) -> float | None:
-    """How long ago the item became available; None: it does not say when."""
-    moments = [
-        moment
-        for moment in (item.get("due_time"), item.get("last_push_time"))
-        if isinstance(moment, int | float)
-    ]
-    return max(0.0, now - max(moments)) if moments else None
 
 
 def instrument(

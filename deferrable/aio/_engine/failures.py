@@ -15,7 +15,7 @@ from deferrable.outcome import Outcome
 
 __all__ = ["log_failure", "log_lost", "log_retry"]
 
-_logger = logging.getLogger("deferrable")
+_logger = logging.getLogger("deferrable.jobs")
 
 
 def log_retry(name: str, job: str, outcome: Outcome, seconds: float) -> None:

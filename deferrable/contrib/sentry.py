@@ -1,0 +1,219 @@
+"""Errors and traces for Sentry.
+
+Owns what is an event, the scope of each attempt, and how a trace goes on from a ``later`` to its
+job.
+
+The rule: one event for each item that goes to the error queue, however often it was tried. No
+argument of a call is sent.
+
+Source: Sentry's conventions for queues.
+"""
+
+from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from deferrable import (
+    Clock,
+    CurrentAttempt,
+    Deferral,
+    MetadataProducerConsumer,
+    Middleware,
+    Outcome,
+    current_attempt,
+)
+from deferrable.contrib._ends import failure_of
+from deferrable.contrib._pushed import receipts_of
+from deferrable.contrib._waited import waited_seconds
+from deferrable.item import queue_name
+
+try:
+    import sentry_sdk
+    from sentry_sdk.integrations.logging import ignore_logger
+    from sentry_sdk.scope import use_isolation_scope
+except ImportError as error:
+    raise ImportError(
+        f"deferrable.contrib.sentry needs the package {error.name!r}, which is not installed; "
+        "install the extra: pip install 'deferrable[sentry]'",
+        name=error.name,
+    ) from error
+
+__all__ = ["SentryMiddleware", "instrument"]
+
+_ORIGIN = "auto.queue.deferrable"
+_JOBS_LOGGER = "deferrable.jobs"
+"""It logs what is an event of ours already."""
+
+_trace: ContextVar[dict[str, str]] = ContextVar("deferrable_sentry_trace", default={})  # noqa: B039
+
+
+class _Backend(Protocol):
+    @property
+    def group(self) -> str | None: ...
+
+
+class _Instance(Protocol):
+    """What this module needs of an instance of either API."""
+
+    @property
+    def backend(self) -> _Backend: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def middleware(self) -> tuple[Middleware, ...]: ...
+    def register_middleware(self, middleware: Middleware) -> None: ...
+    def register_metadata_producer_consumer(
+        self, producer_consumer: MetadataProducerConsumer
+    ) -> None: ...
+
+
+class _Pair(MetadataProducerConsumer):
+    """Carries Sentry's headers to the job."""
+
+    NAMESPACE = "sentry"
+
+    def produce_metadata(self) -> Any:
+        traceparent, baggage = sentry_sdk.get_traceparent(), sentry_sdk.get_baggage()
+        headers = {"sentry-trace": traceparent, "baggage": baggage}
+        return {name: text for name, text in headers.items() if text} or None
+
+    def consume_metadata(self, metadata: Any) -> None:
+        # It was written by another process: only texts are read.
+        headers = metadata if isinstance(metadata, dict) else {}
+        known = {name: headers.get(name) for name in ("sentry-trace", "baggage")}
+        _trace.set({name: text for name, text in known.items() if isinstance(text, str)})
+
+
+class SentryMiddleware(Middleware):
+    """Reports what one instance does; made by `instrument`."""
+
+    def __init__(self, destination: str, clock: Clock, *, sends_retries: bool) -> None:
+        self._destination = destination
+        self._clock = clock
+        self._sends_retries = sends_retries
+        self._scopes: WeakKeyDictionary[CurrentAttempt, sentry_sdk.Scope] = WeakKeyDictionary()
+
+    def around_later(self, deferral: Deferral) -> AbstractContextManager[object] | None:
+        if sentry_sdk.get_current_span() is None:
+            return None  # A span outside of a transaction is never sent.
+        return _Publishing(deferral, self._destination)
+
+    def around_job(self, attempt: CurrentAttempt) -> AbstractContextManager[object]:
+        return _Running(self, attempt)
+
+    def after_attempt(self, outcome: Outcome) -> None:
+        attempt = current_attempt()
+        scope = self._scopes.pop(attempt, None)
+        is_wanted = outcome.status == "errored" or (
+            outcome.status == "retried"
+            and self._sends_retries
+            and failure_of(attempt, outcome.error) is not None
+        )
+        if not is_wanted or outcome.error is None:
+            return
+        if scope is None:  # its job did not run
+            with sentry_sdk.isolation_scope() as scope:
+                self.describe(scope, attempt)
+                sentry_sdk.capture_exception(outcome.error)
+        else:
+            with use_isolation_scope(scope):
+                sentry_sdk.capture_exception(outcome.error)
+
+    def describe(self, scope: "sentry_sdk.Scope", attempt: CurrentAttempt) -> None:
+        """Say in a scope which attempt it is about."""
+        name = attempt.job_name or "(unknown)"
+        scope.set_transaction_name(name, source="task")
+        scope.set_tag("deferrable.job", name)
+        scope.set_tag("deferrable.queue", self._destination)
+        scope.set_context("deferrable", {"job": name, "id": attempt.id, "attempt": attempt.number})
+
+    def keep(self, attempt: CurrentAttempt, scope: "sentry_sdk.Scope") -> None:
+        """Keep the scope of a failed job, with its breadcrumbs, until it is settled."""
+        self._scopes[attempt] = scope
+
+
+class _Publishing:
+    def __init__(self, deferral: Deferral, destination: str) -> None:
+        self._deferral = deferral
+        self._span = sentry_sdk.start_span(
+            op="queue.publish", name=deferral.job_name, origin=_ORIGIN
+        )
+        self._span.set_data("messaging.system", "deferrable")
+        self._span.set_data("messaging.destination.name", destination)
+
+    def __enter__(self) -> None:
+        self._span.__enter__()
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        receipts = receipts_of(self._deferral, error)
+        if len(receipts) == 1 and receipts[0].id is not None:
+            self._span.set_data("messaging.message.id", receipts[0].id)
+        self._span.__exit__(error_type, error, traceback)
+
+
+class _Running:
+    """The isolation scope and the transaction of one run."""
+
+    def __init__(self, middleware: SentryMiddleware, attempt: CurrentAttempt) -> None:
+        self._middleware = middleware
+        self._attempt = attempt
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        middleware, attempt = self._middleware, self._attempt
+        name = attempt.job_name or "(unknown)"
+        self._scope = self._stack.enter_context(sentry_sdk.isolation_scope())
+        # Breadcrumbs of what ran here before are not this job's.
+        self._scope.clear_breadcrumbs()
+        middleware.describe(self._scope, attempt)
+        transaction = sentry_sdk.continue_trace(
+            _trace.get(), op="queue.process", name=name, source="task", origin=_ORIGIN
+        )
+        self._span = self._stack.enter_context(sentry_sdk.start_transaction(transaction))
+        self._span.set_data("messaging.system", "deferrable")
+        self._span.set_data("messaging.destination.name", middleware._destination)
+        self._span.set_data("messaging.message.id", attempt.id)
+        self._span.set_data("messaging.message.retry.count", attempt.number - 1)
+        waited = waited_seconds(attempt.item, middleware._clock.time())
+        if waited is not None:
+            self._span.set_data("messaging.message.receive.latency", waited * 1000)
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        failure = failure_of(self._attempt, error)
+        if error is not None:
+            self._middleware.keep(self._attempt, self._scope)
+        # The span gets no error: that of a wanted retry is none.
+        self._span.set_status("ok" if failure is None else "internal_error")
+        self._stack.__exit__(None, None, None)
+
+
+def instrument(instance: _Instance, *, sends_retries: bool = False) -> SentryMiddleware:
+    """Report what an instance of either API defers and runs. Call it on both sides.
+
+    A second call changes nothing. ``sentry_sdk.init`` may be called before or after it.
+
+    Args:
+        sends_retries: a failure that is retried is an event, too. Never one by ``raise Retry``.
+    """
+    for each in instance.middleware:
+        if isinstance(each, SentryMiddleware):
+            return each
+    ignore_logger(_JOBS_LOGGER)
+    middleware = SentryMiddleware(
+        queue_name(instance.backend.group), instance.clock, sends_retries=sends_retries
+    )
+    instance.register_metadata_producer_consumer(_Pair())
+    instance.register_middleware(middleware)
+    return middleware

@@ -1,0 +1,61 @@
+"""The job, its item and its attempt in every line that a job logs, with structlog.
+
+Owns what is bound, in ``structlog.contextvars``; put ``merge_contextvars`` first in your
+processors.
+"""
+
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from deferrable import CurrentAttempt, Middleware
+from deferrable.contrib.correlation import correlation_id
+
+try:
+    from structlog.contextvars import bound_contextvars
+except ImportError as error:
+    raise ImportError(
+        f"deferrable.contrib.structlog needs the package {error.name!r}, which is not installed; "
+        "install the extra: pip install 'deferrable[structlog]'",
+        name=error.name,
+    ) from error
+
+__all__ = ["StructlogMiddleware", "instrument"]
+
+
+class _Instance(Protocol):
+    """What this module needs of an instance of either API."""
+
+    @property
+    def middleware(self) -> tuple[Middleware, ...]: ...
+    def register_middleware(self, middleware: Middleware) -> None: ...
+
+
+class StructlogMiddleware(Middleware):
+    """Binds the fields of each attempt; made by `instrument`."""
+
+    def __init__(self, variable: ContextVar[Any]) -> None:
+        self._variable = variable
+
+    def around_job(self, attempt: CurrentAttempt) -> AbstractContextManager[object]:
+        fields = {"job": attempt.job_name, "item_id": attempt.id, "attempt": attempt.number}
+        current = self._variable.get(None)
+        if current is not None:
+            fields["correlation_id"] = current
+        return bound_contextvars(**fields)
+
+
+def instrument(
+    instance: _Instance, *, variable: ContextVar[Any] = correlation_id
+) -> StructlogMiddleware:
+    """Bind the fields around each job of an instance of either API. A second call changes nothing.
+
+    Args:
+        variable: holds the correlation id.
+    """
+    for each in instance.middleware:
+        if isinstance(each, StructlogMiddleware):
+            return each
+    middleware = StructlogMiddleware(variable)
+    instance.register_middleware(middleware)
+    return middleware
