@@ -28,6 +28,7 @@ from deferrable.aio import Deferrable, backend  # noqa: E402
 LAYERS = {
     "cli": ("Commands", "#b4530a", "#f0a868"),
     "contrib": ("Integrations", "#a3541b", "#e0a06a"),
+    "harness": ("In tests", "#6639ba", "#b79aff"),
     "door": ("Doors", "#57606a", "#aab4be"),
     "testing": ("Testing", "#8250df", "#c8a6ff"),
     "facade": ("Blocking API", "#bf3989", "#ff9bce"),

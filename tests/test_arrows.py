@@ -49,6 +49,8 @@ MAY_IMPORT = {
     "instance": {"engine", "adapter", "contract", "pure"},
     "facade": {"facade", "door", "instance", "engine", "adapter", "contract", "pure"},
     "testing": {"testing", "facade", "contract", "pure"},
+    # What tests of applications hold: an instance with another backend, and its ticks.
+    "harness": {"harness", "testing", "door", "facade", "instance", "engine", "contract", "pure"},
     # What speaks to other people's libraries uses what any user could.
     "contrib": {"contrib", "door", "pure"},
     "cli": {"cli", "contrib", "door", "facade", "instance", "engine", "contract", "pure"},
@@ -63,6 +65,8 @@ def layer_of(module: str) -> str:
         return "instance"
     if module in CONTRACT or module.startswith("deferrable.aio._contract"):
         return "contract"
+    if module in ("deferrable.testing.deferrals", "deferrable.testing.plugin"):
+        return "harness"
     _, room, *rest = module.split(".")
     if room in ("cli", "__main__"):
         return "cli"

@@ -28,7 +28,8 @@ PUBLIC = {
     "deferrable.pickling": "build_later_item dumps loads pretty_unpickle unpickle_method_call",
     "deferrable.sync": BOTH_APIS,
     "deferrable.testing": """
-        Faults FaultyQueue MovingClock QueueConformance WaitingQueueConformance wait_until
+        Deferrals Faults FaultyQueue MovingClock QueueConformance WaitingQueueConformance
+        deferrals_of wait_until
     """,
     # Where their names come from.
     "deferrable.aio.backend.base": "Backend BackendFactory",
@@ -72,8 +73,10 @@ PUBLIC = {
     "deferrable.sync.worker": "Worker",
     "deferrable.testing.clock": "MovingClock",
     "deferrable.testing.conformance": "QueueConformance WaitingQueueConformance",
+    "deferrable.testing.deferrals": "Deferrals deferrals_of",
     "deferrable.testing.fault_script": "Faults",
     "deferrable.testing.faults": "FaultyQueue",
+    "deferrable.testing.plugin": "deferrals",
     "deferrable.testing.waiting": "wait_until",
     # For authors of backends and of debounce stores, and for annotations.
     "deferrable.debounce": "Window confirm decide",

@@ -11,20 +11,26 @@ if TYPE_CHECKING:
     from deferrable.testing.clock import MovingClock as MovingClock
     from deferrable.testing.conformance import QueueConformance as QueueConformance
     from deferrable.testing.conformance import WaitingQueueConformance as WaitingQueueConformance
+    from deferrable.testing.deferrals import Deferrals as Deferrals
+    from deferrable.testing.deferrals import deferrals_of as deferrals_of
     from deferrable.testing.fault_script import Faults as Faults
     from deferrable.testing.faults import FaultyQueue as FaultyQueue
     from deferrable.testing.waiting import wait_until as wait_until
 
 __all__ = [
+    "Deferrals",
     "Faults",
     "FaultyQueue",
     "MovingClock",
     "QueueConformance",
     "WaitingQueueConformance",
+    "deferrals_of",
     "wait_until",
 ]
 
 _HOMES = {
+    "Deferrals": f"{__name__}.deferrals",
+    "deferrals_of": f"{__name__}.deferrals",
     "Faults": f"{__name__}.fault_script",
     "FaultyQueue": f"{__name__}.faults",
     "MovingClock": f"{__name__}.clock",

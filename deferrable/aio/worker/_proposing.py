@@ -101,7 +101,7 @@ class Proposer:
     async def run(self) -> None:
         while True:
             try:
-                seconds = await self._advance()
+                seconds = await self.propose_due()
             except Exception as error:
                 if _door.is_being_cancelled():
                     return  # it was cancelled during a proposal that then failed
@@ -110,7 +110,7 @@ class Proposer:
                 self._failures.end()
             await sleep(self._clock, min(seconds, _LONGEST_SLEEP_SECONDS))
 
-    async def _advance(self) -> float:
+    async def propose_due(self) -> float:
         """Propose what is due. Return the seconds until more may be due."""
         store, name = store_of(self._instance)
         if store is None:  # the instance was given another backend after the decoration
