@@ -197,7 +197,7 @@ class Commands:
         keys, consumer_id = self.keys, pop.consumer_id
         milliseconds, value = self._heartbeat(heartbeat_seconds)
         reply = await self.link.run(
-            script("dockets_pop"),
+            script("dockets_gap", "dockets_pop"),
             (
                 keys.queue,
                 keys.delayed,
@@ -206,6 +206,7 @@ class Commands:
                 keys.working(consumer_id),
                 keys.active(consumer_id),
                 keys.paused,
+                keys.gaps,
             ),
             (
                 self.now(),
@@ -277,6 +278,11 @@ class Commands:
         except OutOfMemory:
             return Waited(was_lost, None, is_refused=True)
         return Waited(was_lost, raw, pause_text)
+
+    async def drop_gap(self, consumer_id: str) -> None:
+        """Remove a gap that a wait has brought from the working list."""
+        names = (self.keys.working(consumer_id), self.keys.gaps)
+        await self.link.run(script("dockets_gap", "dockets_drop_gap"), names)
 
     async def touch(self, consumer_id: str, heartbeat_seconds: float) -> list[str] | None:
         """Renew the heartbeat. Return the digests of the entries whose jobs are to be stopped;
@@ -426,8 +432,9 @@ class Commands:
     async def waiting(self) -> Waiting:
         """The available and delayed items, and the consumers that may hold more."""
         keys = self.keys
-        names = (keys.queue, keys.delayed, keys.payload, keys.workers, keys.paused)
-        reply: list[Any] = await self.link.run(script("dockets_stats"), names, (self.now(),))
+        names = (keys.queue, keys.delayed, keys.payload, keys.workers, keys.paused, keys.gaps)
+        stats = script("dockets_gap", "dockets_stats")
+        reply: list[Any] = await self.link.run(stats, names, (self.now(),))
         available, delayed, oldest, ids, pause_text = reply
         consumer_ids = [each.decode(errors="replace") for each in ids]
         return Waiting(available, delayed, oldest, consumer_ids, pause_text)
@@ -447,7 +454,7 @@ class Commands:
         keys = self.keys
         working = map(keys.working, await self.workers())
         await self.link.call(
-            ("UNLINK", keys.queue, keys.delayed, keys.payload, keys.unique, *working)
+            ("UNLINK", keys.queue, keys.delayed, keys.payload, keys.unique, keys.gaps, *working)
         )
 
 

@@ -2,7 +2,8 @@
 
 Owns the order in which the places are looked at, and the size of each look. Redis has no index of
 items by their id, so every entry is looked at, on the server. A small queue is searched in one
-atomic step. A large one is searched a page at a time, so that no step blocks the server for long.
+atomic step. A large one is searched a page at a time, so that no step blocks the server for long. A
+cancelled item far from both ends of the list leaves a gap, for the same reason.
 
 The one rule: places are looked at in the order in which an item passes them: delayed, queued, in
 flight. So an item that moves on meanwhile is still seen. A list grows at its head, where the look
@@ -20,7 +21,7 @@ from deferrable.aio._contract.uniqueness import unique_key_of
 from deferrable.aio.backend._redis.link import script
 from deferrable.aio.backend.dockets._commands import Commands
 from deferrable.aio.backend.dockets._outside import Outside
-from deferrable.aio.backend.dockets._wire import delivery_in, error_item
+from deferrable.aio.backend.dockets._wire import GAP, delivery_in, error_item
 from deferrable.aio.clock import Clock
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item, new_id
@@ -37,6 +38,15 @@ _PAGE_BYTES = 250_000
 
 _LEAST_STOP_SECONDS = 3600.0
 """How long the wish to stop a job lasts, at least; its consumer reads it at each heartbeat."""
+
+FAR = 20_000
+"""An item that is so far from both ends of the list is not removed from it, which would take more
+than 3 ms of the server's time; a gap takes its place."""
+
+_WINDOW = 1_000
+_FEW_PLACES = 500
+_MOST_WINDOWS = 100
+"""So far may pushes have moved an item since it was seen; else it has to be found again."""
 
 _PASSES = 3
 """How often a large queue is searched before an item counts as gone."""
@@ -253,12 +263,19 @@ class Finder:
         seconds = REMEMBERED_SECONDS if isinstance(item_id, str) else 0
         key = unique_key_of(found.item)
         unique = ("", "") if key is None else (key, str(item_id))
-        reply = await self._commands.link.run(
-            script("dockets_unique", "dockets_cancel"),
-            (keys.queue, keys.delayed, keys.payload, mark, keys.unique),
-            (spot.raw, spot.delayed_id, spot.place, seconds, *unique),
-        )
-        return bool(reply == 1)
+        names = (keys.queue, keys.delayed, keys.payload, mark, keys.unique, keys.gaps)
+        # Cancelled neighbours move it to the head, and pushes move it away from there.
+        start = max(0, spot.place - _FEW_PLACES)
+        for _ in range(_MOST_WINDOWS):
+            reply: int = await self._commands.link.run(
+                script("dockets_gap", "dockets_unique", "dockets_cancel"),
+                names,
+                (spot.raw, spot.delayed_id, spot.place, seconds, *unique, FAR, start, _WINDOW),
+            )
+            if reply >= 0:
+                return reply == 1
+            start = -reply
+        return False
 
     async def hasten(self, found: Found, text: str) -> bool:
         """Make it available as `text`, if it is still delayed."""
@@ -303,6 +320,7 @@ class Finder:
             shown = [
                 _waiting(item_in(raw, page.now), Spot(raw, place=int(place)), None)
                 for place, _, raw in page.entries
+                if raw != GAP
             ]
             next_cursor = page.cursor.decode()
             return shown, f"queued {next_cursor}" if next_cursor else "held "
@@ -328,6 +346,7 @@ class Finder:
         shown = [
             _held(item_in(raw, page.now), Spot(raw, worker=worker), lease_until)
             for _, _, raw in page.entries
+            if raw != GAP
         ]
         if page.cursor:
             return shown, f"held {worker} {page.cursor.decode()}"

@@ -7,7 +7,7 @@ I/O and reads no clock. Pushes, completions and the like are not decided here.
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from deferrable.aio.backend.dockets._wire import Entry, Key, error_item, error_record, key_in
+from deferrable.aio.backend.dockets._wire import GAP, Entry, Key, error_item, error_record, key_in
 from deferrable.errors import UnreadableItem
 from deferrable.item import new_id
 from deferrable.lifecycle import TooManyDeliveries
@@ -50,6 +50,8 @@ def as_redelivery(
     delay_seconds: float = 0.0,
 ) -> Move:
     """One more delivery of the entry has ended without settlement."""
+    if raw == GAP:
+        return Move(raw, "back", raw)
     try:
         entry = Entry.read(raw).redelivered(now)
     except UnreadableItem as error:

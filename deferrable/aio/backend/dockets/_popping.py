@@ -25,7 +25,7 @@ from deferrable.aio.backend.dockets._moves import Move, as_missing_payload, as_u
 from deferrable.aio.backend.dockets._pausing import Pauses
 from deferrable.aio.backend.dockets._upkeep import IDLE_UPKEEP_SECONDS, Upkeep
 from deferrable.aio.backend.dockets._wait import Wait
-from deferrable.aio.backend.dockets._wire import delivery_in, key_in
+from deferrable.aio.backend.dockets._wire import GAP, delivery_in, key_in
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import BackendError, UnreadableItem
@@ -237,6 +237,9 @@ class ConsumerPopper:
                 key = key_in(waited.raw)
                 back = Move(waited.raw, "front", waited.raw, unique_key=key)
                 await self._commands.move(pop.consumer_id, [back])
+            return False
+        if waited.raw == GAP:
+            await self._commands.drop_gap(pop.consumer_id)
             return False
         if waited.raw is not None:
             await self._accept(pop, [waited.raw], self._clock.monotonic(), popped)

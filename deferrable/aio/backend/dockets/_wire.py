@@ -15,7 +15,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from deferrable._codec.json import dump, load
 from deferrable._durations import is_number
@@ -24,6 +24,7 @@ from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
 __all__ = [
+    "GAP",
     "TRUSTED_SECONDS",
     "Entry",
     "Key",
@@ -48,6 +49,17 @@ class Key(NamedTuple):
     item_id: str
 
 
+GAP: Final = (
+    b'{"gap":1,"first_ts":0,"ts":0,"item":{"id":"gap","method":"N.","args":"(t.","kwargs":"(t.",'
+    b'"error_classes":"N.","group":null,"attempts":0,"max_attempts":1,"metadata":{},'
+    b'"ttl_seconds":1,"item_queued_timestamp":0},"v":1,"ttl":null,"attempts":0,'
+    b'"max_attempts":3,"error_classes":"N."}'
+)
+"""What stands in the queue where an item was cancelled that was far from both ends. Consumers
+remove it. To one of the Python 2 library it is an item whose ttl has passed. The scripts have it,
+too."""
+
+
 class Keys:
     """The Redis keys of one queue."""
 
@@ -60,6 +72,7 @@ class Keys:
         self.error_leases = f"{self.queue}.errors.leases"
         self.unique = f"{self.queue}.unique"
         self.paused = f"{self.queue}.paused"
+        self.gaps = f"{self.queue}.gaps"
 
     def working(self, consumer_id: str) -> str:
         """The list of a consumer's items in flight."""

@@ -1,14 +1,14 @@
 -- Join the workers, make due items available, and take items into the working list.
 -- In one step, because a consumer that takes without being known as alive loses what it takes.
 --
--- KEYS: queue, delayed, payload, workers, own working list, own active key, paused
+-- KEYS: queue, delayed, payload, workers, own working list, own active key, paused, gaps
 -- ARGV: now ('' for the server's), consumer id, '1' if it has not joined yet, heartbeat in ms,
 --       heartbeat value, most items to take, most due items to move
 -- Returns {0} if somebody reclaimed this consumer, {2, text of the pause} if there is one, else
 --   {1, taken, delayed ids that have no payload, 1 if more is due, seconds until the next is due,
 --    its id}; the last two are '' if none is delayed
 
-local queue, delayed, payload, workers, working, active, paused = unpack(KEYS)
+local queue, delayed, payload, workers, working, active, paused, gaps = unpack(KEYS)
 local now, id, is_first, heartbeat, value, count, most_due = unpack(ARGV)
 
 if is_first ~= '1' and redis.call('SISMEMBER', workers, id) == 0 then
@@ -55,13 +55,19 @@ if #due > 0 then
   redis.call('HDEL', payload, unpack(due))
 end
 
-local taken = {}
-for _ = 1, tonumber(count) do
+local taken, looked = {}, 0
+while #taken < tonumber(count) and looked < 5000 do
   local entry = redis.call('LMOVE', queue, working, 'RIGHT', 'LEFT')
   if not entry then
     break
   end
-  taken[#taken + 1] = entry
+  looked = looked + 1
+  if entry == GAP then
+    redis.call('LPOP', working)
+    redis.call('DECR', gaps)
+  else
+    taken[#taken + 1] = entry
+  end
 end
 
 local next_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
