@@ -114,6 +114,8 @@ class InstanceCalls:
     async def _state(self, call_id: str) -> CallState:
         backend = self._instance.backend
         if backend.queue.SUPPORTS_INSPECTION:
+            # Before the store, although that is cheaper: a call that was requeued, or whose worker
+            # died after its result was stored, has a result and will run again.
             found = await backend.queue.find(call_id)
             if found is not None:
                 return state_of(found)
