@@ -251,3 +251,19 @@ async def test_holder_that_ends_while_it_is_looked_for_makes_no_duplicate(
 
     assert await is_pushed(queue, "two") is True
     assert await is_pushed(queue, "three") == "two"
+
+
+async def test_holder_is_found_among_thousands_in_flight(place: Place) -> None:
+    queue = place.queue()
+    await queue.push_each([{"id": f"other {number}"} for number in range(1100)])
+    await queue.push(item("one"))
+    popped = await queue.pop_up_to(1101)
+    envelopes = {popped_item["id"]: envelope for envelope, popped_item in popped}
+    place.clock.advance(2)
+
+    assert await is_pushed(queue, "two") == "one"
+    place.clock.advance(100)
+    assert await is_pushed(queue, "two") == "one"
+
+    await queue.complete(envelopes["one"])
+    assert await is_pushed(queue, "two") is True

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from handle_shop import LEASE, Shop, echo
 from redis_server import RedisServer, unique_group
+from sizes import sized
 
 import deferrable
 from deferrable import (
@@ -408,7 +409,7 @@ async def test_one_who_waits_is_woken(waiting: Deferrable) -> None:
 
 
 async def test_many_wait_on_one_connection(redis_server: RedisServer) -> None:
-    count = 2000
+    count = sized(2_000, 10_000)
     factory = DocketsBackendFactory(redis_server.url, wait_time=0.5)
     async with factory.create_backend_for_group(unique_group()) as backend:
         instance = Deferrable(backend, keep_results_seconds=60)

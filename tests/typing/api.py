@@ -201,6 +201,7 @@ bare.later_many([with_options.call(1)])  # type: ignore[list-item]  # pyright: i
 as_annotation = with_options.options(delay_seconds=5)
 assert_type(with_options.options(run_at=datetime.now(UTC), ttl_seconds=60).later(1), Receipt)
 assert_type(bare.options(error_classes=None, debounce_key=lambda number: number)(1), float)
+assert_type(bare.options(unique=lambda number: number, unique_until="start")(1), float)
 bare.options(delay_seconds=5).later("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 bare.options(delay=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 bare.options(run_at="tomorrow")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -118,18 +118,27 @@ class UniqueKeys:
 
     async def _is_gone(self, key: str, record: bytes, holder_id: str) -> bool | None:
         """Whether the item of a holder is nowhere. None: the key has another holder by now."""
-        verdict = await self._look(key, record, holder_id, ())
-        members = await self._commands.workers() if verdict in ("workers", "unsure") else []
+        start_time = time.monotonic()
+        members: Sequence[str] = ()
+        verdict = await self._look(key, record, holder_id, members)
         if verdict == "workers":
+            members = await self._commands.workers()
             verdict = await self._look(key, record, holder_id, members)
         if verdict in ("workers", "unsure"):
+            # More may be in flight than one look searches.
+            if await self._finder.find_held(holder_id, members):
+                await self._trust(key, record, time.monotonic() - start_time)
+                return False
             members = await self._commands.workers()
             outside = await self._outside.all(members)
             verdict = await self._look(key, record, holder_id, (*members, *outside), is_all=True)
-        if verdict == "workers":
-            return None  # Consumers have come meanwhile.
         if verdict == "unsure":
-            return not await self._is_found(key, record, holder_id, members)
+            found = await self._finder.find(holder_id)
+            if found is None or found.place == "cancelled":
+                return True
+            await self._trust(key, record, time.monotonic() - start_time)
+            return False
+        # Consumers may have come meanwhile; then nothing is known.
         return {"there": False, "gone": True}.get(verdict)
 
     async def _look(
@@ -152,24 +161,14 @@ class UniqueKeys:
         )
         return verdict.decode()
 
-    async def _is_found(
-        self, key: str, record: bytes, holder_id: str, members: Sequence[str]
-    ) -> bool:
-        """Search everything in pages."""
-        start_time = time.monotonic()
-        found = await self._finder.find_held(holder_id, members)
-        if found is None:
-            found = await self._finder.find(holder_id)
-        if found is None or found.place == "cancelled":
-            return False
-        seconds = _TRUST_FACTOR * (time.monotonic() - start_time)
-        trusted = min(max(seconds, TRUSTED_SECONDS), _LONGEST_TRUST_SECONDS)
+    async def _trust(self, key: str, record: bytes, search_seconds: float) -> None:
+        """Note that the holder was found, after a search in pages."""
+        trusted = min(max(_TRUST_FACTOR * search_seconds, TRUSTED_SECONDS), _LONGEST_TRUST_SECONDS)
         await self._commands.link.run(
             script("dockets_unique", "dockets_trust_unique"),
             (self._commands.keys.unique,),
             (self._commands.now(), key, record, trusted),
         )
-        return True
 
     async def free(self, consumer_id: str, raw: bytes, key: Key) -> bool:
         """Let go of the key of an entry; False: that consumer does not hold it any more."""
