@@ -19,6 +19,7 @@ class Visitor:
     """Reads pages and sends their forms, as a browser does."""
 
     def __init__(self, made: Any, root_path: str = "") -> None:
+        self.made = made
         transport = httpx.ASGITransport(made, root_path=root_path)
         self.client = httpx.AsyncClient(transport=transport, base_url=BASE)
         self.root_path = root_path

@@ -217,6 +217,34 @@ async def test_dashboard_reads_again_while_a_page_is_open(memory: Deferrable) ->
     assert site.watchers == 0
 
 
+@pytest.mark.parametrize("path", ["/", "/queue", "/errors", "/schedules", "/job"])
+async def test_live_part_of_each_page_is_sent(shop: Shop, path: str) -> None:
+    await shop.later(1)
+    params = "queue=shop&job=note"
+    sent: list[bytes] = []
+    is_enough = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await is_enough.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+        if b"event: live" in b"".join(sent):
+            is_enough.set()
+
+    async with visit({"shop": shop.instance}, interval_seconds=0.01) as visitor:
+        scope = {
+            "type": "http", "method": "GET", "path": f"/live{path}", "root_path": "",
+            "query_string": params.encode(), "headers": [], "scheme": "http",
+            "server": ("localhost", 80), "asgi": {"version": "3.0", "spec_version": "2.0"},
+        }  # fmt: skip
+        async with asyncio.timeout(30):
+            await visitor.made(scope, receive, send)
+
+    assert b"<div" in b"".join(sent) or b"<p" in b"".join(sent)
+
+
 async def test_queue_that_cannot_be_reached_is_named_on_the_page(memory: Deferrable) -> None:
     async def stats() -> None:
         from deferrable import BackendUnavailable

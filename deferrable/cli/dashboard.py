@@ -1,7 +1,7 @@
 """``deferrable dashboard``. Owns where it listens, and who may reach it.
 
 The rule: without a token it listens on loopback only, and answers to the names of loopback only, so
-that no web page can reach it by a name of its own. Behind a proxy the user says so.
+that no web page can reach it by another name. Behind a proxy the user says so.
 """
 
 import ipaddress

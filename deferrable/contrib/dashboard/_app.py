@@ -100,9 +100,11 @@ def app(
         finally:
             await site.stop()
 
-    return Starlette(
+    made = Starlette(
         routes=pages.routes(), middleware=[Middleware(Guard, settings=settings)], lifespan=lifespan
     )
+    made.state.site = site
+    return made
 
 
 class _Pages:

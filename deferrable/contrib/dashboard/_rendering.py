@@ -90,6 +90,8 @@ _environment = Environment(
 )
 _environment.filters.update(age=age, amount=amount, moment=moment, rate=rate, seconds=seconds)
 _environment.globals["query"] = query
+# Here, because a part of a page is rendered without the imports of its template.
+_environment.globals["m"] = _environment.get_template("macros.html").module
 
 
 def page(name: str, values: Mapping[str, Any]) -> str:

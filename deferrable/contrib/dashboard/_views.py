@@ -34,7 +34,7 @@ from deferrable.contrib.dashboard._errors import (
     look_at_errors,
     type_of,
 )
-from deferrable.contrib.dashboard._history import History
+from deferrable.contrib.dashboard._history import SLOT_SECONDS, History
 from deferrable.contrib.dashboard._settling import Works
 from deferrable.contrib.dashboard._site import Shown, Site
 
@@ -355,8 +355,8 @@ def _charts(history: History, now: float) -> list[dict[str, Any]]:
 
 def _one_chart(history: History, now: float, kind: str, name: str, title: str) -> dict[str, Any]:
     is_rate = name != "waiting"
-    points: list[Point] = [(each.time, _value(each, name, is_rate)) for each in history.slots]
-    return _drawn(points, now, kind, title)
+    slots = [each for each in history.slots if not is_rate or each.time + SLOT_SECONDS <= now]
+    return _drawn([(each.time, _value(each, name, is_rate)) for each in slots], now, kind, title)
 
 
 def _drawn(points: list[Point], now: float, kind: str, title: str) -> dict[str, Any]:
@@ -372,7 +372,7 @@ def _drawn(points: list[Point], now: float, kind: str, title: str) -> dict[str, 
 
 def _value(slot: Any, name: str, is_rate: bool) -> float | None:
     value: float | None = getattr(slot, name)
-    return value if not is_rate or value is None else value / 10.0
+    return value if not is_rate or value is None else value / SLOT_SECONDS
 
 
 def _all(seen: Seen) -> list[dict[str, Any]]:
@@ -387,6 +387,9 @@ def _all(seen: Seen) -> list[dict[str, Any]]:
         sums: dict[float, float] = {}
         for each in seen.site.shown.values():
             for slot in each.history.slots:
+                # The rates of a slot are known when it has ended.
+                if name != "waiting" and slot.time + SLOT_SECONDS > seen.now:
+                    continue
                 value = _value(slot, name, name != "waiting")
                 if value is not None:
                     sums[slot.time] = sums.get(slot.time, 0.0) + value
