@@ -151,7 +151,8 @@ def oldest_newest(session: nox.Session, age: str) -> None:
 def run_tests(
     session: nox.Session, *arguments: str, env: Mapping[str, str | None] | None = None
 ) -> None:
-    install(session, "test")
+    has_browser = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    install(session, "test", *(["browser"] if has_browser else []))
     run_pytest(session, *arguments, env=env)
 
 

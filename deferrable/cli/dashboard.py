@@ -38,7 +38,7 @@ _TOKEN_VARIABLE = "DEFERRABLE_DASHBOARD_TOKEN"  # noqa: S105  # a variable's nam
 )
 @click.option("--root-path", default="", metavar="PATH", help="The path that a proxy removes.")
 @click.option(
-    "--interval", "interval_seconds", type=click.FloatRange(0.5), default=2.0, show_default=True,
+    "--interval", "interval_seconds", type=click.FloatRange(0.5), default=3.0, show_default=True,
     metavar="SECONDS", help="How often queues are read while somebody looks.",
 )  # fmt: skip
 @click.option(

@@ -84,7 +84,7 @@ class QueueReading:
         return sum(known) if known else None
 
 
-async def read_queue(instance: ReadableInstance) -> QueueReading:
+async def read_queue(instance: ReadableInstance, *, with_memory: bool = True) -> QueueReading:
     """Read the queue of an instance; an error of the broker is a part of the reading."""
     backend, now = instance.backend, instance.clock.time()
     name = queue_name(backend.group)
@@ -93,7 +93,7 @@ async def read_queue(instance: ReadableInstance) -> QueueReading:
             waiting, failed = await asyncio.gather(
                 backend.queue.stats(), backend.error_queue.stats()
             )
-            memory = await _memory(backend.queue)
+            memory = await _memory(backend.queue) if with_memory else {}
     except TimeoutError:
         return QueueReading(name, now, error=f"no answer within {READ_SECONDS:g} s")
     except BackendError as error:

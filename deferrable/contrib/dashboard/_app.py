@@ -46,7 +46,7 @@ def app(
     allow_actions: bool = False,
     token: str | None = None,
     allowed_hosts: Sequence[str] | None = None,
-    interval_seconds: float = 2.0,
+    interval_seconds: float = 3.0,
     paid_interval_seconds: float = 60.0,
     counts_calls: bool = True,
     user_of: Callable[[Any], str] | None = None,

@@ -45,7 +45,7 @@ class Settings:
     allow_actions: bool = False
     token: str | None = None
     allowed_hosts: tuple[str, ...] | None = None
-    interval_seconds: float = 2.0
+    interval_seconds: float = 3.0
     paid_interval_seconds: float = 60.0
     user_of: Callable[[Any], str] | None = None
 
@@ -166,7 +166,7 @@ class Site:
 
 async def read(instance: Deferrable) -> Reading:
     """Read a queue; an error of its broker is a part of the reading."""
-    read = await read_queue(instance)
+    read = await read_queue(instance, with_memory=False)
     if read.error is not None:
         return Reading(read.time, error=read.error)
     oldest = read.oldest_age_seconds if read.items.get("available") else None
