@@ -116,6 +116,21 @@ async def test_visitor_signs_in_with_the_token(shop: Deferrable) -> None:
         assert "shop" in await visitor.see("/")
 
 
+async def test_two_dashboards_of_one_host_do_not_sign_each_other_out(shop: Deferrable) -> None:
+    first, second = app(shop, token=TOKEN), app(shop, token=f"{TOKEN}!", counts_calls=False)
+    visitor, other = Visitor(first), Visitor(second)
+    for each, token in ((visitor, TOKEN), (other, f"{TOKEN}!")):
+        each.client.cookies = visitor.client.cookies  # as a browser, whatever the ports
+        await each.see("/sign-in")
+        fields = {"token": token, "form_token": each.client.cookies["deferrable_form"]}
+        assert (await each.client.post("/sign-in", data=fields)).status_code == 303
+
+    assert (await visitor.get("/")).status_code == 200
+    assert (await other.get("/")).status_code == 200
+    await first.state.site.stop()
+    await second.state.site.stop()
+
+
 async def test_a_wrong_token_does_not_sign_in(shop: Deferrable) -> None:
     async with visit({"shop": shop}, token=TOKEN) as visitor:
         await visitor.see("/sign-in")

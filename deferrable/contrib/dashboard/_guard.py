@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 FORM_COOKIE = "deferrable_form"
-_TOKEN_COOKIE = "deferrable_dashboard"  # noqa: S105  # a cookie's name
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -115,14 +114,21 @@ def _knows_token(request: Request, token: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and is_token(given.strip(), token):
         return True
-    return hmac.compare_digest(
-        request.cookies.get(_TOKEN_COOKIE, "").encode(), _proof(token).encode()
-    )
+    shown = request.cookies.get(_token_cookie(token), "")
+    return hmac.compare_digest(shown.encode(), _proof(token).encode())
 
 
 def is_token(given: str, token: str) -> bool:
     """Whether it is the token; how long the answer takes does not tell how much of it fits."""
     return hmac.compare_digest(given.encode(errors="replace"), token.encode())
+
+
+def _token_cookie(token: str) -> str:
+    """The name of the cookie. Browsers send cookies to all ports of a host, so each dashboard has
+    its own.
+    """
+    digest = hmac.new(token.encode(), b"name of the cookie", hashlib.sha256).hexdigest()
+    return f"deferrable_dashboard_{digest[:8]}"
 
 
 def _proof(token: str) -> str:
@@ -132,7 +138,7 @@ def _proof(token: str) -> str:
 
 def let_in(request: Request, response: Response, token: str) -> None:
     """Have the browser of a visitor who knew the token remember it."""
-    _set_cookie(request, response, _TOKEN_COOKIE, _proof(token))
+    _set_cookie(request, response, _token_cookie(token), _proof(token))
 
 
 def form_token(request: Request) -> tuple[str, bool]:
