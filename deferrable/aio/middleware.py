@@ -8,8 +8,8 @@ its context. So the job sees the context variables that it sets.
 """
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 from deferrable.aio.current import CurrentAttempt, current_attempt
@@ -90,14 +90,20 @@ class Registered:
             each.after_attempt for each in all_of_them if _overrides(each, "after_attempt")
         )
 
-    def around_later(self, deferral: Deferral) -> ExitStack:
-        """Everything that was entered around a ``later``."""
+    def around_later(self, deferral: Deferral) -> AbstractContextManager[object]:
+        """What is to be entered around a ``later``."""
+        if len(self.laters) == 1:  # as usual, and at a quarter of the cost
+            return self.laters[0](deferral) or nullcontext()
+        return self._all_around(deferral)
+
+    @contextmanager
+    def _all_around(self, deferral: Deferral) -> Iterator[None]:
         with ExitStack() as stack:
             for around in self.laters:
                 manager = around(deferral)
                 if manager is not None:
                     stack.enter_context(manager)
-            return stack.pop_all()
+            yield
 
 
 def _overrides(middleware: Middleware, name: str) -> bool:
