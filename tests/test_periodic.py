@@ -262,7 +262,7 @@ async def test_each_tick_is_pushed_once_whatever_the_number_of_workers(
     workers = site.workers(4)
 
     for _ in range(12):
-        await asyncio.gather(*[each._advance() for each in workers])
+        await asyncio.gather(*[each.propose_due() for each in workers])
         clock.advance(10)
 
     assert await site.ticks() == [20, 50, 80, 110]
@@ -275,9 +275,9 @@ async def test_the_item_has_an_id_made_from_the_tick_and_says_which_it_is(
     site.instance.periodic(every_seconds=30, kwargs={"number": 3}, name="mine")(site.job)
     (worker,) = site.workers()
 
-    await worker._advance()
+    await worker.propose_due()
     clock.advance(50)
-    await worker._advance()
+    await worker.propose_due()
 
     first, second = await site.items()
     assert (first["schedule"], first["tick_time"]) == ("mine", START + 20)
@@ -295,7 +295,7 @@ async def test_a_worker_whose_clock_is_wrong_pushes_at_the_stores_time(
 
     for _ in range(6):
         for each in (ahead, behind):
-            await each._advance()
+            await each.propose_due()
         for moved in (clock, ahead._clock, behind._clock):
             moved.advance(10)
 
@@ -308,15 +308,15 @@ async def test_a_proposal_that_comes_too_early_is_refused_until_the_stores_clock
     site = Site(backend, clock)
     site.instance.periodic(every_seconds=30)(site.job)
     (worker,) = site.workers()
-    await worker._advance()
+    await worker.propose_due()
 
     worker._clock = MovingClock(START + 25)  # it was set since the last answer
     worker._renew_time = float("inf")
-    assert await worker._advance() == pytest.approx(20)
+    assert await worker.propose_due() == pytest.approx(20)
     assert await site.ticks() == []
     clock.advance(20)
     worker._clock.advance(20)
-    await worker._advance()
+    await worker.propose_due()
     assert await site.ticks() == [20]
 
 
@@ -329,11 +329,11 @@ async def test_missed_ticks_are_caught_up_by_policy(
     site = Site(backend, clock)
     site.instance.periodic(every_seconds=1200, catch_up=catch_up)(site.job)
     (before,) = site.workers()
-    await before._advance()
+    await before.propose_due()
     clock.advance(4400 + (50 if catch_up == "skip" else 900))  # the first is at 800
 
     (after,) = site.workers()
-    await after._advance()
+    await after.propose_due()
 
     assert await site.ticks() == [800 + each for each in pushed]
 
@@ -343,14 +343,14 @@ async def test_skip_pushes_nothing_that_is_late_by_more_than_a_minute(
 ) -> None:
     site = Site(backend, clock)
     site.instance.periodic(every_seconds=1200)(site.job)
-    await site.workers()[0]._advance()
+    await site.workers()[0].propose_due()
     clock.advance(4400 + 61)
 
     (after,) = site.workers()
-    await after._advance()
+    await after.propose_due()
     assert await site.ticks() == []
     clock.advance(1200 - 61)
-    await after._advance()
+    await after.propose_due()
     assert await site.ticks() == [5600]
 
 
@@ -361,14 +361,14 @@ async def test_a_changed_schedule_takes_over_and_the_old_worker_falls_silent(
     old.instance.periodic(every_seconds=30, name="mine")(old.job)
     new.instance.periodic(every_seconds=50, name="mine")(new.job)
     (old_worker,) = old.workers()
-    await old_worker._advance()
+    await old_worker.propose_due()
     clock.advance(20)
-    await old_worker._advance()
+    await old_worker.propose_due()
 
     (new_worker,) = new.workers()
     for _ in range(10):
-        await new_worker._advance()
-        await old_worker._advance()
+        await new_worker.propose_due()
+        await old_worker.propose_due()
         clock.advance(10)
 
     assert await old.ticks() == [20, 50, 100]
@@ -381,12 +381,12 @@ async def test_a_schedule_of_the_old_version_goes_on_when_the_new_workers_are_go
     old.instance.periodic(every_seconds=600, name="mine")(old.job)
     new.instance.periodic(every_seconds=500, name="mine")(new.job)
     (old_worker,), (new_worker,) = old.workers(), new.workers()
-    await old_worker._advance()
-    await new_worker._advance()
+    await old_worker.propose_due()
+    await new_worker.propose_due()
 
     for _ in range(20):
         clock.advance(RENEW_SECONDS)
-        await old_worker._advance()
+        await old_worker.propose_due()
 
     assert await old.ticks() == [800]
 
@@ -479,7 +479,7 @@ async def test_a_call_that_cannot_be_sent_stops_no_other_schedule(
 
     with caplog.at_level(logging.WARNING, "deferrable"):
         for _ in range(6):
-            await worker._advance()
+            await worker.propose_due()
             clock.advance(10)
 
     assert await site.ticks() == [20, 50]
@@ -495,7 +495,7 @@ async def test_a_reservation_whose_push_failed_is_pushed_by_another_worker(
     site.instance.periodic(every_seconds=60)(site.job)
     dead, other = site.workers(2)
     for each in (dead, other):
-        await each._advance()
+        await each.propose_due()
     clock.advance(20)
     queue = backend.queue
 
@@ -504,12 +504,12 @@ async def test_a_reservation_whose_push_failed_is_pushed_by_another_worker(
 
     queue.push = fail  # type: ignore[method-assign]
     with pytest.raises(BackendUnavailable):
-        await dead._advance()
+        await dead.propose_due()
     del queue.push  # type: ignore[method-assign]
-    await other._advance()
+    await other.propose_due()
     assert await site.ticks() == []  # it is reserved
     clock.advance(31)
-    await other._advance()
+    await other.propose_due()
 
     assert await site.ticks() == [20]
 
@@ -522,18 +522,18 @@ async def test_a_second_push_of_a_tick_is_the_same_item(clock: MovingClock, lost
     site.instance.periodic(every_seconds=60)(site.job)
     first, second = site.workers(2)
     for each in (first, second):
-        await each._advance()
+        await each.propose_due()
     clock.advance(20)
     store.failing = {lost}
     if lost == "confirm":
-        await first._advance()
+        await first.propose_due()
     else:
         with pytest.raises(BackendUnavailable):
-            await first._advance()
+            await first.propose_due()
     store.failing = set()
     clock.advance(31)
-    await second._advance()
-    await first._advance()
+    await second.propose_due()
+    await first.propose_due()
 
     items = await site.items()
     assert len(items) == (2 if lost == "confirm" else 1)
@@ -547,7 +547,7 @@ async def test_a_push_that_failed_is_tried_again_under_its_own_reservation(
     site = Site(backend, clock, schedule_store=Lossy(clock))
     site.instance.periodic(every_seconds=60)(site.job)
     (worker,) = site.workers(1)
-    await worker._advance()
+    await worker.propose_due()
     clock.advance(20)
     push_batch, failures = backend.queue._push_batch, [BackendUnavailable("injected")]
 
@@ -558,8 +558,8 @@ async def test_a_push_that_failed_is_tried_again_under_its_own_reservation(
 
     monkeypatch.setattr(backend.queue, "_push_batch", fail_once)
     with pytest.raises(BackendUnavailable):
-        await worker._advance()
-    await worker._advance()
+        await worker.propose_due()
+    await worker.propose_due()
 
     assert len(await site.items()) == 1
 
@@ -589,7 +589,7 @@ async def test_metadata_signature_and_the_push_event_are_those_of_any_item(
     workers = site.workers(2)
     for _ in range(2):
         for each in workers:
-            await each._advance()
+            await each.propose_due()
         clock.advance(20)
 
     outcome = await site.instance.run_once()
@@ -607,7 +607,7 @@ async def test_the_ticks_of_a_debounced_job_are_not_debounced(
     site.instance.periodic(every_seconds=30)(job)
     (worker,) = site.workers()
     for _ in range(9):
-        await worker._advance()
+        await worker.propose_due()
         clock.advance(10)
 
     assert await site.ticks() == [20, 50, 80]
@@ -619,9 +619,9 @@ async def test_a_delay_of_the_job_counts_from_the_tick(
     site = Site(backend, clock)
     site.instance.periodic(every_seconds=100)(site.job.options(delay_seconds=50))
     (worker,) = site.workers()
-    await worker._advance()
+    await worker.propose_due()
     clock.advance(100)
-    await worker._advance()
+    await worker.propose_due()
 
     assert await site.ticks() == []
     clock.advance(50)
@@ -635,7 +635,7 @@ async def test_a_store_elsewhere_serves_any_queue(redis_url: str, clock: MovingC
         site.instance.periodic(every_seconds=30)(site.job)
         workers = site.workers(3)
         for _ in range(6):
-            await asyncio.gather(*[each._advance() for each in workers])
+            await asyncio.gather(*[each.propose_due() for each in workers])
             clock.advance(10)
 
     assert await site.ticks() == [20, 50]
@@ -653,7 +653,7 @@ async def test_on_sqs_a_store_elsewhere_keeps_the_schedules(
         for each in workers:
             each._clock = clock
         for _ in range(6):
-            await asyncio.gather(*[each._advance() for each in workers])
+            await asyncio.gather(*[each.propose_due() for each in workers])
             clock.advance(10)
         found = list[float]()
         await wait_until(lambda: _all_found(site, found, 2), "both have arrived")

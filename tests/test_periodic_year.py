@@ -111,7 +111,7 @@ class Staff:
 
     async def step(self) -> None:
         """All propose at once; some are killed meanwhile, and replaced."""
-        tasks = [asyncio.ensure_future(each._advance()) for each in self.workers]
+        tasks = [asyncio.ensure_future(each.propose_due()) for each in self.workers]
         for place in range(1, WORKERS):  # one lives through this step
             if self._chance.random() < 0.03:
                 self.killed += 1

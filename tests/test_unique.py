@@ -284,10 +284,10 @@ async def test_ticks_of_a_unique_job_are_pushed_each() -> None:
         async def tick() -> None: ...
 
         (worker,) = proposers([instance])
-        await worker._advance()
+        await worker.propose_due()
         for _ in range(2):
             clock.advance(60)
-            await worker._advance()
+            await worker.propose_due()
 
         assert (await backend.queue.stats())["available"] == 2
 
