@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.memory import InMemoryBackendFactory, InMemoryQueue
-from deferrable.aio.backend.memory._queue import _Group
+from deferrable.aio.backend.memory._queue import Group
 from deferrable.aio.backend.memory._store import Store
 from deferrable.aio.backend.sqlite import SQLiteBackendFactory
 from deferrable.aio.backend.sqlite._connection import Connection
@@ -29,7 +29,7 @@ class Mutant:
     """A planted bug.
 
     Attributes:
-        part: the subclass of `InMemoryQueue`, its `Store` or `_Group`, or of the `Store` of the
+        part: the subclass of `InMemoryQueue`, its `Store` or `Group`, or of the `Store` of the
             SQLite backend, that holds it.
         sentence: the test that has to fail on it.
         also: the tests that the same bug makes fail too, because they stand on the same promise.
@@ -69,7 +69,7 @@ class PlantedFactory(InMemoryBackendFactory):
         super().__init__(timeout, clock=clock)
         self._queue_class = part if issubclass(part, InMemoryQueue) else InMemoryQueue
         store_class = part if issubclass(part, Store) else Store
-        group_class = part if issubclass(part, _Group) else _Group
+        group_class = part if issubclass(part, Group) else Group
         self._items = group_class(self._visibility_timeout, self._max_redeliveries)
         self._items.errors = store_class(self._visibility_timeout)
         self._items.main = store_class(
@@ -81,7 +81,7 @@ class PlantedFactory(InMemoryBackendFactory):
         make = functools.partial(self._make, self._items)
         return Backend(None, make("main", self._items.main), make("errors", self._items.errors))
 
-    def _make(self, items: _Group, name: str, store: Store) -> InMemoryQueue:
+    def _make(self, items: Group, name: str, store: Store) -> InMemoryQueue:
         return self._queue_class(
             name, items, store, self._timeout, self._visibility_timeout, None, self._clock
         )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.memory import InMemoryQueue
-from deferrable.aio.backend.memory._queue import _Group, _WaitingPop
+from deferrable.aio.backend.memory._queue import Group, _WaitingPop
 from deferrable.aio.backend.memory._store import Now
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Release
@@ -49,13 +49,13 @@ class GivesTwoWaitersOneItem(InMemoryQueue):
 
 
 @mutant("a_waiting_pop_gets_what_becomes_due")
-class ForgetsWhatBecomesDue(_Group):
+class ForgetsWhatBecomesDue(Group):
     def rest_seconds(self, now: Now) -> float:
         return min(self.main._next_lease_end(), self.errors._next_lease_end()) - now.monotonic
 
 
 @mutant("a_waiting_pop_gets_what_another_consumer_abandons")
-class ForgetsWhatIsAbandoned(_Group):
+class ForgetsWhatIsAbandoned(Group):
     def rest_seconds(self, now: Now) -> float:
         dues = [each._delayed[0][0] for each in (self.main, self.errors) if each._delayed]
         return min(dues, default=float("inf")) - now.time

@@ -91,7 +91,8 @@ class Popper:
                 popped = deque(await self._pop(wanted))
                 if popped:
                     self._share_out(popped)
-                    await self._give_back(popped)
+                    if popped:
+                        await self._give_back(popped)
                 else:
                     self._send_away(present)
         except Exception as error:

@@ -177,7 +177,7 @@ class _Kind:
 
 
 def _load_memory() -> type[BackendFactory]:
-    from deferrable.aio.backend.memory._queue import InMemoryBackendFactory
+    from deferrable.aio.backend.memory._factory import InMemoryBackendFactory
 
     return InMemoryBackendFactory
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from deferrable.aio.backend.memory._queue import InMemoryBackendFactory, InMemoryQueue
+    from deferrable.aio.backend.memory._factory import InMemoryBackendFactory
+    from deferrable.aio.backend.memory._queue import InMemoryQueue
 
 __all__ = [
     "InMemoryBackendFactory",
@@ -15,7 +16,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "InMemoryBackendFactory": "deferrable.aio.backend.memory._queue",
+        "InMemoryBackendFactory": "deferrable.aio.backend.memory._factory",
         "InMemoryQueue": "deferrable.aio.backend.memory._queue",
     },
 )

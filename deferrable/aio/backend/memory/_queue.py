@@ -14,26 +14,21 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import cast
 
 from deferrable._codec.json import dump_value, load_item
-from deferrable._durations import Duration, check_number, optional_seconds_of, seconds_of
 from deferrable._fork import on_fork, set_aside
-from deferrable._one_process import OneProcess
 from deferrable.aio._contract.inspecting import Found, Place
 from deferrable.aio._contract.loop_waiter import LoopWaiter
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio.backend.base import Backend, BackendFactory
-from deferrable.aio.backend.memory._schedules import MemoryScheduleStore, PushesHere
+from deferrable.aio.backend.memory._schedules import PushesHere
 from deferrable.aio.backend.memory._store import Lease, Now, Standing, Store, StoredItem
 from deferrable.aio.clock import Clock, SystemClock, timer_time
-from deferrable.aio.debounce import InMemoryDebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
-from deferrable.aio.results import InMemoryResults
 from deferrable.errors import DuplicateCall, LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
 from deferrable.pause import Pause
 
-__all__ = ["InMemoryBackendFactory", "InMemoryQueue"]
+__all__ = ["Group", "InMemoryQueue"]
 
 
 class _WaitingPop(LoopWaiter):
@@ -46,7 +41,7 @@ class _WaitingPop(LoopWaiter):
         self.is_interrupted = False
 
 
-class _Group:
+class Group:
     """A queue's and its error queue's items, under one lock, so that one step can change both."""
 
     def __init__(self, lease_seconds: float, max_redeliveries: float) -> None:
@@ -94,7 +89,7 @@ class InMemoryQueue(PushesHere):
     def __init__(
         self,
         name: str,
-        group: _Group,
+        group: Group,
         store: Store,
         timeout: float | None,
         visibility_timeout: float,
@@ -162,9 +157,11 @@ class InMemoryQueue(PushesHere):
                 now = self._catch_up()
                 leases = self.store.pop(count, now)
                 pause = self.seen_pause = self.store.pause
+                if leases:
+                    break
                 rest_seconds = end_time - timer_time(self.clock)
                 is_changed = (pause is not None) != was_paused
-                if leases or is_interrupted or is_changed or rest_seconds <= 0:
+                if is_interrupted or is_changed or rest_seconds <= 0:
                     break
                 waiter = _WaitingPop(self, now, min(rest_seconds, self._group.rest_seconds(now)))
                 self._group.waiters.add(waiter)
@@ -404,74 +401,6 @@ class InMemoryQueue(PushesHere):
                 self.store.bury(lease.entry, error, now.time)
                 self.store.remove(lease)
                 self._group.wake(now)
-
-
-class InMemoryBackendFactory(BackendFactory, OneProcess):
-    """Creates backends whose items live in this process, and end with it.
-
-    Backends that one factory creates for one group are consumers of the same items. A forked child
-    has its own copy.
-
-    Args:
-        timeout: how many seconds a pop waits for an item; None: not at all.
-        visibility_timeout: how many seconds a popped item stays hidden without a touch.
-        max_redeliveries: an item goes to the error queue when more deliveries than that ended
-            without settlement.
-        max_lease_seconds: how long after the pop heartbeats stop; None: they never stop.
-        clock: the source of time; None: the machine's clock.
-
-    Raises:
-        InvalidOptions: a number is out of range.
-    """
-
-    def __init__(
-        self,
-        timeout: Duration | None = None,
-        visibility_timeout: Duration = 30,
-        *,
-        max_redeliveries: int = 10,
-        max_lease_seconds: Duration | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        check_number("max_redeliveries", max_redeliveries)
-        self._timeout = optional_seconds_of("timeout", timeout)
-        self._visibility_timeout = seconds_of(
-            "visibility_timeout", visibility_timeout, is_over=True
-        )
-        self._max_redeliveries = max_redeliveries
-        self._max_lease_seconds = optional_seconds_of(
-            "max_lease_seconds", max_lease_seconds, is_over=True
-        )
-        self._clock = clock
-        self._groups: dict[str, _Group] = {}
-        self._debounce_store = InMemoryDebounceStore(clock)
-        self._result_store = InMemoryResults(clock)
-        self._schedule_store = MemoryScheduleStore(clock)
-
-    def _create_backend(self, group: str | None, name: str) -> Backend:
-        # setdefault is one step, so that two threads agree on one group.
-        items = self._groups.setdefault(
-            name, _Group(self._visibility_timeout, self._max_redeliveries)
-        )
-        return Backend(
-            group,
-            self._create_queue(name, items, items.main),
-            self._create_queue(f"{name}_error", items, items.errors),
-            debounce_store=self._debounce_store,
-            result_store=self._result_store,
-            schedule_store=self._schedule_store,
-        )
-
-    def _create_queue(self, name: str, items: _Group, store: Store) -> InMemoryQueue:
-        return InMemoryQueue(
-            name,
-            items,
-            store,
-            self._timeout,
-            self._visibility_timeout,
-            self._max_lease_seconds,
-            self._clock,
-        )
 
 
 def _outcome(lease: Lease | None, envelope: Envelope) -> Exception | None:

@@ -8,17 +8,16 @@ The one rule: one verb is one transaction, also where it changes both queues.
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from deferrable._codec.json import dump_value, load_item
-from deferrable.aio._contract.inspecting import Found
+from deferrable._codec.json import load_item
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.sqlite import _finding
 from deferrable.aio.backend.sqlite._errors import is_for_want_of_room
 from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of, refuse_inside
+from deferrable.aio.backend.sqlite._looking import LookingQueue
 from deferrable.aio.backend.sqlite._place import boot_id
 from deferrable.aio.backend.sqlite._store import Delivery, Entry, Lane, Lease, Now, Store, Taken
 from deferrable.aio.backend.sqlite._tickets import LoopTicket, Work
@@ -26,7 +25,7 @@ from deferrable.aio.backend.sqlite._waking import Waiter
 from deferrable.aio.backend.sqlite._writer import Writer
 from deferrable.aio.clock import Clock, SystemClock, timer_time
 from deferrable.aio.envelope import Envelope
-from deferrable.aio.queue import Peeked, Push, Queue, Release, Touch
+from deferrable.aio.queue import Push, Queue, Release, Touch
 from deferrable.errors import (
     BackendError,
     ItemTooLarge,
@@ -34,8 +33,6 @@ from deferrable.errors import (
     UnreadableItem,
 )
 from deferrable.item import Item
-from deferrable.lifecycle import with_error
-from deferrable.pause import Pause
 
 __all__ = ["SQLiteQueue"]
 
@@ -45,10 +42,9 @@ _logger = logging.getLogger("deferrable")
 
 _BOOT = boot_id()
 _NO_LEASE = Lease(-1, -1)
-_ROWS_AT_ONCE = 100
 
 
-class SQLiteQueue(Queue):
+class SQLiteQueue(LookingQueue):
     """A producer and consumer of one queue in a file. Made by `SQLiteBackendFactory`.
 
     Args:
@@ -364,13 +360,6 @@ class SQLiteQueue(Queue):
 
     # Looking.
 
-    async def _peek(self, cursor: str, count: int) -> tuple[Sequence[Peeked], str]:
-        first = int(cursor or 0)
-        rows, following = await self._look(lambda store: store.page(self.lane, first, count))
-        now = self.now().time
-        page = [Peeked(f"{row}-{pushed!r}", _item_of(text, now)) for row, pushed, text in rows]
-        return page, "" if following is None else str(following)
-
     async def _pop_keys(self, keys: Sequence[str]) -> Sequence[Popped | None]:
         wanted = [_place_of(key) for key in keys]
 
@@ -385,73 +374,11 @@ class SQLiteQueue(Queue):
             popped.append(read[0] if read else None)
         return popped
 
-    async def _find(self, item_id: str) -> Found | None:
-        needle, first_row = dump_value(item_id), 0
-        following: int | None = first_row
-        while following is not None:
-            rows, following = await self._rows(following, needle, _ROWS_AT_ONCE)
-            now = self.now()
-            for row in rows:
-                found = _finding.found_at(row, _item_of(row.text, now.time), now)
-                if found.item.get("id") == item_id:
-                    return found
-        is_cancelled = await self._look(
-            lambda store: _finding.is_cancelled(store, self.lane, item_id, self.now())
-        )
-        return Found({}, "cancelled") if is_cancelled else None
-
-    async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
-        rows, following = await self._rows(int(cursor or 0), "", count)
-        now = self.now()
-        shown = [_finding.found_at(row, _item_of(row.text, now.time), now) for row in rows]
-        return shown, "" if following is None else str(following)
-
-    async def _rows(
-        self, first_row: int, needle: str, count: int
-    ) -> tuple[list[_finding.Row], int | None]:
-        return await self._look(
-            lambda store: _finding.rows_from(store, self.lane, first_row, needle, count)
-        )
-
-    async def _cancel(self, found: Found) -> bool:
-        row, item_id = cast(_finding.Row, found.key), found.item.get("id")
-        return await self.run(
-            lambda store: _finding.cancel(store, self.lane, row, item_id, self.now())
-        )
-
-    async def _hasten(self, found: Found, push: Push) -> bool:
-        row = cast(_finding.Row, found.key)
-        return await self.run(
-            lambda store: _finding.hasten(store, self.lane, row, push.text, self.now())
-        )
-
-    async def _ask_to_stop(self, found: Found) -> bool:
-        row = cast(_finding.Row, found.key)
-        return await self.run(lambda store: _finding.ask_to_stop(store, self.lane, row, self.now()))
-
-    async def _note_cancelled(self, item_id: str) -> None:
-        await self.run(
-            lambda store: _finding.remember_cancelled(store, self.lane, item_id, self.now())
-        )
-
-    async def _pause(self, pause: Pause) -> None:
-        await self.run(lambda store: store.keep_pause(self.lane, pause))
-
-    async def _resume(self) -> bool:
-        return await self.run(lambda store: store.drop_pause(self.lane, self.now()))
-
-    async def _find_pause(self) -> Pause | None:
-        (pause,) = await self._look(lambda store: [store.pause_of(self.lane)])
-        return None if pause is None or pause.is_over(self.now().time) else pause
-
     async def _flush(self) -> None:
         await self.run(lambda store: store.flush(self.lane))
 
     async def _stats(self) -> Mapping[str, float]:
         return await self._look(lambda store: store.stats(self.lane, self.now()))
-
-    async def _look(self, look: Work[T]) -> T:
-        return await self.writer.perform(look, look)
 
     async def _close(self) -> None:
         self.writer.waking.interrupt(self, None)
@@ -480,12 +407,3 @@ def _lost(envelope: Envelope) -> LeaseLost:
 def _place_of(key: str) -> tuple[int, float]:
     row, _, pushed = key.partition("-")
     return int(row), float(pushed)
-
-
-def _item_of(text: bytes, now: float) -> Item:
-    """The item of a row; if it cannot be read, a record of that."""
-    try:
-        return load_item(text)
-    except UnreadableItem as error:
-        raw = text.decode(errors="backslashreplace")
-        return with_error({"raw": raw}, error, now, socket.gethostname())
