@@ -3,7 +3,6 @@
 Owns statements that forget one condition. A change must still take as many parameters.
 """
 
-import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,7 +10,6 @@ from typing import Any, ClassVar
 from deferrable.aio.backend.sqlite import _finding as finding
 from deferrable.aio.backend.sqlite import _statements as sql
 from deferrable.aio.backend.sqlite._store import Lane, Lease, Now, Store
-from deferrable.pause import Pause
 from mutants.planting import mutant
 
 REUSED = "a_stale_holder_leaves_a_later_item_alone"
@@ -139,10 +137,3 @@ class ReleasesToTheBack(Store):
 class PushesAtOnce(Store):
     def push(self, lane: Lane, entries: Sequence[tuple[str, float]], now: Now) -> None:
         super().push(lane, [(text, 0.0) for text, _ in entries], now)
-
-
-@mutant("a_waiting_pop_gets_what_becomes_due")
-class KnowsOfNoNextMoment(Store):
-    def outlook(self, lane: Lane, now: Now) -> tuple[float, Pause | None]:
-        rest, pause = super().outlook(lane, now)
-        return (0.0 if rest <= 0 else math.inf), pause
