@@ -203,6 +203,6 @@ def test_packages_inside_are_had_as_attributes_without_an_import_of_their_own() 
 
     assert lines == [
         "deferrable.sync.backend",
-        "deferrable.aio.backend.memory._queue",
+        "deferrable.aio.backend.memory._factory",
         "deferrable.testing.clock",
     ]
