@@ -6,6 +6,7 @@ this part has changed, so a busy queue makes no more traffic than the readings d
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from deferrable.contrib.dashboard._site import Site
@@ -14,6 +15,9 @@ __all__ = ["MOST_STREAMS", "as_event", "stream"]
 
 MOST_STREAMS = 100
 """The most pages that stay up to date at once."""
+_CHEAP_SECONDS = 0.02
+_IDLE_TIMES = 50
+"""A page that takes long to make, because it looks at thousands of items, rests so much longer."""
 _SILENT_SECONDS = 15.0
 """After this much silence a comment is sent, or a proxy would close the connection."""
 
@@ -32,10 +36,14 @@ async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncItera
             except TimeoutError:
                 yield b": still here\n\n"
                 continue
+            begin = time.monotonic()
             text = await render()
+            took = time.monotonic() - begin
             before, digest = digest, hashlib.blake2b(text.encode(errors="replace")).digest()
             if digest != before:
                 yield as_event("live", text)
+            if took > _CHEAP_SECONDS:
+                await asyncio.sleep(min(_IDLE_TIMES * took, _SILENT_SECONDS))
     finally:
         site.watchers -= 1
 
