@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from commands import call_command
 from dashboard_place import BASE, Visitor, visit
+from processes import run_program
 from redis_server import unique_group
 from sizes import sized
 
@@ -313,6 +314,22 @@ def test_command_refuses_to_be_open_to_other_machines() -> None:
 
     assert done.returncode == 2
     assert "DEFERRABLE_DASHBOARD_TOKEN" in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["jinja2", "starlette"])
+def test_missing_extra_is_named(missing: str) -> None:
+    (message,) = run_program(
+        f"""
+        import sys
+        sys.modules[{missing!r}] = None
+        try:
+            from deferrable.contrib.dashboard import app
+        except ImportError as error:
+            print(error)
+        """
+    )
+
+    assert "pip install 'deferrable[dashboard]'" in message
 
 
 def test_short_token_is_refused(shop: Deferrable) -> None:
