@@ -13,10 +13,17 @@ from redis_server import unique_group
 
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import InMemoryBackendFactory, SQSBackendFactory
+from deferrable.testing import MovingClock
 
 pytestmark = pytest.mark.anyio
 
 BIG = 2**63 + 1
+
+
+@pytest.fixture
+def shop(shop_backend: Any, shop_clock: MovingClock) -> Shop:
+    """An instance on each backend."""
+    return Shop("awaiting", shop_backend, shop_clock)
 
 
 @pytest.fixture
@@ -52,6 +59,17 @@ async def test_overview_shows_the_numbers_of_each_queue(shop: Shop) -> None:
         page = text_of(await visitor.see("/"))
 
     assert re.search(r"Available 2 In flight 0 Delayed 1 Errors 1", page)
+
+
+async def test_instance_of_the_blocking_api_is_shown(shop_clock: MovingClock) -> None:
+    backend = InMemoryBackendFactory(clock=shop_clock).create_backend_for_group(unique_group())
+    shop = Shop("blocking", backend, shop_clock)
+    await shop.later(1)
+
+    async with visit({"shop": shop.instance}) as visitor:
+        page = text_of(await visitor.see("/"))
+
+    assert "Available 1 In flight 0" in page
 
 
 async def test_queue_page_filters_by_state_text_and_age(visitor: Visitor, shop: Shop) -> None:
