@@ -137,7 +137,9 @@ async def in_batches(
     """
     # Not one by one: nearly always all are sent.
     if any(issubclass(kind, Exception) for kind in set(map(type, entries))):
-        outcomes = [entry if isinstance(entry, Exception) else None for entry in entries]
+        outcomes: list[Exception | None] = [
+            entry if isinstance(entry, Exception) else None for entry in entries
+        ]
         sent = [index for index, outcome in enumerate(outcomes) if outcome is None]
         rest = await in_batches([entries[index] for index in sent], max_size, at_once, hook)
         for index, outcome in zip(sent, rest, strict=True):
