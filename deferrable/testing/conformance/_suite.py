@@ -143,8 +143,9 @@ class NativeCalls:
     def _count(self, name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(hook)
         async def counted(*args: Any) -> Any:
-            self.counts[name] += 1
             await anyio.lowlevel.checkpoint()
+            # Last, so that a test in another thread sees a hook that has begun.
+            self.counts[name] += 1
             return await hook(*args)
 
         return counted
