@@ -4,13 +4,22 @@
 once for each ``later``, by the caller of `resolve`.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
-from deferrable._durations import Duration, check_number, moment_of, plain_number, seconds_of
+from deferrable._durations import Duration, moment_of, seconds_of
+from deferrable._option_checks import (
+    check_group_id,
+    check_max_attempts,
+    check_seconds,
+    check_time_limit,
+    error_class_tuple,
+    kept_number,
+    plain_seconds,
+    truth,
+)
 from deferrable.errors import InvalidOptions, Unsupported
 
 __all__ = [
@@ -75,71 +84,6 @@ def _option(
     return {"option": Option(meaning, keep, check, travels, is_for_calls)}
 
 
-def error_class_tuple(name: str, classes: object) -> tuple[type[BaseException], ...] | None:
-    """`classes`, an iterable of exception classes or None, as a tuple or None.
-
-    Raises:
-        InvalidOptions: it is something else; a bare class has its own message.
-    """
-    if classes is None:
-        return None
-    if isinstance(classes, type):
-        raise InvalidOptions(
-            f"{name} is an iterable of exception classes, got the bare class "
-            f"{classes.__qualname__}; write {name}=[{classes.__qualname__}]"
-        )
-    try:
-        members: tuple[Any, ...] = tuple(cast("Iterable[object]", classes))  # checked by trying
-    except TypeError:
-        members = (classes,)
-    for member in members:
-        if not (isinstance(member, type) and issubclass(member, BaseException)):
-            raise InvalidOptions(
-                f"{name} is an iterable of exception classes, got {classes!r:.200}"
-            )
-    return members
-
-
-def check_max_attempts(name: str, value: object) -> None:
-    """Refuse a number of attempts that is no whole number from 1 on."""
-    check_number(name, value, least=1, is_whole=True, hint="; 1 means no retry")
-
-
-def _plain_seconds(name: str, value: object) -> object:
-    return plain_number(value.total_seconds() if isinstance(value, timedelta) else value)
-
-
-def _plain_number(name: str, value: object) -> object:
-    return plain_number(value)
-
-
-def _truth(name: str, value: object) -> bool:
-    return bool(value)
-
-
-def _check_seconds(name: str, value: object) -> None:
-    if not callable(value):
-        seconds_of(name, value)
-
-
-def _check_time_limit(name: str, value: object) -> None:
-    if value == 0:
-        raise InvalidOptions(f"{name} is 0, no job could run; None is without end")
-    seconds_of(name, value)
-
-
-_GROUP_ID = re.compile(r"[!-~]{1,128}")
-
-
-def _check_group_id(name: str, value: object) -> None:
-    """Source: SQS API reference, SendMessage, MessageGroupId."""
-    if not isinstance(value, str) or not _GROUP_ID.fullmatch(value):
-        raise InvalidOptions(
-            f"{name} is a text of 1 to 128 ASCII letters, digits and punctuation, got "
-            f"{value!r:.200}"
-        )
-
-
 def _check_unique(name: str, value: object) -> None:
     if not isinstance(value, bool) and not callable(value):
         raise InvalidOptions(
@@ -176,7 +120,7 @@ class JobOptions:
         metadata=_option(
             "how often it runs at most; None: the instance's ``default_max_attempts`` (5); "
             "1: no retry",
-            keep=_plain_number,
+            keep=kept_number,
             check=check_max_attempts,
         ),
     )
@@ -184,35 +128,35 @@ class JobOptions:
         default=0,
         metadata=_option(
             "how long after ``later`` it may run, or a callable",
-            keep=_plain_seconds,
-            check=_check_seconds,
+            keep=plain_seconds,
+            check=check_seconds,
         ),
     )
     debounce_seconds: Seconds = field(
         default=0,
         metadata=_option(
             "the window within which equal calls share a run, or a callable",
-            keep=_plain_seconds,
-            check=_check_seconds,
+            keep=plain_seconds,
+            check=check_seconds,
         ),
     )
     debounce_always_delay: bool = field(
         default=False,
-        metadata=_option("the first call of a window also waits for the window's end", keep=_truth),
+        metadata=_option("the first call of a window also waits for the window's end", keep=truth),
     )
     ttl_seconds: Seconds = field(
         default=0,
         metadata=_option(
             "how long after ``later`` it may start at the latest, or a callable; 0: no limit",
-            keep=_plain_seconds,
-            check=_check_seconds,
+            keep=plain_seconds,
+            check=check_seconds,
         ),
     )
     use_exponential_backoff: bool = field(
         default=True,
         metadata=_option(
             "a retry waits 4, 6, 10, 18, ... up to 900 s; without it a retry is available at once",
-            keep=_truth,
+            keep=truth,
         ),
     )
     _: KW_ONLY
@@ -221,8 +165,8 @@ class JobOptions:
         metadata=_option(
             "how long it may run. An async function is cancelled then; a plain one cannot be, "
             "and the event ``overrun`` reports it; None: no limit",
-            keep=_plain_seconds,
-            check=_check_time_limit,
+            keep=plain_seconds,
+            check=check_time_limit,
             travels=True,
         ),
     )
@@ -230,7 +174,7 @@ class JobOptions:
         default=False,
         metadata=_option(
             "a retry waits between half of the backoff and all of it",
-            keep=_truth,
+            keep=truth,
             travels=True,
         ),
     )
@@ -245,7 +189,7 @@ class JobOptions:
         metadata=_option(
             "on SQS, the group within which items keep their order (FIFO queues), or which gets a "
             "fair share of the consumers (other queues); None: the queue's own, or none",
-            check=_check_group_id,
+            check=check_group_id,
             travels=True,
         ),
     )
@@ -254,7 +198,7 @@ class JobOptions:
         metadata=_option(
             "how long what it returns, or its error, is kept for ``receipt.result()``; 0: not at "
             "all; None: the instance's ``keep_results_seconds``",
-            keep=_plain_seconds,
+            keep=plain_seconds,
             check=seconds_of,
             travels=True,
         ),

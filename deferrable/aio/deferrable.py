@@ -24,21 +24,19 @@ from deferrable.aio._engine.handing import handle_event
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AwaitingDoor, Door
 from deferrable.aio._engine.task_door import TaskDoor
+from deferrable.aio._listening import Listening
 from deferrable.aio._scheduling import Scheduling
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
-from deferrable.aio.middleware import Middleware, Registered
 from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.results import ResultStore
 from deferrable.aio.schedules import ScheduleStore
 from deferrable.aio.worker._life import Worker
-from deferrable.events import check_event_consumer
 from deferrable.handles import CallHandle, CallStatus, CancelAnswer
 from deferrable.item import Item
-from deferrable.metadata import MetadataProducerConsumer, check_namespace
 from deferrable.options import ErrorClasses
 from deferrable.outcome import Outcome
 from deferrable.pause import Pause
@@ -48,7 +46,7 @@ __all__ = ["Deferrable"]
 _door = AwaitingDoor()
 
 
-class Deferrable(Instance, Decorating, Scheduling, Closing):
+class Deferrable(Listening, Decorating, Scheduling, Closing):
     """Defers calls to a backend and runs them from it, in asyncio.
 
     Without error classes, of the instance or of a job, no error is retried.
@@ -407,50 +405,6 @@ class Deferrable(Instance, Decorating, Scheduling, Closing):
         stay in the error queue. Use it as a context manager to end it early.
         """
         return ErrorItems(self)
-
-    def register_event_consumer(self, consumer: object) -> None:
-        """Call the ``on_EVENT(self, item)`` methods of an object from now on, plain or async.
-
-        Consumers are called in the order of registration, after the event. If one raises, the error
-        is logged and nothing else changes.
-
-        Raises:
-            ValueError: it has an ``on_`` method for an event that does not exist.
-        """
-        check_event_consumer(consumer)
-        self.event_consumers = (*self.event_consumers, consumer)
-
-    def clear_event_consumers(self) -> None:
-        """Forget every event consumer."""
-        self.event_consumers = ()
-
-    def register_metadata_producer_consumer(
-        self, producer_consumer: MetadataProducerConsumer
-    ) -> None:
-        """Let an object produce metadata for every item, and consume it before every job.
-
-        Raises:
-            ValueError: its namespace is already in use.
-        """
-        check_namespace(producer_consumer, self.metadata_producer_consumers)
-        self.metadata_producer_consumers = (*self.metadata_producer_consumers, producer_consumer)
-
-    def clear_metadata_producer_consumers(self) -> None:
-        """Forget every metadata producer and consumer."""
-        self.metadata_producer_consumers = ()
-
-    def register_middleware(self, middleware: Middleware) -> None:
-        """Enter an object's context managers around each ``later`` and each job from now on."""
-        self.around = Registered((*self.middleware, middleware))
-
-    def clear_middleware(self) -> None:
-        """Forget all middleware."""
-        self.around = None
-
-    @property
-    def middleware(self) -> tuple[Middleware, ...]:
-        """The registered middleware, the outermost first."""
-        return () if self.around is None else self.around.all
 
     async def close(self) -> None:
         """Close the backend and the stores. May be called twice."""

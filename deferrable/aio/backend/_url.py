@@ -183,7 +183,7 @@ def _load_memory() -> type[BackendFactory]:
 
 
 def _load_dockets() -> type[BackendFactory]:
-    from deferrable.aio.backend.dockets._queue import DocketsBackendFactory
+    from deferrable.aio.backend.dockets._factory import DocketsBackendFactory
 
     return DocketsBackendFactory
 

@@ -6,7 +6,8 @@ from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
     from deferrable.aio.backend.dockets._errors import DocketsErrorQueue
-    from deferrable.aio.backend.dockets._queue import DocketsBackendFactory, DocketsQueue
+    from deferrable.aio.backend.dockets._factory import DocketsBackendFactory
+    from deferrable.aio.backend.dockets._queue import DocketsQueue
 
 __all__ = [
     "DocketsBackendFactory",
@@ -17,7 +18,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "DocketsBackendFactory": "deferrable.aio.backend.dockets._queue",
+        "DocketsBackendFactory": "deferrable.aio.backend.dockets._factory",
         "DocketsErrorQueue": "deferrable.aio.backend.dockets._errors",
         "DocketsQueue": "deferrable.aio.backend.dockets._queue",
     },

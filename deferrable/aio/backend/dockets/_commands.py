@@ -10,7 +10,6 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from deferrable.aio.backend._redis.errors import OutOfMemory
@@ -21,13 +20,14 @@ from deferrable.aio.backend._redis.link import (
     RedisLinks,
     script,
 )
+from deferrable.aio.backend.dockets._answers import Taken, Waited, Waiting
 from deferrable.aio.backend.dockets._consumer import Pop
 from deferrable.aio.backend.dockets._moves import Move
 from deferrable.aio.backend.dockets._wire import TRUSTED_SECONDS, Key, Keys
 from deferrable.aio.clock import Clock, SystemClock
 from deferrable.errors import BackendUnavailable
 
-__all__ = ["MOST_AT_ONCE", "Commands", "Taken", "in_chunks", "repeating"]
+__all__ = ["MOST_AT_ONCE", "Commands", "in_chunks", "repeating"]
 
 T = TypeVar("T")
 
@@ -85,62 +85,6 @@ async def repeating(step: Callable[[bool], Awaitable[T]]) -> T:
         await asyncio.sleep(pause_seconds)
         is_repeat = True
     return await step(is_repeat)
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a pop took.
-
-    Attributes:
-        raws: the entries, in the order of the queue.
-        missing: ids of delayed items that were due and had no payload.
-        is_more_due: more delayed items are due than one step moves.
-        next_due_seconds: until the next delayed item is due; infinity: there is none.
-        next_id: its id; empty: there is none.
-        pause_text: of the pause of the queue, from which nothing was taken then; None: none.
-    """
-
-    raws: list[bytes]
-    missing: list[bytes]
-    is_more_due: bool
-    next_due_seconds: float
-    next_id: bytes
-    pause_text: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Waited:
-    """What a wait came to.
-
-    Attributes:
-        was_lost: this consumer was no member any more. It is one again, but what it held is lost.
-        raw: the entry; None: none came.
-        pause_text: of the pause of the queue when the wait had ended; None: it was not paused.
-        is_refused: Redis is full and does not let a consumer wait.
-    """
-
-    was_lost: bool
-    raw: bytes | None
-    pause_text: bytes | None = None
-    is_refused: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """The items that nobody holds.
-
-    Attributes:
-        available, delayed: numbers of items; one that is due is available.
-        oldest: the available entry that is popped next.
-        consumer_ids: of all consumers.
-        pause_text: of the pause of the queue; None: it is not paused.
-    """
-
-    available: int
-    delayed: int
-    oldest: bytes | None
-    consumer_ids: list[str]
-    pause_text: bytes | None
 
 
 class Commands:

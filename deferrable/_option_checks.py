@@ -1,0 +1,89 @@
+"""The checks of options, and what is kept of their values.
+
+Owns the functions that the declarations in `deferrable.options` name. Each takes the option's name,
+for its error.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, cast
+
+from deferrable._durations import check_number, plain_number, seconds_of
+from deferrable.errors import InvalidOptions
+
+__all__ = [
+    "check_group_id",
+    "check_max_attempts",
+    "check_seconds",
+    "check_time_limit",
+    "error_class_tuple",
+    "kept_number",
+    "plain_seconds",
+    "truth",
+]
+
+
+def error_class_tuple(name: str, classes: object) -> tuple[type[BaseException], ...] | None:
+    """`classes`, an iterable of exception classes or None, as a tuple or None.
+
+    Raises:
+        InvalidOptions: it is something else; a bare class has its own message.
+    """
+    if classes is None:
+        return None
+    if isinstance(classes, type):
+        raise InvalidOptions(
+            f"{name} is an iterable of exception classes, got the bare class "
+            f"{classes.__qualname__}; write {name}=[{classes.__qualname__}]"
+        )
+    try:
+        members: tuple[Any, ...] = tuple(cast("Iterable[object]", classes))  # checked by trying
+    except TypeError:
+        members = (classes,)
+    for member in members:
+        if not (isinstance(member, type) and issubclass(member, BaseException)):
+            raise InvalidOptions(
+                f"{name} is an iterable of exception classes, got {classes!r:.200}"
+            )
+    return members
+
+
+def check_max_attempts(name: str, value: object) -> None:
+    """Refuse a number of attempts that is no whole number from 1 on."""
+    check_number(name, value, least=1, is_whole=True, hint="; 1 means no retry")
+
+
+def plain_seconds(name: str, value: object) -> object:
+    return plain_number(value.total_seconds() if isinstance(value, timedelta) else value)
+
+
+def kept_number(name: str, value: object) -> object:
+    return plain_number(value)
+
+
+def truth(name: str, value: object) -> bool:
+    return bool(value)
+
+
+def check_seconds(name: str, value: object) -> None:
+    if not callable(value):
+        seconds_of(name, value)
+
+
+def check_time_limit(name: str, value: object) -> None:
+    if value == 0:
+        raise InvalidOptions(f"{name} is 0, no job could run; None is without end")
+    seconds_of(name, value)
+
+
+_GROUP_ID = re.compile(r"[!-~]{1,128}")
+
+
+def check_group_id(name: str, value: object) -> None:
+    """Source: SQS API reference, SendMessage, MessageGroupId."""
+    if not isinstance(value, str) or not _GROUP_ID.fullmatch(value):
+        raise InvalidOptions(
+            f"{name} is a text of 1 to 128 ASCII letters, digits and punctuation, got "
+            f"{value!r:.200}"
+        )
