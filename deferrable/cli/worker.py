@@ -138,10 +138,9 @@ def worker(
     configure(log_format, log_level, name)
     if index is None and threads is not None and threads > concurrency:
         _logger.warning(_TOO_MANY_THREADS, threads, concurrency)
-    if has_metrics and health_port is None:
-        raise click.UsageError("--metrics are served on the health port; give --health-port")
-    if is_burst and processes is not None:
-        raise click.UsageError("--burst is for one process, which ends; leave out --processes")
+    _check_together(
+        metrics=has_metrics, health_port=health_port, burst=is_burst, processes=processes
+    )
     if processes is not None and index is None:
         _leave(context, supervise(processes, grace_seconds))
     if index is not None:
@@ -184,6 +183,16 @@ def worker(
     if code == RELOAD:
         restart_process()
     _leave(context, code)
+
+
+def _check_together(
+    *, metrics: bool, health_port: int | None, burst: bool, processes: int | None
+) -> None:
+    """Refuse options that do not go with each other."""
+    if metrics and health_port is None:
+        raise click.UsageError("--metrics are served on the health port; give --health-port")
+    if burst and processes is not None:
+        raise click.UsageError("--burst is for one process, which ends; leave out --processes")
 
 
 def nth_path(path: Path, index: int) -> Path:

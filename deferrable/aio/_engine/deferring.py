@@ -12,7 +12,7 @@ push may have arrived. A duplicate is allowed; a lost update is not.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from deferrable._ended import Raised
@@ -224,18 +224,8 @@ async def _debounce(
     joined = _joined_push(instance, store, queue, item)
     if joined is not None:
         await _add_metadata(instance, door, item)
-        try:
-            reservation = await door.wait(
-                joined(item, key, resolved.debounce_seconds, always_delay, token),
-                needs_loop=queue.needs_loop,
-            )
-        except DuplicateCall as duplicate:
-            return await _tell_duplicate(instance, door, item, duplicate, instance.clock.time())
-        except BackendUnavailable:
-            raise  # It may have been pushed, and its window kept, as after any push.
-        except BackendError as error:
-            return await _push_anyway(instance, door, call, item, error)
-        return await _tell_joined(instance, door, item, reservation)
+        pushing = joined(item, key, resolved.debounce_seconds, always_delay, token)
+        return await _push_joined(instance, door, call, item, pushing)
     try:
         reserved = await door.wait(
             _reserve(store, key, resolved.debounce_seconds, always_delay, token)
@@ -260,6 +250,25 @@ async def _debounce(
     else:
         await _confirm(door, store, key, token)
     return receipt
+
+
+async def _push_joined(
+    instance: Instance,
+    door: Door,
+    call: _Debounced,
+    item: Item,
+    pushing: Coroutine[Any, Any, Reservation],
+) -> Receipt:
+    needs_loop = door.here(instance.backend.queue).needs_loop
+    try:
+        reservation = await door.wait(pushing, needs_loop=needs_loop)
+    except DuplicateCall as duplicate:
+        return await _tell_duplicate(instance, door, item, duplicate, instance.clock.time())
+    except BackendUnavailable:
+        raise  # It may have been pushed, and its window kept, as after any push.
+    except BackendError as error:
+        return await _push_anyway(instance, door, call, item, error)
+    return await _tell_joined(instance, door, item, reservation)
 
 
 def _joined_push(
