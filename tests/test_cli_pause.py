@@ -67,6 +67,28 @@ def test_pause_refuses_a_time_that_makes_no_sense(call: Any, seconds: str) -> No
     assert "--for" in done.stderr
 
 
+def test_pause_of_a_queue_in_memory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from deferrable import Deferrable\n"
+        "from deferrable.backend import InMemoryBackendFactory\n"
+        "shop = Deferrable(InMemoryBackendFactory().create_backend_for_group(None))\n"
+    )
+
+    done = call_command("pause", "shop:shop", variables={}, folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "in memory" in done.stderr
+
+
+def test_reason_with_bytes_that_are_no_text_is_shown(call: Any, mails: Deferrable) -> None:
+    done = call("pause", MAILS, "--reason", "caf\udce9")
+
+    assert done.returncode == 0
+    pause = mails.find_pause()
+    assert pause is not None
+    assert pause.reason == "caf\\udce9"
+
+
 def test_stats_shows_a_pause(call: Any, mails: Deferrable) -> None:
     mails.pause(for_seconds=7200, reason="deploy [red]\n")
 

@@ -235,3 +235,22 @@ def test_fixture_works_in_a_project_without_its_broker(tmp_path: Path, options: 
     )
 
     assert "3 passed" in program.stdout, program.stdout + program.stderr
+
+
+def test_pause_ends_at_its_moment(shop: Shop) -> None:
+    with deferrals_of(shop.instance) as calls:
+        shop.instance.pause(for_seconds=50)
+        shop.note.options(ttl_seconds=60).later(1)
+
+        outcomes = calls.advance(100)
+
+        assert [each.status for each in outcomes] == ["completed"]
+
+
+def test_wait_for_a_result_of_a_call_that_nobody_runs_ends(shop: Shop) -> None:
+    with deferrals_of(shop.instance):
+        receipt = shop.note.options(keep_results_seconds=60).later(1)
+
+        with pytest.raises(TimeoutError):
+            receipt.result(timeout_seconds=0.01)
+    assert shop.instance._core.waiting_clock is None

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ from deferrable.aio.backend import (
 )
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.results import KeptResult
-from deferrable.errors import BackendError, BackendUnavailable
+from deferrable.errors import BackendError, BackendUnavailable, ItemTooLarge
 from deferrable.testing import MovingClock, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -625,3 +625,76 @@ async def test_result_of_a_skipped_call_is_that_of_the_call_that_serves_it(shop:
     await shop.run_once()
 
     assert await result_of(shop, skipped) == 1
+
+
+class Small(InMemoryResults):
+    """Takes no large results."""
+
+    async def put(self, results: Sequence[KeptResult]) -> None:
+        if any(len(each.text) > 10_000 for each in results):
+            raise ItemTooLarge("the store takes at most 10,000 bytes")
+        await super().put(results)
+
+
+@pytest.mark.parametrize("is_in_worker", [True, False], ids=["worker", "run_once"])
+async def test_job_whose_result_is_too_large_is_completed_once(is_in_worker: bool) -> None:
+    backend = InMemoryBackendFactory(timeout=0.2).create_backend_for_group(None)
+    instance = Deferrable(backend, results=Small(), keep_results_seconds=60)
+    ran: list[int] = []
+
+    def make(size: int) -> str:
+        ran.append(size)
+        return "x" * size
+
+    job = instance.deferrable(name="make")(make)
+    receipts = [await job.later_async(size) for size in (10, 100_000, 20)]
+
+    if is_in_worker:
+        async with instance.worker(concurrency=3) as worker:
+            outcomes = [await anext(worker) for _ in range(3)]
+    else:
+        outcomes = [await instance.run_once() for _ in range(3)]  # type: ignore[misc]
+
+    assert [each.status for each in outcomes] == ["completed"] * 3
+    assert sorted(ran) == [10, 20, 100_000]
+    assert await receipts[0].result_async() == "x" * 10
+    with pytest.raises(SerializationError, match="at most 10,000 bytes"):
+        await receipts[1].result_async()
+
+
+async def test_requeued_call_is_waited_for_again(shop: Shop) -> None:
+    receipt = await shop.later("fail", keep_results_seconds=60)
+    await shop.run_once()
+    with pytest.raises(JobFailed):
+        await result_of(shop, receipt)
+
+    async with shop.awaiting.errors() as errors:
+        async for error in errors:
+            await error.requeue()
+
+    with pytest.raises(TimeoutError):
+        await result_of(shop, receipt, timeout_seconds=0)
+    assert (await shop.state(receipt)).status == "queued"
+
+
+@pytest.mark.parametrize("call_id", ["\ud800", "", 5, None])
+async def test_id_that_no_call_can_have_is_refused(shop: Shop, call_id: Any) -> None:
+    with pytest.raises(InvalidOptions, match="the id of a call"):
+        shop.instance.call(call_id)
+
+
+async def test_a_failing_wait_does_not_make_the_others_miss_their_results(
+    redis_server: RedisServer,
+) -> None:
+    async with RedisResults(redis_server.url) as results:
+        name = unique_group()
+        waiting = [asyncio.ensure_future(results.wait(each)) for each in (name, "\ud800")]
+        with pytest.raises(UnicodeEncodeError):
+            await waiting[1]
+        await results.put([KeptResult(name, "text", 60)])
+
+        again = asyncio.ensure_future(results.wait(name))
+        done, _ = await asyncio.wait([again], timeout=60)
+        assert done
+        waiting[0].cancel()
+        await asyncio.wait(waiting)

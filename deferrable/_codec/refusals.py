@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
-from deferrable.errors import UnreadableItem, UnserializableCall
+from deferrable.errors import InvalidOptions, UnreadableItem, UnserializableCall
 
 T = TypeVar("T")
 
@@ -30,6 +30,20 @@ def text_field(item: Mapping[str, Any], field: str) -> str:
     if not isinstance(text, str):
         reject(field, text, "text")
     return text
+
+
+def check_text(what: str, text: object) -> None:
+    """Refuse what no broker could store as a text.
+
+    Raises:
+        InvalidOptions: it is no text, or has a lone surrogate.
+    """
+    try:
+        if isinstance(text, str) and text.encode():
+            return
+    except UnicodeEncodeError:
+        pass
+    raise InvalidOptions(f"{what} is a text of valid characters, got {short_repr(text)}")
 
 
 def with_text_keys(kwargs: dict[Any, Any]) -> dict[str, Any]:

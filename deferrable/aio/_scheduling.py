@@ -12,7 +12,7 @@ from datetime import tzinfo
 from typing import Any, ParamSpec, TypeVar, cast, get_args
 
 from deferrable._arguments import mismatch
-from deferrable._codec.refusals import kind_of, short_repr
+from deferrable._codec.refusals import check_text, kind_of, short_repr
 from deferrable._durations import Duration, seconds_of
 from deferrable._ticks import CatchUp, Plan
 from deferrable._timetables import Every, Timetable, timetable_of
@@ -94,8 +94,10 @@ class Scheduling(ABC):
                 f"catch_up is one of {', '.join(map(repr, _POLICIES))}; got {short_repr(catch_up)}"
             )
         positional, named = _checked_arguments(args, kwargs)
-        if name is not None and not (isinstance(name, str) and name):
-            raise InvalidOptions(f"the name of a schedule is a text, got {short_repr(name)}")
+        if name is not None:
+            if not (isinstance(name, str) and name):
+                raise InvalidOptions(f"the name of a schedule is a text, got {short_repr(name)}")
+            check_text("the name of a schedule", name)
 
         def schedule(function: Callable[P, R]) -> Job[P, R]:
             job = self._job_of(function)

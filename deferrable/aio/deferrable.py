@@ -12,6 +12,7 @@ from contextvars import copy_context
 from typing import Any
 from weakref import ref
 
+from deferrable._codec.refusals import check_text
 from deferrable._durations import Duration
 from deferrable._protection import Encryption, Protection, SigningKeys
 from deferrable.aio._contract.closing import Closing
@@ -294,7 +295,11 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
 
         Args:
             call_id: from the call's receipt.
+
+        Raises:
+            InvalidOptions: no call can have this id.
         """
+        check_text("the id of a call", call_id)
         return CallHandle(self, call_id)
 
     async def peek(

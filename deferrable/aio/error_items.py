@@ -82,7 +82,11 @@ class ErrorItem:
         if "object" not in self.item:
             protection.serializer_for(self.item).load_name(self.item)
         item = protection.signed(requeued(self.item, self._instance.clock.time()), group)
-        await self._backend.error_queue.replace(self._held, item, self._backend.queue)
+        held, store = self._held, self._instance.results
+        if store is not None and self.item.get("keep_results_seconds") and self.id is not None:
+            # Before it is there again: a new run may end at once, and its result is to stay.
+            await store.forget(self.id)
+        await self._backend.error_queue.replace(held, item, self._backend.queue)
 
     async def discard(self) -> None:
         """Remove it for good.

@@ -72,6 +72,13 @@ class ResultStore(Closing):
         between. The caller cancels it after its time.
         """
 
+    async def forget(self, call_id: str) -> None:  # a store may keep it
+        """Forget a result, because its call is to run again. It may do nothing.
+
+        Raises:
+            BackendError: it may be forgotten or not.
+        """
+
     async def close(self) -> None:
         """Close the store's connections, on every loop. Results stay. May be called twice."""
         return
@@ -96,6 +103,10 @@ class InMemoryResults(ResultStore):
         self._waiters: dict[str, list[_Waiter]] = {}
         self._lock = threading.Lock()
         on_fork(self._reset_after_fork)
+
+    async def forget(self, call_id: str) -> None:
+        with self._lock:
+            self._kept.pop(call_id, None)
 
     def _reset_after_fork(self) -> None:
         set_aside(self._waiters)  # they belong to the parent

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deferrable.aio.deferrable import Deferrable
-from deferrable.cli.command_error import debug_option, one_line_errors
+from deferrable.cli.command_error import USAGE, CommandError, debug_option, one_line_errors
 from deferrable.cli.loading import instances_argument, load_all
 from deferrable.cli.printing import escaped, json_option, print_json
 from deferrable.errors import DeferrableError
@@ -69,6 +69,14 @@ def _each(
     as_json: bool,
 ) -> None:
     named = load_all(paths)
+    for each in named:
+        if each.instance.backend.queue.IS_LOCAL:
+            raise CommandError(
+                f"{each.path} keeps its items in memory ({each.instance.backend.queue!r}), where "
+                "this command has an own copy; pause it inside the program that has its workers: "
+                "instance.pause()",
+                USAGE,
+            )
 
     async def run() -> None:
         rows = list[dict[str, Any]]()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from deferrable._durations import Duration, seconds_of
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio.backend.memory import InMemoryBackendFactory
+from deferrable.aio.clock import SystemClock
 from deferrable.aio.job import Job
 from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.worker._proposing import Proposer
@@ -189,6 +190,9 @@ class Deferrals:
         if now >= end_time:
             return None
         moments = [end_time, now + await self._propose()]
+        pause = await self._core.backend.queue.find_pause()
+        if pause is not None and pause.until_time is not None:
+            moments.append(pause.until_time)
         cursor = ""
         while True:
             page, cursor = await self._core.backend.queue.inspect(cursor)
@@ -228,15 +232,18 @@ def deferrals_of(
     clock = MovingClock() if clock is None else clock
     backend = InMemoryBackendFactory(clock=clock).create_backend_for_group(core.backend.group)
     kept = instance.backend, core._debounce_store, core._results, core._schedule_store, core._clock
+    waiting_clock = core.waiting_clock
     consumers = core.event_consumers
     deferrals = Deferrals(instance, clock, inline)
     _swap(instance, core, (backend, None, None, None, None))
+    core.waiting_clock = SystemClock()  # or a wait for a result would never end
     if inline:
         core.event_consumers = (*consumers, deferrals)
     try:
         yield deferrals
     finally:
         core.event_consumers = consumers
+        core.waiting_clock = waiting_clock
         _swap(instance, core, kept)
 
 

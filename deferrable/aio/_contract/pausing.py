@@ -15,6 +15,9 @@ from deferrable.pause import Pause
 
 __all__ = ["Pausing"]
 
+_LONGEST_SECONDS = 10 * 365 * 86_400.0
+"""Redis refuses lives whose milliseconds and the time exceed 64 bits; nobody means that long."""
+
 
 class Pausing(Checks):
     """The verbs of a queue that can be paused. An adapter with `SUPPORTS_PAUSE` has the hooks.
@@ -60,10 +63,17 @@ class Pausing(Checks):
         """
         self._check_pauses()
         seconds = optional_seconds_of("for_seconds", for_seconds, is_over=True)
+        if seconds is not None and seconds > _LONGEST_SECONDS:
+            raise InvalidOptions(
+                f"for_seconds is over ten years ({_LONGEST_SECONDS:.0f} s), got {for_seconds!r}; "
+                "leave it out, and the pause lasts until resume"
+            )
         if not isinstance(reason, str):
             raise InvalidOptions(f"the reason of a pause is a text, got {kind_of(reason)}")
         now = self.clock.time()
-        await self._pause(Pause(now, None if seconds is None else now + seconds, reason))
+        # A lone surrogate, of an argument of the command line, say, cannot be stored everywhere.
+        shown = reason.encode(errors="backslashreplace").decode()
+        await self._pause(Pause(now, None if seconds is None else now + seconds, shown))
 
     async def resume(self) -> bool:
         """Have consumers take items again. They notice within a second.

@@ -156,7 +156,7 @@ class InstanceCalls:
                 await self._check_awaited(store, call_id)
                 raise _no_result(call_id, 0)
             return text
-        clock = self._instance.clock
+        clock = self._instance.waiting_clock or self._instance.clock
         waiting = asyncio.ensure_future(store.wait(call_id))
         checking = asyncio.ensure_future(self._check_later(store, call_id, clock))
         try:

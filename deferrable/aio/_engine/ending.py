@@ -20,12 +20,12 @@ from deferrable._tame import tame
 from deferrable.aio._engine.emitting import emit, log_or_raise
 from deferrable.aio._engine.failures import log_failure, log_lost, log_retry
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.keeping import Ending, kept_result, result_store
+from deferrable.aio._engine.keeping import Ending, TooLarge, kept_result, result_store
 from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, name_of_attempt
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
-from deferrable.errors import BackendError, LeaseLost, UnreadableItem
+from deferrable.errors import BackendError, ItemTooLarge, LeaseLost, UnreadableItem
 from deferrable.item import Item, id_text
 from deferrable.lifecycle import (
     Bury,
@@ -164,8 +164,15 @@ class AttemptEnding:
             return
         kept = kept_result(self._instance, self._item, status, value, error)
         store = result_store(self._instance)
-        if kept is not None and store is not None:
+        if kept is None or store is None:
+            return
+        try:
             await self._door.finish(lambda: store.put([kept]))
+        except ItemTooLarge as refusal:
+            # It would be refused for ever, and the job would run again each time.
+            small = kept_result(self._instance, self._item, status, TooLarge(refusal))
+            if small is not None:
+                await self._door.finish(lambda: store.put([small]))
 
     async def _cancel(self, error: BaseException) -> Outcome:
         await self._keep("cancelled")

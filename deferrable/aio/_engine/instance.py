@@ -64,6 +64,8 @@ class Instance(OneProcess):
         self.protection = protection
         self._debounce_store = debounce_store
         self._results = results
+        self.waiting_clock: Clock | None = None
+        """By which ``result(timeout_seconds=)`` counts; None: the instance's clock."""
         self.has_warned_of_results = False
         self.keep_results_seconds = seconds_of("keep_results_seconds", keep_results_seconds)
         if self.keep_results_seconds and self.results is None:

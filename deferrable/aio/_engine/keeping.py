@@ -25,11 +25,26 @@ from deferrable.errors import (
 )
 from deferrable.item import Item
 
-__all__ = ["Ending", "kept_result", "raise_failure", "result_store", "status_in", "value_in"]
+__all__ = [
+    "Ending",
+    "TooLarge",
+    "kept_result",
+    "raise_failure",
+    "result_store",
+    "status_in",
+    "value_in",
+]
 
 _logger = logging.getLogger("deferrable")
 
 Ending: TypeAlias = Literal["completed", "errored", "expired", "cancelled"]
+
+
+class TooLarge:
+    """Stands for a value that the store has refused because of its size."""
+
+    def __init__(self, refusal: Exception) -> None:
+        self.refusal = refusal
 
 
 def result_store(instance: Instance) -> ResultStore | None:
@@ -72,7 +87,10 @@ def kept_result(
     record |= _marks(instance)
     if status == "completed":
         try:
-            record["value"] = serializer.dump_value(value)
+            if isinstance(value, TooLarge):
+                record["unserializable"] = describe(value.refusal)
+            else:
+                record["value"] = serializer.dump_value(value)
         except UnserializableCall as refusal:
             record["unserializable"] = str(refusal)
     elif isinstance(error, dict):

@@ -49,6 +49,9 @@ __all__ = [
 _MOST_REDIRECTIONS = 5
 """The limit of redis-py's own cluster client before it gives up on a slot that keeps moving."""
 
+_MOST_UNREAD = 50
+"""A command that was not read because of another caller's is sent again. It had no effect."""
+
 _SAYS_ANOTHER_SERVER = {"MASTERDOWN", "MOVED", "READONLY", "UNBLOCKED"}
 
 
@@ -273,16 +276,19 @@ class RedisLink:
         slot = self._slot_of(commands[0][1] if key is None and self.settings.is_cluster else key)
         replies: list[Any] = [None] * len(commands)
         left = list(range(len(commands)))
-        unread: Unread | None = None
-        for _ in range(_MOST_REDIRECTIONS):
+        redirections = unread_count = 0
+        while redirections < _MOST_REDIRECTIONS:
             node, line = await self._reach(slot, self._line)
             sent = [commands[index] for index in left]
             try:
                 answers = await self._exchange(line, sent, deadline_seconds)
-            except Unread as error:
-                unread = error
+            except Unread:
+                unread_count += 1
+                if unread_count == _MOST_UNREAD:
+                    raise
                 continue
-            unread, moved = None, []
+            redirections += 1
+            moved = []
             for index, answer in zip(left, answers, strict=True):
                 replies[index] = answer
                 redirection = Redirection.of(answer) if self.settings.is_cluster else None
@@ -298,7 +304,7 @@ class RedisLink:
                 return self._checked(node, line, replies)
             left = moved
         where = self.settings.where()
-        raise unread or unavailable(where, "keeps moving the slot", advice="try again")
+        raise unavailable(where, "keeps moving the slot", advice="try again")
 
     async def _ask_there(self, node: Node, command: Command) -> Any:
         """The reply of a node that is just taking over the slot of `command`."""
@@ -353,7 +359,7 @@ class ThreadLink:
     run = RedisLink.run
 
     def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        for _ in range(_MOST_REDIRECTIONS):
+        for _ in range(_MOST_UNREAD):
             try:
                 return self._line.exchange(commands)
             except Unread:

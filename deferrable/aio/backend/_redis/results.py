@@ -81,6 +81,9 @@ class RedisResults(RedisStore, ResultStore):
         (text,) = await self._links.here().call(("GET", _PREFIX + call_id))
         return None if text is None else text.decode()
 
+    async def forget(self, call_id: str) -> None:
+        await self._links.here().call(("UNLINK", _PREFIX + call_id))
+
     async def wait(self, call_id: str) -> str:
         listener = self._listeners.get()
         while True:
@@ -177,9 +180,9 @@ class _Listener:
         if commands:
             try:
                 replies = await connection.exchange(commands)
-            except BackendUnavailable as error:
-                self._break()
-                raise error
+            except BaseException:
+                self._break()  # or the other channels would wait unsubscribed
+                raise
             for reply in replies:
                 if isinstance(reply, ReplyError):
                     self._break()

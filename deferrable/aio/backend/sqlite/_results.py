@@ -29,6 +29,7 @@ _PAUSE_SECONDS: Final = 0.2
 
 _PUT: Final = "INSERT OR REPLACE INTO deferrable_results (id, text, end_time) VALUES (?, ?, ?)"
 _GET: Final = "SELECT text FROM deferrable_results WHERE id = ? AND end_time > ?"
+_FORGET: Final = "DELETE FROM deferrable_results WHERE id = ?"
 _LAST: Final = "SELECT max(number) FROM deferrable_results"
 _NEW: Final = "SELECT number, id, text FROM deferrable_results WHERE number > ? ORDER BY number"
 _SWEEP: Final = """
@@ -70,6 +71,9 @@ class SQLiteResults(ResultStore):
 
         texts = await self._writer.perform(get, get)
         return texts[0] if texts else None
+
+    async def forget(self, call_id: str) -> None:
+        await self._writer.perform(lambda store: store.change(_FORGET, call_id))
 
     async def wait(self, call_id: str) -> str:
         hub = self._hubs.get()
