@@ -677,7 +677,7 @@ async def test_requeued_call_is_waited_for_again(shop: Shop) -> None:
     assert (await shop.state(receipt)).status == "queued"
 
 
-@pytest.mark.parametrize("call_id", ["\ud800", "", 5, None])
+@pytest.mark.parametrize("call_id", ["\ud800", ""])
 async def test_id_that_no_call_can_have_is_refused(shop: Shop, call_id: Any) -> None:
     with pytest.raises(InvalidOptions, match="the id of a call"):
         shop.instance.call(call_id)

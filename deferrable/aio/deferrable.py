@@ -299,7 +299,8 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
         Raises:
             InvalidOptions: no call can have this id.
         """
-        check_text("the id of a call", call_id)
+        if isinstance(call_id, str):
+            check_text("the id of a call", call_id)
         return CallHandle(self, call_id)
 
     async def peek(
