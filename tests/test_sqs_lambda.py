@@ -45,7 +45,16 @@ def hang_in_thread(number: int) -> None:
     raise OSError("too late")
 
 
-JOBS = {each.__name__: each for each in (note, fail, hang, hang_in_thread)}
+passed = [0.0]
+
+
+async def hold_the_loop(number: int) -> None:
+    """As a job that computes for long does, it lets time pass and nobody else run."""
+    ran.append(number)
+    passed[0] += 20
+
+
+JOBS = {each.__name__: each for each in (note, fail, hang, hang_in_thread, hold_the_loop)}
 
 
 class Function:
@@ -203,6 +212,20 @@ async def test_no_more_jobs_run_at_once_than_were_allowed(function: Function) ->
 
     assert len(ran) == 3
     assert len(names_in(reported)) == 4
+
+
+async def test_no_job_starts_after_the_time_of_the_function(
+    function: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await function.defer(*["hold_the_loop"] * 10)
+    loop, passed[0] = asyncio.get_running_loop(), 0.0
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + passed[0])
+
+    reported = await function.instance.handle_sqs_event(event, time_left(50))
+
+    assert len(ran) == 3
+    assert len(names_in(reported)) == 7
 
 
 async def test_fifo_batch_stops_at_the_first_failure(

@@ -9,6 +9,7 @@ again, so a doubt may cost a second run, and never an item.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
@@ -101,9 +102,12 @@ class _Batch:
         end_time = None if seconds is None else loop.time() + seconds
         try:
             while True:
-                self._start_some(loop)
-                if not self._running:
+                # Jobs that never wait hold the loop, so time may be over between any two of them.
+                self._start_some(loop, math.inf if end_time is None else end_time)
+                if not self._running and (self._is_stopped or not self._waiting):
                     return
+                if not self._running:
+                    break
                 rest = None if end_time is None else max(0.0, end_time - loop.time())
                 done, _ = await asyncio.wait(
                     self._running, timeout=rest, return_when=asyncio.FIRST_COMPLETED
@@ -123,8 +127,13 @@ class _Batch:
             await self._stop()
             raise
 
-    def _start_some(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._waiting and not self._is_stopped and len(self._running) < self._concurrency:
+    def _start_some(self, loop: asyncio.AbstractEventLoop, end_time: float) -> None:
+        while (
+            self._waiting
+            and not self._is_stopped
+            and len(self._running) < self._concurrency
+            and loop.time() < end_time
+        ):
             handed = self._waiting.pop()
             if handed.popped is None:
                 self._is_stopped = self._is_ordered and not handed.is_done()

@@ -342,7 +342,8 @@ class SQSQueue(Queue):
             elif now > envelope.lease_end_time:
                 outcomes[index] = lost(envelope, "its lease ended before SQS got the request")
             elif delivery_of(envelope).is_handed_over:
-                delivery_of(envelope).is_done = operation == "DeleteMessageBatch"
+                if operation == "DeleteMessageBatch":
+                    delivery_of(envelope).is_done = True
             else:
                 sent[index] = entry
         indexes = list(sent)
