@@ -14,7 +14,7 @@ from contextvars import ContextVar, Token
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from deferrable import (
     CurrentAttempt,
@@ -23,7 +23,9 @@ from deferrable import (
     Middleware,
     Outcome,
 )
+from deferrable._extras import missing_extra
 from deferrable.contrib._ends import failure_of
+from deferrable.contrib._instance import Traceable
 from deferrable.contrib._pushed import receipts_of
 from deferrable.item import queue_name
 
@@ -33,11 +35,7 @@ try:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 except ImportError as error:
-    raise ImportError(
-        f"deferrable.contrib.opentelemetry needs the package {error.name!r}, which is not "
-        "installed; install the extra: pip install 'deferrable[opentelemetry]'",
-        name=error.name,
-    ) from error
+    raise missing_extra("deferrable.contrib.opentelemetry", "opentelemetry", error) from error
 
 __all__ = ["OpenTelemetryMiddleware", "instrument"]
 
@@ -49,26 +47,6 @@ _remote: ContextVar[Context | None] = ContextVar("deferrable_otel_remote", defau
 _batch: ContextVar["OpenTelemetryMiddleware | None"] = ContextVar(
     "deferrable_otel_batch", default=None
 )
-
-
-class _Backend(Protocol):
-    @property
-    def group(self) -> str | None: ...
-    @property
-    def queue(self) -> object: ...
-
-
-class _Instance(Protocol):
-    """What this module needs of an instance of either API."""
-
-    @property
-    def backend(self) -> _Backend: ...
-    @property
-    def middleware(self) -> tuple[Middleware, ...]: ...
-    def register_middleware(self, middleware: Middleware) -> None: ...
-    def register_metadata_producer_consumer(
-        self, producer_consumer: MetadataProducerConsumer
-    ) -> None: ...
 
 
 class _Pair(MetadataProducerConsumer):
@@ -306,7 +284,7 @@ def _system_of(queue: object) -> str:
 
 
 def instrument(
-    instance: _Instance,
+    instance: Traceable,
     *,
     parent: bool = False,
     item_spans: bool = True,

@@ -10,7 +10,6 @@ an error's text or a host.
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from deferrable import (
@@ -21,6 +20,8 @@ from deferrable import (
     Outcome,
     current_attempt,
 )
+from deferrable._extras import missing_extra
+from deferrable.contrib._instance import HasClock
 from deferrable.contrib._pushed import receipts_of
 from deferrable.contrib._waited import waited_seconds
 
@@ -28,11 +29,7 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
     from prometheus_client.exposition import choose_encoder
 except ImportError as error:
-    raise ImportError(
-        f"deferrable.contrib.prometheus needs the package {error.name!r}, which is not installed; "
-        "install the extra: pip install 'deferrable[prometheus]'",
-        name=error.name,
-    ) from error
+    raise missing_extra("deferrable.contrib.prometheus", "prometheus", error) from error
 
 __all__ = ["PrometheusMiddleware", "instrument", "scrape"]
 
@@ -40,16 +37,6 @@ _MOST_JOBS = 200
 _OTHER, _UNKNOWN = "(other)", "(unknown)"
 _DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 _LATENCY_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 21600)
-
-
-class _Instance(Protocol):
-    """What this module needs of an instance of either API."""
-
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def middleware(self) -> tuple[Middleware, ...]: ...
-    def register_middleware(self, middleware: Middleware) -> None: ...
 
 
 class _Metrics:
@@ -227,7 +214,7 @@ class _Running:
 
 
 def instrument(
-    instance: _Instance, *, registry: CollectorRegistry = REGISTRY
+    instance: HasClock, *, registry: CollectorRegistry = REGISTRY
 ) -> PrometheusMiddleware:
     """Count what an instance of either API defers and runs.
 

@@ -12,7 +12,7 @@ Source: Sentry's conventions for queues.
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from deferrable import (
@@ -24,7 +24,9 @@ from deferrable import (
     Outcome,
     current_attempt,
 )
+from deferrable._extras import missing_extra
 from deferrable.contrib._ends import failure_of
+from deferrable.contrib._instance import Traceable
 from deferrable.contrib._pushed import receipts_of
 from deferrable.contrib._waited import waited_seconds
 from deferrable.item import queue_name
@@ -34,11 +36,7 @@ try:
     from sentry_sdk.integrations.logging import ignore_logger
     from sentry_sdk.scope import use_isolation_scope
 except ImportError as error:
-    raise ImportError(
-        f"deferrable.contrib.sentry needs the package {error.name!r}, which is not installed; "
-        "install the extra: pip install 'deferrable[sentry]'",
-        name=error.name,
-    ) from error
+    raise missing_extra("deferrable.contrib.sentry", "sentry", error) from error
 
 __all__ = ["SentryMiddleware", "instrument"]
 
@@ -47,26 +45,6 @@ _JOBS_LOGGER = "deferrable.jobs"
 """It logs what is an event of ours already."""
 
 _trace: ContextVar[dict[str, str]] = ContextVar("deferrable_sentry_trace", default={})  # noqa: B039
-
-
-class _Backend(Protocol):
-    @property
-    def group(self) -> str | None: ...
-
-
-class _Instance(Protocol):
-    """What this module needs of an instance of either API."""
-
-    @property
-    def backend(self) -> _Backend: ...
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def middleware(self) -> tuple[Middleware, ...]: ...
-    def register_middleware(self, middleware: Middleware) -> None: ...
-    def register_metadata_producer_consumer(
-        self, producer_consumer: MetadataProducerConsumer
-    ) -> None: ...
 
 
 class _Pair(MetadataProducerConsumer):
@@ -199,7 +177,7 @@ class _Running:
         self._stack.__exit__(None, None, None)
 
 
-def instrument(instance: _Instance, *, sends_retries: bool = False) -> SentryMiddleware:
+def instrument(instance: Traceable, *, sends_retries: bool = False) -> SentryMiddleware:
     """Report what an instance of either API defers and runs. Call it on both sides.
 
     A second call changes nothing. ``sentry_sdk.init`` may be called before or after it.

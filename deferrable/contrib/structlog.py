@@ -6,29 +6,19 @@ processors.
 
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 from deferrable import CurrentAttempt, Middleware
+from deferrable._extras import missing_extra
+from deferrable.contrib._instance import HasMiddleware
 from deferrable.contrib.correlation import correlation_id
 
 try:
     from structlog.contextvars import bound_contextvars
 except ImportError as error:
-    raise ImportError(
-        f"deferrable.contrib.structlog needs the package {error.name!r}, which is not installed; "
-        "install the extra: pip install 'deferrable[structlog]'",
-        name=error.name,
-    ) from error
+    raise missing_extra("deferrable.contrib.structlog", "structlog", error) from error
 
 __all__ = ["StructlogMiddleware", "instrument"]
-
-
-class _Instance(Protocol):
-    """What this module needs of an instance of either API."""
-
-    @property
-    def middleware(self) -> tuple[Middleware, ...]: ...
-    def register_middleware(self, middleware: Middleware) -> None: ...
 
 
 class StructlogMiddleware(Middleware):
@@ -46,7 +36,7 @@ class StructlogMiddleware(Middleware):
 
 
 def instrument(
-    instance: _Instance, *, variable: ContextVar[Any] = correlation_id
+    instance: HasMiddleware, *, variable: ContextVar[Any] = correlation_id
 ) -> StructlogMiddleware:
     """Bind the fields around each job of an instance of either API. A second call changes nothing.
 

@@ -4,6 +4,8 @@ Owns the message for a missing extra. Every module that uses Redis takes these m
 so that none of them fails with a plain ``No module named 'redis'``.
 """
 
+from deferrable._extras import missing_extra
+
 try:
     import hiredis
     import redis
@@ -13,10 +15,6 @@ try:
     from redis.crc import key_slot
     from redis.credentials import CredentialProvider
 except ImportError as error:
-    raise ImportError(
-        f"the Redis (Dockets) backend needs the package {error.name!r}, which is not installed; "
-        "install the extra: pip install 'deferrable[redis]'",
-        name=error.name,
-    ) from error
+    raise missing_extra("the Redis (Dockets) backend", "redis", error) from error
 
 __all__ = ["CredentialProvider", "hiredis", "key_slot", "redis"]

@@ -4,6 +4,8 @@ Owns the message for a missing extra. Every module that uses SQS takes these mod
 that none of them fails with a plain ``No module named 'aiobotocore'``.
 """
 
+from deferrable._extras import missing_extra
+
 try:
     import aiohttp
     import botocore
@@ -16,10 +18,6 @@ try:
     from aiobotocore.session import AioSession
     from botocore.loaders import create_loader
 except ImportError as error:
-    raise ImportError(
-        f"the SQS backend needs the package {error.name!r}, which is not installed; "
-        "install the extra: pip install 'deferrable[sqs]'",
-        name=error.name,
-    ) from error
+    raise missing_extra("the SQS backend", "sqs", error) from error
 
 __all__ = ["AioConfig", "AioSession", "aiohttp", "botocore", "create_loader"]
