@@ -73,14 +73,14 @@ async def test_key_of_a_call_that_python2_runs_or_retries_is_held(
     place.clock.advance(2)
     assert await is_pushed(queue, "two") == "one"
 
-    place.redis.hset(place.keys.payload, "an id of its own", raw)
-    place.redis.zadd(place.keys.delayed, {"an id of its own": place.clock.time() + 4})
+    place.redis.hset(place.keys.payload, "another id", raw)
+    place.redis.zadd(place.keys.delayed, {"another id": place.clock.time() + 4})
     place.redis.lpop(place.keys.working("old"))
     place.clock.advance(700)
     assert await is_pushed(queue, "two") == "one"
 
-    place.redis.zrem(place.keys.delayed, "an id of its own")
-    place.redis.hdel(place.keys.payload, "an id of its own")
+    place.redis.zrem(place.keys.delayed, "another id")
+    place.redis.hdel(place.keys.payload, "another id")
     place.redis.lpush(place.keys.queue, raw)
     place.clock.advance(700)
     assert await is_pushed(queue, "two") == "one"

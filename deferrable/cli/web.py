@@ -219,7 +219,7 @@ def _encoded(answer: Answer, *, is_head: bool = False) -> bytes:
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Let the client read the answer: a close with unread data of its own would destroy it."""
+    """Let the client read the answer: a close while data is unread would destroy it."""
     writer.write_eof()
     count = 0
     async with asyncio.timeout(_LINGER_SECONDS):

@@ -297,7 +297,7 @@ def instrument(
 
     Args:
         parent: the span of a job is a child of the span of its ``later``, in one trace. False: it
-            is the root of its own trace, with a link.
+            begins a new trace, with a link.
         item_spans: each call of ``later_many`` has its own span.
         tracer_provider, meter_provider: None: the global ones.
     """

@@ -38,7 +38,6 @@ class Deferrals:
     Args:
         instance: of one API or the other.
         clock: of its backend.
-        is_inline: whether each call runs when it is deferred.
 
     Attributes:
         clock: stands still until `advance`.
@@ -49,14 +48,12 @@ class Deferrals:
         self,
         instance: "blocking.Deferrable | awaiting.Deferrable",
         clock: MovingClock,
-        is_inline: bool = False,
     ) -> None:
         self._instance = instance
         self._core = instance._core if isinstance(instance, blocking.Deferrable) else instance
         self._proposer: Proposer | None = None
         self.clock = clock
         self.outcomes: list[Outcome] = []
-        self._is_inline = is_inline
         self._is_running = False
 
     # Looking.
@@ -234,7 +231,7 @@ def deferrals_of(
     kept = instance.backend, core._debounce_store, core._results, core._schedule_store, core._clock
     waiting_clock = core.waiting_clock
     consumers = core.event_consumers
-    deferrals = Deferrals(instance, clock, inline)
+    deferrals = Deferrals(instance, clock)
     _swap(instance, core, (backend, None, None, None, None))
     core.waiting_clock = SystemClock()  # or a wait for a result would never end
     if inline:

@@ -44,7 +44,7 @@ class FaultyQueue(Queue):
             clock=queue.clock,
         )
         flags = {name: getattr(queue, name) for name in QueueFlags.__annotations__}
-        # A copy that is pushed apart would meet the key of its own original.
+        # A copy that is pushed apart would meet the key of its original.
         flags["SUPPORTS_UNIQUE"] &= has_atomic_replace
         for name, flag in flags.items():
             setattr(self, name, flag)

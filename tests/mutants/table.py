@@ -1,34 +1,14 @@
 """Every planted bug, and the suites that have to find them."""
 
+from importlib import import_module
+
 from deferrable.testing import QueueConformance, WaitingQueueConformance
-from mutants import (
-    delays,
-    finding,
-    leases,
-    looking,
-    pausing,
-    push_and_pop,
-    settlement,
-    sqlite,
-    unique,
-    upkeep,
-    waiting,
-)
 from mutants.planting import MUTANTS
 
-__all__ = ["MUTANTS", "ROOMS", "SUITES"]
+__all__ = ["MUTANTS", "SUITES"]
 
-ROOMS = [
-    delays,
-    finding,
-    leases,
-    looking,
-    pausing,
-    push_and_pop,
-    settlement,
-    sqlite,
-    unique,
-    upkeep,
-    waiting,
-]
+ROOMS = "delays finding leases looking pausing push_and_pop settlement sqlite unique upkeep waiting"
+for _room in ROOMS.split():
+    import_module(f"mutants.{_room}")  # Its mutants enter the table.
+
 SUITES = [QueueConformance, WaitingQueueConformance]

@@ -58,7 +58,7 @@ local function is_in_list(name)
   return false
 end
 
--- A consumer of the Python 2 library delays a copy under an id of its own.
+-- A consumer of the Python 2 library delays a copy under another id.
 local function is_delayed()
   local cursor = '0'
   repeat
