@@ -158,13 +158,14 @@ class Poller:
             limit.reschedule(asyncio.get_running_loop().time())
 
     def _note_failure(self, error: Exception) -> None:
+        # Before the log says so, or a probe right after that line would still show the old state.
+        self._health.note_poll(self._queue, error)
         if not self._failures:
             trace = None if isinstance(error, BackendError) else error
             _logger.error(
                 "%r cannot be polled, the worker retries: %s", self._queue, error, exc_info=trace
             )
         self._failures += 1
-        self._health.note_poll(self._queue, error)
 
     def _note_pause(self) -> None:
         pause = self._queue.seen_pause
