@@ -15,6 +15,7 @@ from contextvars import copy_context
 from typing import Any
 
 from deferrable._durations import check_number
+from deferrable._ended import Raised
 from deferrable.aio._contract.handed import Handed
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio._contract.tasks import start_task
@@ -24,6 +25,7 @@ from deferrable.aio._engine.task_door import TaskDoor
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.errors import InvalidOptions
+from deferrable.outcome import Outcome
 
 __all__ = ["handle_event"]
 
@@ -94,21 +96,22 @@ class _Batch:
         self._concurrency = concurrency
         self._is_ordered = instance.backend.queue.FIFO
         self._is_stopped = False
+        self._end_time = math.inf
         self._running: dict[asyncio.Task[Any], tuple[Attempt, Handed]] = {}
 
     async def run(self, seconds: float | None) -> None:
         """Run the items until all have ended, or the time is over."""
         loop = asyncio.get_running_loop()
-        end_time = None if seconds is None else loop.time() + seconds
+        if seconds is not None:
+            self._end_time = loop.time() + seconds
         try:
             while True:
-                # Jobs that never wait hold the loop, so time may be over between any two of them.
-                self._start_some(loop, math.inf if end_time is None else end_time)
+                self._start_some(loop)
                 if not self._running and (self._is_stopped or not self._waiting):
                     return
                 if not self._running:
                     break
-                rest = None if end_time is None else max(0.0, end_time - loop.time())
+                rest = None if seconds is None else max(0.0, self._end_time - loop.time())
                 done, _ = await asyncio.wait(
                     self._running, timeout=rest, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -127,12 +130,12 @@ class _Batch:
             await self._stop()
             raise
 
-    def _start_some(self, loop: asyncio.AbstractEventLoop, end_time: float) -> None:
+    def _start_some(self, loop: asyncio.AbstractEventLoop) -> None:
         while (
             self._waiting
             and not self._is_stopped
             and len(self._running) < self._concurrency
-            and loop.time() < end_time
+            and loop.time() < self._end_time
         ):
             handed = self._waiting.pop()
             if handed.popped is None:
@@ -147,12 +150,22 @@ class _Batch:
         envelope, item = popped
         context = copy_context()
         attempt = Attempt(self._instance, _Door(context, bool), envelope, item, context)
-        return attempt, start_task(loop, attempt.run_job(completes=True), context)
+        return attempt, start_task(loop, self._run_in_time(loop, attempt), context)
+
+    async def _run_in_time(
+        self, loop: asyncio.AbstractEventLoop, attempt: Attempt
+    ) -> Outcome | Raised | None:
+        # Jobs that never wait hold the loop. Time may be over when this task makes its first step.
+        return await attempt.run_job(completes=True) if loop.time() < self._end_time else None
 
     def _note_end(self, task: "asyncio.Task[Any]") -> None:
         _, handed = self._running.pop(task)
         try:
-            if not task.cancelled():
+            if task.cancelled():
+                pass
+            elif task.result() is None:
+                self._waiting.append(handed)  # it was not run
+            else:
                 outcome_of(task.result())
         except Exception as error:
             _logger.error("a message of Lambda comes back: %s", error)
