@@ -283,6 +283,20 @@ async def test_a_job_that_cancels_itself_and_returns_has_returned(face: Face) ->
     assert (outcome.status, outcome.result) == ("completed", "done")
 
 
+async def test_a_job_that_cancels_itself_and_raises_has_failed_with_its_error(face: Face) -> None:
+    async def cancel_itself() -> NoReturn:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        raise ValueError("mine")
+
+    await face.later(face.job(cancel_itself))
+
+    (outcome,) = await read(face, 1)
+
+    assert (outcome.status, repr(outcome.error)) == ("errored", "ValueError('mine')")
+
+
 async def test_the_log_of_an_error_without_a_text_ends_with_its_class(
     face: Face, caplog: pytest.LogCaptureFixture
 ) -> None:

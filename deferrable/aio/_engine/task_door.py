@@ -181,9 +181,9 @@ async def _handle_cancellations(
     """The task was cancelled while its job ran."""
     if is_ending():
         control.note_cancelled()
-    elif isinstance(ended, Returned):
+    else:
         with suppress(asyncio.CancelledError):
-            # If a job cancels itself and returns, the cancellation strikes at the next await.
+            # If a job cancels itself and does not wait, the cancellation strikes at the next await.
             await asyncio.sleep(0)
     # It was meant for the job, which reacted to it or not; not for the settlement.
     while task.uncancel():
