@@ -40,6 +40,7 @@ CONTRACT = {
     "deferrable.aio.results",
     "deferrable.aio.schedules",
 }
+HARNESS = tuple(f"deferrable.testing.{each}" for each in ("deferrals", "plugin", "simulation"))
 MAY_IMPORT = {
     "pure": {"pure"},
     "contract": {"contract", "pure"},
@@ -65,7 +66,7 @@ def layer_of(module: str) -> str:
         return "instance"
     if module in CONTRACT or module.startswith("deferrable.aio._contract"):
         return "contract"
-    if module in ("deferrable.testing.deferrals", "deferrable.testing.plugin"):
+    if module.startswith(HARNESS):
         return "harness"
     _, room, *rest = module.split(".")
     if room in ("cli", "__main__"):

@@ -28,8 +28,8 @@ PUBLIC = {
     "deferrable.pickling": "build_later_item dumps loads pretty_unpickle unpickle_method_call",
     "deferrable.sync": BOTH_APIS,
     "deferrable.testing": """
-        Deferrals Faults FaultyQueue MovingClock QueueConformance WaitingQueueConformance
-        deferrals_of wait_until
+        Deferrals Faults FaultyQueue MovingClock QueueConformance Simulated SimulationFailed
+        WaitingQueueConformance deferrals_of simulate simulate_async wait_until
     """,
     # Where their names come from.
     "deferrable.aio.backend.base": "Backend BackendFactory",
@@ -77,6 +77,7 @@ PUBLIC = {
     "deferrable.testing.fault_script": "Faults",
     "deferrable.testing.faults": "FaultyQueue",
     "deferrable.testing.plugin": "deferrals",
+    "deferrable.testing.simulation": "Simulated SimulationFailed simulate simulate_async",
     "deferrable.testing.waiting": "wait_until",
     # For authors of backends and of debounce stores, and for annotations.
     "deferrable.debounce": "Window confirm decide",

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from deferrable.testing.deferrals import deferrals_of as deferrals_of
     from deferrable.testing.fault_script import Faults as Faults
     from deferrable.testing.faults import FaultyQueue as FaultyQueue
+    from deferrable.testing.simulation import Simulated as Simulated
+    from deferrable.testing.simulation import SimulationFailed as SimulationFailed
+    from deferrable.testing.simulation import simulate as simulate
+    from deferrable.testing.simulation import simulate_async as simulate_async
     from deferrable.testing.waiting import wait_until as wait_until
 
 __all__ = [
@@ -23,8 +27,12 @@ __all__ = [
     "FaultyQueue",
     "MovingClock",
     "QueueConformance",
+    "Simulated",
+    "SimulationFailed",
     "WaitingQueueConformance",
     "deferrals_of",
+    "simulate",
+    "simulate_async",
     "wait_until",
 ]
 
@@ -34,6 +42,10 @@ _HOMES = {
     "Faults": f"{__name__}.fault_script",
     "FaultyQueue": f"{__name__}.faults",
     "MovingClock": f"{__name__}.clock",
+    "Simulated": f"{__name__}.simulation",
+    "SimulationFailed": f"{__name__}.simulation",
+    "simulate": f"{__name__}.simulation",
+    "simulate_async": f"{__name__}.simulation",
     "QueueConformance": f"{__name__}.conformance",
     "WaitingQueueConformance": f"{__name__}.conformance",
     "wait_until": f"{__name__}.waiting",

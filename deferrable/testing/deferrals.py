@@ -17,6 +17,7 @@ from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.aio.clock import SystemClock
 from deferrable.aio.job import Job
 from deferrable.aio.peeked import PeekedCall
+from deferrable.aio.queue import Queue
 from deferrable.aio.worker._proposing import Proposer
 from deferrable.errors import WrongApi
 from deferrable.outcome import Outcome
@@ -24,7 +25,7 @@ from deferrable.sync import deferrable as blocking
 from deferrable.sync._portal import portal
 from deferrable.testing.clock import MovingClock
 
-__all__ = ["Deferrals", "deferrals_of"]
+__all__ = ["Deferrals", "deferrals_of", "moments_of", "result_of"]
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Deferrals:
         Args:
             job: the job, or its name; None: all.
         """
-        calls = _result_of(self._core.peek(_MOST_RUNS, job=job))
+        calls = result_of(self._core.peek(_MOST_RUNS, job=job))
         return sorted(calls, key=lambda each: each.state.available_time or 0.0)
 
     def assert_deferred(self, job: Job[..., Any], /, *args: Any, **kwargs: Any) -> PeekedCall:
@@ -190,15 +191,8 @@ class Deferrals:
         pause = await self._core.backend.queue.find_pause()
         if pause is not None and pause.until_time is not None:
             moments.append(pause.until_time)
-        cursor = ""
-        while True:
-            page, cursor = await self._core.backend.queue.inspect(cursor)
-            for found in page:
-                moments += [
-                    each for each in (found.available_time, found.lease_until) if each is not None
-                ]
-            if not cursor:
-                return min(each for each in moments if each > now)
+        moments += await moments_of(self._core.backend.queue)
+        return min(each for each in moments if each > now)
 
     async def _propose(self) -> float:
         """Push the ticks that are due. Return the seconds to the next one, at most some."""
@@ -248,14 +242,28 @@ def _swap(instance: Any, core: awaiting.Deferrable, parts: tuple[Any, ...]) -> N
     instance.backend, core._debounce_store, core._results, core._schedule_store, core._clock = parts
 
 
-def _result_of(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine about items in memory, which waits for nothing."""
+async def moments_of(queue: Queue) -> list[float]:
+    """When something happens to an item by itself: it becomes due, or its lease ends."""
+    moments: list[float] = []
+    cursor = ""
+    while True:
+        page, cursor = await queue.inspect(cursor)
+        for found in page:
+            moments += [
+                each for each in (found.available_time, found.lease_until) if each is not None
+            ]
+        if not cursor:
+            return moments
+
+
+def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that only uses items in memory, and so waits for nothing."""
     try:
         coroutine.send(None)
     except StopIteration as ended:
         return cast(T, ended.value)
     coroutine.close()
-    raise RuntimeError("a look at items in memory has waited for something")
+    raise RuntimeError("what only uses items in memory has waited for something")
 
 
 def _bound(job: Job[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
