@@ -19,6 +19,7 @@ import msgspec
 from deferrable._codec import json as _json
 from deferrable._codec import names as _names
 from deferrable._codec.contract import JSONValue
+from deferrable._codec.json_types import from_json, to_json
 from deferrable._codec.refusals import describe
 from deferrable.errors import UnreadableItem
 
@@ -33,17 +34,9 @@ def dump(value: object) -> JSONValue:
     Raises:
         Exception: the error of msgspec or of the JSON encoder, if it cannot be written.
     """
-    built_in = msgspec.to_builtins(value, str_keys=True, enc_hook=_without_subclass)
+    built_in = msgspec.to_builtins(value, str_keys=True, enc_hook=to_json)
     plain: JSONValue = _json.as_read_back(built_in)
     return plain
-
-
-def _without_subclass(value: object) -> object:
-    # For example text that a template engine marks as safe; JSON keeps the text, not its class.
-    for plain in (str, int, float):
-        if isinstance(value, plain):
-            return plain(value)
-    raise TypeError(f"JSON cannot hold a value of type {type(value).__qualname__}")
 
 
 def load_arguments(
@@ -94,10 +87,10 @@ class _Declared:
             fields = [("value", self.annotation)]
             self._box = msgspec.defstruct("_Box", fields, array_like=True, gc=False)
         try:
-            return msgspec.convert([value], self._box, str_keys=True).value
+            return msgspec.convert([value], self._box, str_keys=True, dec_hook=from_json).value
         except Exception:
             # Without the box, for a message that names the place within the argument.
-            return msgspec.convert(value, self.annotation, str_keys=True)
+            return msgspec.convert(value, self.annotation, str_keys=True, dec_hook=from_json)
 
 
 @dataclass(frozen=True, slots=True)

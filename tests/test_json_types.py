@@ -1,0 +1,167 @@
+"""Paths and models of pydantic as arguments of the serializer ``json``."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr
+
+from deferrable._codec.serializers import get_serializer
+from deferrable.errors import ArgumentMismatch, UnreadableItem, UnserializableCall
+
+serializer = get_serializer("json")
+
+
+class Line(BaseModel):
+    sku: str
+    count: int = Field(default=1, gt=0)
+
+
+class Order(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    id: int
+    due: date
+    price: Decimal
+    lines: list[Line] = []
+    note: str | None = Field(default=None, alias="Note")
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+
+
+class Pet(BaseModel):
+    animal: Cat | Dog = Field(discriminator="kind")
+
+
+Names = RootModel[list[str]]
+
+
+class Login(BaseModel):
+    user: str
+    password: SecretStr
+
+
+@dataclass
+class Parcel:
+    label: Path
+    order: Order | None = None
+
+
+def there_and_back(function: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    fields = serializer.dump_call("job", args, kwargs, function)
+    call = serializer.load_call(fields, function)
+    return call.args, call.kwargs
+
+
+ORDER = Order(
+    id=1, due=date(2026, 11, 27), price=Decimal("9.90"), lines=[Line(sku="a")], Note="with care"
+)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Path, Path("/tmp/ä b.pdf")),
+        (PurePosixPath, PurePosixPath("a/b")),
+        (Path | None, None),
+        (Path | None, Path("x")),
+        (list[Path], [Path("x"), Path("y")]),
+        (Order, ORDER),
+        (Order | None, None),
+        (list[Order], [ORDER, ORDER]),
+        (dict[str, Line], {"a": Line(sku="a", count=3)}),
+        (Pet, Pet(animal=Cat(lives=8))),
+        (Names, Names(["a", "b"])),
+        (Parcel, Parcel(Path("label.pdf"), ORDER)),
+    ],
+    ids=str,
+)
+def test_value_comes_back_as_its_annotation_says(annotation: Any, value: Any) -> None:
+    def job(argument: Any) -> None: ...
+
+    job.__annotations__["argument"] = annotation
+
+    (argument,), _ = there_and_back(job, value)
+
+    assert argument == value
+    assert type(argument) is type(value)
+
+
+def test_without_annotation_a_model_is_its_json() -> None:
+    def job(order: Any, path: Any) -> None: ...
+
+    args, _ = there_and_back(job, ORDER, Path("x"))
+
+    assert args == (ORDER.model_dump(mode="json", by_alias=True), "x")
+
+
+def take_order(order: Order) -> None: ...
+
+
+def take_line(line: Line) -> None: ...
+
+
+def take_path(path: Path) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("job", "value", "place"),
+    [
+        (take_line, {"sku": "secret-sku", "count": 0}, "greater than 0 - at `count`"),
+        (take_line, {"count": "secret"}, "Field required - at `sku`"),
+        (take_order, Line(sku="secret"), "Field required - at `id`"),
+        (take_path, 13, "Expected the text of a path"),
+    ],
+)
+def test_later_refuses_what_does_not_fit_and_shows_no_value(
+    job: Any, value: Any, place: str
+) -> None:
+    with pytest.raises(ArgumentMismatch, match=place) as refused:
+        serializer.dump_call("job", (value,), {}, job)
+
+    assert "secret" not in str(refused.value)
+
+
+def test_item_from_elsewhere_that_does_not_fit_is_unreadable() -> None:
+    fields = serializer.dump_call("job", ({"count": 1},), {})
+
+    with pytest.raises(UnreadableItem, match=r"'line' of .*take_line.*Field required - at `sku`"):
+        serializer.load_call(fields, take_line)
+
+
+def test_model_that_hides_a_field_is_refused_and_not_emptied() -> None:
+    def job(login: Login) -> None: ...
+
+    with pytest.raises(UnserializableCall, match="Login does not come back equal from JSON") as no:
+        serializer.dump_call("job", (Login(user="a", password=SecretStr("pw-1")),), {}, job)
+
+    assert "pw-1" not in str(no.value)
+
+
+def test_pydantic_is_not_imported_for_it() -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from deferrable._codec.serializers import get_serializer\n"
+        "serializer = get_serializer('json')\n"
+        "def job(path: Path): ...\n"
+        "fields = serializer.dump_call('job', (Path('x'),), {}, job)\n"
+        "assert serializer.load_call(fields, job).args == (Path('x'),)\n"
+        "assert 'pydantic' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
