@@ -17,6 +17,7 @@ from typing import Literal, TypedDict
 
 from deferrable._codec.refusals import describe
 from deferrable.aio._engine.keeper import keeper
+from deferrable.aio._engine.rehearsing import Rehearsal, rehearsing
 from deferrable.aio.worker import Health, Worker
 from deferrable.cli.banner import log_banner
 from deferrable.cli.beats import HeartbeatFile, Systemd, systemd_of
@@ -65,6 +66,7 @@ class Serving:
         stuck_seconds: how long a job may hold the event loop before the process counts as stuck.
         is_burst: it ends when its queues are empty.
         is_reloading: a change of a file ends it, too.
+        rehearsed_share: of the jobs, how many run twice; None: none does.
     """
 
     settings: WorkerSettings
@@ -74,6 +76,7 @@ class Serving:
     stuck_seconds: float
     is_burst: bool
     is_reloading: bool
+    rehearsed_share: float | None
 
 
 def serve(named: Sequence[Named], serving: Serving, signals: Signals) -> int:
@@ -110,6 +113,8 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
         stack.callback(shutdown.end)
         for each in named:
             stack.push_async_callback(_close, each)
+        if serving.rehearsed_share is not None:
+            _rehearse(stack, named, Rehearsal(serving.rehearsed_share))
         _watch(stack, worker.health, serving, systemd)
         if serving.is_reloading:
             for each in named:
@@ -119,6 +124,13 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
     if shutdown.is_forced:
         return FORCED
     return RELOAD if shutdown.reason is not None else 0
+
+
+def _rehearse(stack: AsyncExitStack, named: Sequence[Named], rehearsal: Rehearsal) -> None:
+    """Run some jobs twice until `stack` is left, then report how many."""
+    stack.callback(lambda: _logger.info("rehearsal: %s", rehearsal))
+    for each in named:
+        stack.enter_context(rehearsing(each.instance, rehearsal))
 
 
 def _watch(

@@ -45,6 +45,21 @@ def read_weights(
         ) from error
 
 
+def read_share(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> float | None:
+    """The number of ``--rehearse-duplicates``, from 0 to 1."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise click.BadParameter(f"a share of the jobs, such as 1% or 0.01; got {text!r}")
+    return share
+
+
 @click.command()
 @instances_argument
 @click.option(
@@ -99,6 +114,10 @@ def read_weights(
     "--burst", "is_burst", is_flag=True,
     help="End when nothing is available or in flight; delayed items are not waited for.",
 )  # fmt: skip
+@click.option(
+    "--rehearse-duplicates", "rehearsed_share", callback=read_share, metavar="SHARE", default=None,
+    help="For staging: run this share of the jobs twice, and report what differs, such as 1%.",
+)  # fmt: skip
 @click.option("--reload", "is_reloading", is_flag=True, help="Restart when the code changes.")
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True
@@ -122,6 +141,7 @@ def worker(
     order: Literal["fair", "strict"],
     weights: Sequence[float] | None,
     is_burst: bool,
+    rehearsed_share: float | None,
     is_reloading: bool,
     log_format: str,
     log_level: str,
@@ -171,6 +191,7 @@ def worker(
                 stuck_seconds,
                 is_burst,
                 is_reloading,
+                rehearsed_share,
             )
             code = serve(named, serving, signals)
         except Stopped as stopped:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from deferrable._durations import Duration, seconds_of
 from deferrable.aio import deferrable as awaiting
+from deferrable.aio._engine.rehearsing import Rehearsal, SecondRun, rehearsing
 from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.aio.clock import SystemClock
 from deferrable.aio.job import Job
@@ -116,6 +117,24 @@ class Deferrals:
         while (outcome := await self._core.run_once()) is not None:
             self._note(outcome, first)
         return self.outcomes[first:]
+
+    def run_twice(self) -> list[SecondRun]:
+        """`run_all`, but each job that returns runs twice, as after a second delivery.
+
+        Returns:
+            the second runs that raised, or returned something else than the first.
+        """
+        reports: list[SecondRun] = []
+        with rehearsing(self._core, Rehearsal(1, reports.append)):
+            self.run_all()
+        return reports
+
+    async def run_twice_async(self) -> list[SecondRun]:
+        """`run_twice` of an instance of `deferrable.aio`."""
+        reports: list[SecondRun] = []
+        with rehearsing(self._core, Rehearsal(1, reports.append)):
+            await self.run_all_async()
+        return reports
 
     def advance(self, seconds: Duration) -> list[Outcome]:
         """Let time pass, and run each delayed call, retry, debounced call and tick at its moment.
