@@ -13,6 +13,7 @@ from deferrable._durations import check_number, plain_number, seconds_of
 from deferrable.errors import InvalidOptions
 
 __all__ = [
+    "check_call_id",
     "check_group_id",
     "check_max_attempts",
     "check_seconds",
@@ -85,5 +86,21 @@ def check_group_id(name: str, value: object) -> None:
     if not isinstance(value, str) or not _GROUP_ID.fullmatch(value):
         raise InvalidOptions(
             f"{name} is a text of 1 to 128 ASCII letters, digits and punctuation, got "
+            f"{value!r:.200}"
+        )
+
+
+_MOST_ID_CHARACTERS = 64
+
+
+def check_call_id(name: str, value: object) -> None:
+    """Refuse what cannot be the id of a call in every backend."""
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= _MOST_ID_CHARACTERS
+        or not (value.isascii() and value.isprintable())
+    ):
+        raise InvalidOptions(
+            f"{name} is a text of 1 to {_MOST_ID_CHARACTERS} printable ASCII characters, got "
             f"{value!r:.200}"
         )

@@ -6,11 +6,12 @@ instance's engine does what a verb asks for.
 The one rule: an answer is true of one moment. What nobody can know is ``unknown``, never a guess.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 __all__ = [
+    "CallDescription",
     "CallHandle",
     "CallSource",
     "CallState",
@@ -66,10 +67,59 @@ CancelAnswer: TypeAlias = Literal["cancelled", "running", "ended"]
 """What a cancellation came to; see `HandleVerbs.cancel`."""
 
 
+class CallDescription(Protocol):
+    """What is known of a call at one moment."""
+
+    @property
+    def item(self) -> Mapping[str, Any]:
+        """Its item; of a call that has ended the fields that were kept; empty if none were."""
+        ...
+
+    @property
+    def ending(self) -> Mapping[str, Any]:
+        """How it ended: ``value``, ``error``, ``start_time``, ``time``; empty before."""
+        ...
+
+    @property
+    def state(self) -> CallState:
+        """Where the call is."""
+        ...
+
+    @property
+    def id(self) -> str | None:
+        """The id of the call."""
+        ...
+
+    @property
+    def job(self) -> str:
+        """The name of its job."""
+        ...
+
+    @property
+    def call(self) -> "CallArguments":
+        """Its arguments, decoded now.
+
+        Raises:
+            UnreadableItem: they cannot be decoded.
+        """
+        ...
+
+
+class CallArguments(Protocol):
+    """The arguments of a call."""
+
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+    @property
+    def kwargs(self) -> dict[str, Any]: ...
+
+
 class Calls(Protocol):
     """Answers for the calls of one instance."""
 
     def state(self, call_id: str) -> Coroutine[Any, Any, CallState]: ...
+
+    def describe(self, call_id: str) -> Coroutine[Any, Any, "CallDescription | None"]: ...
 
     def cancel(self, call_id: str, *, stop: bool) -> Coroutine[Any, Any, CancelAnswer]: ...
 
@@ -146,6 +196,34 @@ class HandleVerbs:
             return CallState("unknown")
         calls, call_id = known
         return await calls.state(call_id)
+
+    def describe(self) -> "CallDescription | None":
+        """What is known of the call: job, arguments, state and end. Blocks; see `describe_async`.
+
+        The call itself is known while a queue has it, and afterwards if its result was kept with
+        ``keep_call``.
+
+        Returns:
+            None: nothing is known.
+
+        Raises:
+            UnreadableItem: what is kept must not be read here.
+            BackendUnavailable: the broker could not be reached.
+            CalledFromEventLoop: this is the portal's own thread, which would wait for itself.
+        """
+        known = self._known()
+        if known is None:
+            return None
+        calls, call_id = known
+        return calls.drive(lambda here: here.describe(call_id), "await handle.describe_async()")
+
+    async def describe_async(self) -> "CallDescription | None":
+        """What is known of the call, on the running loop; see `describe`."""
+        known = self._known()
+        if known is None:
+            return None
+        calls, call_id = known
+        return await calls.describe(call_id)
 
     def cancel(self, *, stop: bool = False) -> CancelAnswer:
         """Cancel the call, if no consumer has it. Blocks; from a coroutine use `cancel_async`.

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from deferrable._durations import Duration, moment_of, seconds_of
 from deferrable._option_checks import (
+    check_call_id,
     check_group_id,
     check_max_attempts,
     check_seconds,
@@ -220,6 +221,22 @@ class JobOptions:
             travels=True,
         ),
     )
+    keep_call: bool = field(
+        default=False,
+        metadata=_option(
+            "its kept result also has the call itself: the job and its arguments",
+            keep=truth,
+            travels=True,
+        ),
+    )
+    call_id: str | None = field(
+        default=None,
+        metadata=_option(
+            "the id of the call, if it must be known before the push; it must be new",
+            check=check_call_id,
+            is_for_calls=True,
+        ),
+    )
     run_at: datetime | float | None = field(
         default=None,
         metadata=_option(
@@ -247,6 +264,7 @@ class KeywordOptions(TypedDict, total=False):
     keep_results_seconds: Duration | None
     unique: bool | Callable[..., object]
     unique_until: UniqueUntil
+    keep_call: bool
 
 
 class DecoratorKeywords(KeywordOptions, total=False):
@@ -265,6 +283,7 @@ class OptionChanges(KeywordOptions, total=False):
     debounce_always_delay: bool
     ttl_seconds: Seconds
     use_exponential_backoff: bool
+    call_id: str | None
     run_at: datetime | float | None
 
 

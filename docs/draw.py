@@ -115,7 +115,10 @@ LANE = 16
 def draw_rooms() -> str:
     bands = {layer: Band(layer) for layer in LAYERS}
     for module, path in MODULES.items():
+        if path.parent.name == "management":
+            continue  # Django wants the folder, and nothing is in it
         room = path.parent.relative_to(PACKAGE).as_posix() + "/"
+        room = room.replace("django/management/commands/", "django/.../")  # as Django names it
         names = bands[layer_of(module)].rooms.setdefault(room.replace("./", "deferrable/"), [])
         if path.stem != "__init__" or layer_of(module) == "door":
             names.append(path.stem)

@@ -72,7 +72,8 @@ def layer_of(module: str) -> str:
     if room in ("cli", "__main__"):
         return "cli"
     if room == "contrib":
-        return "contrib"
+        # A command of Django is a command: it has those of the command line.
+        return "cli" if rest[:2] == ["django", "management"] else "contrib"
     if room == "sync":
         return "facade"
     if room == "testing":

@@ -54,6 +54,11 @@ PUBLIC = {
     # Integrations, each with its own extra.
     "deferrable.contrib": "",
     "deferrable.contrib.dashboard": "app",
+    "deferrable.contrib.django": "DeferrableBackend DeferrableTask task",
+    "deferrable.contrib.django.apps": "DeferrableConfig",
+    "deferrable.contrib.django.asgi": "with_dashboard",
+    "deferrable.contrib.django.backend": "DeferrableBackend",
+    "deferrable.contrib.django.tasks": "DeferrableTask instance_of periodic task",
     "deferrable.contrib.correlation": "CorrelationId TraceParent correlation_id traceparent",
     "deferrable.contrib.logging": "AttemptFilter fields_of_attempt",
     "deferrable.contrib.opentelemetry": "OpenTelemetryMiddleware instrument",
@@ -99,6 +104,9 @@ def test_public_path_gives_its_names(path: str) -> None:
 
 
 def test_path_without_an_underscore_is_public_or_of_the_command_line() -> None:
-    plain = {path for path in MODULES if "._" not in path and "deferrable.cli" not in path}
+    commands = ("deferrable.cli", "deferrable.contrib.django.management")
+    # The last one is loaded by a path on a command line, and needs a site of Django.
+    commands += ("deferrable.contrib.django.queues",)
+    plain = {path for path in MODULES if "._" not in path and not path.startswith(commands)}
 
     assert plain == set(PUBLIC)

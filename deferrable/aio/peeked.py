@@ -9,7 +9,7 @@ from deferrable.aio._engine.instance import Instance
 from deferrable.handles import CallState
 from deferrable.item import Item
 
-__all__ = ["PeekedCall"]
+__all__ = ["DescribedCall", "PeekedCall"]
 
 
 class PeekedCall:
@@ -51,3 +51,31 @@ class PeekedCall:
     def __repr__(self) -> str:
         # Without arguments, which have no place in logs.
         return f"<PeekedCall {self.id} of {self.job}, {self.state.status}>"
+
+
+class DescribedCall(PeekedCall):
+    """A call, and how it ended if it has.
+
+    Attributes:
+        state: where it was at that moment.
+        item: its item; of a call that has ended the fields that were kept; empty if none were.
+        ending: what is known of its end: ``value``, ``error``, ``start_time``, ``time``.
+    """
+
+    __slots__ = ("ending",)
+
+    def __init__(
+        self, instance: Instance, item: Item, state: CallState, ending: Item | None = None
+    ) -> None:
+        super().__init__(instance, item, state)
+        self.ending: Item = {} if ending is None else ending
+
+    @property
+    def call(self) -> DecodedCall:
+        """The call, decoded now; see `PeekedCall.call`.
+
+        What a result keeps has no signature: that of the result was checked.
+        """
+        if "status" in self.ending:
+            return self._instance.registry.decode(self.item)
+        return super().call

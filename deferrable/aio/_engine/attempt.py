@@ -189,7 +189,9 @@ class Attempt(AttemptEnding):
         if self._returned is None:
             return None
         value = self._returned.value
-        kept = kept_result(self._instance, self._item, "completed", value)
+        kept = kept_result(
+            self._instance, self._item, "completed", value, start_time=self.start_time
+        )
         store = result_store(self._instance)
         return None if kept is None or store is None else (store, kept)
 

@@ -22,11 +22,17 @@ from deferrable._pauses import growing_seconds
 from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.keeping import kept_result, raise_failure, status_in, value_in
+from deferrable.aio._engine.keeping import (
+    ending_in,
+    kept_result,
+    raise_failure,
+    status_in,
+    value_in,
+)
 from deferrable.aio._engine.running import AwaitingDoor, Door, blocking_driver
 from deferrable.aio.clock import Clock, sleep
 from deferrable.aio.debounce import DebounceKey
-from deferrable.aio.peeked import PeekedCall
+from deferrable.aio.peeked import DescribedCall, PeekedCall
 from deferrable.aio.results import ResultStore
 from deferrable.debounce import classic_keys
 from deferrable.errors import BackendError, BackendUnavailable, ResultExpired, Unsupported
@@ -130,6 +136,31 @@ class InstanceCalls:
             if failed is not None:
                 return CallState("errored", attempt=_attempt(failed, is_over=True))
         return CallState("unknown")
+
+    async def describe(self, call_id: str) -> DescribedCall | None:
+        """What is known of the call; None: nothing.
+
+        The call itself is known while a queue has it, and afterwards from a result that was kept
+        with ``keep_call``.
+        """
+        return await self._door.wait(self._describe(call_id))
+
+    async def _describe(self, call_id: str) -> DescribedCall | None:
+        instance = self._instance
+        queue, error_queue = instance.backend.queue, instance.backend.error_queue
+        found = await queue.find(call_id) if queue.SUPPORTS_INSPECTION else None
+        if found is not None and found.place != "cancelled":
+            return DescribedCall(instance, found.item, state_of(found))
+        text = None if instance.results is None else await instance.results.get(call_id)
+        if text is not None:
+            return _described(instance, ending_in(instance, call_id, text))
+        failed = await error_queue.find(call_id) if error_queue.SUPPORTS_INSPECTION else None
+        if failed is not None:
+            state = CallState("errored", attempt=_attempt(failed, is_over=True))
+            error = failed.item.get("error")
+            ending = {"error": error} if isinstance(error, dict) else {}
+            return DescribedCall(instance, failed.item, state, ending)
+        return None if found is None else DescribedCall(instance, {}, state_of(found))
 
     async def result(self, call_id: str | None, timeout_seconds: float | None) -> Any:
         """What the job returned; see `deferrable.handles.HandleVerbs.result`."""
@@ -397,6 +428,14 @@ def state_of(found: Found) -> CallState:
     if attempt is not None and attempt > 1:
         status = "retrying"
     return CallState(status, found.available_time, attempt)
+
+
+def _described(instance: Instance, ending: Item) -> DescribedCall:
+    item: Item = ending.get("call") or {}
+    attempts = item.get("attempts")
+    has_run = ending["status"] in ("completed", "errored")
+    attempt = attempts + has_run if isinstance(attempts, int) else None
+    return DescribedCall(instance, item, CallState(ending["status"], attempt=attempt), ending)
 
 
 def _attempt(found: Found, *, is_over: bool = False) -> int | None:

@@ -124,8 +124,13 @@ async def defer_many(
         calls: the positional and the keyword arguments of each.
 
     Raises:
+        InvalidOptions: the options have an id, which is for one call.
         BackendError: some calls were not pushed; its ``receipts`` has None for those.
     """
+    if options.call_id is not None:
+        raise InvalidOptions(
+            f"call_id={options.call_id!r} is the id of one call; use later, or leave it out"
+        )
     if instance.around is None:
         return await _defer_many(instance, door, job, options, calls)
     deferral = Deferral(job.name, is_batch=True)

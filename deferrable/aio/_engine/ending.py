@@ -88,6 +88,11 @@ class AttemptEnding:
         """The job's name, once it is known, and the item's id, for logs."""
         return name_of_attempt(self._job_name, self._item)
 
+    @property
+    def start_time(self) -> float:
+        """When the attempt began, in epoch seconds."""
+        return self._clock.time() - (self._clock.monotonic() - self._start_time)
+
     async def _settle(self, ended: Ended[Any]) -> Outcome:
         return self.told(await self._settled(ended))
 
@@ -162,7 +167,7 @@ class AttemptEnding:
         """Store how the call ends, if this is wanted: before its item is settled."""
         if not self.keeps_result:
             return
-        kept = kept_result(self._instance, self._item, status, value, error)
+        kept = kept_result(self._instance, self._item, status, value, error, self.start_time)
         store = result_store(self._instance)
         if kept is None or store is None:
             return

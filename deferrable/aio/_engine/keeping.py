@@ -28,6 +28,7 @@ from deferrable.item import Item
 __all__ = [
     "Ending",
     "TooLarge",
+    "ending_in",
     "kept_result",
     "raise_failure",
     "result_store",
@@ -38,6 +39,13 @@ __all__ = [
 _logger = logging.getLogger("deferrable")
 
 Ending: TypeAlias = Literal["completed", "errored", "expired", "cancelled"]
+
+
+_CALL_FIELDS = (
+    *("id", "group", "method", "object", "args", "kwargs", "serializer", "encrypted"),
+    *("attempts", "first_push_time"),
+)
+"""The fields of an item that say what was called, and when."""
 
 
 class TooLarge:
@@ -72,12 +80,14 @@ def kept_result(
     status: Ending,
     value: object = None,
     error: object = None,
+    start_time: float | None = None,
 ) -> KeptResult | None:
     """What to store of a call that has ended; None: nothing.
 
     Args:
         value: what a completed job returned.
         error: the ``error`` of an item that goes to the error queue.
+        start_time: when its last attempt began; None: it did not begin.
     """
     seconds, call_id = keep_seconds(item), item.get("id")
     if not seconds or not isinstance(call_id, str):
@@ -85,6 +95,9 @@ def kept_result(
     serializer = instance.serializer
     record: Item = {"id": call_id, "status": status, "time": instance.clock.time()}
     record |= _marks(instance)
+    if item.get("keep_call") and not isinstance(value, TooLarge):
+        record["call"] = {name: item[name] for name in _CALL_FIELDS if name in item}
+        record["start_time"] = start_time
     if status == "completed":
         try:
             if isinstance(value, TooLarge):
@@ -101,6 +114,7 @@ def kept_result(
         text = dump(instance.protection.signed(record, instance.backend.group))
     except SerializationError as refusal:
         record.pop("value", None)
+        record.pop("call", None)
         record["unserializable"] = describe(refusal)
         text = dump(instance.protection.signed(record, instance.backend.group))
     return KeptResult(call_id, text, seconds)
@@ -130,6 +144,19 @@ def status_in(instance: Instance, call_id: str, text: str) -> Ending:
     """How a call ended, as its result says."""
     status: Ending = read(instance, call_id, text)["status"]
     return status
+
+
+def ending_in(instance: Instance, call_id: str, text: str) -> Item:
+    """What is stored of the end of a call, with a decoded ``value`` if its job returned one.
+
+    Raises:
+        UnreadableItem: see `read`; or the value cannot be decoded.
+    """
+    record = read(instance, call_id, text)
+    if "value" in record:
+        value = instance.protection.serializer_for(record).load_value(record["value"])
+        return {**record, "value": value}
+    return record
 
 
 def value_in(instance: Instance, call_id: str, text: str) -> Any:

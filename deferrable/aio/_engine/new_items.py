@@ -24,6 +24,7 @@ class ItemTemplate:
     __slots__ = (
         "_attempts",
         "_binder",
+        "_call_id",
         "_checked",
         "_classes",
         "_fields",
@@ -64,6 +65,7 @@ class ItemTemplate:
             self._fields["keep_results_seconds"] = instance.keep_results_seconds
         self._resolved = resolve(options, 0) if are_constant(options) else None
         self._unique = options.unique
+        self._call_id = options.call_id
 
     def matches(self, instance: Instance, options: JobOptions) -> bool:
         """Whether it was made from these, and from the current settings of the instance."""
@@ -94,7 +96,7 @@ class ItemTemplate:
         if resolved is None:
             resolved = resolve(self._options, now)
         item = {
-            "id": new_id(),
+            "id": self._call_id or new_id(),
             **self._instance.serializer.dump_call(job.name, args, kwargs, self._checked),
             **self._fields,
             "first_push_time": now,

@@ -1,0 +1,103 @@
+"""The dashboard under the permissions of Django's admin.
+
+Owns who may see it. The rule: a visitor is who Django's session says, and is asked for at each
+request. Staff may look; superusers may also act, if actions are allowed.
+"""
+
+import io
+from collections.abc import Awaitable, Callable, MutableMapping
+from importlib import import_module
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from django.conf import settings
+from django.contrib.auth import aget_user
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+from deferrable.contrib.dashboard import app as dashboard_app
+from deferrable.contrib.django._queue_names import backends
+
+__all__ = ["with_dashboard"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def with_dashboard(
+    application: Application, path: str = "/admin/deferrable", *, allow_actions: bool = False
+) -> Application:
+    """An ASGI application that serves the dashboard below a path, and everything else as before.
+
+    Staff may look. Others are sent to the login of the admin.
+
+    Args:
+        application: of Django, from ``get_asgi_application()``.
+        path: where the dashboard is.
+        allow_actions: superusers may requeue, discard, cancel, pause and run now.
+    """
+    return _Mounted(application, "/" + path.strip("/"), allow_actions)
+
+
+class _Mounted:
+    def __init__(self, application: Application, path: str, allow_actions: bool) -> None:
+        self._application = application
+        self._path = path
+        self._allow_actions = allow_actions
+        self._pages: dict[bool, Application] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inner = scope.get("path", "")
+        if scope["type"] != "http" or not f"{inner}/".startswith(f"{self._path}/"):
+            await self._application(scope, receive, send)
+            return
+        user = await _user_of(scope)
+        if not (user.is_active and user.is_staff):
+            await _redirect(send, f"{_login_path()}?next={quote(inner)}")
+            return
+        scope = {**scope, "root_path": f"{scope.get('root_path', '')}{self._path}"}
+        scope["state"] = {**scope.get("state", {}), "user": user.get_username()}
+        await self._page_for(user)(scope, receive, send)
+
+    def _page_for(self, user: Any) -> Application:
+        """The pages that this visitor may see; made on first use, because apps load before."""
+        acts = self._allow_actions and bool(user.is_superuser)
+        if acts not in self._pages:
+            self._pages[acts] = dashboard_app(
+                _instances(),
+                allow_actions=acts,
+                user_of=lambda request: str(request.scope["state"]["user"]),
+            )
+        return self._pages[acts]
+
+
+def _instances() -> dict[str, Any]:
+    return {
+        name if alias == "default" else f"{alias}:{name}": instance
+        for alias, backend in backends().items()
+        for name, instance in backend.site.instances.items()
+    }
+
+
+async def _user_of(scope: Scope) -> Any:
+    """Who the session of a request belongs to."""
+    request: HttpRequest = ASGIRequest(dict(scope), io.BytesIO())
+    engine = import_module(settings.SESSION_ENGINE)
+    request.session = engine.SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
+    return await aget_user(request)
+
+
+def _login_path() -> str:
+    try:
+        return str(reverse("admin:login"))
+    except NoReverseMatch:
+        return str(settings.LOGIN_URL)
+
+
+async def _redirect(send: Send, location: str) -> None:
+    headers = [(b"location", location.encode()), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 302, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
