@@ -16,7 +16,7 @@ from copy import copy
 from typing import Self, cast
 
 from deferrable._durations import Duration, seconds_of
-from deferrable.aio._contract.batching import check_batch_size, check_outcomes, in_batches
+from deferrable.aio._contract.batching import check_batch_size, in_batches
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.entries import Peeked, Push, Release, Touch
 from deferrable.aio._contract.inspecting import Found, Inspecting
@@ -101,14 +101,7 @@ class Queue(Closing, Inspecting, Pausing, Unique, SomeBrokers):
         An adapter whose broker can do both in one atomic step does so, but only if the original
         still belongs to this consumer.
         """
-        replacement = (to, push.text)
-        if envelope.replacement != replacement:
-            await to._traffic.get().push(push)
-            # Otherwise each further try to complete the original would push another copy.
-            envelope.replacement = replacement
-        outcomes = check_outcomes([envelope], await self._complete_batch([envelope]))
-        if outcomes[0] is not None:
-            raise outcomes[0]
+        await self._traffic.get().replace(envelope, push, to)
 
     # The verbs.
 

@@ -157,6 +157,9 @@ class _BlockingDoor:
         leases.keep(queue, envelope, on_lost, loop)
         return partial(leases.let_go, queue, envelope)
 
+    def end_job(self) -> None:
+        """Nobody counts slots."""
+
     def is_being_cancelled(self) -> bool:
         return False
 

@@ -25,13 +25,20 @@ class Batcher(Generic[T]):
         perform: takes entries; returns, in their order, None or an exception for each. If it
             raises, all entries have failed.
         max_size: the most entries of one batch.
+        gathers: also the first entries that come in one pass of the loop are sent together, by a
+            task in the next pass.
     """
 
     def __init__(
-        self, perform: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]], max_size: int
+        self,
+        perform: Callable[[Sequence[T]], Awaitable[Sequence[Exception | None]]],
+        max_size: int,
+        *,
+        gathers: bool = False,
     ) -> None:
         self._perform = perform
         self._max_size = max_size
+        self._gathers = gathers
         self._pending: list[tuple[T, asyncio.Future[None]]] = []
         self._is_busy = False
         self._flusher: asyncio.Task[None] | None = None
@@ -43,11 +50,14 @@ class Batcher(Generic[T]):
             an awaitable, to await at once. It raises this entry's own failure, or that of the whole
             batch.
         """
-        if not self._is_busy:
+        if not self._is_busy and not self._gathers:
             return self._perform_first(entry)
         # No coroutine: it is cancelled with its caller, and so shows that nobody waits any more.
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((entry, future))
+        if not self._is_busy:
+            self._is_busy = True
+            self._go_on()
         return future
 
     async def _perform_first(self, entry: T) -> None:

@@ -10,6 +10,7 @@ from deferrable.aio._contract.batching import Batcher, check_outcomes
 from deferrable.aio._contract.entries import Push
 from deferrable.aio._contract.hooks import QueueHooks
 from deferrable.aio._contract.popping import Popper
+from deferrable.aio._contract.replacing import Replacer
 from deferrable.aio.envelope import Envelope
 
 __all__ = ["OneByOne", "Traffic"]
@@ -26,6 +27,7 @@ class Traffic:
         self.push = Batcher(queue._push_batch, queue.MAX_PUSH_BATCH_SIZE)
         self.touch = Batcher(queue._touch_batch, queue.MAX_TOUCH_BATCH_SIZE)
         self.complete = Batcher(queue._complete_batch, queue.MAX_COMPLETE_BATCH_SIZE)
+        self.replace = Replacer(queue)
         self.release = Batcher(queue._release_batch, queue.MAX_RELEASE_BATCH_SIZE)
         self.pop = Popper(
             queue._pop_batch,

@@ -257,6 +257,7 @@ class Attempt(AttemptEnding):
     async def _send_on(self, hop: Hop) -> Outcome:
         queue, envelope = self.queue, self.envelope
         item = self._signed(hop.item)
+        self._door.end_job()
         try:
             if self.queue.SUPPORTS_DELAY:
                 await self._door.finish(lambda: queue.replace(envelope, item))

@@ -216,6 +216,10 @@ class AttemptDoor(Door, Protocol):
         """Run a job to its end."""
         ...
 
+    def end_job(self) -> None:
+        """The job has ended, or will not begin: only I/O follows, which needs no slot."""
+        ...
+
     def keep(
         self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
     ) -> Callable[[], object]:

@@ -88,6 +88,9 @@ class TaskDoor(AwaitingDoor):
             return run_in_task(run, run, self._is_ending, self._note_end)
         return self._run_plain(run)
 
+    def end_job(self) -> None:
+        """Nobody counts slots."""
+
     _note_end: ClassVar[Callable[..., None] | None] = None
     """Called when a job has ended, and is not settled yet."""
 

@@ -48,7 +48,7 @@ from deferrable.aio.backend.sqs._sending import Sender
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
-from deferrable.errors import BackendError, UnreadableItem
+from deferrable.errors import BackendError, DeferrableError, UnreadableItem
 from deferrable.item import Item, new_id
 
 __all__ = ["QueueSettings", "SQSFifoQueue", "SQSQueue"]
@@ -274,13 +274,10 @@ class SQSQueue(Queue):
     async def _bury(self, envelope: Envelope, item: Item) -> None:
         assert self._errors is not None
         _logger.error("%r is unreadable and goes to %r", envelope, self._errors)
-        (outcome,) = await self._errors._push_batch([Push(item, dump(item), 0)])
-        if outcome is None:
-            (outcome,) = await self._complete_batch([envelope])
-        if outcome is not None:
-            _logger.warning(
-                "%r is unreadable, and comes back after its lease: %s", envelope, outcome
-            )
+        try:
+            await self._replace(envelope, Push(item, dump(item), 0), self._errors)
+        except DeferrableError as error:
+            _logger.warning("%r is unreadable, and comes back after its lease: %s", envelope, error)
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         now = self.clock.monotonic()
