@@ -38,6 +38,7 @@ __all__ = [
     "backoff_seconds",
     "before_run",
     "bury",
+    "counted",
     "error_record",
     "expiry_time",
     "is_expired",
@@ -199,10 +200,12 @@ class Bury:
 
     Attributes:
         reason: why it is not retried; empty where its error says so.
+        is_exhausted: it had all its attempts.
     """
 
     item: Item
     reason: str = ""
+    is_exhausted: bool = False
 
 
 Verdict: TypeAlias = RetryLater | Bury
@@ -240,6 +243,15 @@ def before_run(
     return Hop(copy)
 
 
+def counted(item: Item, attempts: int) -> Item:
+    """`item` with the attempts that have ended since it was pushed, as its envelope counts them.
+
+    Raises:
+        UnreadableItem: its own number is no whole number.
+    """
+    return {**item, "attempts": read_count(item, "attempts", 0) + attempts} if attempts else item
+
+
 def after_error(
     item: Item,
     error: BaseException,
@@ -250,6 +262,7 @@ def after_error(
     max_delay_seconds: float,
     hostname: str,
     hides_early: bool = False,
+    is_last: bool = False,
     retry_names: Collection[str] = (),
 ) -> Verdict:
     """Decide what happens to an item whose job raised `error`.
@@ -264,6 +277,7 @@ def after_error(
         hostname: recorded with the error.
         hides_early: who pops an item before its time can hide it for the rest, so that a retry
             waits also where the queue cannot delay; else it is available at once there.
+        is_last: the broker will not deliver it again.
         retry_names: of the classes that the item names, for the reason why it is not retried.
 
     Raises:
@@ -276,9 +290,12 @@ def after_error(
     finished = read_count(item, "attempts", 0) + 1
     attempts = finished if counts else finished - 1
     max_attempts = read_count(item, "max_attempts", 1)
-    if counts and attempts >= max_attempts:
+    if counts and (attempts >= max_attempts or is_last):
         reason = f"no attempt left ({attempts} of {max_attempts})"
-        return bury(item, _cause_of(error), now, hostname, reason)
+        if is_last:
+            reason += f", and {finished} deliveries are the most that its queue allows"
+        buried = bury(item, _cause_of(error), now, hostname, reason)
+        return Bury(buried.item, reason, is_exhausted=True)
     can_wait = hides_early or max_delay_seconds > 0
     seconds = _retry_seconds(item, asked, finished, draw) if can_wait else 0.0
     expiry = expiry_time(item)

@@ -237,6 +237,16 @@ class JobOptions:
             is_for_calls=True,
         ),
     )
+    deduplication_id: str | None = field(
+        default=None,
+        metadata=_option(
+            "on a FIFO queue in SQS, which drops a call whose id another call of the last five "
+            "minutes had; None: no call is dropped",
+            check=check_group_id,
+            travels=True,
+            is_for_calls=True,
+        ),
+    )
     run_at: datetime | float | None = field(
         default=None,
         metadata=_option(
@@ -284,6 +294,7 @@ class OptionChanges(KeywordOptions, total=False):
     ttl_seconds: Seconds
     use_exponential_backoff: bool
     call_id: str | None
+    deduplication_id: str | None
     run_at: datetime | float | None
 
 
@@ -321,6 +332,7 @@ def check(
     can_debounce: bool,
     can_keep_results: bool = True,
     can_be_unique: bool = True,
+    can_deduplicate: bool = True,
 ) -> None:
     """Refuse what contradicts or is out of range, as far as it is known before a call.
 
@@ -328,6 +340,7 @@ def check(
         can_debounce: the instance has a place to keep windows.
         can_keep_results: it has a place to keep results.
         can_be_unique: its queue keeps unique keys.
+        can_deduplicate: its broker drops repeated calls.
 
     Raises:
         InvalidOptions: naming the option, its value and what to do.
@@ -360,6 +373,12 @@ def check(
         raise Unsupported(
             "this backend keeps no unique keys, so unique= does nothing here; the backends in "
             "memory, in Redis (Dockets) and in SQLite do"
+        )
+    if options.deduplication_id is not None and not can_deduplicate:
+        raise Unsupported(
+            f"deduplication_id={options.deduplication_id!r} is for FIFO queues in SQS, and this "
+            "backend drops no repeated calls; unique= keeps an equal call out while one is "
+            "pending, where the backend supports it"
         )
     if options.unique_until != "end" and not options.unique:
         raise InvalidOptions(

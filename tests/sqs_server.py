@@ -202,6 +202,7 @@ def moto() -> Iterator[str]:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         _speed_up(patch, Path(folder))
         _receive_one_after_another(patch)
+        _hide_only_what_is_in_flight(patch)
         server.start()
         try:
             host, port = server.get_host_and_port()
@@ -245,7 +246,10 @@ def _share_what_sessions_compute(patch: pytest.MonkeyPatch) -> None:
 
 
 def _receive_one_after_another(patch: pytest.MonkeyPatch) -> None:
-    """Give no message to two receives: moto serves each in a thread and locks nothing."""
+    """Give no message to two receives: moto serves each in a thread and locks nothing.
+
+    Messages of one group whose leases have ended come back together.
+    """
     from moto.sqs.models import SQSBackend
 
     receive_now, receiving = SQSBackend.receive_message, threading.Lock()
@@ -256,6 +260,9 @@ def _receive_one_after_another(patch: pytest.MonkeyPatch) -> None:
         end_time = time.monotonic() + wait_seconds_timeout
         while True:
             with receiving:
+                # One by one, as moto does it, the last of a group would come before the others.
+                pending = self.get_queue(queue_name).pending_messages
+                pending -= {each for each in pending if each.visible}
                 messages: list[Any] = receive_now(self, queue_name, count, 0, *options)
             rest_seconds = end_time - time.monotonic()
             if messages or rest_seconds <= 0:
@@ -263,6 +270,24 @@ def _receive_one_after_another(patch: pytest.MonkeyPatch) -> None:
             self.get_queue(queue_name).wait_for_messages(min(rest_seconds, 1))
 
     patch.setattr(SQSBackend, "receive_message", receive)
+
+
+def _hide_only_what_is_in_flight(patch: pytest.MonkeyPatch) -> None:
+    """Refuse a late touch, as SQS does: moto would hide a message that is visible again."""
+    from moto.sqs.exceptions import ReceiptHandleIsInvalid
+    from moto.sqs.models import SQSBackend
+
+    change = SQSBackend.change_message_visibility
+
+    def change_in_flight(
+        self: SQSBackend, queue_name: str, receipt_handle: str, visibility_timeout: int
+    ) -> None:
+        for message in list(self.get_queue(queue_name)._messages):
+            if message.visible and message.had_receipt_handle(receipt_handle):
+                raise ReceiptHandleIsInvalid
+        change(self, queue_name, receipt_handle, visibility_timeout)
+
+    patch.setattr(SQSBackend, "change_message_visibility", change_in_flight)
 
 
 @pytest.fixture

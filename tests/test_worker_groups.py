@@ -1,6 +1,7 @@
 """Groups in a worker: one item of each at a time, in order, and other groups beside it."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -146,3 +147,18 @@ async def test_when_a_lease_is_lost_those_behind_it_go_back() -> None:
         assert outcome.status == "lost"
         await wait_until(lambda: 2 in site.started, "the second one came again")
         site.opened.set()
+
+
+async def test_when_a_waiting_item_is_lost_those_behind_it_go_back() -> None:
+    site = Site()
+    await site.defer(1, 2, 3)
+
+    async with site.face.instance.worker() as worker:
+        await wait_until(lambda: site.started == [1], "the first one runs")
+        second, third = worker._attempts._buffer.blocked()
+        second.envelope.lease_end_time = -math.inf
+        worker._attempts._buffer._drop(second)
+        await wait_until(lambda: third.envelope.settlement == "done", "the third one goes back")
+        site.opened.set()
+
+    assert site.started[0] == 1

@@ -148,6 +148,7 @@ def _decorator(instance: Instance, given: dict[str, Any]) -> Any:
         can_debounce=instance.debounce_store is not None,
         can_keep_results=instance.results is not None,
         can_be_unique=instance.backend.queue.SUPPORTS_UNIQUE,
+        can_deduplicate=instance.backend.queue.SUPPORTS_DEDUPLICATION,
     )
     instance.serializer.dump_error_classes(options.error_classes)
     if name is not None and instance.serializer.name == "classic":

@@ -57,7 +57,7 @@ class CurrentAttempt:
     @property
     def number(self) -> int:
         """Which attempt this is, counted from 1."""
-        return int(self.item.get("attempts") or 0) + 1
+        return int(self.item.get("attempts") or 0) + self._envelope.attempts + 1
 
     @property
     def ttl_remaining_seconds(self) -> float | None:

@@ -161,11 +161,13 @@ class Job(Generic[P, R_co]):
 
         Args:
             changes: options of the decorator without ``name``, and ``run_at``: when it may run,
-                instead of a delay, as an aware datetime or epoch seconds.
+                instead of a delay, as an aware datetime or epoch seconds; and
+                ``deduplication_id``: SQS drops a call whose id another one of the last five minutes
+                had (FIFO queues).
 
         Raises:
             InvalidOptions: they are out of range, or contradict each other or the job's own.
-            Unsupported: the backend keeps no unique keys.
+            Unsupported: the backend keeps no unique keys, or drops no repeated calls.
             TypeError: an option is unknown.
         """
         options = change(self._options, changes)
@@ -174,6 +176,7 @@ class Job(Generic[P, R_co]):
             can_debounce=self._instance.debounce_store is not None,
             can_keep_results=self._instance.results is not None,
             can_be_unique=self._instance.backend.queue.SUPPORTS_UNIQUE,
+            can_deduplicate=self._instance.backend.queue.SUPPORTS_DEDUPLICATION,
         )
         other = Job(
             self._instance, self.function, self.name if self._has_given_name else None, options

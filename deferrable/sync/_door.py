@@ -160,6 +160,9 @@ class _BlockingDoor:
     def end_job(self) -> None:
         """Nobody counts slots."""
 
+    def keeps_for(self, seconds: float) -> bool:
+        return False
+
     def is_being_cancelled(self) -> bool:
         return False
 

@@ -17,6 +17,7 @@ class Push(msgspec.Struct, frozen=True, gc=False):
     """Store an item: `text` is its JSON (ASCII), to be available `delay_seconds` from now.
 
     With a `unique_key` it is stored only if no item of the queue holds that key, and then holds it.
+    The `deduplication_id` of a new item is for a broker that drops repeated ones.
     """
 
     # No dataclass: that would take ten times as long to make, for each push. No item refers to its
@@ -25,6 +26,7 @@ class Push(msgspec.Struct, frozen=True, gc=False):
     text: str
     delay_seconds: float
     unique_key: str | None = None
+    deduplication_id: str | None = None
 
     def __repr__(self) -> str:
         # Without item and text: arguments have no place in logs.

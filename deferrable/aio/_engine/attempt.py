@@ -45,6 +45,7 @@ from deferrable.item import Item
 from deferrable.lifecycle import (
     Hop,
     before_run,
+    counted,
     is_expired,
     read_seconds,
 )
@@ -88,11 +89,12 @@ class Attempt(AttemptEnding):
         queue: where the item was popped.
         envelope: of the item.
         context: as given.
+        popped_item: the item, as it was popped.
         error_to_raise: the error to raise to the caller of ``run_once``, once it is settled.
         keeps_result: how its call ends is stored before the item is settled, if it is wanted.
     """
 
-    __slots__ = ("_let_go", "_returned")
+    __slots__ = ("_let_go", "_returned", "popped_item")
 
     def __init__(
         self,
@@ -107,7 +109,7 @@ class Attempt(AttemptEnding):
         self.queue = instance.backend.queue
         self._door = door
         self.envelope = envelope
-        self._item = item
+        self._item = self.popped_item = item
         self.context = context
         self._clock = instance.clock
         self._start_time = self._clock.monotonic()
@@ -157,11 +159,13 @@ class Attempt(AttemptEnding):
                     self.queue.MAX_DELAY_SECONDS,
                     is_due=self.queue.KEEPS_DELAYS,
                 )
+                item = counted(self._item, self.envelope.attempts)
             except UnreadableItem as error:
                 await self._emit("pop")
                 return await self._settle(Raised(error))
             if hop is not None:
                 return await self._send_on(hop)
+            self._item = item
             if self._instance.event_consumers:
                 await self._emit("pop")
             if self._instance.metadata_producer_consumers:
@@ -228,6 +232,11 @@ class Attempt(AttemptEnding):
                 raise error
         finally:
             del error  # its traceback holds this frame
+
+    @property
+    def instance(self) -> Instance:
+        """The instance whose job it runs."""
+        return self._instance
 
     @property
     def has_listeners(self) -> bool:

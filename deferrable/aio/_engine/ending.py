@@ -33,6 +33,7 @@ from deferrable.lifecycle import (
     Verdict,
     after_error,
     bury,
+    read_count,
     shortened,
     with_error,
 )
@@ -148,6 +149,7 @@ class AttemptEnding:
                     self.queue.MAX_DELAY_SECONDS if self.queue.SUPPORTS_DELAY else 0.0
                 ),
                 hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
+                is_last=self.envelope.is_last_delivery,
                 hostname=hostname,
                 retry_names=retry_names,
             )
@@ -195,7 +197,10 @@ class AttemptEnding:
         return self.outcome("cancelled", error)
 
     async def _retry(self, verdict: RetryLater, error: BaseException) -> Outcome:
-        await self._replace(verdict.item, self.queue)
+        if self._stays(verdict):
+            await self._retry_in_place(verdict)
+        else:
+            await self._replace(verdict.item, self.queue)
         log_retry(self.name, self._job_name, self.outcome("retried", error), verdict.seconds)
         await self._emit("retry", verdict.item)
         await self._emit("complete")
@@ -206,7 +211,11 @@ class AttemptEnding:
         item = shortened(verdict.item, errors.excess_bytes(verdict.item))
         if self._refusal is None:
             await self._keep("errored", error=item.get("error"))
-        await self._replace(item, errors)
+        if verdict.is_exhausted and self.envelope.is_buried_by_broker:
+            await self._door.finish(lambda: self.queue.release(self.envelope))
+            self.envelope.comes_back = True
+        else:
+            await self._replace(item, errors)
         try:
             log_failure(self.name, self._job_name, self.outcome("errored", error), verdict.reason)
         except (Exception, SystemExit) as second:
@@ -224,6 +233,25 @@ class AttemptEnding:
         await self._door.finish(
             lambda: self.queue.replace(self.envelope, kept, to, is_delayed=is_read)
         )
+
+    def _stays(self, verdict: RetryLater) -> bool:
+        """Whether the item itself comes back, and no copy of it."""
+        if not self.queue.RETRIES_IN_PLACE or self.envelope.order_key is not None:
+            return self.queue.RETRIES_IN_PLACE  # in a group, a copy would lose its place
+        end_time = self.queue.clock.monotonic() + verdict.seconds
+        return self._is_counted(verdict) and end_time <= self.envelope.latest_time
+
+    def _is_counted(self, verdict: RetryLater) -> bool:
+        return bool(verdict.item["attempts"] > read_count(self._item, "attempts", 0))
+
+    async def _retry_in_place(self, verdict: RetryLater) -> None:
+        envelope, seconds = self.envelope, verdict.seconds
+        if self._door.keeps_for(seconds):
+            envelope.attempts += self._is_counted(verdict)
+            envelope.rest_end_time = self.queue.clock.monotonic() + seconds
+        else:
+            await self._door.finish(lambda: self.queue.release(envelope, seconds))
+            envelope.comes_back = True
 
     def _serializer(self) -> Serializer:
         return self._instance.protection.serializer_for(self._item)

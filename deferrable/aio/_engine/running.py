@@ -220,6 +220,13 @@ class AttemptDoor(Door, Protocol):
         """The job has ended, or will not begin: only I/O follows, which needs no slot."""
         ...
 
+    def keeps_for(self, seconds: float) -> bool:
+        """Whether the item stays here, in flight, and runs again in `seconds`.
+
+        Its group waits meanwhile. If not, the broker delivers it again.
+        """
+        ...
+
     def keep(
         self, queue: Queue, envelope: Envelope, on_lost: Callable[[], None]
     ) -> Callable[[], object]:

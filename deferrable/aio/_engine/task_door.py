@@ -91,6 +91,9 @@ class TaskDoor(AwaitingDoor):
     def end_job(self) -> None:
         """Nobody counts slots."""
 
+    def keeps_for(self, seconds: float) -> bool:
+        return False
+
     _note_end: ClassVar[Callable[..., None] | None] = None
     """Called when a job has ended, and is not settled yet."""
 

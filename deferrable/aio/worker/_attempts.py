@@ -85,6 +85,7 @@ class Attempts:
         )
         self._kinds: dict[Queue, Kinds] = {}
         resources.on_plain = self._note_plain
+        resources.has_room = lambda: slots.may_rest
         self._running: dict[Attempt, _Task | None] = {}
         self._beginning: Attempt | None = None  # whose task makes its first step right now
         self._is_start_due = False
@@ -372,13 +373,31 @@ class Attempts:
     def _conclude(self, attempt: Attempt, outcome: Outcome) -> None:
         self._slots.settling -= 1
         self._tell(outcome)
-        if attempt.envelope.order_key is not None:
-            self._leave_group(key_of(attempt), goes_on=outcome.status in _ENDS)
+        if attempt.envelope.rest_end_time is not None:
+            self._rest(attempt, attempt.envelope.rest_end_time)
+        elif attempt.envelope.order_key is not None:
+            is_over = outcome.status in _ENDS and not attempt.envelope.comes_back
+            self._leave_group(key_of(attempt), goes_on=is_over)
         if self._slots.is_paused:
             self._loop.call_soon(self._alone.note_change)
         self._on_room()
         if self._idle is not None:
             self._note_idle()
+
+    def _rest(self, attempt: Attempt, end_time: float) -> None:
+        """Keep an item, and its group, until its retry."""
+        envelope, queue = attempt.envelope, attempt.queue
+        envelope.has_started = False
+        held = Buffered(attempt.instance, queue, envelope, attempt.popped_item)
+        seconds = max(0.0, end_time - queue.clock.monotonic())
+        self._buffer.rest(held, seconds, self._add_rested)
+        if not self._resources.is_open:  # the others were given back already
+            self._run_in_background(self._buffer.give_back({held}.__contains__))
+
+    def _add_rested(self, held: Buffered) -> None:
+        held.is_plain = self.kinds_of(held.instance).is_plain(held.item)
+        self._buffer.add(held)
+        self._go_on()
 
     def _completer_of(self, queue: Queue) -> Completer[Attempt]:
         completer = self._completers.get(queue)

@@ -1,7 +1,8 @@
 """The items that a worker holds and that have not started.
 
 Owns their order, their leases while they wait, and how they are given back. Some wait for a slot,
-plain ones also for a thread, some for another item of their group, and one to run alone.
+plain ones also for a thread, some for another item of their group or for their own retry, and one
+to run alone.
 
 The one rule: each added item is taken out to start, or given back, or lost to its lease. It is
 kept until one of these happens. An item waits for a slot or a thread for at most
@@ -70,6 +71,7 @@ class Buffer:
         self._waiting: deque[Buffered] = deque()
         self._plain: deque[Buffered] = deque()
         self._aside: deque[Buffered] = deque()
+        self._resting: dict[Buffered, Timer] = {}
         self._groups: Groups[Buffered] = Groups()
 
     # In.
@@ -92,6 +94,18 @@ class Buffer:
         """Let an item wait until `take_aside`."""
         self._keep(each)
         self._aside.append(each)
+
+    def rest(self, each: Buffered, seconds: float, wake: Callable[[Buffered], None]) -> None:
+        """Keep an item, which holds its group, until its retry; then give it to `wake`."""
+        self._keep(each)
+
+        def end_rest() -> None:
+            self._remove(each)
+            each.envelope.rest_end_time = None
+            wake(each)
+
+        self._resting[each] = each.queue.clock.call_later(seconds, end_rest)
+        self._slots.blocked += 1
 
     def _keep(self, each: Buffered) -> None:
         self._keeper.keep(each.queue, each.envelope, partial(self._drop, each))
@@ -134,8 +148,9 @@ class Buffer:
         self._aside.remove(each)
 
     def blocked(self) -> Iterator[Buffered]:
-        """Those that wait for another of their group."""
-        return self._groups.waiting()
+        """Those that wait for another of their group, or for their retry."""
+        yield from self._groups.waiting()
+        yield from self._resting
 
     def has_more(self, key: Hashable) -> bool:
         """Whether an item waits for another of its group."""
@@ -266,7 +281,7 @@ class Buffer:
     # All lines.
 
     def _all(self) -> Iterator[Buffered]:
-        for line in (self._waiting, self._plain, self._aside, self._groups.waiting()):
+        for line in (self._waiting, self._plain, self._aside, self.blocked()):
             yield from line
 
     def _remove(self, each: Buffered) -> bool:
@@ -276,6 +291,9 @@ class Buffer:
         elif each in self._line_of(each):
             self._line_of(each).remove(each)
             self._count(each, -1)
+        elif each in self._resting:
+            self._resting.pop(each).cancel()
+            self._slots.blocked -= 1
         elif self._groups.remove(each):
             self._slots.blocked -= 1
         else:
@@ -283,12 +301,17 @@ class Buffer:
         return True
 
     def _drop(self, each: Buffered) -> None:
-        """Its lease was lost while it waited."""
-        is_behind = each in self._groups.waiting()
-        if self._remove(each):
-            if not is_behind:
-                self.leave_group(key_of(each), goes_on=False)
-            self._on_room()
+        """Its lease was lost while it waited. Those behind it in its group go back."""
+        if each in self._groups.waiting():
+            back = self._groups.cut(each)
+            self._slots.blocked -= 1 + len(back)
+            if back:
+                self._run_in_background(self._give_back(back, 0.0))
+        elif self._remove(each):
+            self.leave_group(key_of(each), goes_on=False)
+        else:
+            return
+        self._on_room()
 
 
 def _number(each: Buffered) -> int:
@@ -302,12 +325,15 @@ def _may_go_back(each: Buffered) -> bool:
 async def _release_each(
     queue: Queue, envelopes: Sequence[Envelope], delay_seconds: float
 ) -> Sequence[Exception | None]:
-    if not delay_seconds:
+    rests = [each.rest_end_time for each in envelopes]
+    if not delay_seconds and not any(rests):
         return await queue.release_each(envelopes)
+    now = queue.clock.monotonic()
 
     async def release(envelope: Envelope) -> Exception | None:
+        rest_seconds = 0.0 if envelope.rest_end_time is None else envelope.rest_end_time - now
         try:
-            await queue.release(envelope, delay_seconds)
+            await queue.release(envelope, max(delay_seconds, rest_seconds))
         except Exception as error:
             return error
         return None

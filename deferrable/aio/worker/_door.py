@@ -7,6 +7,7 @@ and a settlement is tried again while the lease lasts and the worker has time.
 
 import asyncio
 import inspect
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from functools import partial
@@ -43,6 +44,7 @@ class WorkerResources:
         is_open: whether jobs may still begin.
         patience: for retries of settlements that the broker refuses.
         on_plain: called when a job turns out to be plain that was not known to be.
+        has_room: whether the worker may hold more items that wait.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class WorkerResources:
         self.is_open = True
         self.patience = Patience()
         self.on_plain: Callable[[Queue, Item], None] = _note_nothing
+        self.has_room: Callable[[], bool] = bool
 
 
 def _note_nothing(queue: Queue, item: Item) -> None:
@@ -158,6 +161,18 @@ class WorkerDoor(TaskDoor):
             self._on_job_end(self._is_plain)
 
     _note_end = end_job
+
+    def keeps_for(self, seconds: float) -> bool:
+        """Only an item that holds its group is kept: others of the group may wait here behind it.
+
+        If it went back to the queue, they would have to go, too, and the broker would count that.
+        """
+        queue, envelope, resources = self._queue, self._envelope, self._resources
+        if envelope.order_key is None or not resources.is_open or not resources.has_room():
+            return False
+        most = math.inf if queue.max_lease_seconds is None else queue.max_lease_seconds
+        end_time = queue.clock.monotonic() + seconds
+        return end_time + queue.lease_seconds <= envelope.pop_time + most
 
     async def _run_in_thread(self, run: Run, context: Context) -> Ended[Any]:
         if not await self._wait_for_turn(run):

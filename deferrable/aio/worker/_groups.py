@@ -3,8 +3,9 @@
 An item of a group holds the group's key from its pop until it is settled, or back in its queue.
 Items of that key that are popped meanwhile wait here, in their order.
 
-The one rule: the next item starts only when the last one has ended for good. If the last one goes
-back to the queue, those behind it go back, too. Otherwise they would overtake it.
+The one rule: the next item starts only when the last one has ended for good. If one goes back to
+the queue, or is lost, those behind it go back, too. Otherwise they would overtake it. One that
+rests until its retry keeps its group.
 """
 
 from collections import deque
@@ -82,6 +83,14 @@ class Groups(Generic[G]):
             return False
         behind.remove(each)
         return True
+
+    def cut(self, each: G) -> list[G]:
+        """Forget a waiting item that was lost; return those behind it, which must go back."""
+        behind = self._behind.get(key_of(each), deque())
+        place, waiting = behind.index(each), list(behind)
+        behind.clear()
+        behind.extend(waiting[:place])
+        return waiting[place + 1 :]
 
     def waiting(self) -> Iterator[G]:
         """All that wait."""

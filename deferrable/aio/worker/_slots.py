@@ -60,7 +60,8 @@ class Slots:
         threads: how many plain jobs may run at once.
         threaded: plain jobs that run.
         thread_waiting: plain ones that are popped and wait for a slot and a thread.
-        blocked: items that wait until an earlier one of their group is settled. They take no slot.
+        blocked: items that wait until an earlier one of their group is settled, or for their own
+            retry. They take no slot.
         is_paused: nothing is popped, because one item must run alone.
         is_careful: the next items may have to run alone, so one item is popped at a time.
         prefetch: how many items of a backlogged queue may be popped before there are slots for
@@ -111,8 +112,14 @@ class Slots:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the worker holds nothing, and no poll may bring an item."""
-        return self.holds_nothing and not self.polling
+        """Whether no item runs or may start soon, and no poll may bring one."""
+        busy = self.running + self.buffered + self.thread_waiting + self.settling + self.polling
+        return not busy
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether another item may wait here for its retry. Some room stays for other groups."""
+        return self.blocked < _MOST_BLOCKED * self.concurrency // 2
 
     @property
     def has_thread(self) -> bool:

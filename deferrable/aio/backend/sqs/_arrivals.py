@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from deferrable.aio._contract.popping import Popped
@@ -19,7 +20,7 @@ from deferrable.aio.backend.sqs._receiving import Message
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 
-__all__ = ["Arrivals", "Read"]
+__all__ = ["Arrivals", "ComesBack", "Read"]
 
 _FULL_RECEIVES_FOR_ANOTHER = 10
 _KEPT_SECONDS = 1.0
@@ -31,6 +32,10 @@ Read: TypeAlias = Callable[[Message, float], Popped | Coroutine[Any, Any, Popped
 _logger = logging.getLogger("deferrable")
 
 
+class ComesBack(Exception):
+    """A message could not be read now. Nobody holds it; it comes back after its lease."""
+
+
 class Arrivals:
     """Serves one pop at a time.
 
@@ -38,9 +43,10 @@ class Arrivals:
         receive: takes a number of messages and a number of seconds to wait; returns the messages,
             and a moment before which none of them was handed over.
         read: takes a message and the moment after which it was received; returns its item, or work
-            that ends with the item, or with None if there is none for us.
+            that ends with the item, or with None if the message is done with, or with `ComesBack`.
         give_back: releases items that no pop has taken.
-        is_ordered: the items of one receive stay together, in their order.
+        is_ordered: the items of one receive stay together, in their order. None is handed out
+            after one of its group that comes back.
     """
 
     def __init__(
@@ -124,7 +130,8 @@ class Arrivals:
         self._full_count = self._full_count + 1 if len(messages) >= count else 0
         reading = [self._read(message, start_time) for message in messages]
         if self._is_ordered and not all(isinstance(each, tuple) for each in reading):
-            self._work(self._add_in_order(reading))
+            groups = [each.get("Attributes", {}).get("MessageGroupId") for each in messages]
+            self._work(self._add_in_order(reading, groups))
             return
         for each in reading:
             if isinstance(each, tuple):
@@ -151,23 +158,36 @@ class Arrivals:
         self._working.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            _logger.error("a message comes back after its lease, unread", exc_info=error)
+            _log_unread(error)
         self._note_change()
 
     async def _add(self, reading: Coroutine[Any, Any, Popped | None]) -> None:
-        popped = await reading
-        if popped is not None:
-            self._ready.append(popped)
-
-    async def _add_in_order(
-        self, reading: Sequence[Popped | Coroutine[Any, Any, Popped | None]]
-    ) -> None:
-        works = [each for each in reading if not isinstance(each, tuple)]
-        read = iter(await asyncio.gather(*works))
-        for each in reading:
-            popped = each if isinstance(each, tuple) else next(read)
+        with suppress(ComesBack):
+            popped = await reading
             if popped is not None:
                 self._ready.append(popped)
+
+    async def _add_in_order(
+        self,
+        reading: Sequence[Popped | Coroutine[Any, Any, Popped | None]],
+        groups: Sequence[object],
+    ) -> None:
+        works = [each for each in reading if not isinstance(each, tuple)]
+        read = iter(await asyncio.gather(*works, return_exceptions=True))
+        held_up: set[object] = set()
+        back: list[Envelope] = []
+        for each, group in zip(reading, groups, strict=True):
+            popped = each if isinstance(each, tuple) else next(read)
+            if isinstance(popped, BaseException):
+                held_up.add(group)
+                if not isinstance(popped, ComesBack):
+                    _log_unread(popped)
+            elif popped is not None and group in held_up:
+                back.append(popped[0])
+            elif popped is not None:
+                self._ready.append(popped)
+        if back:
+            await self._give_back(back)
 
     # Taking.
 
@@ -201,3 +221,7 @@ class Arrivals:
         rest = [envelope for envelope, _ in self._take(len(self._ready))]
         if rest:
             await self._give_back(rest)
+
+
+def _log_unread(error: BaseException) -> None:
+    _logger.error("a message comes back after its lease, unread", exc_info=error)

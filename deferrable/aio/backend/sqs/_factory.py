@@ -24,6 +24,7 @@ from deferrable.aio.backend.sqs._names import (
 from deferrable.aio.backend.sqs._queue import QueueSettings, SQSFifoQueue, SQSQueue
 from deferrable.aio.backend.sqs._receiving import MAX_WAIT_SECONDS
 from deferrable.aio.backend.sqs._remote import RemoteQueue
+from deferrable.aio.backend.sqs._retries import RetryWay, check_retry, most_receives
 from deferrable.aio.backend.sqs._s3_store import S3Store
 from deferrable.aio.backend.sqs._settings import AWSSettings
 from deferrable.aio.clock import Clock
@@ -61,8 +62,13 @@ class SQSBackendFactory(BackendFactory, OneProcess):
             before it knows that its error queue exists.
         create: whether a missing queue is created; if not, its first use fails.
         tags: for queues that are created.
+        retry: how a failed item comes back. ``behind``: a copy is sent, on a FIFO queue to the end
+            of its group, and the original is deleted. ``block``, for FIFO queues: the message
+            itself waits for its backoff, and its group waits for it. ``visibility``: likewise on
+            every queue, and after the last attempt SQS moves it by the queue's redrive policy.
         max_receive_count: SQS moves an item that was received more often to the error queue, if it
-            was created here. Releases count, too: SQS cannot distinguish them from crashes.
+            was created here. Releases count, too: SQS cannot distinguish them from crashes. None:
+            20; with ``retry="visibility"`` 5, as this is the number of attempts then.
         max_lease_seconds: how long after the pop heartbeats stop; None: SQS's own maximum.
         compress_over_bytes: the bodies of longer items are compressed; None: never.
         large_items: the store for items that are too large for a message; None: they are refused.
@@ -88,7 +94,8 @@ class SQSBackendFactory(BackendFactory, OneProcess):
         error_queue_url: str | None = None,
         create: bool = True,
         tags: Mapping[str, str] | None = None,
-        max_receive_count: int = 20,
+        retry: RetryWay = "behind",
+        max_receive_count: int | None = None,
         max_lease_seconds: Duration | None = None,
         compress_over_bytes: float | None = None,
         large_items: S3Store | None = None,
@@ -104,6 +111,9 @@ class SQSBackendFactory(BackendFactory, OneProcess):
         given = MAX_LEASE_SECONDS if max_lease_seconds is None else max_lease_seconds
         maximum = seconds_of("max_lease_seconds", given, least=1, most=MAX_LEASE_SECONDS)
         compress_over = math.inf if compress_over_bytes is None else compress_over_bytes
+        check_retry(retry)
+        if max_receive_count is None:
+            max_receive_count = most_receives(retry)
         check_number("max_receive_count", max_receive_count, least=1, most=_MOST_RECEIVES)
         check_number("compress_over_bytes", compress_over)
         offload_over = math.inf if offload_over_bytes is None else offload_over_bytes
@@ -127,6 +137,7 @@ class SQSBackendFactory(BackendFactory, OneProcess):
         )
         self._links = SQSLinks(settings)
         self._settings = QueueSettings(
+            retry,
             lease,
             math.ceil(wait),
             int(max_receive_count),
@@ -145,6 +156,11 @@ class SQSBackendFactory(BackendFactory, OneProcess):
     def _create_backend(self, group: str | None, name: str) -> Backend:
         url, error_url = self._urls
         names = self._names(group, url)
+        if self._settings.retry == "block" and not names.are_fifo:
+            raise InvalidOptions(
+                f'retry="block" has the group of an item wait, and {names.queue} has no order; '
+                'end its name in ".fifo", or use retry="visibility"'
+            )
         remote_errors = self._remote(names.error_queue, error_url, None)
         remote = self._remote(names.queue, url, remote_errors)
         make = SQSFifoQueue if names.are_fifo else SQSQueue

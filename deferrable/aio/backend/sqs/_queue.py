@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from deferrable._codec.json import dump
 from deferrable.aio._contract.handed import Handed
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio.backend.sqs._arrivals import Arrivals
+from deferrable.aio.backend.sqs._arrivals import Arrivals, ComesBack
 from deferrable.aio.backend.sqs._batches import (
     MAX_BATCH_BYTES,
     MAX_BATCH_SIZE,
@@ -43,6 +44,14 @@ from deferrable.aio.backend.sqs._lambda import messages_in
 from deferrable.aio.backend.sqs._reading import buried_by_sqs, unreadable
 from deferrable.aio.backend.sqs._receiving import Message, Receiver
 from deferrable.aio.backend.sqs._remote import RemoteQueue
+from deferrable.aio.backend.sqs._retries import (
+    RetryWay,
+    attempts_counted,
+    crashes_counted,
+    is_buried_by_sqs,
+    is_last_delivery,
+    receive_size,
+)
 from deferrable.aio.backend.sqs._s3_store import S3Store
 from deferrable.aio.backend.sqs._sending import Sender
 from deferrable.aio.clock import Clock
@@ -72,6 +81,7 @@ _logger = logging.getLogger("deferrable")
 class QueueSettings:
     """The common part of the queues of one factory."""
 
+    retry: RetryWay
     visibility_timeout: float
     wait_seconds: int
     max_receive_count: int
@@ -124,6 +134,9 @@ class SQSQueue(Queue):
         self._settings = settings
         self._errors = errors
         self._source = source
+        self._retry: RetryWay = settings.retry if source is None else "behind"
+        self.RETRIES_IN_PLACE = self._retry != "behind"
+        self._receive_size = receive_size(self._retry, is_fifo=self.FIFO)
         wait_seconds = settings.wait_seconds
         self._receiver = Receiver(
             remote,
@@ -191,6 +204,7 @@ class SQSQueue(Queue):
 
     async def _pop_batch(self, count: int) -> Sequence[Popped]:
         arrivals = self._arrivals.get()
+        count = min(count, self._receive_size * self.BATCHES_AT_ONCE)
         return await arrivals.pop(count, self.BATCHES_AT_ONCE, self.longest_poll_seconds)
 
     def _interrupt_pop(self) -> None:
@@ -208,7 +222,9 @@ class SQSQueue(Queue):
             delivery = delivery_of(envelope)
             delivery.is_handed_over = True
             read = self._read_body(envelope, message)
-            popped = read if isinstance(read, tuple) else await read
+            popped = None
+            with suppress(ComesBack):
+                popped = read if isinstance(read, tuple) else await read
             taken.append(Handed(message["MessageId"], popped, partial(_is_done, delivery)))
         return taken
 
@@ -219,12 +235,18 @@ class SQSQueue(Queue):
 
     def _envelope(self, message: Message, start_time: float) -> Envelope:
         attributes = message.get("Attributes", {})
+        receives = int(attributes.get("ApproximateReceiveCount", 1))
+        most = self._settings.max_receive_count
         return Envelope(
             Delivery(message["ReceiptHandle"]),
             start_time,
             start_time + self.lease_seconds,
-            redeliveries=int(attributes.get("ApproximateReceiveCount", 1)) - 1,
+            redeliveries=crashes_counted(self._retry, receives),
             order_key=attributes.get("MessageGroupId") if self.KEEPS_GROUPS_IN_ORDER else None,
+            attempts=attempts_counted(self._retry, receives),
+            is_last_delivery=is_last_delivery(self._retry, receives, most),
+            is_buried_by_broker=is_buried_by_sqs(self._retry, receives, most),
+            latest_time=start_time + MAX_LEASE_SECONDS,
         )
 
     def _read_body(
@@ -248,7 +270,7 @@ class SQSQueue(Queue):
             return await self._put_aside(envelope, message, error)
         except BackendError as error:
             _logger.warning("%r comes back after its lease, unread: %s", envelope, error)
-            return None
+            raise ComesBack from error
         delivery_of(envelope).reference = reference
         return envelope, self._explained(item, message)
 
@@ -278,6 +300,7 @@ class SQSQueue(Queue):
             await self._replace(envelope, Push(item, dump(item), 0), self._errors)
         except DeferrableError as error:
             _logger.warning("%r is unreadable, and comes back after its lease: %s", envelope, error)
+            raise ComesBack from error
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         now = self.clock.monotonic()
@@ -338,7 +361,7 @@ class SQSQueue(Queue):
                 outcomes[index] = entry
             elif now > envelope.lease_end_time:
                 outcomes[index] = lost(envelope, "its lease ended before SQS got the request")
-            elif delivery_of(envelope).is_handed_over:
+            elif delivery_of(envelope).is_handed_over and not _hides(entry):
                 if operation == "DeleteMessageBatch":
                     delivery_of(envelope).is_done = True
             else:
@@ -414,21 +437,31 @@ class SQSFifoQueue(SQSQueue):
     SUPPORTS_DELAY: ClassVar[bool] = False
     RECLAIMS_TO_BACK_OF_QUEUE: ClassVar[bool] = False
     KEEPS_GROUPS_IN_ORDER: ClassVar[bool] = True
+    SUPPORTS_DEDUPLICATION: ClassVar[bool] = True
     BATCHES_AT_ONCE: ClassVar[int] = 1
     MAX_DELAY_SECONDS: ClassVar[float] = MAX_LEASE_SECONDS
 
     def _routing(self, push: Push) -> BatchEntry:
         group_id = push.item.get("message_group_id")
+        if self._source is not None:
+            # Failed items have no order. A reader holds many, and could not see the others of
+            # their groups.
+            group_id = new_id()
         return {
             "MessageGroupId": self._remote.name if group_id is None else group_id,
             # One for each push, and the same for each resend of it: by the item's id, SQS would
             # drop every copy that is to be tried again.
-            "MessageDeduplicationId": new_id(),
+            "MessageDeduplicationId": push.deduplication_id or new_id(),
         }
 
 
 def _is_done(delivery: Delivery) -> bool:
     return delivery.is_done
+
+
+def _hides(entry: BatchEntry) -> bool:
+    """Whether it hides a message for some time: Lambda itself can only report it as failed."""
+    return bool(entry.get("VisibilityTimeout"))
 
 
 def _visibility(envelope: Envelope, seconds: float, now: float) -> BatchEntry:

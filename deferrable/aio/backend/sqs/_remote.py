@@ -27,6 +27,15 @@ __all__ = ["RemoteQueue"]
 _ERROR_RETENTION_SECONDS = 14 * 24 * 3600
 """The longest that SQS allows. Source: SQS API reference, CreateQueue, MessageRetentionPeriod."""
 
+_HIGH_THROUGHPUT = {
+    "DeduplicationScope": "messageGroup",
+    "FifoThroughputLimit": "perMessageGroupId",
+}
+"""Its quota is for each message group, not for the queue. It costs nothing more.
+
+Source: SQS developer guide, high throughput for FIFO queues.
+"""
+
 _NEW_SECONDS = 3.0
 """A queue that was just created may be unknown to some of the servers for a second.
 
@@ -231,9 +240,9 @@ class RemoteQueue:
         return self._url_in(answer)
 
     async def _attributes(self) -> dict[str, str]:
-        attributes = {}
+        attributes: dict[str, str] = {}
         if self.name.endswith(FIFO_SUFFIX):
-            attributes["FifoQueue"] = "true"
+            attributes |= {"FifoQueue": "true", **_HIGH_THROUGHPUT}
         if self._errors is None:
             attributes["MessageRetentionPeriod"] = str(_ERROR_RETENTION_SECONDS)
         else:

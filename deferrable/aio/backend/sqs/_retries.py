@@ -1,0 +1,77 @@
+"""How a failed item comes back on SQS.
+
+Owns the three ways, and what the receive count of a message means in each. It does no I/O.
+
+``behind``: a copy that counts the attempt is sent, then the original is deleted. ``block`` and
+``visibility``: the message itself is hidden for its backoff. Nothing in it can change, so each of
+its receives counts as an attempt.
+
+Source: SQS developer guide, dead-letter queues: SQS moves a message when its receive count exceeds
+maxReceiveCount, so at the receive after the last one that it hands over.
+"""
+
+from typing import Literal, TypeAlias, get_args
+
+from deferrable.aio.backend.sqs._batches import MAX_BATCH_SIZE
+from deferrable.errors import InvalidOptions
+
+__all__ = [
+    "RetryWay",
+    "attempts_counted",
+    "check_retry",
+    "crashes_counted",
+    "is_buried_by_sqs",
+    "is_last_delivery",
+    "most_receives",
+    "receive_size",
+]
+
+RetryWay: TypeAlias = Literal["behind", "block", "visibility"]
+
+_MOST_RECEIVES = 20
+_MOST_ATTEMPTS = 5
+
+
+def check_retry(retry: object) -> None:
+    """Refuse an unknown way."""
+    if retry not in get_args(RetryWay):
+        ways = ", ".join(map(repr, get_args(RetryWay)))
+        raise InvalidOptions(f"retry is one of {ways}, got {retry!r:.200}")
+
+
+def most_receives(retry: RetryWay) -> int:
+    """The `max_receive_count` that fits; with ``visibility`` it is the number of attempts."""
+    return _MOST_ATTEMPTS if retry == "visibility" else _MOST_RECEIVES
+
+
+def attempts_counted(retry: RetryWay, receives: int) -> int:
+    """How many attempts have ended since the message was sent."""
+    return 0 if retry == "behind" else receives - 1
+
+
+def crashes_counted(retry: RetryWay, receives: int) -> int:
+    """How many receives ended without a settlement, as far as this can be known."""
+    return 0 if retry == "visibility" else receives - 1
+
+
+def is_last_delivery(retry: RetryWay, receives: int, max_receive_count: int) -> bool:
+    """Whether SQS hands the message over no more."""
+    return retry != "behind" and receives >= max_receive_count
+
+
+def is_buried_by_sqs(retry: RetryWay, receives: int, max_receive_count: int) -> bool:
+    """Whether a failed message is left to the redrive policy of its queue.
+
+    Only at the very receive at which it applies. A message with more receives shows that the queue
+    has another policy, or none; then it is buried as with the other ways.
+    """
+    return retry == "visibility" and receives == max_receive_count
+
+
+def receive_size(retry: RetryWay, *, is_fifo: bool) -> int:
+    """How many messages one receive takes.
+
+    SQS hands over several messages of a group together. If the first of them is to come back, the
+    others must, too, and each receive of theirs would count as one of their own attempts.
+    """
+    return 1 if is_fifo and retry == "visibility" else MAX_BATCH_SIZE
