@@ -148,6 +148,18 @@ def oldest_newest(session: nox.Session, age: str) -> None:
     run_pytest(session, "-W", ignored, *ADAPTER_TESTS)
 
 
+SECOND_SQS_TESTS = ["tests/test_sqs.py", "-k", "TestSQSQueue and queue-blocking or Waiting"]
+"""The conformance suite, seen from one side: the other one doubles it and asks the server alike."""
+
+
+@nox.session(name="second-sqs")
+def second_sqs(session: nox.Session) -> None:
+    """Run tests of SQS on another server than moto; `-- tests/test_sqs*` runs all of them."""
+    install(session, "test", "second-sqs")
+    env = {"DEFERRABLE_TEST_SQS_ENDPOINT": "second"}
+    run_pytest(session, *([] if session.posargs else SECOND_SQS_TESTS), env=env)
+
+
 def run_tests(
     session: nox.Session, *arguments: str, env: Mapping[str, str | None] | None = None
 ) -> None:

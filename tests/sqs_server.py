@@ -3,26 +3,32 @@
 Owns where it is, how a test reaches it, and that a test leaves nothing behind. What it needs is
 imported late: it takes a second, and few tests want it.
 
-``DEFERRABLE_TEST_SQS_ENDPOINT``, if set, is the URL of an SQS to use instead of one started here;
-who sets it sets ``AWS_ACCESS_KEY_ID`` and the like, too, if that one looks at them.
+``DEFERRABLE_TEST_SQS_ENDPOINT``, if set, is the URL of an SQS to use instead of a moto of this
+process. Set ``AWS_ACCESS_KEY_ID`` and the like, too, if that one checks them. The value ``second``
+starts the server of `second_sqs`.
 """
 
 import functools
 import logging
-import math
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+)
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 from redis_server import unique_group
+from second_sqs import second_sqs
+from sqs_times import REGION, MotoTime, MovedTime, RealTime, ServerTime
 
 if TYPE_CHECKING:
     from sqs_proxy import Proxy
@@ -38,7 +44,7 @@ __all__ = [
     "standing_time",
 ]
 
-REGION = "eu-west-1"
+SECOND = "second"
 END = "-----END CERTIFICATE-----\n"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 OTHERS = (
@@ -54,17 +60,21 @@ OTHERS = (
 class SQSServer:
     """Where an SQS is.
 
+    Args:
+        server_time: how time passes there; None: nobody can move it.
+
     Attributes:
         url: the endpoint; S3 is there, too, unless the endpoint is another's.
     """
 
-    def __init__(self, url: str, keys: dict[str, str], *, is_ours: bool = False) -> None:
+    def __init__(
+        self, url: str, keys: dict[str, str], server_time: ServerTime | None = None
+    ) -> None:
         self.url = url
         self._keys = keys
-        self._is_ours = is_ours
+        self._time = RealTime() if server_time is None else server_time
         self._clients: dict[str, Any] = {}
         self._session: Any = None
-        self._now: float | None = None
 
     def arguments(self, url: str | None = None) -> dict[str, Any]:
         """What any client of boto's family is made with; `url` is a proxy to go through."""
@@ -112,47 +122,18 @@ class SQSServer:
 
     async def pass_time(self, prefix: str, seconds: float) -> None:
         """Let `seconds` pass for the messages in queues whose names begin with `prefix`."""
-        if not self._is_ours:
-            await anyio.sleep(seconds + 0.5)
-            return
-        if self._now is not None:
-            self._now += seconds * 1000
-            return
-        from moto.core import DEFAULT_ACCOUNT_ID
-        from moto.sqs.models import sqs_backends
+        await self._time.pass_time(prefix, seconds)
 
-        milliseconds = seconds * 1000
-        for name, queue in list(sqs_backends[DEFAULT_ACCOUNT_ID][REGION].queues.items()):
-            for message in list(queue._messages) if name.startswith(prefix) else ():
-                message.visible_at -= milliseconds
-                message.delayed_until -= milliseconds
-                message.sent_timestamp -= milliseconds
+    def standing_time(self) -> AbstractContextManager[None]:
+        """Until the end of the block, no time passes on this server but by `pass_time`.
 
-    @contextmanager
-    def standing_time(self) -> Iterator[None]:
-        """Until the end of the block, no time passes on this server but by `pass_time`."""
-        if not self._is_ours:
-            yield
-            return
-        from moto.sqs import models
-
-        def milliseconds() -> float:
-            # Never the same twice: moto has what is hidden for 0 seconds come back only later.
-            assert self._now is not None
-            self._now = math.nextafter(self._now, math.inf)
-            return self._now
-
-        self._now = time.time() * 1000
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(models, "unix_time_millis", milliseconds)
-                yield
-        finally:
-            self._now = None
+        On a server whose time nobody can move, it passes as ever.
+        """
+        return self._time.standing()
 
     def delete_queues(self, prefix: str) -> None:
         """Delete the queues whose names begin with `prefix`."""
-        if self._is_ours:
+        if isinstance(self._time, MotoTime):
             from moto.core import DEFAULT_ACCOUNT_ID
             from moto.sqs.models import sqs_backends
 
@@ -179,9 +160,13 @@ def sqs_server() -> Iterator[SQSServer]:
     """The SQS of $DEFERRABLE_TEST_SQS_ENDPOINT, or one of this session's own."""
     named = os.environ.get("DEFERRABLE_TEST_SQS_ENDPOINT")
     with ExitStack() as stack:
-        keys = {} if named and "AWS_ACCESS_KEY_ID" in os.environ else KEYS
-        url = named or stack.enter_context(moto())
-        server = SQSServer(url, keys, is_ours=not named)
+        if named == SECOND:
+            url = stack.enter_context(second_sqs())
+            server = SQSServer(url, KEYS, MovedTime(url))
+        elif named:
+            server = SQSServer(named, {} if "AWS_ACCESS_KEY_ID" in os.environ else KEYS)
+        else:
+            server = SQSServer(stack.enter_context(moto()), KEYS, MotoTime())
         stack.callback(server.close)
         yield server
 

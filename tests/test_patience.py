@@ -26,7 +26,8 @@ SLEEPS = {
     "redis_proxy.py": "it is a wire that is slow on purpose",
     "redis_server.py": "polls a server that starts",
     "redis_topologies.py": "polls servers that start",
-    "sqs_server.py": "an SQS that is not ours has no clock to move",
+    "second_sqs.py": "polls what it receives for others",
+    "sqs_times.py": "an SQS that is not ours has no clock to move",
     "test_cli_worker.py": "writes a job that polls for a file, and one that hangs",
     "test_dockets_protocol.py": "polls for what comes back after a second",
     "test_frozen_clock.py": "its job takes a moment of real time",
@@ -48,6 +49,7 @@ SLEEPS = {
 """File or folder -> why it sleeps on the real clock."""
 
 READINGS = {
+    "second_sqs.py": "its own long poll, which ends by the real time",
     "sqs_server.py": "moto's own long poll, which ends by the real time",
     "attacks/": "tells how long an attack took",
     "commands.py": "its deadline",
