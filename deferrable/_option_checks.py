@@ -5,7 +5,7 @@ for its error.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, cast
 
@@ -14,11 +14,14 @@ from deferrable.errors import InvalidOptions
 
 __all__ = [
     "check_call_id",
+    "check_attributes",
     "check_group_id",
     "check_max_attempts",
     "check_seconds",
     "check_time_limit",
     "error_class_tuple",
+    "is_attribute",
+    "kept_attributes",
     "kept_number",
     "plain_seconds",
     "truth",
@@ -104,3 +107,44 @@ def check_call_id(name: str, value: object) -> None:
             f"{name} is a text of 1 to {_MOST_ID_CHARACTERS} printable ASCII characters, got "
             f"{value!r:.200}"
         )
+
+
+_MOST_ATTRIBUTES = 9
+"""SQS takes 10 with a message; one is left for the size of an item that is kept in S3."""
+_ATTRIBUTE_NAME = re.compile(
+    r"(?!aws\.|amazon\.)(?!.*\.\.)[a-z0-9_-]([a-z0-9_.-]{0,254}[a-z0-9_-])?", re.IGNORECASE
+)
+_ATTRIBUTE_VALUE = re.compile(r"[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
+
+
+def kept_attributes(name: str, value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def check_attributes(name: str, value: object) -> None:
+    """Source: SQS developer guide, "Message metadata"; API reference, MessageAttributeValue."""
+    if not isinstance(value, Mapping) or len(value) > _MOST_ATTRIBUTES:
+        shown = f"{len(value)} of them" if isinstance(value, Mapping) else f"{value!r:.200}"
+        raise InvalidOptions(
+            f"{name} is a mapping of at most {_MOST_ATTRIBUTES} names to texts, got {shown}"
+        )
+    for key, text in value.items():
+        if not isinstance(key, str) or not _ATTRIBUTE_NAME.fullmatch(key):
+            raise InvalidOptions(
+                f"{name} has the name {key!r:.200}; write up to 256 letters, digits, _, - and ., "
+                "without a . at an end or beside another, and not beginning with AWS. or Amazon."
+            )
+        if not isinstance(text, str) or not _ATTRIBUTE_VALUE.fullmatch(text):
+            raise InvalidOptions(
+                f"{name} has the value {text!r:.200} for {key}; write a text that is not empty and "
+                "has no control characters"
+            )
+
+
+def is_attribute(key: object, text: object) -> bool:
+    """Whether SQS takes this name and value with a message."""
+    try:
+        check_attributes("attributes", {key: text})
+    except InvalidOptions:
+        return False
+    return True

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from deferrable.aio.backend._redis.debounce import RedisDebounceStore
     from deferrable.aio.backend._redis.results import RedisResults
     from deferrable.aio.backend._redis.schedules import RedisScheduleStore
+    from deferrable.aio.backend.sqs._foreign import ForeignMessage
     from deferrable.aio.backend.sqs._s3_store import S3Store
     from deferrable.sync.backend import (
         Backend,
@@ -23,6 +24,7 @@ __all__ = [
     "Backend",
     "BackendFactory",
     "DocketsBackendFactory",
+    "ForeignMessage",
     "InMemoryBackendFactory",
     "RedisDebounceStore",
     "RedisResults",
@@ -41,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "Backend": _HOME,
         "BackendFactory": _HOME,
         "DocketsBackendFactory": _HOME,
+        "ForeignMessage": "deferrable.aio.backend.sqs._foreign",
         "InMemoryBackendFactory": _HOME,
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
         "RedisResults": "deferrable.aio.backend._redis.results",

@@ -11,12 +11,14 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from deferrable._durations import Duration, moment_of, seconds_of
 from deferrable._option_checks import (
+    check_attributes,
     check_call_id,
     check_group_id,
     check_max_attempts,
     check_seconds,
     check_time_limit,
     error_class_tuple,
+    kept_attributes,
     kept_number,
     plain_seconds,
     truth,
@@ -247,6 +249,16 @@ class JobOptions:
             is_for_calls=True,
         ),
     )
+    attributes: Mapping[str, str] | None = field(
+        default=None,
+        metadata=_option(
+            "at most 9 texts by name that travel with the call, for "
+            "``current_attempt().attributes``; on SQS also the attributes of the message",
+            keep=kept_attributes,
+            check=check_attributes,
+            travels=True,
+        ),
+    )
     run_at: datetime | float | None = field(
         default=None,
         metadata=_option(
@@ -275,6 +287,7 @@ class KeywordOptions(TypedDict, total=False):
     unique: bool | Callable[..., object]
     unique_until: UniqueUntil
     keep_call: bool
+    attributes: Mapping[str, str] | None
 
 
 class DecoratorKeywords(KeywordOptions, total=False):

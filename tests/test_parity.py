@@ -175,7 +175,7 @@ def test_bare_package_is_the_blocking_face(name: str) -> None:
 
 
 # These stores have no verbs for users, and one face.
-STORES = {"RedisDebounceStore", "RedisResults", "RedisScheduleStore", "S3Store"}
+STORES = {"ForeignMessage", "RedisDebounceStore", "RedisResults", "RedisScheduleStore", "S3Store"}
 
 
 @pytest.mark.parametrize("name", sorted({*deferrable.backend.__all__} - STORES))

@@ -4,6 +4,7 @@ Owns the object that `current_attempt` returns inside a job. It shows the attemp
 item when the job asks for it.
 """
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -48,6 +49,18 @@ class CurrentAttempt:
     def id(self) -> str | None:
         """The item's id; None for items of the Python 2 library."""
         return self.item.get("id")
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The texts that travel with the call: the option ``attributes`` of its ``later``.
+
+        If the call stands for a message of somebody else, they are those of the message, such as
+        ``traceparent`` or ``AWSTraceHeader``.
+        """
+        attributes = self.item.get("attributes")
+        if not isinstance(attributes, dict):
+            return {}
+        return {name: value for name, value in attributes.items() if isinstance(value, str)}
 
     @property
     def job_name(self) -> str | None:

@@ -78,9 +78,10 @@ class ErrorItem:
             LeaseLost: it is no longer held: the iteration has ended, or another one has it.
         """
         protection, group = self._instance.protection, self._backend.group
-        protection.check(self.item, group)
-        if "object" not in self.item:
-            protection.serializer_for(self.item).load_name(self.item)
+        if not self._is_foreign:  # nobody has signed such a message, and it names no job
+            protection.check(self.item, group)
+            if "object" not in self.item:
+                protection.serializer_for(self.item).load_name(self.item)
         item = protection.signed(requeued(self.item, self._instance.clock.time()), group)
         held, store = self._held, self._instance.results
         if store is not None and self.item.get("keep_results_seconds") and self.id is not None:
@@ -95,6 +96,12 @@ class ErrorItem:
             LeaseLost: it is no longer held: the iteration has ended, or another one has it.
         """
         await self._backend.error_queue.complete(self._held)
+
+    @property
+    def _is_foreign(self) -> bool:
+        """Whether it holds the body of a message of somebody else, which its queue can read."""
+        is_raw = isinstance(self.item.get("raw"), str) and "method" not in self.item
+        return is_raw and self._backend.queue.READS_FOREIGN
 
     @property
     def _held(self) -> Envelope:

@@ -7,19 +7,19 @@ introspection, binds as a method, pickles by reference, and defers. On an instan
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import FunctionType, MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from deferrable._arguments import Binder, binder_for
 from deferrable._codec import names as _names
 from deferrable._codec.refusals import kind_of, short_repr
-from deferrable.aio._engine.deferring import defer, defer_many
+from deferrable.aio._engine.deferring import defer, defer_many, item_for
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.running import AwaitingDoor, blocking_driver
-from deferrable.errors import UnserializableCall
-from deferrable.item import group_text
+from deferrable.errors import InvalidOptions, UnserializableCall
+from deferrable.item import Item, group_text
 from deferrable.options import JobOptions, OptionChanges, change, check
 from deferrable.outcome import Receipt
 
@@ -45,6 +45,34 @@ class Call(Generic[R_co]):
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    _job: "Job[..., Any] | BoundJob[..., Any] | None" = field(
+        default=None, repr=False, compare=False
+    )
+
+    def make_item(
+        self, call_id: str, sent_time: float, attributes: Mapping[str, str], group_id: str | None
+    ) -> Item:
+        """The item for this call, for a backend that finds it in a message of somebody else.
+
+        Raises:
+            InvalidOptions: it was not made by ``job.call(...)``, or is debounced.
+            UnserializableCall: no other process could run it.
+            ArgumentMismatch: the function does not take these arguments.
+        """
+        args, given = self.args, self._job
+        job: Job[..., Any] | None = None
+        if isinstance(given, BoundJob):
+            job, args = given.__func__, (given.__self__, *args)
+        elif given is not None:
+            job = given
+        if job is None:
+            raise InvalidOptions("this call names no job; make it with job.call(...)")
+        fields: Item = {"id": call_id, "attributes": dict(attributes)}
+        if group_id is not None:
+            fields["message_group_id"] = group_id
+        if not attributes:
+            del fields["attributes"]
+        return item_for(job.instance, job, job.settings, args, self.kwargs, sent_time, fields)
 
 
 class Job(Generic[P, R_co]):
@@ -153,8 +181,8 @@ class Job(Generic[P, R_co]):
         return await defer_many(self._instance, _door, self, self._options, map(_arguments, calls))
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
-        """The arguments of one call, for `later_many`."""
-        return Call(args, kwargs)
+        """One call, for `later_many`, or for what stands for a message of somebody else."""
+        return Call(args, kwargs, self)
 
     def options(self, **changes: Unpack[OptionChanges]) -> "Job[P, R_co]":
         """This job with other options, for calls of the returned object.
@@ -288,8 +316,8 @@ class BoundJob(Generic[P, R_co]):
         return await self.__func__.later_many_async(self._bind(calls))
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
-        """The arguments of one call, for `later_many`."""
-        return Call(args, kwargs)
+        """One call, for `later_many`, or for what stands for a message of somebody else."""
+        return Call(args, kwargs, self)
 
     def options(self, **changes: Unpack[OptionChanges]) -> "BoundJob[P, R_co]":
         """This method with other options; see `Job.options`."""

@@ -235,6 +235,8 @@ class _Processing(_Open):
     def __enter__(self) -> None:
         middleware, attempt = self._middleware, self._attempt
         remote = _remote.get()
+        if remote is None and attempt.attributes:  # a message of others has no metadata
+            remote = propagate.extract(attempt.attributes, Context())
         sender = trace.get_current_span(remote or Context()).get_span_context()
         attributes = middleware._attributes("process", attempt.job_name)
         if attempt.id is not None:

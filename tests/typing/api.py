@@ -106,6 +106,7 @@ def with_parentheses(number: int, *, name: str) -> float:
     timeout_seconds=10,
     backoff_jitter=True,
     message_group_id="customer-7",
+    attributes={"traceparent": "00-1-2-01"},
 )
 def with_options(number: int) -> None: ...
 

@@ -42,6 +42,8 @@ class QueueFlags:
     MAX_RELEASE_BATCH_SIZE: ClassVar[int] = sys.maxsize
     BATCHES_AT_ONCE: ClassVar[int] = 1
     """How many native batches of one kind one caller may run at once."""
+    READS_FOREIGN: bool = False
+    """It finds calls in messages that somebody else wrote, also in the ``raw`` of an item."""
     COUNTS_RELEASES: ClassVar[bool] = False
     """The broker counts a release as a failed delivery. So a worker releases little: it keeps its
     popped items until they run or the worker stops."""

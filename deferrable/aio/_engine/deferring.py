@@ -12,7 +12,7 @@ push may have arrived. A duplicate is allowed; a lost update is not.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from deferrable._ended import Raised
@@ -47,7 +47,7 @@ from deferrable.metadata import metadata_field
 from deferrable.options import NO_DEBOUNCE_STORE, JobOptions, ResolvedOptions
 from deferrable.outcome import Receipt
 
-__all__ = ["defer", "defer_many", "emit_push", "ready_to_push"]
+__all__ = ["defer", "defer_many", "emit_push", "item_for", "ready_to_push"]
 
 _logger = logging.getLogger("deferrable")
 
@@ -411,6 +411,37 @@ async def ready_to_push(instance: Instance, door: Door, item: Item) -> tuple[Ite
     if instance.protection.signs:
         item = _signed(instance, item)
     return item, door.here(instance.backend.queue).prepare(item, is_plain=True)
+
+
+def item_for(
+    instance: Instance,
+    job: RegisteredJob,
+    options: JobOptions,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    now: float,
+    fields: Item,
+) -> Item:
+    """The item for a call that somebody else has caused, and that nobody pushes; signed.
+
+    Args:
+        fields: more of its fields; where the options give an attribute or a group, they win.
+
+    Raises:
+        InvalidOptions: the call is debounced, and an option to ``later`` decides nothing here.
+        UnserializableCall, ArgumentMismatch: see `defer`.
+    """
+    resolved, item = template_of(instance, job, options).make_item(args, kwargs, now)
+    if resolved.debounce_seconds:
+        raise InvalidOptions(
+            f"{job.name} has debounce_seconds={resolved.debounce_seconds!r}, and only later() "
+            "debounces; give the call of a message of others job.options(debounce_seconds=0)"
+        )
+    attributes = {**fields.get("attributes", {}), **item.get("attributes", {})}
+    item = {**fields, **item, "id": fields["id"]}
+    if attributes:
+        item["attributes"] = attributes
+    return _signed(instance, item)
 
 
 async def emit_push(instance: Instance, door: Door, item: Item) -> None:

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from deferrable.aio.backend.memory import InMemoryBackendFactory
     from deferrable.aio.backend.sqlite import SQLiteBackendFactory
     from deferrable.aio.backend.sqs import SQSBackendFactory
+    from deferrable.aio.backend.sqs._foreign import ForeignMessage
     from deferrable.aio.backend.sqs._s3_store import S3Store
 
 __all__ = [
     "Backend",
     "BackendFactory",
     "DocketsBackendFactory",
+    "ForeignMessage",
     "InMemoryBackendFactory",
     "RedisDebounceStore",
     "RedisResults",
@@ -36,6 +38,7 @@ __getattr__, __dir__ = lazy_names(
         "Backend": "deferrable.aio.backend.base",
         "BackendFactory": "deferrable.aio.backend.base",
         "DocketsBackendFactory": "deferrable.aio.backend.dockets",
+        "ForeignMessage": "deferrable.aio.backend.sqs._foreign",
         "InMemoryBackendFactory": "deferrable.aio.backend.memory",
         "RedisDebounceStore": "deferrable.aio.backend._redis.debounce",
         "RedisResults": "deferrable.aio.backend._redis.results",

@@ -6,10 +6,12 @@ from deferrable._lazy import lazy_names
 
 if TYPE_CHECKING:
     from deferrable.aio.backend.sqs._factory import SQSBackendFactory
+    from deferrable.aio.backend.sqs._foreign import ForeignMessage
     from deferrable.aio.backend.sqs._queue import SQSFifoQueue, SQSQueue
     from deferrable.aio.backend.sqs._s3_store import S3Store
 
 __all__ = [
+    "ForeignMessage",
     "S3Store",
     "SQSBackendFactory",
     "SQSFifoQueue",
@@ -19,6 +21,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "ForeignMessage": "deferrable.aio.backend.sqs._foreign",
         "S3Store": "deferrable.aio.backend.sqs._s3_store",
         "SQSBackendFactory": "deferrable.aio.backend.sqs._factory",
         "SQSFifoQueue": "deferrable.aio.backend.sqs._queue",

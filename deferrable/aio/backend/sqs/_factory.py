@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from deferrable._durations import Duration, check_number, seconds_of
 from deferrable._one_process import OneProcess
 from deferrable.aio.backend.base import Backend, BackendFactory
+from deferrable.aio.backend.sqs._foreign import ForeignReader, OnForeign
 from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS
 from deferrable.aio.backend.sqs._link import SQSLinks
 from deferrable.aio.backend.sqs._names import (
     Names,
     check_endpoint,
+    check_owner,
     endpoint_in,
     error_url_beside,
     name_in,
@@ -22,6 +24,11 @@ from deferrable.aio.backend.sqs._names import (
     region_in,
 )
 from deferrable.aio.backend.sqs._queue import QueueSettings, SQSFifoQueue, SQSQueue
+from deferrable.aio.backend.sqs._queue_attributes import (
+    AttributeValue,
+    of_error_queue,
+    of_queue,
+)
 from deferrable.aio.backend.sqs._receiving import MAX_WAIT_SECONDS
 from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._retries import RetryWay, check_retry, most_receives
@@ -77,6 +84,16 @@ class SQSBackendFactory(BackendFactory, OneProcess):
             say.
         endpoint_url: overrides the endpoint of `sqs_connection`, of the environment and of
             `queue_url`, such as ``http://localhost:4566`` for an SQS on this machine.
+        foreign: called for each message that holds no item: takes a `ForeignMessage`, and returns
+            a ``job.call(...)`` to run, a list of them, or None if it does not know the message,
+            which then goes to the error queue. It must be quick: it runs on the event loop. None:
+            all such messages go to the error queue.
+        queue_attributes: for queues that are created, by the names that SQS has for them, such as
+            ``KmsMasterKeyId``. The error queue has those of encryption and throughput as well. A
+            queue that exists is not changed; if it differs, the log says so.
+        error_queue_attributes: the same for error queues only.
+        owner_account_id: the AWS account that has the queues, if it is another one; they are not
+            created then.
         clock: the source of time; None: the machine's clock.
 
     Raises:
@@ -102,6 +119,10 @@ class SQSBackendFactory(BackendFactory, OneProcess):
         offload_over_bytes: float | None = None,
         region_name: str | None = None,
         endpoint_url: str | None = None,
+        foreign: OnForeign | None = None,
+        queue_attributes: Mapping[str, AttributeValue] | None = None,
+        error_queue_attributes: Mapping[str, AttributeValue] | None = None,
+        owner_account_id: str | None = None,
         clock: Clock | None = None,
     ) -> None:
         lease = seconds_of(
@@ -146,10 +167,15 @@ class SQSBackendFactory(BackendFactory, OneProcess):
             offload_over,
             large_items,
             clock,
+            None if foreign is None else ForeignReader(foreign),
         )
+        self._attributes = of_queue(queue_attributes)
+        self._error_attributes = of_error_queue(queue_attributes, error_queue_attributes)
+        self._owner_account_id = check_owner(owner_account_id)
+        _check_given(url, self._attributes or self._error_attributes, owner_account_id)
         self._suffix = name_suffix
         self._urls = (queue_url, error_queue_url)
-        self._is_creating = create
+        self._is_creating = create and owner_account_id is None
         self._tags = dict(tags or {})
         self._group_of_url: tuple[str | None] | None = None
 
@@ -187,6 +213,23 @@ class SQSBackendFactory(BackendFactory, OneProcess):
             tags=self._tags,
             errors=errors,
             max_receive_count=self._settings.max_receive_count,
+            attributes=self._error_attributes if errors is None else self._attributes,
+            owner_account_id=self._owner_account_id,
+        )
+
+
+def _check_given(url: str | None, attributes: object, owner_account_id: str | None) -> None:
+    """Refuse what has no meaning for a queue that is given by its URL."""
+    if url is None:
+        return
+    if attributes:
+        raise InvalidOptions(
+            f"a queue given by its URL, {url!r}, is used as it is; leave out queue_attributes= and "
+            "error_queue_attributes=, which are for queues that are created"
+        )
+    if owner_account_id is not None:
+        raise InvalidOptions(
+            f"the URL {url!r} names the account of the queue; leave out owner_account_id="
         )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "FIFO_SUFFIX",
     "Names",
     "check_endpoint",
+    "check_owner",
     "endpoint_in",
     "error_url_beside",
     "name_in",
@@ -27,6 +28,7 @@ FIFO_SUFFIX = ".fifo"
 _LONGEST_NAME = 80
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.fifo)?", re.ASCII)
 
+_ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 _REGION = r"(?P<region>[a-z]{2,}(?:-[a-z]+)+-[0-9]+)"
 _HOSTS = (
     # sqs.REGION.amazonaws.com, sqs-fips.REGION.amazonaws.com, sqs.REGION.api.aws (dual-stack),
@@ -144,6 +146,20 @@ def check_endpoint(url: str | None) -> None:
             f"endpoint_url={url!r} is not the URL of a server; write http://HOST:PORT or "
             "https://HOST"
         )
+
+
+def check_owner(account_id: str | None) -> str | None:
+    """Refuse what is no id of an AWS account.
+
+    Raises:
+        InvalidOptions: it is neither None nor a text of 12 digits.
+    """
+    if account_id is not None and not _ACCOUNT.fullmatch(str(account_id)):
+        raise InvalidOptions(
+            f"owner_account_id={account_id!r:.80} is not the id of an AWS account, a text of 12 "
+            "digits"
+        )
+    return None if account_id is None else str(account_id)
 
 
 def _host_in(url: str | None) -> str:

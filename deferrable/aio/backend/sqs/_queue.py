@@ -28,8 +28,9 @@ from deferrable.aio.backend.sqs._batches import (
     BatchEntry,
     perform,
 )
-from deferrable.aio.backend.sqs._bodies import REFERENCE, decode
+from deferrable.aio.backend.sqs._bodies import decode
 from deferrable.aio.backend.sqs._errors import Refused, is_in, is_lost_handle
+from deferrable.aio.backend.sqs._foreign import ForeignReader
 from deferrable.aio.backend.sqs._held import (
     MAX_LEASE_SECONDS,
     Delivery,
@@ -41,7 +42,8 @@ from deferrable.aio.backend.sqs._held import (
     warn_of_maximum,
 )
 from deferrable.aio.backend.sqs._lambda import messages_in
-from deferrable.aio.backend.sqs._reading import buried_by_sqs, unreadable
+from deferrable.aio.backend.sqs._pointers import reference_in, with_payload
+from deferrable.aio.backend.sqs._reading import as_it_was, buried_by_sqs, unreadable
 from deferrable.aio.backend.sqs._receiving import Message, Receiver
 from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._retries import (
@@ -90,6 +92,7 @@ class QueueSettings:
     offload_over_bytes: float
     large_items: S3Store | None
     clock: Clock | None
+    foreign: ForeignReader | None = None
 
 
 class SQSQueue(Queue):
@@ -130,6 +133,7 @@ class SQSQueue(Queue):
             max_redeliveries=max(0, settings.max_receive_count - 1),
             clock=settings.clock,
         )
+        self.READS_FOREIGN = settings.foreign is not None
         self._remote = remote
         self._settings = settings
         self._errors = errors
@@ -144,6 +148,7 @@ class SQSQueue(Queue):
             settings.visibility_timeout,
             self.clock,
             None if errors is None else errors._remote,
+            reads_foreign=settings.foreign is not None,
         )
         self._sender = Sender(
             remote,
@@ -252,27 +257,78 @@ class SQSQueue(Queue):
     def _read_body(
         self, envelope: Envelope, message: Message
     ) -> Popped | Coroutine[Any, Any, Popped | None]:
+        message = self._restored(message)
         body = message.get("Body", "")
-        if self._settings.large_items is not None and body.startswith(REFERENCE):
-            return self._fetch(envelope, message, self._settings.large_items)
+        if self._settings.large_items is not None:
+            reference = reference_in(body, is_foreign=self._settings.foreign is not None)
+            if reference is not None:
+                return self._fetch(envelope, message, self._settings.large_items, reference)
         try:
-            return envelope, self._explained(decode(body), message)
+            items = self._items_in(message, body)
         except UnreadableItem as error:
             return self._put_aside(envelope, message, error)
+        if len(items) == 1:
+            return envelope, self._explained(items[0], message)
+        return self._spread(envelope, message, items)
 
     async def _fetch(
-        self, envelope: Envelope, message: Message, large_items: S3Store
+        self, envelope: Envelope, message: Message, large_items: S3Store, reference: str
     ) -> Popped | None:
-        reference = message["Body"]
+        body = message["Body"]
         try:
-            item = decode(await large_items.get(reference))
+            text = await large_items.get(reference)
+            if reference != body:  # it is wrapped
+                text = with_payload(body, text)
+            whole = self._restored({**message, "Body": text})
+            items = self._items_in(whole, whole["Body"])
         except UnreadableItem as error:
             return await self._put_aside(envelope, message, error)
         except BackendError as error:
             _logger.warning("%r comes back after its lease, unread: %s", envelope, error)
             raise ComesBack from error
-        delivery_of(envelope).reference = reference
-        return envelope, self._explained(item, message)
+        if reference == body:  # a notification has other subscribers, who may read it later
+            delivery_of(envelope).reference = reference
+        if len(items) == 1:
+            return envelope, self._explained(items[0], message)
+        return await self._spread(envelope, message, items)
+
+    def _restored(self, message: Message) -> Message:
+        return message if self._settings.foreign is None else as_it_was(message)
+
+    def _items_in(self, message: Message, text: str) -> list[Item]:
+        """The items that `text` holds, or for which it stands. Only foreign ones may be several.
+
+        Raises:
+            UnreadableItem: there is none, and nobody knows what the text means.
+        """
+        foreign = self._settings.foreign
+        if foreign is None:
+            return [decode(text)]
+        return foreign.items(message, text, self.clock.time())
+
+    async def _spread(
+        self, envelope: Envelope, message: Message, items: Sequence[Item]
+    ) -> Popped | None:
+        """Push the calls that stand for one message, then complete it.
+
+        If one is not pushed, the message comes back, and the others may run twice.
+        """
+        if self._errors is None:  # who reads errors gets the message whole
+            several = UnreadableItem(f"the message stands for {len(items)} calls")
+            return await self._put_aside(envelope, message, several)
+        outcomes = await self._push_batch([Push(item, dump(item), 0) for item in items])
+        failure = next((each for each in outcomes if each is not None), None)
+        if failure is None:
+            (failure,) = await self._complete_batch([envelope])
+        if failure is not None:
+            _logger.warning(
+                "%r stands for %d calls, and comes back after its lease: %s",
+                envelope,
+                len(items),
+                failure,
+            )
+            raise ComesBack from failure
+        return None
 
     def _explained(self, item: Item, message: Message) -> Item:
         """`item`, with an error if it was popped from an error queue and has none."""
@@ -287,7 +343,7 @@ class SQSQueue(Queue):
     ) -> Popped | None:
         """Bury a message that holds no item; one in an error queue stays there."""
         body = message.get("Body", "")
-        item = unreadable(body, error, message["MessageId"], self.clock.time())
+        item = unreadable(body, error, message, self.clock.time())
         if self._errors is None:
             return envelope, self._explained(item, message)
         await self._bury(envelope, item)

@@ -1,7 +1,7 @@
 """Items in the error queue that this library did not bury.
 
-Owns the item that stands for a message without a readable item, and the error of an item that SQS
-itself has moved there. It does no I/O.
+Owns the item that stands for a message without a readable item, and its way back; and the error of
+an item that SQS itself has moved there. It does no I/O.
 """
 
 import socket
@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from deferrable import lifecycle
+from deferrable._codec.json import load_item
+from deferrable.aio.backend.sqs._attributes import attributes_in
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
-__all__ = ["buried_by_sqs", "unreadable"]
+__all__ = ["as_it_was", "buried_by_sqs", "is_put_aside", "unreadable"]
+
+_RAW = '{"raw":'
 
 
 def buried_by_sqs(
@@ -36,11 +40,42 @@ def buried_by_sqs(
     return {**item, "error": record}
 
 
-def unreadable(body: str, error: UnreadableItem, message_id: str, now: float) -> Item:
-    """The item for the error queue for a message without an item: it holds the whole message."""
-    item = lifecycle.bury({"raw": body}, error, now, socket.gethostname()).item
-    item["error"]["id"] = message_id
+def unreadable(body: str, error: UnreadableItem, message: Mapping[str, Any], now: float) -> Item:
+    """The item for the error queue for a message without an item: it holds the whole message.
+
+    Args:
+        body: its body.
+    """
+    whole: Item = {"raw": body}
+    attributes = attributes_in(message)
+    if attributes:
+        whole["attributes"] = attributes
+    item = lifecycle.bury(whole, error, now, socket.gethostname()).item
+    item["error"]["id"] = message["MessageId"]
     return item
+
+
+def is_put_aside(item: Item) -> bool:
+    """Whether it is `unreadable`'s, still in the error queue."""
+    return isinstance(item.get("raw"), str) and isinstance(item.get("error"), dict)
+
+
+def as_it_was(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`message` before the error queue had it: one that held no item, and was requeued."""
+    body = message.get("Body", "")
+    if not body.startswith(_RAW):
+        return message
+    try:
+        item = load_item(body)
+    except UnreadableItem:
+        return message
+    raw, attributes = item["raw"], item.get("attributes")
+    if not isinstance(raw, str) or is_put_aside(item):
+        return message
+    if not isinstance(attributes, dict):
+        attributes = {}
+    kept = {name: {"StringValue": value} for name, value in attributes.items()}
+    return {**message, "Body": raw, "MessageAttributes": kept}
 
 
 def _moved_time(attributes: Mapping[str, Any], now: float) -> float:

@@ -29,6 +29,8 @@ _LOOKS_IN_A_LEASE = 10
 _ATTRIBUTES = ["ApproximateReceiveCount", "MessageGroupId"]
 _ERROR_ATTRIBUTES = ["ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn"]
 
+_FOREIGN_ATTRIBUTES = ["AWSTraceHeader", "SentTimestamp"]
+
 Message: TypeAlias = Mapping[str, Any]
 
 _logger = logging.getLogger("deferrable")
@@ -67,6 +69,7 @@ class Receiver:
         errors: the queue for failed items; nothing is received before it is known to exist. None:
             `remote` is an error queue, and a receive asks for the source of messages. Otherwise it
             asks how often they were received, and for their group.
+        reads_foreign: it asks for the attributes of messages, too, and when they were sent.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class Receiver:
         lease_seconds: float,
         clock: Clock,
         errors: RemoteQueue | None,
+        *,
+        reads_foreign: bool = False,
     ) -> None:
         self._remote = remote
         self._wait_seconds = wait_seconds
@@ -86,6 +91,9 @@ class Receiver:
         self._parameters: dict[str, Any] = {"VisibilityTimeout": math.ceil(lease_seconds)}
         self._errors = errors
         names = _ERROR_ATTRIBUTES if errors is None else _ATTRIBUTES
+        if reads_foreign:
+            names = [*names, *_FOREIGN_ATTRIBUTES]
+            self._parameters["MessageAttributeNames"] = ["All"]
         self._parameters["MessageSystemAttributeNames"] = names
         self._under_way = PerLoop(_no_receives)
 

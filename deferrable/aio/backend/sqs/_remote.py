@@ -19,6 +19,7 @@ from deferrable._fork import on_fork
 from deferrable.aio.backend.sqs._errors import Refused
 from deferrable.aio.backend.sqs._link import Answer, SQSLinks
 from deferrable.aio.backend.sqs._names import FIFO_SUFFIX, name_in
+from deferrable.aio.backend.sqs._queue_attributes import differences
 from deferrable.aio.clock import SystemClock
 from deferrable.errors import BackendError, BackendUnavailable
 
@@ -44,6 +45,7 @@ Source: SQS API reference, CreateQueue.
 _NEW_PAUSE_SECONDS = 0.25
 
 _MOST_BYTES = "MaximumMessageSize"
+_OWNER = "QueueOwnerAWSAccountId"
 
 T = TypeVar("T")
 
@@ -62,6 +64,8 @@ class RemoteQueue:
         errors: where SQS itself moves messages that were received too often; None: this is an error
             queue.
         max_receive_count: how often a message may be received.
+        attributes: more attributes of a created queue.
+        owner_account_id: the AWS account that has the queue; None: that of the credentials.
 
     Attributes:
         most_bytes: how many bytes one message may have; None: unknown.
@@ -77,12 +81,16 @@ class RemoteQueue:
         tags: Mapping[str, str] | None = None,
         errors: "RemoteQueue | None" = None,
         max_receive_count: int = 0,
+        attributes: Mapping[str, str] | None = None,
+        owner_account_id: str | None = None,
     ) -> None:
         self.links = links
         self.name = name if url is None else name_in(url)
         self._given_url = self._url = None if url is None else url.rstrip("/")
         self._is_created = is_created
         self._tags = dict(tags or {})
+        self._wanted = dict(attributes or {})
+        self._owner = {} if owner_account_id is None else {_OWNER: owner_account_id}
         self._errors = errors
         self._max_receive_count = max_receive_count
         self._creation_time = -math.inf
@@ -188,20 +196,46 @@ class RemoteQueue:
     async def _find(self) -> str:
         async with self.links.here().finding:
             if self._url is None:
-                self._url = await self._look_up() or await self._create()
+                self._url = await self._look_up()
+                if self._url is None:
+                    self._url = await self._create()
+                else:
+                    await self._compare(self._url)
                 self._was_found = True
             return self._url
 
+    async def _compare(self, url: str) -> None:
+        """Log once how a queue that exists differs from what was asked for; it is not changed."""
+        if not self._wanted or self._was_found:
+            return
+        try:
+            answer = await self._ask(
+                "GetQueueAttributes", QueueUrl=url, AttributeNames=[*self._wanted]
+            )
+        except Refused as error:
+            _logger.info("cannot check the attributes of queue %s: %s", self, error)
+            return
+        different = differences(self._wanted, answer.get("Attributes", {}))
+        if different:
+            _logger.warning(
+                "queue %s exists with other attributes, and is left as it is: %s; change the queue "
+                "or the settings",
+                self,
+                "; ".join(different),
+            )
+
     async def _look_up(self) -> str | None:
         try:
-            answer = await self._ask("GetQueueUrl", QueueName=self.name)
+            answer = await self._ask("GetQueueUrl", QueueName=self.name, **self._owner)
         except Refused as error:
             if not error.is_missing_queue:
                 raise
             if not self._is_created:
+                owner = self._owner.get(_OWNER)
+                reason = "create=False" if owner is None else f"it must be in account {owner}"
                 raise BackendError(
-                    f"there is no queue {self.name!r} in SQS, and create=False; create it, or "
-                    "check region, account and name_suffix"
+                    f"there is no queue {self.name!r} in SQS, and {reason}; create it, or check "
+                    "region, account and name_suffix"
                 ) from error
             return None
         return self._url_in(answer)
@@ -251,7 +285,7 @@ class RemoteQueue:
                 "maxReceiveCount": self._max_receive_count,
             }
             attributes["RedrivePolicy"] = json.dumps(policy)
-        return attributes
+        return {**attributes, **self._wanted}
 
     async def _arn(self) -> str:
         # Looked up again: both may have been deleted since.

@@ -17,6 +17,7 @@ from deferrable._codec.refusals import short_repr
 from deferrable.aio.backend.sqs._bodies import MAX_TEXT_BYTES, REFERENCE
 from deferrable.aio.backend.sqs._errors import Refused, translated
 from deferrable.aio.backend.sqs._link import SQSLinks
+from deferrable.aio.backend.sqs._pointers import pointer_in, pointer_to
 from deferrable.aio.backend.sqs._settings import AWSSettings
 from deferrable.errors import BackendError, InvalidOptions, UnreadableItem
 
@@ -42,12 +43,24 @@ class S3Store:
             (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, ``AWS_DEFAULT_REGION``, ``AWS_REGION``);
             an aiobotocore or boto3 client for S3; a callable that returns one, or an async context
             manager of one. Only its settings are used; it is never closed.
+        extended_client: messages refer to objects in the form of Amazon's extended client
+            libraries, so that they can read them. Theirs are read in any case.
+        deletes: objects are deleted once their items were completed. False: somebody else deletes
+            them, such as a lifecycle rule, because other queues have messages about them.
 
     Raises:
         InvalidOptions: the bucket has no name, or `s3_connection` is something else.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", s3_connection: object = None) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        s3_connection: object = None,
+        *,
+        extended_client: bool = False,
+        deletes: bool = True,
+    ) -> None:
         if not isinstance(bucket, str) or not bucket or "/" in bucket:
             raise InvalidOptions(
                 f"bucket is the name of an S3 bucket, without a slash, got {short_repr(bucket)}"
@@ -57,6 +70,8 @@ class S3Store:
         folder = prefix.strip("/")
         self._bucket = bucket
         self._folder = f"{folder}/" if folder else ""
+        self._writes_pointers = extended_client
+        self._deletes = deletes
         self._links = SQSLinks(AWSSettings("s3", s3_connection))
 
     def __repr__(self) -> str:
@@ -65,7 +80,7 @@ class S3Store:
     @property
     def reference_bytes(self) -> int:
         """The length of a message body that holds a reference instead of an item."""
-        return len(self._reference(str(uuid.UUID(int=0))).encode())
+        return len(self._written(str(uuid.UUID(int=0))).encode())
 
     async def put(self, body: str) -> str:
         """Keep `body`, ASCII text, and return the reference to it.
@@ -75,7 +90,7 @@ class S3Store:
         """
         name = str(uuid.uuid4())
         await self._call("PutObject", name, Body=body.encode("ascii"), ContentType="text/plain")
-        return self._reference(name)
+        return self._written(name)
 
     async def get(self, reference: str) -> str:
         """The body that `reference` names.
@@ -95,7 +110,8 @@ class S3Store:
                     f"{MAX_TEXT_BYTES} are read"
                 )
             data: bytes = await self._read(answer["Body"])
-            return data.decode("ascii")
+            # Others write other letters, too; what this library wrote is ASCII.
+            return data.decode("utf-8" if reference.startswith("[") else "ascii")
         except Refused as error:
             if error.code not in ("NoSuchKey", "404"):
                 raise
@@ -104,10 +120,15 @@ class S3Store:
                 "its item, or a lifecycle rule removes objects sooner than SQS removes messages"
             ) from error
         except UnicodeDecodeError as error:
-            raise UnreadableItem(f"{reference} does not hold ASCII text: {error}") from error
+            raise UnreadableItem(f"{reference} does not hold text: {error}") from error
 
     async def delete(self, reference: str) -> None:
-        """Remove the object of `reference`. A failure is logged. May be called twice."""
+        """Remove the object of `reference`. A failure is logged. May be called twice.
+
+        Nothing is removed if others read the object, too.
+        """
+        if not self._deletes:
+            return
         try:
             await self._call("DeleteObject", self._name(reference))
         except (BackendError, UnreadableItem) as error:
@@ -142,9 +163,21 @@ class S3Store:
     def _reference(self, name: str) -> str:
         return f"{REFERENCE}{self._bucket}/{self._folder}{name}"
 
+    def _written(self, name: str) -> str:
+        """What a message says that refers to the object of a name."""
+        if self._writes_pointers:
+            return pointer_to(self._bucket, self._folder + name)
+        return self._reference(name)
+
     def _name(self, reference: str) -> str:
+        pointer = pointer_in(reference)
+        if pointer is not None:
+            bucket, key = pointer
+            reference = f"{REFERENCE}{bucket}/{key}"
         name = reference.removeprefix(self._reference(""))
-        if not _NAME.fullmatch(name):
+        # Under a prefix everything is messages', so that others may name objects as they like.
+        is_theirs = pointer is not None and self._folder and 0 < len(name) < len(reference)
+        if not is_theirs and not _NAME.fullmatch(name):
             raise UnreadableItem(
                 f"{short_repr(reference)} was not stored by {self!r}; use the same bucket and "
                 "prefix in the factories of producers and consumers"

@@ -9,9 +9,11 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
+from deferrable.aio.backend.sqs._attributes import attribute_bytes, sent_attributes
 from deferrable.aio.backend.sqs._batches import OLDER_MOST_BYTES, BatchEntry, perform
 from deferrable.aio.backend.sqs._bodies import MAX_TEXT_BYTES, encode
 from deferrable.aio.backend.sqs._errors import Refused, is_in
+from deferrable.aio.backend.sqs._pointers import size_field
 from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._s3_store import S3Store
 from deferrable.aio.queue import Push
@@ -75,11 +77,11 @@ class Sender:
         outcomes: list[Exception | None] = [None] * len(pushes)
         entries: dict[int, BatchEntry] = {}
         for index, body in enumerate(await self._bodies(pushes)):
-            if isinstance(body, str):
-                entries[index] = {"MessageBody": body, **self._routing(pushes[index])}
-            else:
+            if isinstance(body, BackendError):
                 outcomes[index] = body
-        sizes = [len(entry["MessageBody"]) for entry in entries.values()]
+            else:
+                entries[index] = self._entry(pushes[index], body)
+        sizes = [len(entry["MessageBody"]) + attribute_bytes(entry) for entry in entries.values()]
         sent = await perform(
             self._remote,
             "SendMessageBatch",
@@ -90,6 +92,19 @@ class Sender:
         for index, outcome in zip(entries, sent, strict=True):
             outcomes[index] = outcome
         return outcomes
+
+    def _entry(self, push: Push, body: BatchEntry) -> BatchEntry:
+        entry = {**body, **self._routing(push)}
+        if "attributes" in push.item:
+            attributes = sent_attributes(push.item)
+            # The item has them, too. So they never make a message too large.
+            size = len(body["MessageBody"]) + attribute_bytes(attributes)
+            if size <= self._most_item_bytes():
+                own = body.get("MessageAttributes", {})
+                entry.update(attributes)
+                if own:
+                    entry["MessageAttributes"] = {**entry.get("MessageAttributes", {}), **own}
+        return entry
 
     async def _note_too_large(self, refusals: Sequence["_TooLargeForSQS"]) -> None:
         """Learn the limit of the queue, now that it has refused items."""
@@ -111,8 +126,8 @@ class Sender:
         size = len(encode(text, self._compress_over_bytes))
         return size if is_new or size <= most else len(encode(text, 0))
 
-    async def _bodies(self, pushes: Sequence[Push]) -> Sequence[str | BackendError]:
-        """The body of each message, or why an item cannot be sent."""
+    async def _bodies(self, pushes: Sequence[Push]) -> Sequence[BatchEntry | BackendError]:
+        """The body of each message, as fields of its entry, or why an item cannot be sent."""
         texts = [encode(push.text, self._compress_over_bytes) for push in pushes]
         if sum(map(len, texts)) > OLDER_MOST_BYTES:
             await self._learn_most_bytes()
@@ -122,7 +137,7 @@ class Sender:
             for index, (push, body) in enumerate(zip(pushes, texts, strict=True))
             if len(body) > most
         ]
-        bodies: list[str | BackendError] = [*texts]
+        bodies: list[BatchEntry | BackendError] = [{"MessageBody": each} for each in texts]
         if large:
             fitting = [self._fitting_body(text, body) for _, text, body in large]
             for (index, *_), body in zip(large, await asyncio.gather(*fitting), strict=True):
@@ -137,14 +152,17 @@ class Sender:
             # Without the permission to ask, the queue's first refusal shows it.
             _logger.debug("cannot read the message size limit of queue %s: %s", self._remote, error)
 
-    async def _fitting_body(self, text: str, body: str) -> str | BackendError:
+    async def _fitting_body(self, text: str, body: str) -> BatchEntry | BackendError:
         if self._large_items is not None:
             try:
-                return await self._large_items.put(body)
+                reference = await self._large_items.put(body)
             except BackendError as error:
                 return error
+            return {"MessageBody": reference, **size_field(reference, body)}
         body = encode(text, 0)
-        return body if len(body) <= self._most_item_bytes() else self._too_large(len(body))
+        if len(body) > self._most_item_bytes():
+            return self._too_large(len(body))
+        return {"MessageBody": body}
 
 
 class _TooLargeForSQS(ItemTooLarge):

@@ -25,6 +25,8 @@ from deferrable.errors import InvalidOptions
 __all__ = ["AWSSettings", "Credentials", "ClientSettings"]
 
 _CLIENT_OPTIONS = ("proxies", "proxies_config", "client_cert")
+_NO_OTHER_ENDPOINT = {"use_fips_endpoint": False, "use_dualstack_endpoint": False}
+"""botocore refuses an endpoint if the environment asks for these, even if the endpoint has them."""
 _REREAD_SECONDS = 1.0
 
 
@@ -168,7 +170,8 @@ class AWSSettings:
         credentials = self._credentials(lent.credentials)
         session.register_component("credential_provider", credentials)
         arguments = self._arguments(session, lent.arguments)
-        config = AioConfig(**{**lent.options, **options})
+        chosen = {} if arguments.get("endpoint_url") is None else _NO_OTHER_ENDPOINT
+        config = AioConfig(**{**lent.options, **options, **chosen})
         creating = session.create_client(self._service, config=config, **arguments)
         return await creating.__aenter__(), credentials
 
