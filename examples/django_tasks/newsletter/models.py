@@ -1,0 +1,6 @@
+from django.db import models
+
+
+class Subscriber(models.Model):
+    email = models.EmailField(unique=True)
+    is_welcomed = models.BooleanField(default=False)
