@@ -72,8 +72,9 @@ def layer_of(module: str) -> str:
     if room in ("cli", "__main__"):
         return "cli"
     if room == "contrib":
-        # A command of Django is a command: it has those of the command line.
-        return "cli" if rest[:2] == ["django", "management"] else "contrib"
+        # Commands of Django and Flask are those of the command line.
+        has_commands = rest[:2] == ["django", "management"] or rest[:1] == ["flask"]
+        return "cli" if has_commands else "contrib"
     if room == "sync":
         return "facade"
     if room == "testing":

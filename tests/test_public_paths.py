@@ -59,6 +59,10 @@ PUBLIC = {
     "deferrable.contrib.django.asgi": "with_dashboard",
     "deferrable.contrib.django.backend": "DeferrableBackend",
     "deferrable.contrib.django.tasks": "DeferrableTask instance_of periodic task",
+    "deferrable.contrib.fastapi": "DeferAfter DeferredCalls",
+    "deferrable.contrib.flask": "DeferrableExtension",
+    "deferrable.contrib.litestar": "WorkersPlugin",
+    "deferrable.contrib.starlette": "Lifespan health_routes workers_beside workers_of",
     "deferrable.contrib.correlation": "CorrelationId TraceParent correlation_id traceparent",
     "deferrable.contrib.logging": "AttemptFilter fields_of_attempt",
     "deferrable.contrib.opentelemetry": "OpenTelemetryMiddleware instrument",
@@ -104,7 +108,8 @@ def test_public_path_gives_its_names(path: str) -> None:
 
 
 def test_path_without_an_underscore_is_public_or_of_the_command_line() -> None:
-    commands = ("deferrable.cli", "deferrable.contrib.django.management")
+    commands: tuple[str, ...] = ("deferrable.cli", "deferrable.contrib.django.management")
+    commands += ("deferrable.contrib.flask.commands",)
     # The last one is loaded by a path on a command line, and needs a site of Django.
     commands += ("deferrable.contrib.django.queues",)
     plain = {path for path in MODULES if "._" not in path and not path.startswith(commands)}

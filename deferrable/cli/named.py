@@ -1,0 +1,111 @@
+"""The commands for programs that name their instances themselves, such as Django and Flask.
+
+Owns how a name of such a program becomes the path that a command takes. The commands are those of
+the command line.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import click
+
+from deferrable.cli.command_error import USAGE, CommandError
+from deferrable.cli.errors import errors
+from deferrable.cli.items import items
+from deferrable.cli.jobs import jobs
+from deferrable.cli.pausing import pause, resume
+from deferrable.cli.schedule import schedule
+from deferrable.cli.stats import stats
+from deferrable.cli.worker import worker
+
+__all__ = ["Names", "commands_for"]
+
+_COMMANDS = (worker, stats, errors, items, jobs, pause, resume, schedule)
+
+
+class Names(Protocol):
+    """The names that a program has.
+
+    Attributes:
+        word: what a name is called in the help, such as ``QUEUE``.
+    """
+
+    word: str
+
+    def known(self) -> Sequence[str]:
+        """All names."""
+        ...
+
+    def path_of(self, name: str) -> str:
+        """The path of the instance with a name.
+
+        Raises:
+            LookupError: there is none.
+        """
+        ...
+
+
+def commands_for(names: Names) -> list[click.Command]:
+    """All commands, which take these names instead of paths."""
+    return [_renamed(command, names) for command in _COMMANDS]
+
+
+def _renamed(command: click.Command, names: Names) -> click.Command:
+    made = copy.copy(command)
+    if isinstance(made, click.Group):
+        made.commands = {name: _renamed(each, names) for name, each in made.commands.items()}
+        return made
+    made.params = [_parameter(each, command, names) for each in command.params]
+    return made
+
+
+def _parameter(parameter: click.Parameter, command: click.Command, names: Names) -> click.Parameter:
+    if parameter.name == "paths":
+        return click.Argument(
+            ["paths"], nargs=-1, metavar=f"[{names.word}]...", callback=_paths_from(names)
+        )
+    if parameter.name == "path":
+        others = [each for each in command.params if isinstance(each, click.Argument)]
+        is_alone = len(others) == 1
+        return click.Argument(
+            ["path"],
+            required=not is_alone,
+            metavar=f"[{names.word}]" if is_alone else names.word,
+            callback=_path_from(names),
+        )
+    return parameter
+
+
+def _paths_from(names: Names) -> Callable[..., list[str]]:
+    def paths(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str]:
+        return [_path(names, name) for name in given or _known(names)]
+
+    return paths
+
+
+def _path_from(names: Names) -> Callable[..., str]:
+    def path(_: click.Context, __: click.Parameter, given: str | None) -> str:
+        if given is None:
+            known = _known(names)
+            if len(known) != 1:
+                raise CommandError(f"say which {names.word}: {' or '.join(known)}", USAGE)
+            given = known[0]
+        return _path(names, given)
+
+    return path
+
+
+def _path(names: Names, name: str) -> str:
+    try:
+        return names.path_of(name)
+    except LookupError as error:
+        known = ", ".join(names.known())
+        raise CommandError(f"{error.args[0]}; there are: {known}", USAGE) from None
+
+
+def _known(names: Names) -> Sequence[str]:
+    found = names.known()
+    if not found:
+        raise CommandError(f"this program has no {names.word} of deferrable", USAGE)
+    return found
