@@ -118,7 +118,7 @@ def draw_rooms() -> str:
         if path.parent.name == "management":
             continue  # Django wants the folder, and nothing is in it
         room = path.parent.relative_to(PACKAGE).as_posix() + "/"
-        room = room.replace("django/management/commands/", "django/.../")  # as Django names it
+        room = room.replace("management/commands/", "manage/")  # shorter, to fit
         names = bands[layer_of(module)].rooms.setdefault(room.replace("./", "deferrable/"), [])
         if path.stem != "__init__" or layer_of(module) == "door":
             names.append(path.stem)
