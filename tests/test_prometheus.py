@@ -2,13 +2,14 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from faces import Face, How, Kind, MakeFace, as_kind, run
 from processes import run_program
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as open_families,
 )
@@ -16,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deferrable import Retry
 from deferrable.aio import InMemoryDebounceStore
+from deferrable.contrib._job_counts import JobCounts, Notes
+from deferrable.contrib._job_metrics import DURATION_BUCKETS, LATENCY_BUCKETS
 from deferrable.contrib.prometheus import PrometheusMiddleware, instrument, scrape
 from deferrable.errors import BackendError
 
@@ -163,9 +166,7 @@ async def test_no_label_comes_from_an_item(face: Face, how: How) -> None:
 
 
 def bucket_labels() -> set[str]:
-    from deferrable.contrib.prometheus import _DURATION_BUCKETS, _LATENCY_BUCKETS
-
-    return {str(float(each)) for each in _DURATION_BUCKETS + _LATENCY_BUCKETS} | {"+Inf"}
+    return {str(float(each)) for each in DURATION_BUCKETS + LATENCY_BUCKETS} | {"+Inf"}
 
 
 async def test_the_number_of_jobs_is_bounded(face: Face) -> None:
@@ -214,6 +215,111 @@ async def test_a_scrape_is_read_by_both_parsers_of_the_library(face: Face) -> No
     assert plain_type.startswith("text/plain")
     plain_names = {family.name for family in text_string_to_metric_families(plain.decode())}
     assert names == {each for each in plain_names if not each.endswith("_created")}
+
+
+def notes() -> Notes[JobCounts]:
+    return Notes(lambda name: JobCounts((1.0, 5.0), (1.0,)))
+
+
+def read(of: Notes[JobCounts]) -> dict[str, JobCounts]:
+    seen: dict[str, JobCounts] = {}
+    of.read(seen.update)
+    return seen
+
+
+def test_counts_are_exact_while_threads_count_and_others_read() -> None:
+    made, count = notes(), 20_000
+
+    def work() -> None:
+        job = made.of("work")
+        for _ in range(count):
+            made.add(job.push, 1)
+            made.add(job.start, 0.5)
+            made.add(job.end, 2.0)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        read(made)
+    for thread in threads:
+        thread.join()
+
+    work_counts = read(made)["work"]
+    assert (work_counts.pushed, work_counts.running) == (4 * count, 0)
+    assert work_counts.duration.cumulative() == [
+        ("1.0", 0),
+        ("5.0", 4 * count),
+        ("+Inf", 4 * count),
+    ]
+    assert work_counts.duration.total == 2.0 * 4 * count
+
+
+def test_what_nobody_reads_takes_no_memory_without_end() -> None:
+    made = notes()
+    job = made.of("work")
+    for _ in range(100_000):
+        made.add(job.push, 1)
+
+    assert len(made._pending) <= 5_000
+    assert read(made)["work"].pushed == 100_000
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1.5, 5.0, 5.1, -3.0, float("inf")])
+def test_buckets_are_those_of_the_library(value: float) -> None:
+    registry, made = CollectorRegistry(), notes()
+    histogram = Histogram("theirs", "theirs", buckets=(1.0, 5.0), registry=registry)
+    histogram.observe(value)
+    made.add(made.of("work").end, value)
+
+    theirs = [
+        (sample.labels["le"], sample.value)
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "theirs_bucket"
+    ]
+    assert read(made)["work"].duration.cumulative() == theirs
+
+
+def test_a_forked_process_counts_what_it_does_itself() -> None:
+    lines = run_program(
+        """
+        import os, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads and a fork
+        from deferrable import Deferrable
+        from deferrable.backend import InMemoryBackendFactory
+        from deferrable.contrib.prometheus import instrument, scrape
+        shop = Deferrable(InMemoryBackendFactory().create_backend_for_group("shop"))
+        middleware = instrument(shop)
+        job = shop.deferrable(name="job")(lambda: None)
+        job.later()
+        middleware._jobs.notes._lock.acquire()  # as if a thread of the parent were counting
+        if os.fork() == 0:
+            job.later()
+            job.later()
+        else:
+            os.wait()
+            middleware._jobs.notes._lock.release()
+        text = scrape({})[0].decode()
+        lines = [each for each in text.splitlines() if each.startswith("deferrable_pushed_total{")]
+        print(*lines, flush=True)
+        """
+    )
+
+    assert lines == [
+        'deferrable_pushed_total{job="job"} 2.0',
+        'deferrable_pushed_total{job="job"} 1.0',
+    ]
+
+
+def test_a_registry_of_which_only_some_metrics_are_asked_for_gives_these(face: Face) -> None:
+    scrapes = Scrapes(face)
+    scrapes.middleware.set_slots(3)
+
+    asked = scrapes.registry.restricted_registry(["deferrable_slots"])
+
+    assert [sample.value for family in asked.collect() for sample in family.samples] == [3]
+    assert scrapes.registry.get_sample_value("deferrable_slots") == 3
 
 
 def test_processes_of_a_web_server_share_their_counts(tmp_path: Any) -> None:

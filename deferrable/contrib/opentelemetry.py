@@ -9,6 +9,7 @@ later, or many times, so it is a part of that trace only if the application want
 Source: semantic conventions 1.44, messaging (in development).
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,7 @@ from deferrable import (
     MetadataProducerConsumer,
     Middleware,
     Outcome,
+    Receipt,
 )
 from deferrable._extras import missing_extra
 from deferrable.contrib._ends import failure_of
@@ -41,6 +43,8 @@ __all__ = ["OpenTelemetryMiddleware", "instrument"]
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 _NAMESPACE = "opentelemetry"
+_NOTHING = Context()
+_MOST_KNOWN = 1_000
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
 _remote: ContextVar[Context | None] = ContextVar("deferrable_otel_remote", default=None)
@@ -71,7 +75,7 @@ class _Pair(MetadataProducerConsumer):
             for name, value in carrier.items()
             if isinstance(name, str) and isinstance(value, str)
         }
-        _remote.set(propagate.extract(texts, Context()) if texts else None)
+        _remote.set(propagate.extract(texts, _NOTHING) if texts else None)
 
 
 class OpenTelemetryMiddleware(Middleware):
@@ -94,6 +98,7 @@ class OpenTelemetryMiddleware(Middleware):
             "messaging.system": system,
             "messaging.destination.name": destination,
         }
+        self._known: dict[tuple[str, str | None, str | None], Mapping[str, Any]] = {}
         self._tracer = trace.get_tracer(
             "deferrable", _version(), tracer_provider, schema_url=SCHEMA_URL
         )
@@ -124,7 +129,7 @@ class OpenTelemetryMiddleware(Middleware):
         return _Processing(self, attempt)
 
     def after_attempt(self, outcome: Outcome) -> None:
-        self._consumed.add(1, self._with_error(self._attributes("process"), outcome_type(outcome)))
+        self._consumed.add(1, self._attributes("process", error_type=outcome_type(outcome)))
 
     def create(self, carrier: dict[str, str]) -> None:
         """Make the span of one call of a batch, and put its context into `carrier`."""
@@ -136,7 +141,20 @@ class OpenTelemetryMiddleware(Middleware):
         span.end()
         propagate.inject(carrier, trace.set_span_in_context(span))
 
-    def _attributes(self, operation: str, job_name: str | None = None) -> dict[str, Any]:
+    def _attributes(
+        self, operation: str, job_name: str | None = None, error_type: str | None = None
+    ) -> Mapping[str, Any]:
+        """Attributes that many spans and measurements share; nobody changes them."""
+        known = self._known.get((operation, job_name, error_type))
+        if known is None:
+            known = self._make_attributes(operation, job_name, error_type)
+            if len(self._known) < _MOST_KNOWN:
+                self._known[operation, job_name, error_type] = known
+        return known
+
+    def _make_attributes(
+        self, operation: str, job_name: str | None, error_type: str | None
+    ) -> Mapping[str, Any]:
         attributes = {
             **self._common,
             "messaging.operation.name": operation,
@@ -144,11 +162,9 @@ class OpenTelemetryMiddleware(Middleware):
         }
         if job_name is not None:
             attributes["code.function.name"] = job_name.replace(":", ".")
+        if error_type is not None:
+            attributes["error.type"] = error_type
         return attributes
-
-    @staticmethod
-    def _with_error(attributes: dict[str, Any], error_type: str | None) -> dict[str, Any]:
-        return attributes if error_type is None else {**attributes, "error.type": error_type}
 
 
 class _Open:
@@ -208,21 +224,28 @@ class _Sending(_Open):
         assert self._batch_token is not None
         _batch.reset(self._batch_token)
         receipts = receipts_of(self._deferral, error)
-        pushed = sum(each.status in ("pushed", "delayed") for each in receipts)
-        if self._deferral.is_batch:
-            span.set_attribute("messaging.batch.message_count", len(receipts))
-        elif receipts:
-            receipt = receipts[0]
-            span.set_attribute("deferrable.receipt.status", receipt.status)
-            message_id = receipt.id or receipt.serves_id
-            if message_id is not None:
-                span.set_attribute("messaging.message.id", message_id)
+        pushed = 0
+        for receipt in receipts:
+            pushed += receipt.status in ("pushed", "delayed")
+        if span.is_recording():
+            span.set_attributes(_receipt_attributes(receipts, is_batch=self._deferral.is_batch))
         failure = None if error is None else type(error).__qualname__
         seconds = self._close(error, failure)
-        attributes = middleware._with_error(middleware._attributes("send"), failure)
-        middleware._operations.record(seconds, attributes)
+        middleware._operations.record(seconds, middleware._attributes("send", None, failure))
         if pushed:
             middleware._sent.add(pushed, middleware._attributes("send"))
+
+
+def _receipt_attributes(receipts: Sequence[Receipt], *, is_batch: bool) -> dict[str, Any]:
+    if is_batch:
+        return {"messaging.batch.message_count": len(receipts)}
+    if not receipts:
+        return {}
+    attributes: dict[str, Any] = {"deferrable.receipt.status": receipts[0].status}
+    message_id = receipts[0].id or receipts[0].serves_id
+    if message_id is not None:
+        attributes["messaging.message.id"] = message_id
+    return attributes
 
 
 class _Processing(_Open):
@@ -234,24 +257,26 @@ class _Processing(_Open):
 
     def __enter__(self) -> None:
         middleware, attempt = self._middleware, self._attempt
-        remote = _remote.get()
+        remote, item_id = _remote.get(), attempt.id
         if remote is None and attempt.attributes:  # a message of others has no metadata
-            remote = propagate.extract(attempt.attributes, Context())
-        sender = trace.get_current_span(remote or Context()).get_span_context()
-        attributes = middleware._attributes("process", attempt.job_name)
-        if attempt.id is not None:
-            attributes["messaging.message.id"] = attempt.id
-        attributes["deferrable.attempt"] = attempt.number
+            remote = propagate.extract(attempt.attributes, _NOTHING)
+        sender = trace.get_current_span(remote or _NOTHING).get_span_context()
+        attributes = {
+            **middleware._attributes("process", attempt.job_name),
+            "deferrable.attempt": attempt.number,
+        }
+        if item_id is not None:
+            attributes["messaging.message.id"] = item_id
         is_child = middleware._parent and sender.is_valid
         span = middleware._tracer.start_span(
             f"process {middleware._destination}",
             # Not of the span in which the worker happens to have been started.
-            context=remote if is_child else Context(),
+            context=remote if is_child else _NOTHING,
             kind=SpanKind.CONSUMER,
             attributes=attributes,
             links=[Link(sender)] if sender.is_valid and not is_child else None,
         )
-        self._open(span, remote or Context())
+        self._open(span, remote or _NOTHING)
 
     def __exit__(
         self,
@@ -262,8 +287,9 @@ class _Processing(_Open):
         failure = failure_of(self._attempt, error)
         seconds = self._close(error, failure)
         middleware = self._middleware
-        attributes = middleware._attributes("process", self._attempt.job_name)
-        middleware._processing.record(seconds, middleware._with_error(attributes, failure))
+        middleware._processing.record(
+            seconds, middleware._attributes("process", self._attempt.job_name, failure)
+        )
 
 
 def outcome_type(outcome: Outcome) -> str | None:

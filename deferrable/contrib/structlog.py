@@ -4,8 +4,10 @@ Owns what is bound, in ``structlog.contextvars``; put ``merge_contextvars`` firs
 processors.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import Any
 
 from deferrable import CurrentAttempt, Middleware
@@ -14,7 +16,7 @@ from deferrable.contrib._instance import HasMiddleware
 from deferrable.contrib.correlation import correlation_id
 
 try:
-    from structlog.contextvars import bound_contextvars
+    from structlog.contextvars import bind_contextvars, reset_contextvars
 except ImportError as error:
     raise missing_extra("deferrable.contrib.structlog", "structlog", error) from error
 
@@ -32,7 +34,31 @@ class StructlogMiddleware(Middleware):
         current = self._variable.get(None)
         if current is not None:
             fields["correlation_id"] = current
-        return bound_contextvars(**fields)
+        return _Bound(fields)
+
+
+class _Bound:
+    """Fields that are bound in a block.
+
+    structlog's own manager reads all variables of the context first.
+    """
+
+    __slots__ = ("_fields", "_tokens")
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+        self._tokens: Mapping[str, Token[Any]] = {}
+
+    def __enter__(self) -> None:
+        self._tokens = bind_contextvars(**self._fields)
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        reset_contextvars(**self._tokens)
 
 
 def instrument(
