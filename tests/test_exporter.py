@@ -27,7 +27,7 @@ from deferrable.aio.backend import InMemoryBackendFactory as MemoryFactory
 from deferrable.cli.loading import Named
 from deferrable.cli.queue_watch import QueueWatch
 from deferrable.contrib._queue_metrics import registry_of
-from deferrable.contrib._queues import History, QueueReading, WorkerCounts, read_queue
+from deferrable.contrib._queues import LastMinute, QueueReading, WorkerCounts, read_queue
 from deferrable.contrib._worker_pages import WorkerSum, counts_in
 from deferrable.contrib.prometheus import instrument, scrape
 from deferrable.item import queue_name
@@ -84,7 +84,7 @@ def reading(time: float, size: int | None) -> QueueReading:
 
 
 def test_rates_are_of_the_last_minute() -> None:
-    history = History(window_seconds=60)
+    history = LastMinute(window_seconds=60)
     history.add([reading(0, 1000)], WorkerCounts(0, 10, 1))
     for second, size, ended in ((40, 100, 50), (70, 130, 80), (100, 190, 110)):
         history.add([reading(second, size)], WorkerCounts(ended, 10, 1))
@@ -95,7 +95,7 @@ def test_rates_are_of_the_last_minute() -> None:
 
 
 def test_what_is_not_known_is_none() -> None:
-    history = History()
+    history = LastMinute()
     before = history.change_per_second
     history.add([reading(0, 5)], None)
     history.add([reading(10, 15)], None)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deferrable.cli.loading import Named
-from deferrable.contrib._queues import History, QueueReading, WorkerCounts, read_queues
+from deferrable.contrib._queues import LastMinute, QueueReading, WorkerCounts, read_queues
 from deferrable.errors import BackendError
 
 __all__ = ["QueueWatch"]
@@ -46,7 +46,7 @@ class QueueWatch:
         self._workers: WorkerCounts | None = None
         self._sum = WorkerSum()
         self._counts_in = counts_in
-        self._history = History()
+        self._history = LastMinute()
         self._failing: set[str] = set()
 
     async def read(self) -> None:

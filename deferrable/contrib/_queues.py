@@ -1,6 +1,7 @@
 """The state of queues over time, for exporters, autoscalers and dashboards.
 
-Owns one reading of a queue, and what follows from several: how fast it grows. The rule: what is not
+Owns one reading of a queue, and the rates of the last minute over several queues. What a dashboard
+keeps of one queue for an hour is in `deferrable.contrib.dashboard._history`. The rule: what is not
 known is None. An unreachable broker is an error, never an empty queue, or an autoscaler would stop
 the workers during an outage.
 """
@@ -15,7 +16,7 @@ from deferrable import BackendError, Clock
 from deferrable.item import queue_name
 
 __all__ = [
-    "History",
+    "LastMinute",
     "QueueReading",
     "ReadableInstance",
     "WorkerCounts",
@@ -65,6 +66,7 @@ class QueueReading:
         memory: ``used_bytes`` and ``max_bytes`` of the server; empty if it does not say.
         old_held: how many items consumers of the Python 2 library hold.
         error: why nothing is known.
+        paused: why it is paused; None: it is not, or nobody asked.
     """
 
     name: str
@@ -75,6 +77,12 @@ class QueueReading:
     memory: Mapping[str, int] = field(default_factory=dict)
     old_held: int = 0
     error: str | None = None
+    paused: str | None = None
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether the broker takes money for each request."""
+        return self.requests is not None
 
     @property
     def size(self) -> int | None:
@@ -143,7 +151,7 @@ class _Moment:
     ended: float | None
 
 
-class History:
+class LastMinute:
     """Readings of a minute, and the rates that follow.
 
     Args:

@@ -1,54 +1,22 @@
 """What the dashboard remembers of a queue over the last hour.
 
-Owns one reading of a queue, the slots of a history, and the rates that follow from them. Pure: the
-moments are given.
+Owns the slots of a history, and the rates that follow from them. Pure: the moments are given.
 
 The rule: a rate that was not counted is a lower bound. Two readings show how much a queue grew or
 shrank between them. More calls may have come and gone in that time.
 """
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-__all__ = ["SLOT_SECONDS", "SLOTS", "Counts", "History", "Rates", "Reading", "Slot"]
+from deferrable.contrib._queues import QueueReading
+
+__all__ = ["SLOT_SECONDS", "SLOTS", "Counts", "History", "Rates", "Slot"]
 
 SLOT_SECONDS = 10.0
 SLOTS = 360
 """An hour."""
 _RATE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The state of one queue at one moment.
-
-    Attributes:
-        time: in epoch seconds.
-        items: how many are ``available``, ``in_flight``, ``delayed`` and in ``errors``; unknown
-            numbers are absent.
-        oldest_age_seconds: how long ago the item that is popped next was pushed; None: unknown, or
-            nothing is available.
-        old_held: how many items consumers of the Python 2 library hold.
-        is_paid: the broker takes money for each request.
-        paused: why it is paused; None: it is not, or this is unknown.
-        error: why nothing is known.
-    """
-
-    time: float
-    items: Mapping[str, int] = field(default_factory=dict)
-    oldest_age_seconds: float | None = None
-    old_held: int = 0
-    is_paid: bool = False
-    paused: str | None = None
-    error: str | None = None
-
-    @property
-    def size(self) -> int | None:
-        """All items that have not failed; None: unknown."""
-        names = ("available", "in_flight", "delayed")
-        known = [self.items[name] for name in names if name in self.items]
-        return sum(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +64,11 @@ class History:
 
     def __init__(self) -> None:
         self.slots: deque[Slot] = deque(maxlen=SLOTS)
-        self.last: Reading | None = None
-        self._known: Reading | None = None
+        self.last: QueueReading | None = None
+        self._known: QueueReading | None = None
         self._counts = Counts()
 
-    def add(self, reading: Reading, counts: Counts = _NOTHING) -> None:
+    def add(self, reading: QueueReading, counts: Counts = _NOTHING) -> None:
         """Note a reading, and what this process has counted until then."""
         self.last = reading
         slot = self._slot(reading.time)
@@ -139,7 +107,7 @@ class History:
         return self.slots[-1]
 
 
-def _changes(before: Reading | None, after: Reading) -> tuple[int, int, int]:
+def _changes(before: QueueReading | None, after: QueueReading) -> tuple[int, int, int]:
     """By how much the queue grew and shrank, and how many errors were added."""
     if before is None or after.error is not None or before.size is None or after.size is None:
         return 0, 0, 0
