@@ -15,7 +15,7 @@ from cli_place import MAILS, STATS, Place, ask, worker
 from commands import ASCII, Command
 from redis_server import free_port, start_redis
 
-from deferrable.cli.supervising import code_of, restart_seconds
+from deferrable.cli.supervising import Beats, code_of, restart_seconds
 
 UP = "running (process"
 
@@ -434,6 +434,46 @@ def test_one_process_that_dies_is_started_again(place: Place) -> None:
         command.send(signal.SIGTERM)
 
         assert command.end() == 0
+
+
+def test_one_process_that_is_stuck_is_replaced(place: Place) -> None:
+    started = place.path("started")
+    place.defer("hold_the_loop", started)
+    options = ["--processes", "1", "--stuck-seconds", "1"]
+    with worker(place, STATS, *options) as command:
+        command.wait_until(lambda: Path(started).exists(), "the job runs")
+        command.wait_for("is stuck: its event loop does not turn; it is replaced")
+        command.wait_for(UP, 2)
+
+
+@pytest.mark.parametrize(
+    ("heard", "is_to_be_replaced"),
+    [
+        ([b""] * 10_000, False),  # It starts, which may take any time.
+        ([b"+", *[b""] * 120], False),
+        ([b"+", *[b""] * 140], True),
+        ([b"+", *[b""] * 120, b"+", *[b""] * 120], False),
+        ([b"+++-"], True),
+        ([b"+-", b"-+"], False),
+        ([b"+-", b""], True),
+    ],
+)
+def test_a_process_is_stuck_that_says_so_or_falls_silent(
+    heard: list[bytes], is_to_be_replaced: bool
+) -> None:
+    beats = Beats()
+    for data in heard:
+        beats.note(data, 0.25)
+
+    assert (beats.fault(stuck_seconds=27) is not None) == is_to_be_replaced
+
+
+def test_the_time_in_which_the_supervisor_was_stopped_is_no_silence() -> None:
+    beats = Beats()
+    beats.note(b"+", 0.1)
+    beats.note(b"", 3600)
+
+    assert beats.fault(stuck_seconds=10) is None
 
 
 def test_second_signal_is_handed_on_to_the_processes(place: Place) -> None:

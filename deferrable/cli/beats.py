@@ -1,18 +1,21 @@
-"""Heartbeats for supervisors that ask no HTTP: a file, and systemd.
+"""Heartbeats for supervisors that ask no HTTP: a file, systemd, and the parent of ``--processes``.
 
-Owns how each is written. The rule: nothing is written while the process is stuck.
+Owns how each is written. The rule: while the process is stuck, nothing says that it is live.
 """
 
 import logging
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from deferrable.aio.worker import Health
 from deferrable.cli.command_error import CommandError
 
-__all__ = ["HeartbeatFile", "Systemd", "systemd_of"]
+__all__ = ["PARENT_PIPE", "HeartbeatFile", "ParentPipe", "Systemd", "parent_pipe_of", "systemd_of"]
+
+PARENT_PIPE = "DEFERRABLE_WORKER_PIPE"
 
 _logger = logging.getLogger("deferrable.cli")
 
@@ -118,3 +121,25 @@ def systemd_of(environment: Mapping[str, str]) -> Systemd | None:
     process = environment.get("WATCHDOG_PID")
     is_meant = process is None or process == str(os.getpid())
     return Systemd(address, watches=is_meant and bool(environment.get("WATCHDOG_USEC")))
+
+
+class ParentPipe:
+    """The pipe on which a child of ``--processes`` reports each second how it is."""
+
+    LIVE, STUCK = b"+", b"-"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def beat(self, is_live: bool) -> None:
+        """Note whether the process is live."""
+        # A parent that is gone or does not read needs nothing; its child ends by another way.
+        with suppress(OSError):
+            os.write(self._descriptor, self.LIVE if is_live else self.STUCK)
+
+
+def parent_pipe_of(environment: Mapping[str, str]) -> ParentPipe | None:
+    """The pipe to the supervisor that started this process; None: there is none."""
+    parent, _, descriptor = environment.get(PARENT_PIPE, "").partition(":")
+    # A program that a job starts inherits the variable, and has something else under that number.
+    return ParentPipe(int(descriptor)) if parent == str(os.getppid()) else None

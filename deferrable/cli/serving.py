@@ -20,7 +20,7 @@ from deferrable.aio._engine.keeper import keeper
 from deferrable.aio._engine.rehearsing import Rehearsal, rehearsing
 from deferrable.aio.worker import Health, Worker
 from deferrable.cli.banner import log_banner
-from deferrable.cli.beats import HeartbeatFile, Systemd, systemd_of
+from deferrable.cli.beats import HeartbeatFile, Systemd, parent_pipe_of, systemd_of
 from deferrable.cli.command_error import FORCED, USAGE, CommandError
 from deferrable.cli.health import health_routes
 from deferrable.cli.loading import Named
@@ -144,6 +144,9 @@ def _watch(
         listeners.append(file.beat)
     if systemd is not None and systemd.watches:
         listeners.append(systemd.beat)
+    parent = parent_pipe_of(os.environ)
+    if parent is not None:
+        listeners.append(parent.beat)
     if not listeners and serving.health_socket is None:
         return
     loop = asyncio.get_running_loop()

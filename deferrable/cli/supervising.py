@@ -1,7 +1,8 @@
 """Several processes of one worker.
 
 Owns the children: they run the command line of their parent, get the signals that it gets, and are
-restarted when they die, with a growing delay.
+restarted when they die, with a growing delay. Each reports over a pipe that it is live. One that is
+stuck is killed, and restarted like one that died.
 
 A child has its own process group, so that Ctrl-C in a terminal reaches it once, through its
 parent. When the parent is killed, the child sees the end of its standard input, and stops as well.
@@ -17,12 +18,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from deferrable._pauses import growing_seconds
-from deferrable.cli.beats import systemd_of
+from deferrable.cli.beats import PARENT_PIPE, ParentPipe, systemd_of
 from deferrable.cli.command_error import ERROR, FORCED, USAGE
 from deferrable.cli.shutdown import CLEANUP_SECONDS, RELEASE_SECONDS
 from deferrable.cli.signals import Signals
 
-__all__ = ["child_index", "code_of", "restart_seconds", "supervise", "watch_parent"]
+__all__ = ["Beats", "child_index", "code_of", "restart_seconds", "supervise", "watch_parent"]
 
 _logger = logging.getLogger("deferrable.cli")
 
@@ -32,6 +33,8 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _STABLE_SECONDS = 60.0
 """If a child lived for this long, its start was not the reason of its death."""
+_MARGIN_SECONDS = 5.0
+_MOST_SECONDS_OF_A_LOOK = 1.0
 
 
 def restart_seconds(deaths: int) -> float:
@@ -73,6 +76,35 @@ def _without_systemd(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != "NOTIFY_SOCKET"}
 
 
+class Beats:
+    """What a child has reported, and for how long it has been silent.
+
+    The rule: only the time in which the supervisor itself works counts as silence. Both may have
+    been stopped together, with their machine.
+    """
+
+    def __init__(self) -> None:
+        self._has_begun = False
+        self._is_stuck = False
+        self._silent_seconds = 0.0
+
+    def note(self, data: bytes, seconds: float) -> None:
+        """Note what was read after `seconds`, perhaps nothing."""
+        if data:
+            self._has_begun, self._silent_seconds = True, 0.0
+            self._is_stuck = data.endswith(ParentPipe.STUCK)
+        else:
+            self._silent_seconds += min(seconds, _MOST_SECONDS_OF_A_LOOK)
+
+    def fault(self, stuck_seconds: float) -> str | None:
+        """Why the child must be replaced; None: it need not. A child may start for any time."""
+        if self._is_stuck:
+            return "its event loop does not turn"
+        if self._has_begun and self._silent_seconds >= stuck_seconds + _MARGIN_SECONDS:
+            return f"it has been silent for {self._silent_seconds:.0f} s"
+        return None
+
+
 class _Child:
     def __init__(self, index: int) -> None:
         self.index = index
@@ -80,15 +112,54 @@ class _Child:
         self.start()
 
     def start(self) -> None:
-        self.start_time = time.monotonic()
+        self.start_time = self.look_time = time.monotonic()
         self.restart_time: float | None = None
-        # The command line that started us.
-        self.process = subprocess.Popen(  # noqa: S603
-            [sys.executable, *sys.orig_argv[1:]],
-            stdin=subprocess.PIPE,
-            env={**_without_systemd(os.environ), _INDEX: str(self.index)},
-            process_group=0,
-        )
+        self.is_killed = False
+        self.beats = Beats()
+        self._pipe, end = os.pipe()
+        os.set_blocking(self._pipe, False)
+        os.set_blocking(end, False)
+        try:
+            # The command line that started us.
+            self.process = subprocess.Popen(  # noqa: S603
+                [sys.executable, *sys.orig_argv[1:]],
+                stdin=subprocess.PIPE,
+                env={
+                    **_without_systemd(os.environ),
+                    _INDEX: str(self.index),
+                    PARENT_PIPE: f"{os.getpid()}:{end}",
+                },
+                process_group=0,
+                pass_fds=[end],
+            )
+        finally:
+            os.close(end)
+
+    def close(self) -> None:
+        """Wait for the end of the process, which was killed or has died."""
+        self.process.communicate()
+        os.close(self._pipe)
+
+    def look(self, stuck_seconds: float) -> None:
+        """Kill it if it is stuck.
+
+        No stop in order: that would give the item back as if it had not been tried, and the job
+        that holds the loop would hold the next one for ever. A kill counts as a delivery.
+        """
+        now = time.monotonic()
+        self.beats.note(self._read(), now - self.look_time)
+        self.look_time = now
+        fault = self.beats.fault(stuck_seconds)
+        if fault is not None and not self.is_killed:
+            _logger.error("process %d is stuck: %s; it is replaced", self.process.pid, fault)
+            self.process.kill()
+            self.is_killed = True
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._pipe, 4096)
+        except BlockingIOError:
+            return b""
 
     def note_death(self, code: int) -> None:
         now = time.monotonic()
@@ -103,8 +174,11 @@ class _Child:
         )
 
 
-def supervise(count: int, grace_seconds: float) -> int:
+def supervise(count: int, grace_seconds: float, stuck_seconds: float) -> int:
     """Keep `count` children working until a signal comes. Called in the main thread.
+
+    Args:
+        stuck_seconds: a child that is silent for longer is replaced.
 
     Returns:
         the exit code.
@@ -122,6 +196,9 @@ def supervise(count: int, grace_seconds: float) -> int:
                 if any(child.process.poll() == USAGE for child in children):
                     break
                 _restart_the_dead(children)
+                for child in children:
+                    if child.process.poll() is None:
+                        child.look(stuck_seconds)
                 if systemd is not None and systemd.watches:
                     systemd.beat(True)
                 number = signals.wait(_LOOK_SECONDS)
@@ -133,7 +210,7 @@ def supervise(count: int, grace_seconds: float) -> int:
         finally:
             for child in children:
                 child.process.kill()
-                child.process.communicate()
+                child.close()
 
 
 def _restart_the_dead(children: Sequence[_Child]) -> None:
@@ -144,7 +221,7 @@ def _restart_the_dead(children: Sequence[_Child]) -> None:
         if child.restart_time is None:
             child.note_death(code)
         elif time.monotonic() >= child.restart_time:
-            child.process.communicate()
+            child.close()
             child.start()
 
 

@@ -162,7 +162,7 @@ def worker(
         metrics=has_metrics, health_port=health_port, burst=is_burst, processes=processes
     )
     if processes is not None and index is None:
-        _leave(context, supervise(processes, grace_seconds))
+        _leave(context, supervise(processes, grace_seconds, stuck_seconds))
     if index is not None:
         watch_parent()
         health_port = None if health_port is None else health_port + index
