@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from cli_place import STATS, Place, ask
@@ -18,6 +19,7 @@ from processes import ROOT
 from redis_server import free_port
 
 PAGE = (ROOT / "docs" / "deploying.md").read_text()
+KUBERNETES = "1.33"
 LONGEST_END_SECONDS = 6
 """What a worker needs after its grace period: see docs/command-line.md."""
 
@@ -56,6 +58,15 @@ def test_kubernetes_asks_paths_that_the_worker_of_the_example_answers(place: Pla
             assert probe["port"] == port["name"]
             url = f"http://127.0.0.1:{here[str(number)]}{probe['path']}"
             command.wait_until(lambda url=url: ask(url)[0] == 200, f"{name} passes")  # type: ignore[misc]
+
+
+def test_kubernetes_knows_every_field_of_the_example() -> None:
+    deployment = yaml.safe_load(blocks("yaml")[0])
+
+    kubernetes_validate.validate(deployment, KUBERNETES, strict=True)
+    deployment["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["periodSecond"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, KUBERNETES, strict=True)
 
 
 def probes_by_command() -> list[str]:
