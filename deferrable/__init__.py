@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from deferrable.sync.queue import Queue
     from deferrable.sync.results import gather_results, results_as_they_end
     from deferrable.sync.worker import Worker
+    from deferrable.worker_reports import WorkerReport
 
 __all__ = [
     "ArgumentMismatch",
@@ -106,6 +107,7 @@ __all__ = [
     "Unsupported",
     "WorkSummary",
     "Worker",
+    "WorkerReport",
     "WrongApi",
     "current_attempt",
     "gather_results",
@@ -168,6 +170,7 @@ __getattr__, __dir__ = lazy_names(
         "Unsupported": _ERRORS,
         "WorkSummary": "deferrable.outcome",
         "Worker": "deferrable.sync.worker",
+        "WorkerReport": "deferrable.worker_reports",
         "WrongApi": _ERRORS,
         "current_attempt": "deferrable.aio.current",
         "gather_results": "deferrable.sync.results",

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from typing import Any
 
 import pytest
@@ -302,3 +303,16 @@ async def test_sqs_is_shown_by_its_numbers_and_read_once_a_minute(
             assert (await mails.backend.queue.stats())["requests"] == requests + 1  # this one
             page = await visitor.see("/errors", queue="mails", look="yes")
             assert "KeyError" in page
+            # An open page must not take the errors again and again.
+            assert "sse-connect" not in page
+            (address,) = re.findall(r'href="(/call[^"]*look=yes[^"]*)"', page)
+            address = unescape(address)
+            one = text_of((await visitor.client.get(address)).text)
+            assert "KeyError: 1" in one
+            assert "Traceback (most recent call last)" in one
+            unasked = await visitor.client.get(address.replace("look=yes", "look=no"))
+            assert unasked.status_code == 404
+            assert "cannot show an error without taking it" in unasked.text
+            shown = (await visitor.client.get(f"{address}&arguments=show")).text
+            assert '<dd class="mono">1</dd>' in shown
+            assert (await mails.backend.error_queue.stats())["available"] == 1

@@ -12,7 +12,8 @@ BOTH_APIS = """
     InMemoryResults InvalidOptions ItemTooLarge Job JobFailed LeaseLost MetadataProducerConsumer
     Middleware Outcome Pause PeekedCall Push Queue Receipt Release ResultExpired ResultStore Retry
     SerializationError Touch UnreadableItem
-    UnserializableCall Unsupported Worker WrongApi current_attempt gather_results
+    UnserializableCall Unsupported Worker WorkerReport WrongApi current_attempt
+    gather_results
     results_as_they_end
 """
 BACKENDS = """
@@ -81,6 +82,7 @@ PUBLIC = {
     "deferrable.sync.results": "gather_results results_as_they_end",
     "deferrable.sync.worker": "Worker",
     "deferrable.testing.clock": "MovingClock",
+    "deferrable.worker_reports": "WorkerReport",
     "deferrable.testing.conformance": "QueueConformance WaitingQueueConformance",
     "deferrable.testing.deferrals": "Deferrals deferrals_of",
     "deferrable.testing.fault_script": "Faults",

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from deferrable.outcome import Outcome, Receipt, WorkSummary
     from deferrable.pause import Pause
     from deferrable.retry import Retry
+    from deferrable.worker_reports import WorkerReport
 
 __all__ = [
     "ArgumentMismatch",
@@ -103,6 +104,7 @@ __all__ = [
     "Unsupported",
     "WorkSummary",
     "Worker",
+    "WorkerReport",
     "WrongApi",
     "current_attempt",
     "gather_results",
@@ -165,6 +167,7 @@ __getattr__, __dir__ = lazy_names(
         "Unsupported": _ERRORS,
         "WorkSummary": "deferrable.outcome",
         "Worker": "deferrable.aio.worker",
+        "WorkerReport": "deferrable.worker_reports",
         "WrongApi": _ERRORS,
         "current_attempt": "deferrable.aio.current",
         "gather_results": "deferrable.aio.results",

@@ -23,6 +23,7 @@ from deferrable.aio._contract.inspecting import Found, Inspecting
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.pausing import Pausing
 from deferrable.aio._contract.popping import Popped
+from deferrable.aio._contract.reporting import Reporting
 from deferrable.aio._contract.settlement import logged
 from deferrable.aio._contract.some_brokers import SomeBrokers
 from deferrable.aio._contract.tasks import until_done
@@ -38,7 +39,7 @@ __all__ = ["Found", "Item", "Peeked", "Push", "Queue", "Release", "Touch", "with
 _logger = logging.getLogger("deferrable")
 
 
-class Queue(Closing, Inspecting, Pausing, Unique, SomeBrokers):
+class Queue(Closing, Inspecting, Pausing, Reporting, Unique, SomeBrokers):
     """An ordered store of items that are delivered at least once.
 
     An adapter sets the class's flags, calls ``super().__init__`` and implements the hooks. A flag

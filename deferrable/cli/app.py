@@ -18,6 +18,7 @@ from deferrable.cli.schedule import schedule
 from deferrable.cli.stats import stats
 from deferrable.cli.streams import why_not_written
 from deferrable.cli.worker import worker
+from deferrable.cli.workers import workers
 
 __all__ = ["cli", "run"]
 
@@ -38,6 +39,7 @@ def cli() -> None:
 
 
 cli.add_command(worker)
+cli.add_command(workers)
 cli.add_command(exporter)
 cli.add_command(stats)
 cli.add_command(errors)

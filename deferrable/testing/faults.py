@@ -18,6 +18,7 @@ from deferrable.aio.queue import Found, Item, Peeked, Push, Queue, Release, Touc
 from deferrable.errors import BackendError, LeaseLost
 from deferrable.pause import Pause
 from deferrable.testing.fault_script import AFTER, BEFORE, Fault, Faults, Kind, Verb
+from deferrable.worker_reports import WorkerReport
 
 __all__ = ["Faults", "FaultyQueue"]
 
@@ -121,6 +122,15 @@ class FaultyQueue(Queue):
 
     async def _find_pause(self) -> Pause | None:
         return await self._queue._find_pause()
+
+    async def _report_worker(self, report: WorkerReport) -> None:
+        await self._queue._report_worker(report)
+
+    async def _forget_worker(self, worker_id: str) -> None:
+        await self._queue._forget_worker(worker_id)
+
+    async def _find_workers(self) -> Sequence[WorkerReport]:
+        return await self._queue._find_workers()
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
         items = [self._items.get(touch.envelope) for touch in touches]

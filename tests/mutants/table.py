@@ -7,7 +7,10 @@ from mutants.planting import MUTANTS
 
 __all__ = ["MUTANTS", "SUITES"]
 
-ROOMS = "delays finding leases looking pausing push_and_pop settlement sqlite unique upkeep waiting"
+ROOMS = (
+    "delays finding leases looking pausing push_and_pop reporting settlement sqlite unique upkeep "
+    "waiting"
+)
 for _room in ROOMS.split():
     import_module(f"mutants.{_room}")  # Its mutants enter the table.
 

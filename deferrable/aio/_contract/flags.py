@@ -33,6 +33,8 @@ class QueueFlags:
     """An item with a unique key is pushed only if no other item holds that key."""
     SUPPORTS_PAUSE: ClassVar[bool] = False
     """`pause` keeps all consumers from taking items, until `resume`."""
+    SUPPORTS_WORKERS: ClassVar[bool] = False
+    """`report_worker` keeps what workers report, and `find_workers` shows it."""
     IS_LOCAL: ClassVar[bool] = False
     """Only this process pops the items, so a job needs no name that others can import."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize

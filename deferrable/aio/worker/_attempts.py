@@ -9,6 +9,7 @@ one of these happens.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -182,6 +183,14 @@ class Attempts:
         """Whether nothing is running."""
         is_working = self._running or self._background
         return not is_working and all(each.is_idle for each in self._completers.values())
+
+    def jobs_on(self, queue: Queue) -> Counter[str]:
+        """The names of the jobs of a queue that run now, and how many of each."""
+        return Counter(
+            each.control.job_name or "a job"
+            for each in self._running
+            if each.queue is queue and each.has_started
+        )
 
     def close(self) -> None:
         """Start no more."""

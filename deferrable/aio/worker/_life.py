@@ -10,8 +10,13 @@ ends. A cancellation only makes it hurry.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +29,7 @@ from deferrable.aio._contract.popping import Popped
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.keeper import keeper
 from deferrable.aio._engine.patched import refuse_patched
+from deferrable.aio.queue import Queue
 from deferrable.aio.worker._attempts import Attempts
 from deferrable.aio.worker._door import WorkerResources
 from deferrable.aio.worker._emptiness import until_empty
@@ -31,6 +37,7 @@ from deferrable.aio.worker._health import Health
 from deferrable.aio.worker._order import OrderName, Turn, order_of
 from deferrable.aio.worker._polling import Poller, same_queue
 from deferrable.aio.worker._proposing import proposers
+from deferrable.aio.worker._reporting import reporters
 from deferrable.aio.worker._slots import Bell, Outcomes, PollSlots, Slots
 from deferrable.aio.worker._watchdog import Watchdog
 from deferrable.errors import InvalidOptions
@@ -304,7 +311,8 @@ class Worker(AsyncFor):
                     for queue in queues:
                         leases.watch(queue, self.health.note_touch)
                     watchdog.start()
-                    await self._work(is_up, attempts, resources)
+                    async with self._reporting(queues, attempts):
+                        await self._work(is_up, attempts, resources)
                 finally:
                     watchdog.stop()
                     for queue in queues:
@@ -312,6 +320,23 @@ class Worker(AsyncFor):
                     await leases.tidy()
         finally:
             self._outcomes.end()
+
+    @asynccontextmanager
+    async def _reporting(self, queues: Sequence[Queue], attempts: Attempts) -> AsyncIterator[None]:
+        """Report to the queues until the last job has ended."""
+        reporting = [
+            asyncio.get_running_loop().create_task(each.run())
+            for each in reporters(
+                queues, self._slots.concurrency, attempts.jobs_on, self._is_to_stop.is_set
+            )
+        ]
+        try:
+            yield
+        finally:
+            for each in reporting:
+                each.cancel()
+            if reporting:
+                await self._in_any_case(asyncio.wait(reporting))
 
     async def _work(
         self, is_up: "asyncio.Future[None]", attempts: Attempts, resources: WorkerResources

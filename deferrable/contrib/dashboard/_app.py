@@ -169,6 +169,8 @@ class _Pages:
     def _live(self, name: str, view: View) -> Endpoint:
         async def follow(request: Request) -> Response:
             await self._site.start()
+            # To look by taking costs requests each time, so only a visitor does it.
+            params = {key: text for key, text in request.query_params.items() if key != "look"}
             if self._site.watchers >= MOST_STREAMS:
                 return self._message(request, 503, "Too many pages are open.")
             token, _ = form_token(request)
@@ -176,7 +178,7 @@ class _Pages:
             async def render() -> str:
                 values = self._values(request, name, token)
                 try:
-                    values |= await view(self._seen(request.query_params))
+                    values |= await view(self._seen(params))
                 except NotFound as error:
                     return part("message.html", values | {"message": str(error), "title": ""})
                 return part(f"{name}.html", values)

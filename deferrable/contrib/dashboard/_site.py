@@ -11,15 +11,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deferrable import BackendError
 from deferrable.aio import Deferrable
-from deferrable.contrib._queues import read_queue
+from deferrable.contrib._queues import QueueReading, read_queue
 from deferrable.contrib.dashboard._counting import Counter
-from deferrable.contrib.dashboard._history import History, Reading
+from deferrable.contrib.dashboard._history import History
 from deferrable.item import queue_name
+from deferrable.worker_reports import FORGOTTEN_SECONDS, REPORT_SECONDS, WorkerReport
 
 __all__ = ["Settings", "Shown", "Site", "read", "shown_instances"]
 
@@ -59,6 +60,8 @@ class Shown:
         self.history = History()
         self.counter = counter
         self.next_read_time = 0.0
+        self.reports: Sequence[WorkerReport] = ()
+        self.next_reports_time = 0.0
 
     @property
     def can_look(self) -> bool:
@@ -74,6 +77,15 @@ class Shown:
     def can_pause(self) -> bool:
         """Whether the queue can be paused."""
         return self.instance.backend.queue.SUPPORTS_PAUSE
+
+    def workers(self, now: float) -> list[WorkerReport]:
+        """The workers that have reported a short time ago."""
+        return [each for each in self.reports if each.seen_time > now - FORGOTTEN_SECONDS]
+
+    @property
+    def knows_workers(self) -> bool:
+        """Whether workers report to the queue's store."""
+        return self.instance.backend.queue.SUPPORTS_WORKERS
 
     @property
     def job_names(self) -> list[str]:
@@ -158,20 +170,25 @@ class Site:
         is_paid = reading.is_paid or (history.last is not None and history.last.is_paid)
         pause = self.settings.paid_interval_seconds if is_paid else 0.0
         shown.next_read_time = time.monotonic() + pause
+        await self._read_reports(shown)
         if counter is None:
             history.add(reading)
         else:
             history.add(reading, counter.counts)
 
+    async def _read_reports(self, shown: Shown) -> None:
+        # Workers report more rarely than queues are read.
+        now = time.monotonic()
+        if shown.knows_workers and shown.next_reports_time <= now:
+            shown.next_reports_time = now + REPORT_SECONDS / 2
+            with suppress(BackendError):
+                shown.reports = await shown.instance.backend.queue.find_workers()
 
-async def read(instance: Deferrable) -> Reading:
-    """Read a queue; an error of its broker is a part of the reading."""
-    read = await read_queue(instance, with_memory=False)
-    if read.error is not None:
-        return Reading(read.time, error=read.error)
-    oldest = read.oldest_age_seconds if read.items.get("available") else None
-    paused = await _why_paused(instance)
-    return Reading(read.time, read.items, oldest, read.old_held, read.requests is not None, paused)
+
+async def read(instance: Deferrable) -> QueueReading:
+    """Read a queue, with its pause; an error of its broker is a part of the reading."""
+    found = await read_queue(instance, with_memory=False)
+    return found if found.error else replace(found, paused=await _why_paused(instance))
 
 
 async def _why_paused(instance: Deferrable) -> str | None:

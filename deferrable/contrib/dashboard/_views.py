@@ -71,8 +71,8 @@ View: TypeAlias = Callable[[Seen], Awaitable[dict[str, Any]]]
 
 
 async def overview(seen: Seen) -> dict[str, Any]:
-    """All queues, and who holds calls."""
-    rows, workers = [], []
+    """All queues, their workers, and who else holds calls."""
+    rows, workers, holders = [], [], []
     for each in seen.site.shown.values():
         history = each.history
         rows.append(
@@ -83,8 +83,18 @@ async def overview(seen: Seen) -> dict[str, Any]:
                 "spark": _spark(history, seen.now),
             }
         )
-        workers += [(each.name, worker) for worker in workers_of(await _running(each))]
-    return {"rows": rows, "workers": workers, "totals": _totals(rows), "charts": _all(seen)}
+        reports = each.workers(seen.now)
+        held = {worker.id: worker for worker in workers_of(await _running(each))}
+        workers += [(each.name, report, held.pop(report.holder or "-", None)) for report in reports]
+        # Where the broker has no names of consumers, the calls are those of the workers above.
+        holders += [(each.name, held[name]) for name in held if name or not reports]
+    return {
+        "rows": rows,
+        "workers": workers,
+        "holders": holders,
+        "totals": _totals(rows),
+        "charts": _all(seen),
+    }
 
 
 async def queue(seen: Seen) -> dict[str, Any]:
@@ -113,13 +123,19 @@ async def queue(seen: Seen) -> dict[str, Any]:
 
 
 async def call(seen: Seen) -> dict[str, Any]:
-    """One waiting or running call."""
+    """One waiting or running call, or one error."""
     shown, call_id = seen.shown, seen.params.get("id", "")
+    may_take = seen.params.get("look") == "yes"
     try:
         found = await find_call(shown, call_id)
-        failed = None if found else await _failed(shown, call_id)
+        failed = None if found else await _failed(shown, call_id, may_take=may_take)
     except BackendError as error:
         raise NotFound(str(error)) from error
+    if found is None and failed is None and not shown.can_look_at_errors and not may_take:
+        raise NotFound(
+            "This broker cannot show an error without taking it. Look at the errors, and choose "
+            "one there."
+        )
     if found is None and failed is None:
         raise NotFound(f"The call {call_id!r} is not there any more. It may have ended.")
     entry: PeekedCall | ErrorItem | None = found or failed
@@ -134,6 +150,7 @@ async def call(seen: Seen) -> dict[str, Any]:
         "error": dict(failed.error) if failed else {},
         "kind": type_of(failed) if failed else "",
         "arguments": arguments,
+        "look": "yes" if may_take and failed else None,
     }
 
 
@@ -238,8 +255,13 @@ async def _running(shown: Shown) -> list[Call]:
     return [each for each in calls if each.state == "running"]
 
 
-async def _failed(shown: Shown, call_id: str) -> ErrorItem | None:
-    return await find_error(shown, call_id) if shown.can_look_at_errors else None
+async def _failed(shown: Shown, call_id: str, *, may_take: bool) -> ErrorItem | None:
+    if shown.can_look_at_errors:
+        return await find_error(shown, call_id)
+    entries, _, problem = await look_at_errors(shown, ErrorFilter(id=call_id), may_take=may_take)
+    if problem:
+        raise NotFound(problem)
+    return entries[0] if entries else None
 
 
 async def _ticks(shown: Shown) -> tuple[Mapping[str, int], Mapping[str, Any], str | None]:

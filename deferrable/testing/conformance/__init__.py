@@ -10,6 +10,7 @@ from deferrable.testing.conformance._leases import Leases
 from deferrable.testing.conformance._looking import Looking
 from deferrable.testing.conformance._pausing import Pausing
 from deferrable.testing.conformance._push_and_pop import PushAndPop
+from deferrable.testing.conformance._reporting import Reporting
 from deferrable.testing.conformance._settlement import Settlement
 from deferrable.testing.conformance._unique import UniqueKeys
 from deferrable.testing.conformance._upkeep import QueueUpkeep
@@ -27,6 +28,7 @@ class QueueConformance(
     Finding,
     Cancelling,
     Pausing,
+    Reporting,
     UniqueKeys,
     QueueUpkeep,
 ):

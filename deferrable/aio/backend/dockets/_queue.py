@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._contract.popping import Popped
@@ -24,6 +25,7 @@ from deferrable.aio.backend.dockets._moves import Move, Where, as_redelivery
 from deferrable.aio.backend.dockets._outside import Outside
 from deferrable.aio.backend.dockets._pausing import Pauses
 from deferrable.aio.backend.dockets._popping import ConsumerPopper
+from deferrable.aio.backend.dockets._reporting import Reports
 from deferrable.aio.backend.dockets._unique import Candidate, UniqueKeys
 from deferrable.aio.backend.dockets._upkeep import Upkeep
 from deferrable.aio.backend.dockets._wire import Key, envelope_around, push_time_in
@@ -33,6 +35,7 @@ from deferrable.aio.queue import Push, Queue, Release, Touch
 from deferrable.errors import BackendError, InvalidOptions, ItemTooLarge
 from deferrable.item import new_id
 from deferrable.pause import Pause
+from deferrable.worker_reports import WorkerReport
 
 __all__ = ["DocketsQueue"]
 
@@ -49,6 +52,7 @@ class DocketsQueue(DocketsBase):
     SUPPORTS_INSPECTION = True
     SUPPORTS_UNIQUE = True
     SUPPORTS_PAUSE = True
+    SUPPORTS_WORKERS = True
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class DocketsQueue(DocketsBase):
         self._unique = UniqueKeys(self._commands, self.clock)
         self._upkeep = Upkeep(self._consumer, self._commands, self.clock, max_redeliveries, timeout)
         self._pauses = Pauses(self._commands, self.clock, is_injected=clock is not None)
+        self._reports = Reports(self._commands, self.clock, is_injected=clock is not None)
         self._popper = ConsumerPopper(
             self._consumer,
             self._commands,
@@ -248,6 +253,17 @@ class DocketsQueue(DocketsBase):
 
     async def _find_pause(self) -> Pause | None:
         return await self._pauses.find()
+
+    # Workers.
+
+    async def _report_worker(self, report: WorkerReport) -> None:
+        await self._reports.keep(replace(report, holder=self._consumer.id))
+
+    async def _forget_worker(self, worker_id: str) -> None:
+        await self._reports.drop(worker_id)
+
+    async def _find_workers(self) -> Sequence[WorkerReport]:
+        return await self._reports.find()
 
     # Settlement.
 

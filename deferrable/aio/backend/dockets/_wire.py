@@ -73,6 +73,8 @@ class Keys:
         self.unique = f"{self.queue}.unique"
         self.paused = f"{self.queue}.paused"
         self.gaps = f"{self.queue}.gaps"
+        self.reports = f"{self.queue}.reports"
+        self.report_times = f"{self.queue}.reports.times"
 
     def working(self, consumer_id: str) -> str:
         """The list of a consumer's items in flight."""

@@ -27,6 +27,7 @@ from deferrable.errors import DuplicateCall, LeaseLost, UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
 from deferrable.pause import Pause
+from deferrable.worker_reports import WorkerReport
 
 __all__ = ["Group", "InMemoryQueue"]
 
@@ -84,6 +85,7 @@ class InMemoryQueue(PushesHere):
     SUPPORTS_PAUSE = True
     SUPPORTS_PEEK = True
     SUPPORTS_UNIQUE = True
+    SUPPORTS_WORKERS = True
     IS_LOCAL = True
 
     def __init__(
@@ -325,6 +327,18 @@ class InMemoryQueue(PushesHere):
         with self._group.lock:
             self._catch_up()
             return self.store.pause
+
+    async def _report_worker(self, report: WorkerReport) -> None:
+        with self._group.lock:
+            self.store.reports.keep(report, self._catch_up())
+
+    async def _forget_worker(self, worker_id: str) -> None:
+        with self._group.lock:
+            self.store.reports.drop(worker_id)
+
+    async def _find_workers(self) -> Sequence[WorkerReport]:
+        with self._group.lock:
+            return self.store.reports.find(self._catch_up())
 
     def _found(self, standing: Standing, now: Now) -> Found:
         entry, lease, due_time = standing

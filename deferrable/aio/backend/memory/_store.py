@@ -14,6 +14,7 @@ import socket
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from heapq import nsmallest
 from itertools import chain, count, islice
 from operator import attrgetter
@@ -24,6 +25,7 @@ from deferrable._codec.json import dump, load_item
 from deferrable.aio._contract.inspecting import REMEMBERED_SECONDS
 from deferrable.errors import SerializationError
 from deferrable.pause import Pause
+from deferrable.worker_reports import FORGOTTEN_SECONDS, WorkerReport
 
 __all__ = ["Lease", "Now", "Standing", "Store", "StoredItem"]
 
@@ -76,6 +78,28 @@ class Standing(NamedTuple):
     due_time: float | None = None
 
 
+class Reports:
+    """What the workers of one queue have reported, each with the moment on both clocks."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, tuple[float, WorkerReport]] = {}
+
+    def keep(self, report: WorkerReport, now: Now) -> None:
+        self._forget_old(now)
+        self._reports[report.id] = now.monotonic, replace(report, seen_time=now.time)
+
+    def drop(self, worker_id: str) -> None:
+        self._reports.pop(worker_id, None)
+
+    def find(self, now: Now) -> list[WorkerReport]:
+        self._forget_old(now)
+        return [report for _, report in self._reports.values()]
+
+    def _forget_old(self, now: Now) -> None:
+        end = now.monotonic - FORGOTTEN_SECONDS
+        self._reports = {key: each for key, each in self._reports.items() if each[0] > end}
+
+
 class Store:
     """The entries of one queue.
 
@@ -86,6 +110,7 @@ class Store:
 
     Attributes:
         pause: while there is one, nothing is popped.
+        reports: of its workers.
     """
 
     def __init__(
@@ -98,6 +123,7 @@ class Store:
         self.max_redeliveries = max_redeliveries
         self._errors = errors
         self.pause: Pause | None = None
+        self.reports = Reports()
         self._numbers = count()
         self._cancelled: dict[str, float] = {}
         """Ids of cancelled items and when each is forgotten, the next one first."""

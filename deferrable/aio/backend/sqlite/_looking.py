@@ -1,7 +1,7 @@
-"""What people see of a queue in a file, and change from outside: the calls in it, and its pause.
+"""What people see of a queue in a file, and change from outside: its calls, workers and pause.
 
-Owns the verbs that find, show, cancel and hasten items, and that pause and resume their queue. None
-of them takes an item.
+Owns the verbs that find, show, cancel and hasten items, that pause and resume their queue, and that
+keep the reports of workers. None of them takes an item.
 """
 
 import socket
@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from deferrable._codec.json import dump_value, load_item
 from deferrable.aio._contract.inspecting import Found
-from deferrable.aio.backend.sqlite import _finding
+from deferrable.aio.backend.sqlite import _finding, _reporting
 from deferrable.aio.backend.sqlite._store import Lane, Now
 from deferrable.aio.backend.sqlite._tickets import Work
 from deferrable.aio.backend.sqlite._writer import Writer
@@ -20,6 +20,7 @@ from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 from deferrable.lifecycle import with_error
 from deferrable.pause import Pause
+from deferrable.worker_reports import WorkerReport
 
 __all__ = ["LookingQueue"]
 
@@ -115,6 +116,15 @@ class LookingQueue(Queue):
     async def _find_pause(self) -> Pause | None:
         (pause,) = await self._look(lambda store: [store.pause_of(self.lane)])
         return None if pause is None or pause.is_over(self.now().time) else pause
+
+    async def _report_worker(self, report: WorkerReport) -> None:
+        await self.run(lambda store: _reporting.keep(store, self.lane, report, self.now()))
+
+    async def _forget_worker(self, worker_id: str) -> None:
+        await self.run(lambda store: _reporting.drop(store, self.lane, worker_id))
+
+    async def _find_workers(self) -> Sequence[WorkerReport]:
+        return await self._look(lambda store: _reporting.find(store, self.lane, self.now()))
 
 
 def _item_of(text: bytes, now: float) -> Item:

@@ -58,6 +58,7 @@ class SQLiteQueue(LookingQueue):
     SUPPORTS_CANCEL = True
     SUPPORTS_INSPECTION = True
     SUPPORTS_PAUSE = True
+    SUPPORTS_WORKERS = True
     SUPPORTS_PEEK = True
     SUPPORTS_UNIQUE = True
     KEEPS_DELAYS = True

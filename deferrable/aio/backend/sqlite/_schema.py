@@ -73,6 +73,13 @@ CREATE TABLE deferrable_pauses (
     until_time REAL,
     reason TEXT NOT NULL
 ) STRICT;
+CREATE TABLE deferrable_workers (
+    queue INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    seen_time REAL NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (queue, id)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE deferrable_results (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,

@@ -116,6 +116,12 @@ EXISTS (
 PAUSE: Final = "SELECT since_time, until_time, reason FROM deferrable_pauses WHERE queue = ?"
 KEEP_PAUSE: Final = "INSERT OR REPLACE INTO deferrable_pauses VALUES (?, ?, ?, ?)"
 DROP_PAUSE: Final = "DELETE FROM deferrable_pauses WHERE queue = ?"
+KEEP_WORKER: Final = "INSERT OR REPLACE INTO deferrable_workers VALUES (?, ?, ?, ?)"
+DROP_WORKER: Final = "DELETE FROM deferrable_workers WHERE queue = ? AND id = ?"
+DROP_OLD_WORKERS: Final = "DELETE FROM deferrable_workers WHERE queue = ? AND seen_time <= ?"
+WORKERS: Final = """
+SELECT id, seen_time, text FROM deferrable_workers WHERE queue = ? AND seen_time > ?
+"""
 NEXT: Final = "SELECT min(at) FROM deferrable_items WHERE queue = ? AND state = ?"
 COUNTS: Final = """
 SELECT state, at <= CASE state WHEN 3 THEN ? ELSE ? END AS is_late, count(*)
