@@ -1,6 +1,7 @@
 """The IAM policies in docs/sqs-operating.md: who has one can do their work, and needs all of it."""
 
 import fnmatch
+import inspect
 import json
 import re
 import uuid
@@ -15,6 +16,8 @@ from sqs_server import REGION, SQSServer
 from deferrable.aio import Deferrable
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.sqs import S3Store, SQSBackendFactory
+from deferrable.aio.backend.sqs._names import names_for
+from deferrable.aio.backend.sqs._retries import most_receives
 
 pytestmark = pytest.mark.anyio
 
@@ -168,6 +171,20 @@ async def test_policy_of_the_page_is_enough_and_no_more(
         assert unused == set()
     else:
         assert not {each for each in unused if each.startswith("s3:")}
+
+
+@pytest.mark.parametrize("language", ["hcl", "py"])
+def test_queues_as_code_are_those_that_the_library_makes(language: str) -> None:
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    names = names_for("orders", None)
+    factory = inspect.signature(SQSBackendFactory).parameters
+
+    assert {f'"{names.queue}"', f'"{names.error_queue}"'} <= set(
+        re.findall(r'"deferrable\w+"', code)
+    )
+    (receives,) = re.findall(r"max_?receive_?count\s*=\s*(\d+)", code, re.IGNORECASE)
+    assert int(receives) == most_receives(factory["retry"].default)
+    assert "1209600" in code or "days(14)" in code
 
 
 async def test_gate_refuses_what_no_policy_names(
