@@ -192,6 +192,54 @@ async def test_message_that_the_function_does_not_know_goes_to_the_error_queue(
     assert "returned None" in item["error"]["error_text"]
 
 
+async def test_redrive_of_the_console_brings_a_foreign_message_back_to_the_function(
+    make_shop: MakeShop,
+) -> None:
+    shop = make_shop(lambda shop, message: None)
+    await shop.put({"order": 17}, MessageAttributes=TRACEPARENT)
+    await shop.run()
+    redrive(shop)
+
+    corrected = make_shop(to_job)
+
+    assert await corrected.run() == ["completed"]
+    assert (corrected.ran, corrected.attributes) == ([{"order": 17}], [{"traceparent": TRACE}])
+
+
+async def test_redrive_of_the_console_runs_a_failed_job_once_more(make_shop: MakeShop) -> None:
+    shop = make_shop(to_job)
+    shop.failures = 4
+    await shop.job.options(max_attempts=2, use_exponential_backoff=False).later_async(1)
+    assert await shop.run() == ["retried", "errored"]
+
+    redrive(shop)
+
+    assert await shop.run() == ["errored"]  # it has one attempt, not two, as its record says
+    redrive(shop)
+    shop.failures = 0
+    assert await shop.run() == ["completed"]
+
+
+def redrive(shop: Shop) -> None:
+    """Move what is in the error queue as SQS does: new messages of the same body and attributes.
+
+    Source: SQS developer guide, dead-letter queue redrive.
+    """
+    errors = shop.client.get_queue_url(QueueName=f"deferrable_{shop.group}_error")["QueueUrl"]
+    moved = 0
+    while messages := shop.client.receive_message(
+        QueueUrl=errors, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+    ).get("Messages"):
+        for each in messages:
+            attributes = each.get("MessageAttributes", {})
+            shop.client.send_message(
+                QueueUrl=shop.url(), MessageBody=each["Body"], MessageAttributes=attributes
+            )
+            shop.client.delete_message(QueueUrl=errors, ReceiptHandle=each["ReceiptHandle"])
+            moved += 1
+    assert moved == 1
+
+
 @pytest.mark.parametrize(
     ("on_message", "why"),
     [

@@ -293,7 +293,9 @@ class SQSQueue(Queue):
         return await self._spread(envelope, message, items)
 
     def _restored(self, message: Message) -> Message:
-        return message if self._settings.foreign is None else as_it_was(message)
+        """A message that held no item, as it was before the error queue had it."""
+        is_main = self._source is None
+        return as_it_was(message) if is_main and self._settings.foreign is not None else message
 
     def _items_in(self, message: Message, text: str) -> list[Item]:
         """The items that `text` holds, or for which it stands. Only foreign ones may be several.

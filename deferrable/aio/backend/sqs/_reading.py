@@ -61,7 +61,10 @@ def is_put_aside(item: Item) -> bool:
 
 
 def as_it_was(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`message` before the error queue had it: one that held no item, and was requeued."""
+    """`message` before the error queue had it: one that held no item.
+
+    It was requeued, or SQS itself has moved it back, which leaves its error there.
+    """
     body = message.get("Body", "")
     if not body.startswith(_RAW):
         return message
@@ -70,7 +73,7 @@ def as_it_was(message: Mapping[str, Any]) -> Mapping[str, Any]:
     except UnreadableItem:
         return message
     raw, attributes = item["raw"], item.get("attributes")
-    if not isinstance(raw, str) or is_put_aside(item):
+    if not isinstance(raw, str) or "method" in item:
         return message
     if not isinstance(attributes, dict):
         attributes = {}
