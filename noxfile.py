@@ -160,6 +160,30 @@ def second_sqs(session: nox.Session) -> None:
     run_pytest(session, *([] if session.posargs else SECOND_SQS_TESTS), env=env)
 
 
+@nox.session(name="django")
+@nox.parametrize("version", ["5.2", "6.0", "6.1"])
+def django_versions(session: nox.Session, version: str) -> None:
+    """Run the tests of Django's tasks with a version of Django, and Django's own suite of them.
+
+    Django 6 needs Python 3.12, and has its suite only in its source distribution.
+    """
+    if version != "5.2" and sys.version_info < (3, 12):
+        session.skip("Django 6 needs Python 3.12 or later")
+    install(session, "test", extras="redis,cli,dashboard")
+    session.install("-q", f"django~={version}.0", "django-tasks>=0.12")
+    run_pytest(session, "tests/test_django.py", "tests/test_django_site.py")
+    if version == "5.2":
+        return  # the package that has tasks there brings no tests
+    folder = Path(session.create_tmp()).resolve() / f"django-{version}"
+    shutil.rmtree(folder, ignore_errors=True)
+    source = ("--no-deps", "--no-binary", ":all:", "-d", str(folder), f"django~={version}.0")
+    session.run("python", "-m", "pip", "download", "-q", *source)
+    (archive,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(archive, folder, filter="data")
+    (tests,) = folder.glob("*/tests/tasks")
+    session.run("python", str(ROOT / "tests" / "django_suite.py"), str(tests))
+
+
 def run_tests(
     session: nox.Session, *arguments: str, env: Mapping[str, str | None] | None = None
 ) -> None:

@@ -10,7 +10,7 @@ from processes import run_program
 from redis_server import RedisServer, unique_group
 
 import deferrable
-from deferrable import CallState, Receipt, Unsupported
+from deferrable import CallState, InvalidOptions, Receipt, Unsupported
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory, InMemoryBackendFactory
 
@@ -217,3 +217,67 @@ def test_ten_thousand_receipts_stay_small_values() -> None:
 
     assert not any(hasattr(receipt, "__dict__") for receipt in receipts)
     assert asyncio.run(receipts[0].state_async()).status == "queued"
+
+
+async def test_a_call_is_described_while_a_queue_has_it_and_by_its_result(shop: Shop) -> None:
+    receipt = await shop.later(
+        "a", keep_results_seconds=60, keep_call=True, call_id="chosen-before"
+    )
+    before = await receipt.describe_async()
+    await shop.run_once()
+    after = await receipt.describe_async()
+
+    assert receipt.id == "chosen-before"
+    assert before is not None
+    assert after is not None
+    assert (before.job, before.call.args, before.state.status) == ("note", ("a",), "queued")
+    assert before.ending == {}
+    assert (after.job, after.call.args, after.state) == (
+        "note",
+        ("a",),
+        CallState("completed", attempt=1),
+    )
+    assert after.ending["value"] == "a"
+    assert after.ending["start_time"] <= after.ending["time"]
+
+
+async def test_a_failed_call_is_described_with_its_error(shop: Shop) -> None:
+    receipt = await shop.later("fail", keep_results_seconds=60, keep_call=True)
+    await shop.run_once()
+
+    described = await receipt.describe_async()
+
+    assert described is not None
+    assert (described.state, described.call.args) == (CallState("errored", attempt=1), ("fail",))
+    assert described.ending["error"]["error_type"] == "KeyError"
+
+
+async def test_a_result_without_its_call_describes_only_the_end(shop: Shop) -> None:
+    receipt = await shop.later("a", keep_results_seconds=60)
+    await shop.run_once()
+
+    described = await receipt.describe_async()
+
+    assert described is not None
+    assert (described.item, described.ending["value"]) == ({}, "a")
+    assert await shop.instance.call("unknown").describe_async() is None
+
+
+@pytest.mark.parametrize("call_id", ["", "x" * 65, "ü", "a\nb", 7])
+def test_an_id_that_no_call_can_have_is_refused(call_id: Any) -> None:
+    instance = Deferrable(InMemoryBackendFactory().create_backend_for_group(None))
+    job = instance.deferrable(_nothing)
+
+    with pytest.raises(InvalidOptions, match="call_id"):
+        job.options(call_id=call_id)
+
+
+async def test_one_id_is_not_for_many_calls() -> None:
+    instance = Deferrable(InMemoryBackendFactory().create_backend_for_group(None))
+    job = instance.deferrable(_nothing).options(call_id="one")
+
+    with pytest.raises(InvalidOptions, match="call_id"):
+        await job.later_many_async([(), ()])
+
+
+def _nothing() -> None: ...
