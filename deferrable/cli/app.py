@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from deferrable.cli.check import check
 from deferrable.cli.command_error import ERROR
 from deferrable.cli.dashboard import dashboard
 from deferrable.cli.early import is_worker
@@ -49,6 +50,7 @@ cli.add_command(pause)
 cli.add_command(resume)
 cli.add_command(schedule)
 cli.add_command(dashboard)
+cli.add_command(check)
 
 
 def run() -> None:

@@ -21,7 +21,7 @@ from deferrable.cli.printing import escaped, json_option, print_json, to_output
 from deferrable.errors import DeferrableError
 from deferrable.handles import CallStatus
 
-__all__ = ["items"]
+__all__ = ["items", "with_instance"]
 
 _SHOWN_STATES = [
     each for each in get_args(CallStatus) if each in ("queued", "delayed", "running", "retrying")
@@ -71,7 +71,7 @@ def list_(path: str, state: CallStatus | None, job: str | None, limit: int, as_j
         more = ", perhaps more" if len(calls) == limit else ""
         console.print(f"[dim]{len(calls):,} calls{more}[/]")
 
-    _with_instance(path, do)
+    with_instance(path, do)
 
 
 @items.command()
@@ -92,7 +92,7 @@ def show(path: str, ids: Sequence[str], as_json: bool) -> None:
                 to_output().print()
         _report_missing(missing)
 
-    _with_instance(path, do)
+    with_instance(path, do)
 
 
 @items.command()
@@ -139,7 +139,7 @@ def cancel(
         if not as_json:
             _report_missing(missing)
 
-    _with_instance(path, do)
+    with_instance(path, do)
 
 
 @items.command("run-now")
@@ -166,7 +166,7 @@ def run_now(path: str, ids: Sequence[str], as_json: bool) -> None:
         if not all(answers.values()):
             sys.exit(ERROR)
 
-    _with_instance(path, do)
+    with_instance(path, do)
 
 
 def _some(ids: Sequence[str]) -> Sequence[str]:
@@ -211,7 +211,7 @@ def _report_missing(missing: Sequence[str]) -> None:
         raise CommandError(f"no waiting or running call is called {names}")
 
 
-def _with_instance(path: str, do: Callable[[Deferrable], Awaitable[Any]]) -> None:
+def with_instance(path: str, do: Callable[[Deferrable], Awaitable[Any]]) -> None:
     named = load(path)
 
     async def run() -> None:
