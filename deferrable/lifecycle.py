@@ -244,12 +244,12 @@ def before_run(
 
 
 def counted(item: Item, attempts: int) -> Item:
-    """`item` with the attempts that have ended since it was pushed, as its envelope counts them.
+    """`item` with so many attempts more: those that ended since it was pushed.
 
     Raises:
         UnreadableItem: its own number is no whole number.
     """
-    return {**item, "attempts": read_count(item, "attempts", 0) + attempts} if attempts else item
+    return {**item, "attempts": read_count(item, "attempts", 0) + attempts}
 
 
 def after_error(

@@ -16,7 +16,7 @@ from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
 
-COUNT = 40
+COUNT = 20
 
 
 @pytest.fixture

@@ -174,6 +174,7 @@ async def test_none_overtakes_a_message_of_its_group_that_could_not_be_read(
         )
     assert site.started == ["b1"]
     await site.pass_time(VISIBILITY + 1)
+    await site.run()  # puts it aside, and so has nothing to run
     await site.run()
 
     assert site.started == ["b1", "a2"]
@@ -339,7 +340,7 @@ class Model(Middleware):
         await self.site.pass_time(self.random.choice([0, 4, VISIBILITY + 1]))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_no_group_loses_its_order_by_failures_stops_and_kills(site: Site, seed: int) -> None:
     site.instance = Deferrable(site.another(), serializer="json")
     model = Model(site, seed)

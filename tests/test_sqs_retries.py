@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqs_proxy import Proxy
+from sqs_proxy import Proxy, answer
 from sqs_server import SQSServer
 from sqs_site import Site, site_at
+from test_sqs_lambda import _record as record
 
 from deferrable import Retry
 from deferrable.aio import Deferrable, current_attempt
@@ -221,3 +222,40 @@ def test_block_needs_groups() -> None:
 def test_an_unknown_way_is_refused(value: Any) -> None:
     with pytest.raises(InvalidOptions, match="retry is one of 'behind', 'block', 'visibility'"):
         SQSBackendFactory(retry=value)
+
+
+# Lambda.
+
+
+async def hand_over(site: Site) -> dict[str, Any]:
+    """What Lambda would hand over: it has received what is there."""
+    (url,) = (each for each in site._server.queue_urls(site._prefix) if "_error" not in each)
+    messages = site._server.client().receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"], VisibilityTimeout=300
+    )["Messages"]
+    return {"Records": [record(each, url.rpartition("/")[2]) for each in messages]}
+
+
+async def test_lambda_hides_a_failed_message_for_its_backoff_and_reports_it(site: Site) -> None:
+    site.failures["a"] = 1
+    await site.job().later_async("a")
+
+    first = await site.instance.handle_sqs_event(await hand_over(site), None)
+    await site.pass_time(4)
+    second = await site.instance.handle_sqs_event(await hand_over(site), None)
+
+    assert len(first["batchItemFailures"]) == 1
+    assert second["batchItemFailures"] == []
+    assert site.ended == ["a"]
+    assert site.proxy.counts["ChangeMessageVisibilityBatch"] == 1
+
+
+async def test_lambda_reports_a_failed_message_that_it_may_not_hide(site: Site) -> None:
+    site.failures["a"] = 1
+    await site.job().later_async("a")
+    event = await hand_over(site)
+    site.proxy.script("ChangeMessageVisibilityBatch", answer(403, "AccessDenied"))
+
+    reported = await site.instance.handle_sqs_event(event, None)
+
+    assert len(reported["batchItemFailures"]) == 1

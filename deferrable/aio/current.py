@@ -70,7 +70,9 @@ class CurrentAttempt:
     @property
     def number(self) -> int:
         """Which attempt this is, counted from 1."""
-        return int(self.item.get("attempts") or 0) + self._envelope.attempts + 1
+        in_place = self._envelope.in_place
+        since = 0 if in_place is None else in_place.attempts
+        return int(self.item.get("attempts") or 0) + since + 1
 
     @property
     def ttl_remaining_seconds(self) -> float | None:

@@ -5,11 +5,11 @@ whether its job has started, and whether it was settled. An adapter finds the it
 `handle`, which no other code reads.
 """
 
-import math
+from dataclasses import dataclass
 from itertools import count
 from typing import Literal, Protocol
 
-__all__ = ["Envelope"]
+__all__ = ["Envelope", "InPlace"]
 
 _numbers = count()
 
@@ -18,6 +18,27 @@ class Stopper(Protocol):
     """Stops a job from outside."""
 
     def stop(self, reason: Literal["call cancelled"]) -> None: ...
+
+
+@dataclass(slots=True)
+class InPlace:
+    """The retries of an item that stays in its broker unchanged.
+
+    Attributes:
+        attempts: how many have ended, beyond those that the item says.
+        is_last: the broker will not deliver it again.
+        is_buried: if it is released now, the broker itself moves it to the error queue.
+        latest_time: no release hides it for longer; on the scale of its lease.
+        comes_back: its attempt has ended, and it will be delivered again.
+        rest_end_time: its holder keeps it until then, and runs it again; on the same scale.
+    """
+
+    attempts: int
+    is_last: bool
+    is_buried: bool
+    latest_time: float
+    comes_back: bool = False
+    rest_end_time: float | None = None
 
 
 class Envelope:
@@ -31,29 +52,20 @@ class Envelope:
             knows. A worker runs an item that was redelivered more than once alone.
         order_key: a worker runs items of one queue with the same key one at a time, in the order in
             which they were popped; None: the item waits for no other.
-        attempts: how many attempts have ended beyond those that the item says, on a queue whose
-            items come back unchanged (`RETRIES_IN_PLACE`).
-        is_last_delivery: the broker will not deliver it again.
-        is_buried_by_broker: released now, it would go to the error queue by itself.
-        latest_time: no release can hide it for longer, on the same scale.
+        in_place: how the item itself comes back for its retries; None: a copy replaces it.
     """
 
     __slots__ = (
-        "attempts",
-        "comes_back",
         "handle",
         "has_started",
-        "is_buried_by_broker",
-        "is_last_delivery",
+        "in_place",
         "is_stop_wanted",
-        "latest_time",
         "lease_end_time",
         "number",
         "order_key",
         "pop_time",
         "redeliveries",
         "replacement",
-        "rest_end_time",
         "settlement",
         "stopper",
     )
@@ -66,20 +78,14 @@ class Envelope:
         *,
         redeliveries: int = 0,
         order_key: str | None = None,
-        attempts: int = 0,
-        is_last_delivery: bool = False,
-        is_buried_by_broker: bool = False,
-        latest_time: float = math.inf,
+        in_place: InPlace | None = None,
     ) -> None:
         self.handle = handle
         self.pop_time = pop_time
         self.lease_end_time = lease_end_time
         self.redeliveries = redeliveries
         self.order_key = order_key
-        self.attempts = attempts
-        self.is_last_delivery = is_last_delivery
-        self.is_buried_by_broker = is_buried_by_broker
-        self.latest_time = latest_time
+        self.in_place = in_place
         self.has_started = False
         self.is_stop_wanted = False
         """Somebody has cancelled the call; the queue learned of it by a touch."""
@@ -88,10 +94,6 @@ class Envelope:
         self.settlement: Literal["open", "under way", "done"] = "open"
         self.replacement: object = None
         """What was pushed in its place already, while it was not completed."""
-        self.comes_back = False
-        """Its attempt has ended, and the item itself will be delivered again."""
-        self.rest_end_time: float | None = None
-        """Its holder keeps it until then, on the scale of its lease, and runs it again."""
         self.number = next(_numbers)
         """Deliveries are numbered in the order in which this process popped them."""
 

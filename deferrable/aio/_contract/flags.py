@@ -57,9 +57,6 @@ class QueueFlags:
     """The most bytes of one item's JSON text. A queue object may have its own limit."""
     MAX_DELAY_SECONDS: ClassVar[float] = math.inf
     """The longest delay that the broker itself takes; longer ones hop."""
-    RETRIES_IN_PLACE: bool = False
-    """A retry is the item itself: it is released with a delay, and the envelope of its next
-    delivery counts the attempt. On other queues a copy that counts it replaces the item."""
     SUPPORTS_DEDUPLICATION: ClassVar[bool] = False
     """The broker drops a new item whose ``deduplication_id`` another one had a short time ago."""
     KEEPS_DELAYS: ClassVar[bool] = False

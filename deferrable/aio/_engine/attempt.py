@@ -159,7 +159,9 @@ class Attempt(AttemptEnding):
                     self.queue.MAX_DELAY_SECONDS,
                     is_due=self.queue.KEEPS_DELAYS,
                 )
-                item = counted(self._item, self.envelope.attempts)
+                in_place, item = self.envelope.in_place, self._item
+                if in_place is not None:
+                    item = counted(item, in_place.attempts)
             except UnreadableItem as error:
                 await self._emit("pop")
                 return await self._settle(Raised(error))

@@ -23,7 +23,7 @@ from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.keeping import Ending, TooLarge, kept_result, result_store
 from deferrable.aio._engine.running import AttemptDoor, Control, NotStarted, name_of_attempt
 from deferrable.aio.clock import Clock
-from deferrable.aio.envelope import Envelope
+from deferrable.aio.envelope import Envelope, InPlace
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, ItemTooLarge, LeaseLost, UnreadableItem
 from deferrable.item import Item, id_text
@@ -135,6 +135,7 @@ class AttemptEnding:
 
     def _judge(self, error: BaseException) -> Verdict:
         now, hostname = self._clock.time(), socket.gethostname()
+        in_place = self.envelope.in_place
         if error is self._refusal:
             return Bury(with_error(self._item, error, now, hostname, _UNREADABLE), _UNREADABLE)
         try:
@@ -149,7 +150,7 @@ class AttemptEnding:
                     self.queue.MAX_DELAY_SECONDS if self.queue.SUPPORTS_DELAY else 0.0
                 ),
                 hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
-                is_last=self.envelope.is_last_delivery,
+                is_last=in_place is not None and in_place.is_last,
                 hostname=hostname,
                 retry_names=retry_names,
             )
@@ -197,8 +198,9 @@ class AttemptEnding:
         return self.outcome("cancelled", error)
 
     async def _retry(self, verdict: RetryLater, error: BaseException) -> Outcome:
-        if self._stays(verdict):
-            await self._retry_in_place(verdict)
+        in_place = self.envelope.in_place
+        if in_place is not None and self._stays(in_place, verdict):
+            await self._retry_in_place(in_place, verdict)
         else:
             await self._replace(verdict.item, self.queue)
         log_retry(self.name, self._job_name, self.outcome("retried", error), verdict.seconds)
@@ -211,9 +213,10 @@ class AttemptEnding:
         item = shortened(verdict.item, errors.excess_bytes(verdict.item))
         if self._refusal is None:
             await self._keep("errored", error=item.get("error"))
-        if verdict.is_exhausted and self.envelope.is_buried_by_broker:
+        in_place = self.envelope.in_place
+        if verdict.is_exhausted and in_place is not None and in_place.is_buried:
             await self._door.finish(lambda: self.queue.release(self.envelope))
-            self.envelope.comes_back = True
+            in_place.comes_back = True
         else:
             await self._replace(item, errors)
         try:
@@ -234,24 +237,24 @@ class AttemptEnding:
             lambda: self.queue.replace(self.envelope, kept, to, is_delayed=is_read)
         )
 
-    def _stays(self, verdict: RetryLater) -> bool:
+    def _stays(self, in_place: InPlace, verdict: RetryLater) -> bool:
         """Whether the item itself comes back, and no copy of it."""
-        if not self.queue.RETRIES_IN_PLACE or self.envelope.order_key is not None:
-            return self.queue.RETRIES_IN_PLACE  # in a group, a copy would lose its place
+        if self.envelope.order_key is not None:
+            return True  # a copy would lose its place in the group
         end_time = self.queue.clock.monotonic() + verdict.seconds
-        return self._is_counted(verdict) and end_time <= self.envelope.latest_time
+        return self._is_counted(verdict) and end_time <= in_place.latest_time
 
     def _is_counted(self, verdict: RetryLater) -> bool:
         return bool(verdict.item["attempts"] > read_count(self._item, "attempts", 0))
 
-    async def _retry_in_place(self, verdict: RetryLater) -> None:
-        envelope, seconds = self.envelope, verdict.seconds
+    async def _retry_in_place(self, in_place: InPlace, verdict: RetryLater) -> None:
+        seconds = verdict.seconds
         if self._door.keeps_for(seconds):
-            envelope.attempts += self._is_counted(verdict)
-            envelope.rest_end_time = self.queue.clock.monotonic() + seconds
+            in_place.attempts += self._is_counted(verdict)
+            in_place.rest_end_time = self.queue.clock.monotonic() + seconds
         else:
-            await self._door.finish(lambda: self.queue.release(envelope, seconds))
-            envelope.comes_back = True
+            await self._door.finish(lambda: self.queue.release(self.envelope, seconds))
+            in_place.comes_back = True
 
     def _serializer(self) -> Serializer:
         return self._instance.protection.serializer_for(self._item)

@@ -382,11 +382,14 @@ class Attempts:
     def _conclude(self, attempt: Attempt, outcome: Outcome) -> None:
         self._slots.settling -= 1
         self._tell(outcome)
-        if attempt.envelope.rest_end_time is not None:
-            self._rest(attempt, attempt.envelope.rest_end_time)
-        elif attempt.envelope.order_key is not None:
-            is_over = outcome.status in _ENDS and not attempt.envelope.comes_back
-            self._leave_group(key_of(attempt), goes_on=is_over)
+        if attempt.envelope.order_key is not None:
+            in_place = attempt.envelope.in_place
+            if in_place is not None and in_place.rest_end_time is not None:
+                self._rest(attempt, in_place.rest_end_time)
+            else:
+                comes_back = in_place is not None and in_place.comes_back
+                is_over = outcome.status in _ENDS and not comes_back
+                self._leave_group(key_of(attempt), goes_on=is_over)
         if self._slots.is_paused:
             self._loop.call_soon(self._alone.note_change)
         self._on_room()

@@ -101,7 +101,8 @@ class Buffer:
 
         def end_rest() -> None:
             self._remove(each)
-            each.envelope.rest_end_time = None
+            if each.envelope.in_place is not None:
+                each.envelope.in_place.rest_end_time = None
             wake(each)
 
         self._resting[each] = each.queue.clock.call_later(seconds, end_rest)
@@ -325,20 +326,26 @@ def _may_go_back(each: Buffered) -> bool:
 async def _release_each(
     queue: Queue, envelopes: Sequence[Envelope], delay_seconds: float
 ) -> Sequence[Exception | None]:
-    rests = [each.rest_end_time for each in envelopes]
-    if not delay_seconds and not any(rests):
-        return await queue.release_each(envelopes)
     now = queue.clock.monotonic()
+    if not delay_seconds and not any(_rest_seconds(each, now) for each in envelopes):
+        return await queue.release_each(envelopes)
 
     async def release(envelope: Envelope) -> Exception | None:
-        rest_seconds = 0.0 if envelope.rest_end_time is None else envelope.rest_end_time - now
         try:
-            await queue.release(envelope, max(delay_seconds, rest_seconds))
+            await queue.release(envelope, max(delay_seconds, _rest_seconds(envelope, now)))
         except Exception as error:
             return error
         return None
 
     return await asyncio.gather(*map(release, envelopes))
+
+
+def _rest_seconds(envelope: Envelope, now: float) -> float:
+    """Until the retry of an item that rests."""
+    in_place = envelope.in_place
+    if in_place is None or in_place.rest_end_time is None:
+        return 0.0
+    return max(0.0, in_place.rest_end_time - now)
 
 
 def _by_queue(waiting: Iterable[Buffered]) -> dict[Queue, list[Envelope]]:

@@ -48,10 +48,8 @@ from deferrable.aio.backend.sqs._receiving import Message, Receiver
 from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._retries import (
     RetryWay,
-    attempts_counted,
     crashes_counted,
-    is_buried_by_sqs,
-    is_last_delivery,
+    in_place,
     receive_size,
 )
 from deferrable.aio.backend.sqs._s3_store import S3Store
@@ -139,7 +137,6 @@ class SQSQueue(Queue):
         self._errors = errors
         self._source = source
         self._retry: RetryWay = settings.retry if source is None else "behind"
-        self.RETRIES_IN_PLACE = self._retry != "behind"
         self._receive_size = receive_size(self._retry, is_fifo=self.FIFO)
         wait_seconds = settings.wait_seconds
         self._receiver = Receiver(
@@ -248,10 +245,7 @@ class SQSQueue(Queue):
             start_time + self.lease_seconds,
             redeliveries=crashes_counted(self._retry, receives),
             order_key=attributes.get("MessageGroupId") if self.KEEPS_GROUPS_IN_ORDER else None,
-            attempts=attempts_counted(self._retry, receives),
-            is_last_delivery=is_last_delivery(self._retry, receives, most),
-            is_buried_by_broker=is_buried_by_sqs(self._retry, receives, most),
-            latest_time=start_time + MAX_LEASE_SECONDS,
+            in_place=in_place(self._retry, receives, most, start_time + MAX_LEASE_SECONDS),
         )
 
     def _read_body(

@@ -13,15 +13,14 @@ maxReceiveCount, so at the receive after the last one that it hands over.
 from typing import Literal, TypeAlias, get_args
 
 from deferrable.aio.backend.sqs._batches import MAX_BATCH_SIZE
+from deferrable.aio.envelope import InPlace
 from deferrable.errors import InvalidOptions
 
 __all__ = [
     "RetryWay",
-    "attempts_counted",
     "check_retry",
     "crashes_counted",
-    "is_buried_by_sqs",
-    "is_last_delivery",
+    "in_place",
     "most_receives",
     "receive_size",
 ]
@@ -44,28 +43,28 @@ def most_receives(retry: RetryWay) -> int:
     return _MOST_ATTEMPTS if retry == "visibility" else _MOST_RECEIVES
 
 
-def attempts_counted(retry: RetryWay, receives: int) -> int:
-    """How many attempts have ended since the message was sent."""
-    return 0 if retry == "behind" else receives - 1
+def in_place(
+    retry: RetryWay, receives: int, max_receive_count: int, latest_time: float
+) -> InPlace | None:
+    """How a message that was received so often comes back; None: a copy replaces it.
+
+    Only at the very receive at which the redrive policy applies, a failed message is left to it. A
+    message with more receives shows that its queue has another policy, or none; then it is buried
+    as with the other ways.
+    """
+    if retry == "behind":
+        return None
+    return InPlace(
+        attempts=receives - 1,
+        is_last=receives >= max_receive_count,
+        is_buried=retry == "visibility" and receives == max_receive_count,
+        latest_time=latest_time,
+    )
 
 
 def crashes_counted(retry: RetryWay, receives: int) -> int:
     """How many receives ended without a settlement, as far as this can be known."""
     return 0 if retry == "visibility" else receives - 1
-
-
-def is_last_delivery(retry: RetryWay, receives: int, max_receive_count: int) -> bool:
-    """Whether SQS hands the message over no more."""
-    return retry != "behind" and receives >= max_receive_count
-
-
-def is_buried_by_sqs(retry: RetryWay, receives: int, max_receive_count: int) -> bool:
-    """Whether a failed message is left to the redrive policy of its queue.
-
-    Only at the very receive at which it applies. A message with more receives shows that the queue
-    has another policy, or none; then it is buried as with the other ways.
-    """
-    return retry == "visibility" and receives == max_receive_count
 
 
 def receive_size(retry: RetryWay, *, is_fifo: bool) -> int:
