@@ -1,7 +1,6 @@
 """Bugs of the reports of workers."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from deferrable.aio.backend.memory import InMemoryQueue
 from deferrable.aio.backend.memory._store import Now, Reports
@@ -38,12 +37,6 @@ class KeepsTheFirstReport(InMemoryQueue):
     async def _report_worker(self, report: WorkerReport) -> None:
         if report.id not in {each.id for each in await self._find_workers()}:
             await super()._report_worker(report)
-
-
-@mutant("what_a_worker_reports_is_seen_by_others")
-class BelievesTheClockOfTheWorker(InMemoryQueue):
-    async def _find_workers(self) -> Sequence[WorkerReport]:
-        return [replace(each, seen_time=0.0) for each in await super()._find_workers()]
 
 
 class _Endless(Reports):
