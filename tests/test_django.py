@@ -1,9 +1,11 @@
 """Tasks of Django in queues of deferrable."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +24,7 @@ from django_place import DATABASE, tasks_in
 from redis_server import unique_group
 
 from deferrable import Deferrable, DeferrableError
-from deferrable.contrib.django import DeferrableTask, instance_of, periodic, task
+from deferrable.contrib.django import DeferrableTask, _site, instance_of, periodic, task
 from deferrable.contrib.django._api import (
     InvalidTask,
     TaskResultDoesNotExist,
@@ -190,6 +192,38 @@ def test_a_cancelled_task_has_failed(memory: Deferrable) -> None:
 
     assert result.status == FAILED
     assert "cancelled" in result.errors[0].traceback
+
+
+def test_a_worker_imports_the_module_of_a_task_of_an_installed_app(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/jobs.db?durability=process"
+    with tasks_in(url, broker={"wait_time": 0}):
+        result_id = import_module("django_app.more").late.enqueue().id
+    forget_late()  # as in another process
+
+    with tasks_in(url, broker={"wait_time": 0}):
+        outcomes = run_all(instance_of())
+        result = task_backends["default"].get_result(result_id)
+
+    assert [each.status for each in outcomes] == ["completed"]
+    assert result.return_value == "found"
+
+
+def test_a_worker_imports_nothing_else(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/jobs.db?durability=process"
+    with tasks_in(url, broker={"wait_time": 0}):
+        import_module("django_app.more").late.enqueue()
+    forget_late()
+
+    with tasks_in(url, broker={"wait_time": 0}, import_from=("elsewhere",)):
+        outcomes = run_all(instance_of())
+
+    assert [each.status for each in outcomes] == ["errored"]
+    assert "import_from allows only elsewhere" in str(outcomes[0].error)
+
+
+def forget_late() -> None:
+    _site._tasks.pop("django_app.more:late")
+    del sys.modules["django_app.more"]
 
 
 # Options.
@@ -621,8 +655,6 @@ def test_a_task_with_a_schedule_is_enqueued_at_its_ticks() -> None:
             assert schedule.job_name == "django_app.tasks:add"
             assert instance_of().schedules() == []
     finally:
-        from deferrable.contrib.django import _site
-
         _site._schedules.clear()
 
 

@@ -69,7 +69,7 @@ def runner_of(task: Any, alias: str, sender: type) -> Callable[..., Any]:
 
         runner = run
     if task.takes_context:
-        runner.__signature__ = _without_context(function)  # type: ignore[attr-defined]
+        vars(runner)["__signature__"] = _without_context(function)
     return runner
 
 

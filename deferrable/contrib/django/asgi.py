@@ -7,13 +7,12 @@ request. Staff may look; superusers may also act, if actions are allowed.
 import io
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.auth import aget_user
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
 from deferrable.contrib.dashboard import app as dashboard_app
@@ -84,7 +83,7 @@ def _instances() -> dict[str, Any]:
 
 async def _user_of(scope: Scope) -> Any:
     """Who the session of a request belongs to."""
-    request: HttpRequest = ASGIRequest(dict(scope), io.BytesIO())
+    request = cast(Any, ASGIRequest)(dict(scope), io.BytesIO())
     engine = import_module(settings.SESSION_ENGINE)
     request.session = engine.SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
     return await aget_user(request)
