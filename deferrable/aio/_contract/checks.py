@@ -45,10 +45,10 @@ class Checks(QueueHooks):
         if size > self._most_item_bytes():
             raise self._too_large(size)
         delay_seconds = self._check_delay(item.get("delay") if is_delayed else None)
+        if "unique_key" not in item and "deduplication_id" not in item:
+            return Push(item, text, delay_seconds)
         # A copy must have another one: the broker would drop it, and the item would be lost.
         deduplication_id = item.get("deduplication_id") if is_new else None
-        if "unique_key" not in item:
-            return Push(item, text, delay_seconds, None, deduplication_id)
         return Push(item, text, delay_seconds, self._check_unique(item, is_new), deduplication_id)
 
     def _check_unique(self, item: Item, is_new: bool) -> str | None:
