@@ -104,7 +104,7 @@ async def defer(
     if resolved.debounce_seconds or instance.metadata_producer_consumers:
         # Before a window is reserved or metadata is produced; otherwise the push checks it as
         # early.
-        instance.backend.queue.check(item)
+        instance.backend.queue.prepare(item, is_plain=True)
     if not resolved.debounce_seconds:
         return await _push(instance, door, item, now)
     call = _Debounced(job, options, args, kwargs)
