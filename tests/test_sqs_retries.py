@@ -188,7 +188,7 @@ async def test_what_visibility_cannot_do_is_done_by_a_copy(site: Site) -> None:
     await site.job(max_attempts=2).later_async("a")
     site.proxy.requests.clear()
 
-    await site.run()
+    statuses = await site.run()
     for _ in range(10):
         assert site.started == ["a"]
         await site.pass_time(2 * 3600)

@@ -373,7 +373,9 @@ class SQSQueue(Queue):
 
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
         entries = [{"ReceiptHandle": delivery_of(each).receipt_handle} for each in envelopes]
-        outcomes = await self._perform_on("DeleteMessageBatch", envelopes, entries)
+        outcomes = await self._perform_on(
+            "DeleteMessageBatch", envelopes, entries, is_settlement=True
+        )
         self._completed_count += outcomes.count(None)
         large_items = self._settings.large_items
         if large_items is not None:
@@ -392,13 +394,17 @@ class SQSQueue(Queue):
         now = self.clock.monotonic()
         entries = [_visibility(each.envelope, each.delay_seconds, now) for each in releases]
         envelopes = [each.envelope for each in releases]
-        return await self._perform_on("ChangeMessageVisibilityBatch", envelopes, entries)
+        return await self._perform_on(
+            "ChangeMessageVisibilityBatch", envelopes, entries, is_settlement=True
+        )
 
     async def _perform_on(
         self,
         operation: str,
         envelopes: Sequence[Envelope],
         entries: Sequence[BatchEntry | Exception],
+        *,
+        is_settlement: bool = False,
     ) -> list[Exception | None]:
         """Send a batch about messages that are still ours, as far as this process knows.
 
@@ -423,8 +429,8 @@ class SQSQueue(Queue):
         def judge(position: int, code: str, text: str, is_repeat: bool) -> Exception | None:
             if not is_lost_handle(code):
                 return BackendError(f"{operation} on {self!r} failed for one item: {text}")
-            if is_repeat and operation == "DeleteMessageBatch":
-                # Its lease lasts, so nobody else had it: the first try has deleted it.
+            if is_repeat and is_settlement:
+                # Its lease lasts, so nobody else had it: the first try has settled it.
                 return None
             return lost(envelopes[indexes[position]], text)
 
