@@ -23,7 +23,7 @@ from deferrable._codec.json_types import from_json, to_json
 from deferrable._codec.refusals import describe
 from deferrable.errors import UnreadableItem
 
-__all__ = ["dump", "load_arguments"]
+__all__ = ["dump", "load_arguments", "written_function"]
 
 _PARAMETER = inspect.Parameter
 
@@ -129,7 +129,7 @@ def _parameters_of(function: Callable[..., Any]) -> _Parameters:
 def _read_parameters(function: Callable[..., Any]) -> _Parameters:
     try:
         parameters = inspect.signature(function).parameters.values()
-        hints = typing.get_type_hints(_annotated(function), include_extras=True)
+        hints = typing.get_type_hints(written_function(function), include_extras=True)
     except Exception as error:
         raise UnreadableItem(
             f"the annotations of {_names.name_of(function)} cannot be read: {describe(error)}; "
@@ -153,8 +153,8 @@ def _read_parameters(function: Callable[..., Any]) -> _Parameters:
     return _Parameters(tuple(positional), rest, keywords, others)
 
 
-def _annotated(function: Any) -> Any:
-    """The object with the annotations, for a wrapped function, a partial, or a callable object."""
+def written_function(function: Any) -> Any:
+    """The function that somebody wrote, of a wrapped one, a partial, or a callable object."""
     function = inspect.unwrap(function)
     while isinstance(function, functools.partial):
         function = inspect.unwrap(function.func)

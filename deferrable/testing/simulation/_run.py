@@ -7,7 +7,6 @@ item that was accepted is never lost, and a job that returned may be run again.
 """
 
 import asyncio
-import inspect
 import linecache
 import os
 import threading
@@ -17,6 +16,8 @@ from types import CodeType, FrameType
 from typing import Any, Self
 
 from deferrable._codec.json import dump
+from deferrable._codec.json_values import written_function
+from deferrable._codec.refusals import describe
 from deferrable._codec.serializers import short_repr
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio._contract.popping import Popped
@@ -30,6 +31,7 @@ from deferrable.errors import BackendError, BackendUnavailable
 from deferrable.item import Item
 from deferrable.outcome import Outcome
 from deferrable.sync import deferrable as blocking
+from deferrable.sync._portal import portal
 from deferrable.testing.deferrals import Deferrals, moments_of, result_of
 from deferrable.testing.faults import FaultyQueue
 from deferrable.testing.simulation._stepping import Crash, run_async, run_plain
@@ -42,6 +44,9 @@ _MOST_ATTEMPTS = 1000
 
 _LATE_SECONDS = 60.0
 """A late delivery comes after everything else that is due."""
+
+_LONGEST_SECONDS = 20.0
+"""Real ones, of an async attempt. One that takes longer is taken for one that waits for ever."""
 
 _UNAVAILABLE = "simulated: the broker did not answer"
 
@@ -57,6 +62,7 @@ class SimulatedRun:
     Attributes:
         passed: what each attempt passed through, in the order of their starts.
         struck: the faults that met an attempt.
+        stuck: why the run cannot go on, if it cannot.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class SimulatedRun:
         self.is_noting = not strikes
         self.running: _Attempt | None = None
         self.struck: list[FaultName] = []
+        self.stuck: str | None = None
+        self._seen_struck = 0
 
     def __enter__(self) -> Self:
         self._core.registry = _WatchedRegistry(self._registry, self)
@@ -120,6 +128,23 @@ class SimulatedRun:
             elif not await self._requeue_refused():
                 return
 
+    async def _requeue_refused(self) -> bool:
+        """Do what an operator does with jobs that failed because the broker was away."""
+        struck, self._seen_struck = self.struck[self._seen_struck :], len(self.struck)
+        if not {"refused push", "lost push answer"} & set(struck):
+            return False
+        if isinstance(self._instance, blocking.Deferrable):
+            return portal().run(self._requeue_unavailable())  # what keeps leases needs a loop
+        return await self._requeue_unavailable()
+
+    async def _requeue_unavailable(self) -> bool:
+        has_requeued = False
+        async for each in self._core.errors():
+            if each.error.get("error_type", "").endswith(BackendUnavailable.__name__):
+                await each.requeue()
+                has_requeued = True
+        return has_requeued
+
     async def _run_due(self, *, on_loop: bool) -> None:
         while True:
             first = len(self._attempts)
@@ -127,6 +152,8 @@ class SimulatedRun:
                 outcome = await self._run_once(on_loop)
             except BackendError:
                 continue
+            if self.stuck is not None:
+                raise AssertionError(self.stuck)
             if outcome is None:
                 return
             if first < len(self._attempts):
@@ -141,28 +168,29 @@ class SimulatedRun:
         if isinstance(self._instance, blocking.Deferrable) and not on_loop:
             return self._instance.run_once()
         self._loop = asyncio.get_running_loop()
-        return await self._core.run_once()
+        running = asyncio.create_task(self._core.run_once())
+        try:
+            await asyncio.wait([running], timeout=_LONGEST_SECONDS)
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        if running.done():
+            return running.result()
+        running.add_done_callback(_see_error)
+        running.cancel()
+        self.stuck = _still_waits(self._attempts[-1].name, self.history())
+        raise AssertionError(self.stuck)
 
     def run_others(self) -> None:
         """Run what is due while a plain job stands still, which calls this in its thread."""
         if self._loop is None or threading.get_ident() == self._thread:
             result_of(self._run_due(on_loop=False))
         else:
-            asyncio.run_coroutine_threadsafe(self._run_due(on_loop=True), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self.run_others_async(), self._loop).result()
 
     async def run_others_async(self) -> None:
-        """Run what is due while an async job waits."""
+        """Run what is due while a job stands still, on the loop."""
         await self._run_due(on_loop=True)
-
-    async def _requeue_refused(self) -> bool:
-        """Do what an operator does with jobs that failed because the broker was away."""
-        has_requeued = False
-        if "refused push" in self.struck or "lost push answer" in self.struck:
-            for each in await self._core.errors().next_items(_MOST_ATTEMPTS):
-                if each.error.get("error_type", "").endswith(BackendUnavailable.__name__):
-                    await each.requeue()
-                    has_requeued = True
-        return has_requeued
 
     # Striking.
 
@@ -200,7 +228,7 @@ class SimulatedRun:
 
     def is_watched(self, code: CodeType, job: RegisteredJob) -> bool:
         """Whether lines of this code are points."""
-        own = getattr(inspect.unwrap(job.function), "__code__", None)
+        own = getattr(written_function(job.function), "__code__", None)
         return code is own or (
             bool(self._files) and os.path.realpath(code.co_filename) in self._files
         )
@@ -270,7 +298,8 @@ class _Attempt:
     def note_outcome(self, outcome: Outcome) -> None:
         """Its item was settled, or not."""
         if not self._has_crashed:
-            self.notes.append(outcome.status)
+            why = "" if outcome.error is None else f" ({describe(outcome.error)})"
+            self.notes.append(outcome.status + why)
 
     def choose_for_push(self) -> FaultName | None:
         """What happens to the next call that the job defers."""
@@ -407,6 +436,22 @@ class _WatchedQueue(FaultyQueue):
             return BackendUnavailable(_UNAVAILABLE)
         (answer,) = await settle(entries)
         return BackendUnavailable(_UNAVAILABLE) if fault == "lost answer" else answer
+
+
+def _still_waits(name: str, history: Sequence[str]) -> str:
+    lines = [f"  {number}. {each}" for number, each in enumerate(history, 1)]
+    first = (
+        f"{name} still waits after {_LONGEST_SECONDS:g} seconds; is it for a lock of this process, "
+        "and does a job hold it that stands still?"
+    )
+    last = "Take such a lock out of the jobs, or leave out the fault 'lost lease'."
+    return "\n".join([first, *lines, last])
+
+
+def _see_error(task: "asyncio.Task[Any]") -> None:
+    """Or asyncio would log that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _shown(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

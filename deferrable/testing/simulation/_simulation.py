@@ -93,11 +93,14 @@ def simulate(
 
     Raises:
         SimulationFailed: a check did not hold. It tells the seed and what happened in its run.
-        InvalidOptions: a fault is not known.
+        InvalidOptions: a seed or a fault is none, or `start` has deferred nothing.
+        WrongApi: an event loop runs here, and the instance is of `deferrable.aio`.
     """
     simulation = _Simulation(instance, start, check, seeds, faults, crash_in, seconds)
     if isinstance(instance, blocking.Deferrable):
         return result_of(simulation.run())
+    if _is_on_loop():
+        raise WrongApi("an event loop runs here: write await simulate_async(...)")
     return asyncio.run(simulation.run())
 
 
@@ -116,7 +119,7 @@ async def simulate_async(
     Raises:
         SimulationFailed: a check did not hold.
         WrongApi: the instance is of the blocking API; call `simulate`.
-        InvalidOptions: a fault is not known.
+        InvalidOptions: a seed or a fault is none, or `start` has deferred nothing.
     """
     if isinstance(instance, blocking.Deferrable):
         raise WrongApi("the instance is of the blocking API; call simulate(...), without await")
@@ -139,17 +142,24 @@ class _Simulation:
         self._instance = instance
         self._start = start
         self._check = check
-        self._seeds = range(seeds) if isinstance(seeds, int) else seeds
+        self._seeds = _seeds_of(seeds)
         self._faults = _checked(faults)
-        self._files = {os.path.realpath(each.__file__) for each in crash_in if each.__file__}
+        self._files = {_file_of(each) for each in crash_in}
         self._seconds = seconds
 
     async def run(self) -> Simulated:
         with _quiet_log():
             first = await self._run_one([], None)
+            if not first.passed:
+                raise InvalidOptions(
+                    f"start deferred nothing with this instance that is due within "
+                    f"{self._seconds:g} seconds, so no job ran; does it defer with another "
+                    "instance, or miss an await?"
+                )
             singles = every_strike(first.passed, self._faults)
             simulated = Simulated(single_faults=len(singles))
             for seed in self._seeds:
+                _check_seed("a seed", seed)
                 strikes = strikes_of(seed, singles, first.passed, self._faults)
                 run = await self._run_one(strikes, seed)
                 simulated.runs += 1
@@ -184,6 +194,33 @@ class _Simulation:
         return await returned
 
 
+def _is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _seeds_of(seeds: int | Iterable[int]) -> Iterable[int]:
+    if isinstance(seeds, Iterable):
+        return seeds
+    _check_seed("seeds", seeds)
+    return range(seeds)
+
+
+def _check_seed(name: str, value: object) -> None:
+    if not isinstance(value, int) or value < 0:
+        raise InvalidOptions(f"{name} is {value!r:.80}; it must be a whole number from 0 on")
+
+
+def _file_of(module: ModuleType) -> str:
+    path: str | None = getattr(module, "__file__", None)
+    if not path:
+        raise InvalidOptions(f"crash_in has {module!r:.80}; it takes modules with a source file")
+    return os.path.realpath(path)
+
+
 def _checked(faults: Iterable[FaultName]) -> tuple[FaultName, ...]:
     chosen = tuple(faults)
     unknown = [each for each in chosen if each not in FAULTS]
@@ -208,7 +245,7 @@ def _report(error: AssertionError, seed: int | None, history: Sequence[str]) -> 
     what = str(error) or "the check raised an AssertionError"
     lines = [f"  {number}. {each}" for number, each in enumerate(history, 1)]
     if seed is None:
-        first, last = f"without any fault: {what}", "Mend the check or the jobs first."
+        first, last = f"without any fault: {what}", "Correct the check or the jobs first."
     else:
         first, last = f"seed {seed}: {what}", f"To run only this again, pass seeds=[{seed}]."
     return "\n".join([first, *lines, last])

@@ -6,8 +6,10 @@ The rule: a debugger or a measurement of coverage that traced the thread before 
 afterwards.
 """
 
+import dis
 import sys
 from collections.abc import Awaitable, Callable, Generator
+from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, TypeAlias
 
@@ -46,9 +48,36 @@ class _Lines:
         return self._on_event if self._is_watched(frame.f_code) else None
 
     def _on_event(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line":
+        if event == "line" and frame.f_lasti not in _ends_of_with(frame.f_code):
             self._on_point("line", frame)
         return self._on_event
+
+
+@lru_cache(maxsize=256)
+def _ends_of_with(code: CodeType) -> frozenset[int]:
+    """Where a ``with`` block is left. What is raised there would not call its ``__exit__``."""
+    steps = list(dis.get_instructions(code))
+    ends = set()
+    for index in range(len(steps)):
+        if _calls_exit(steps[index : index + 4]):
+            ends.add(steps[index].offset)
+            while index and steps[index - 1].opname in _ALREADY_LEFT:
+                index -= 1
+                ends.add(steps[index].offset)
+    return frozenset(ends)
+
+
+_ALREADY_LEFT = ("NOP", "SWAP", "PUSH_EXC_INFO")
+"""Steps that may come before the call of ``__exit__``, outside of what the block protects."""
+
+
+def _calls_exit(steps: list[dis.Instruction]) -> bool:
+    """Whether they call it after an error, or with ``None, None, None``."""
+    names = [each.opname for each in steps]
+    return names[0] == "WITH_EXCEPT_START" or (
+        names[3:] in (["CALL"], ["PRECALL"])
+        and all(each.opname == "LOAD_CONST" and each.argval is None for each in steps[:3])
+    )
 
 
 def run_plain(run: Callable[[], Any], is_watched: Watched, on_point: OnPoint) -> Any:
