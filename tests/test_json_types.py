@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr
@@ -144,10 +144,70 @@ def test_item_from_elsewhere_that_does_not_fit_is_unreadable() -> None:
 def test_model_that_hides_a_field_is_refused_and_not_emptied() -> None:
     def job(login: Login) -> None: ...
 
-    with pytest.raises(UnserializableCall, match="Login does not come back equal from JSON") as no:
+    with pytest.raises(
+        UnserializableCall, match="Login does not come back equal from JSON, in password"
+    ) as no:
         serializer.dump_call("job", (Login(user="a", password=SecretStr("pw-1")),), {}, job)
 
     assert "pw-1" not in str(no.value)
+
+
+class Gift(Order):
+    card: str
+
+
+@dataclass
+class Letter(Parcel):
+    stamp: int = 1
+
+
+class Note(TypedDict):
+    text: str
+
+
+GIFT = Gift(id=2, due=date(2026, 11, 27), price=Decimal(1), card="secret-card")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "reason"),
+    [
+        (Order, GIFT, "a Gift would arrive as a Order"),
+        (list[Order], [ORDER, GIFT], r"a Gift at \[1\] would arrive as a Order"),
+        (dict[str, Order], {"secret-key": GIFT}, r"a Gift at \[...\] would arrive"),
+        (Parcel, Letter(Path("x")), "a Letter would arrive as a Parcel"),
+        (Parcel, Parcel(Path("x"), GIFT), "a Gift at .order would arrive as a Order"),
+        (Note, {"text": "a", "secret-key": 1}, "a dict has keys that its annotation does not name"),
+    ],
+    ids=str,
+)
+def test_later_refuses_what_would_arrive_with_less(
+    annotation: Any, value: Any, reason: str
+) -> None:
+    def job(argument: Any) -> None: ...
+
+    job.__annotations__["argument"] = annotation
+
+    for call in (((value,), {}), ((), {"argument": value})):
+        with pytest.raises(ArgumentMismatch, match=reason) as refused:
+            serializer.dump_call("job", *call, job)
+        assert "secret" not in str(refused.value)
+
+
+def test_subclass_that_arrives_as_plain_json_loses_nothing() -> None:
+    def job(order: Any) -> None: ...
+
+    (argument,), _ = there_and_back(job, GIFT)
+
+    assert argument["card"] == "secret-card"
+
+
+def test_tag_of_a_union_is_not_shown() -> None:
+    def job(pet: Pet) -> None: ...
+
+    with pytest.raises(ArgumentMismatch, match="union_tag_invalid") as refused:
+        serializer.dump_call("job", ({"animal": {"kind": "secret"}},), {}, job)
+
+    assert "secret" not in str(refused.value)
 
 
 def test_pydantic_is_not_imported_for_it() -> None:

@@ -1,18 +1,23 @@
 """Types that JSON and msgspec do not know: paths, and the models of pydantic.
 
-Owns how their values become JSON, and how they are read back where a function names them.
+Owns how their values become JSON, how they are read back where a function names them, and what an
+argument would lose on the way.
 
 The one rule: a value that would not come back equal is refused. A model may hide what it holds.
 """
 
 import sys
 import typing
+from dataclasses import fields, is_dataclass
 from pathlib import PurePath
+from types import NoneType
 from typing import Any
 
 import msgspec
 
-__all__ = ["from_json", "to_json"]
+__all__ = ["find_loss", "from_json", "to_json"]
+
+_PLAIN = frozenset({str, int, float, bool, NoneType})
 
 
 def to_json(value: object) -> object:
@@ -50,6 +55,49 @@ def from_json(declared: Any, value: object) -> object:
     raise ValueError(f"Expected `{getattr(declared, '__name__', declared)}`")
 
 
+def find_loss(given: object, loaded: object, place: str = "") -> str | None:
+    """What of an argument a consumer would not get, because its annotation names less.
+
+    Args:
+        given: as it was passed.
+        loaded: as a consumer reads it.
+        place: within the argument.
+
+    Returns:
+        a sentence without any value; None: nothing is lost.
+    """
+    if given.__class__ in _PLAIN:
+        return None
+    if isinstance(given, list | tuple) and isinstance(loaded, list | tuple):
+        both = zip(given, loaded, strict=False)  # a named tuple is filled with its defaults
+        pairs = [(f"{place}[{index}]", *pair) for index, pair in enumerate(both)]
+    elif isinstance(given, dict) and isinstance(loaded, dict):
+        if len(loaded) < len(given):
+            return f"{place or 'a dict'} has keys that its annotation does not name"
+        both = zip(given.values(), loaded.values(), strict=False)
+        pairs = [(f"{place}[...]", *pair) for pair in both]
+    elif not (_has_fields(given) and _has_fields(loaded)):
+        return None
+    elif type(given) is not type(loaded):
+        where = f" at {place}" if place else ""
+        return (
+            f"a {type(given).__qualname__}{where} would arrive as a {type(loaded).__qualname__}, "
+            "which its annotation names, without the fields of its own class; annotate the "
+            "parameter with the class that you pass"
+        )
+    elif is_dataclass(given):
+        names = [each.name for each in fields(given)]
+        pairs = [(f"{place}.{name}", getattr(given, name), getattr(loaded, name)) for name in names]
+    else:
+        return None  # a model that came back equal
+    losses = (find_loss(one, other, within) for within, one, other in pairs)
+    return next((each for each in losses if each is not None), None)
+
+
+def _has_fields(value: object) -> bool:
+    return is_dataclass(value) or isinstance(value, msgspec.Struct) or _is_model(type(value))
+
+
 def _is_model(declared: Any) -> bool:
     """Whether it is a model of pydantic, which nobody need have installed."""
     pydantic = sys.modules.get("pydantic")
@@ -63,13 +111,19 @@ def _is_model(declared: Any) -> bool:
 def _dump_model(value: Any) -> object:
     dumped: object = value.model_dump(mode="json", by_alias=True, round_trip=True)
     try:
-        is_equal = _load_model(type(value), dumped) == value
-    except ValueError:
-        is_equal = False
-    if not is_equal:
+        loaded = _load_model(type(value), dumped)
+    except ValueError as error:
         raise TypeError(
-            f"a {type(value).__qualname__} does not come back equal from JSON; a field that hides "
-            "its value when it is dumped, such as a SecretStr, needs a serializer that keeps it"
+            f"a {type(value).__qualname__} cannot be read back from JSON: {error}"
+        ) from None
+    if loaded != value:
+        names = type(value).model_fields
+        changed = [each for each in names if getattr(loaded, each) != getattr(value, each)]
+        raise TypeError(
+            f"a {type(value).__qualname__} does not come back equal from JSON"
+            + (f", in {', '.join(changed)}" if changed else "")
+            + "; a field that hides its value when it is dumped, such as a SecretStr, needs "
+            "another serializer"
         )
     return dumped
 
@@ -82,7 +136,14 @@ def _load_model(declared: Any, value: object) -> object:
         return declared.model_validate_json(msgspec.json.encode(value))
     except ValidationError as error:
         places = [
-            f"{each['msg']} - at `{'.'.join(map(str, each['loc'])) or '$'}`"
+            f"{_without_value(each)} - at `{'.'.join(map(str, each['loc'])) or '$'}`"
             for each in error.errors(include_input=False, include_url=False, include_context=False)
         ]
         raise ValueError("; ".join(places)) from None
+
+
+def _without_value(error: Any) -> str:
+    """What pydantic says of one place, unless that may show the value."""
+    if error["type"] in ("union_tag_invalid", "value_error", "assertion_error"):
+        return f"refused ({error['type']})"
+    return str(error["msg"])

@@ -12,6 +12,7 @@ from deferrable._arguments import mismatch
 from deferrable._codec import json_values as _json_values
 from deferrable._codec import names as _names
 from deferrable._codec.contract import DecodedCall, JSONValue, Serializer
+from deferrable._codec.json_types import find_loss
 from deferrable._codec.pickle import from_base64, to_base64
 from deferrable._codec.python2 import classic as _classic
 from deferrable._codec.refusals import (
@@ -199,15 +200,26 @@ class JSONSerializer(_NamedFields):
         except BaseException as error:
             refuse_call(name, args, kwargs, _json_values.dump, error)
         if function is not None:
-            self._check_annotations(fields, function)
+            self._check_annotations(fields, function, args, kwargs)
         return fields
 
-    def _check_annotations(self, fields: dict[str, Any], function: Callable[..., Any]) -> None:
+    def _check_annotations(
+        self,
+        fields: dict[str, Any],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
         """Refuse arguments that do not fit the declaration of the consumer's function."""
         try:
-            _json_values.load_arguments(fields["args"], fields["kwargs"], function)
+            loaded = _json_values.load_arguments(fields["args"], fields["kwargs"], function)
         except UnreadableItem as error:
             raise mismatch(fields["method"], function, error) from error.__cause__
+        given = (*args, *kwargs.values())
+        for one, other in zip(given, (*loaded[0], *loaded[1].values()), strict=True):
+            loss = find_loss(one, other)
+            if loss is not None:
+                raise mismatch(fields["method"], function, loss)
 
     def dump_value(self, value: object) -> JSONValue:
         return dump_or_refuse(value, _json_values.dump)
