@@ -188,6 +188,20 @@ def django_versions(session: nox.Session, version: str) -> None:
     session.run("python", str(ROOT / "tests" / "django_suite.py"), str(tests))
 
 
+@nox.session
+@nox.parametrize("age", ["oldest", "newest"])
+def frameworks(session: nox.Session, age: str) -> None:
+    """Run the examples of web frameworks with the oldest versions allowed, then with the newest."""
+    install(session, "test", extras="redis,cli,dashboard")
+    extras = PROJECT["project"]["optional-dependencies"]
+    allowed = [*extras["fastapi"], extras["flask"][-1], *extras["litestar"]]
+    if age == "oldest":
+        session.install("-q", *[each.replace(">=", "==") for each in allowed])
+    else:
+        session.install("-q", "--upgrade", *allowed)
+    run_pytest(session, "tests/test_frameworks.py")
+
+
 def run_tests(
     session: nox.Session, *arguments: str, env: Mapping[str, str | None] | None = None
 ) -> None:
