@@ -126,6 +126,7 @@ class Folder:
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTEST_ADDOPTS": "-p no:asyncio",  # a plugin that no page asks for
                 **dict(each.split("=", 1) for each in variables),
             },
             capture_output=True,

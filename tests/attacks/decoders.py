@@ -110,7 +110,7 @@ def _sqs_item(body: str) -> bool:
         item = decode(body, MOST_BYTES)
     except UnreadableItem as error:
         # Without its traceback: to write that, Python reads files and compiles.
-        buried = unreadable(body, UnreadableItem(str(error)), "1", 1.5)
+        buried = unreadable(body, UnreadableItem(str(error)), {"MessageId": "1"}, 1.5)
         assert load_item(dump(buried))["raw"] == load_item(dump({"raw": body}))["raw"]
         return False
     text = dump(item)

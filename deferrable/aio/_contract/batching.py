@@ -79,6 +79,15 @@ class Batcher(Generic[T]):
 
     def _go_on(self) -> None:
         self._flusher = asyncio.get_running_loop().create_task(self._flush())
+        self._flusher.add_done_callback(self._note_unstarted)
+
+    def _note_unstarted(self, flusher: "asyncio.Task[None]") -> None:
+        """If it was cancelled before its first step, as when the loop ends, nobody performs."""
+        if self._flusher is flusher:
+            _cancel(self._pending)
+            self._pending.clear()
+            self._is_busy = False
+            self._flusher = None
 
     async def _flush(self) -> None:
         try:

@@ -407,12 +407,12 @@ class _WatchedQueue(FaultyQueue):
         return outcomes
 
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        return [await self._settle(each, super()._complete_batch, [each]) for each in envelopes]
+        complete = super()._complete_batch  # outside of a comprehension, where Python 3.11 has none
+        return [await self._settle(each, complete, [each]) for each in envelopes]
 
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
-        return [
-            await self._settle(each.envelope, super()._release_batch, [each]) for each in releases
-        ]
+        release = super()._release_batch
+        return [await self._settle(each.envelope, release, [each]) for each in releases]
 
     async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
         async def replace(entries: Sequence[Push]) -> Sequence[Exception | None]:

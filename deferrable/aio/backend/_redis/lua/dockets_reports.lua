@@ -12,7 +12,7 @@ if now == '' then
 else
   now = tonumber(now)
 end
-local bound = '(' .. string.format('%.6f', now - seconds)
+local bound = string.format('(%.6f', now - seconds)
 local found = redis.call(
   'ZRANGEBYSCORE', moments, bound, '+inf', 'WITHSCORES', 'LIMIT', 0, most
 )
