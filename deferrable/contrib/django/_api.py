@@ -13,7 +13,7 @@ try:
 except ImportError as error:
     raise missing_extra("deferrable.contrib.django", "django", error) from error
 
-_IS_IN_DJANGO = django.VERSION >= (6, 0)
+_IS_IN_DJANGO = django.VERSION[0] >= 6
 _ROOT = "django.tasks" if _IS_IN_DJANGO else "django_tasks"
 
 try:
