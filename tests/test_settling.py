@@ -55,7 +55,7 @@ CASES: dict[str, tuple[str, Exception | None, dict[str, Any], str]] = {
 async def read(face: Face, outcome: "asyncio.Task[Outcome | None]") -> Outcome:
     """The outcome, for which the clock is moved a second at a time."""
     while not outcome.done():
-        await wait_until(lambda: face.clock.pending >= 2 or outcome.done(), "it pauses")
+        await wait_until(lambda: face.clock.pending >= 3 or outcome.done(), "it pauses")
         face.clock.advance(1)
     result = outcome.result()
     assert result is not None
@@ -129,7 +129,7 @@ async def test_a_refused_touch_does_not_end_a_lease(face: Face) -> None:
         reading = asyncio.ensure_future(worker.next_outcome())
         begin_time = face.clock.time()
         while face.clock.time() < begin_time + LEASE_SECONDS - 8:
-            await wait_until(lambda: face.clock.pending >= 2, "it pauses")
+            await wait_until(lambda: face.clock.pending >= 3, "it pauses")
             face.clock.advance(1)
         face.faults.clear()
         outcome = await read(face, reading)
@@ -209,9 +209,9 @@ async def test_the_end_of_the_grace_period_ends_the_tries_at_once(face: Face) ->
     async with face.instance.worker(grace_seconds=5) as worker:
         reading = asyncio.ensure_future(worker.next_outcome())
         for _ in range(6):
-            await wait_until(lambda: face.clock.pending >= 2, "it pauses")
+            await wait_until(lambda: face.clock.pending >= 3, "it pauses")
             face.clock.advance(5)
-        await wait_until(lambda: face.clock.pending >= 2, "it pauses, for some seconds by now")
+        await wait_until(lambda: face.clock.pending >= 3, "it pauses, for some seconds by now")
         worker.stop()
         worker.stop()
         outcome = await asyncio.wait_for(reading, 30)  # the clock stands still

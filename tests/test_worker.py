@@ -483,7 +483,7 @@ async def test_an_item_pushed_to_an_idle_worker_starts_at_once(each_face: Face) 
         outcome: Outcome | None = await asyncio.to_thread(work)
     else:
         async with face.instance.worker() as worker:
-            await wait_until(lambda: face.clock.pending >= 2, "the worker is idle")
+            await wait_until(lambda: face.clock.pending >= 3, "the worker is idle")
             await job.later_async()
             outcome = await worker.next_outcome()
 
@@ -499,7 +499,7 @@ async def test_a_poller_that_meets_something_unforeseen_goes_on_and_logs_it(
 
     async with face.instance.worker() as worker:
         await wait_until(lambda: not worker.health.is_healthy, "the poll failed")
-        await wait_until(lambda: face.clock.pending >= 2, "the poller pauses")
+        await wait_until(lambda: face.clock.pending >= 3, "the poller pauses")
         face.clock.advance(1)
         outcome = await worker.next_outcome()
 

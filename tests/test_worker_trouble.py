@@ -146,7 +146,7 @@ async def test_a_settlement_is_tried_again_until_the_broker_takes_it(
         reading = asyncio.create_task(worker.next_outcome())
         for count in range(1, 4):
             await wait_until(lambda count=count: len(face.faults.injected) >= count, "it failed")  # type: ignore[misc]
-            await wait_until(lambda: face.clock.pending >= 2 or reading.done(), "it pauses")
+            await wait_until(lambda: face.clock.pending >= 3 or reading.done(), "it pauses")
             face.clock.advance(1)
         outcome = await reading
 
@@ -167,7 +167,7 @@ async def test_a_settlement_that_the_broker_never_takes_is_given_up_with_the_lea
     async with face.instance.worker(concurrency=1) as worker:
         reading = asyncio.create_task(worker.next_outcome())
         while not reading.done():
-            await wait_until(lambda: face.clock.pending >= 2 or reading.done(), "it pauses")
+            await wait_until(lambda: face.clock.pending >= 3 or reading.done(), "it pauses")
             face.clock.advance(1)
         outcome = reading.result()
         face.faults.clear()
