@@ -4,10 +4,11 @@ import random
 import re
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import call_command
+from commands import PythonProcess, call_command
 from dashboard_place import BASE, Visitor, visit
 from processes import run_program
 from redis_server import unique_group
@@ -345,3 +346,23 @@ def test_something_else_than_an_instance_is_refused() -> None:
 def test_two_instances_of_one_name_are_refused(shop: Deferrable) -> None:
     with pytest.raises(ValueError, match="different names"):
         app([shop, shop])
+
+
+def test_command_shows_the_log_of_actions(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from deferrable import Deferrable, backend\n"
+        "jobs = backend.from_url('sqlite:///jobs.db').create_backend_for_group('shop')\n"
+        "shop = Deferrable(jobs)\n"
+    )
+    program = (
+        "import logging\n"
+        "import deferrable.cli.dashboard as command\n"
+        "def serve(*_): logging.getLogger('deferrable.dashboard').info('requeue on %r', 'shop')\n"
+        "command._parts = lambda: (lambda *_, **options: None, serve)\n"
+        "command.dashboard(['app:shop'])\n"
+    )
+
+    with PythonProcess(["-c", program], variables={}, folder=tmp_path) as process:
+        assert process.end() == 0, process.text
+
+    assert "requeue on 'shop'" in process.text

@@ -12,6 +12,7 @@ import click
 
 from deferrable.cli.command_error import USAGE, CommandError, debug_option
 from deferrable.cli.loading import check_shared, instances_argument, load_all
+from deferrable.cli.logs import configure
 
 __all__ = ["dashboard"]
 
@@ -67,6 +68,7 @@ def dashboard(
             USAGE,
         )
     app, serve = _parts()
+    configure("text", "info")  # each action is logged
     named = load_all(paths)
     check_shared(named)
     is_guarded = token is not None or behind_login
