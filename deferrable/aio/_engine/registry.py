@@ -17,7 +17,7 @@ from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
 from deferrable.options import JobOptions
 
-__all__ = ["FoundCall", "RegisteredJob", "Registry"]
+__all__ = ["FoundCall", "PassingRegistry", "RegisteredJob", "Registry"]
 
 
 class RegisteredJob(Protocol):
@@ -170,6 +170,22 @@ class Registry(Mapping[str, RegisteredJob]):
                 "name its package in import_from="
             )
         return job
+
+
+class PassingRegistry(Registry):
+    """The jobs of another registry, also those that are added to it later.
+
+    Args:
+        passed: what a caller gets for a call that was found for an item.
+    """
+
+    def __init__(self, registry: Registry, passed: Callable[[FoundCall, Item], FoundCall]) -> None:
+        vars(self).update(vars(registry))
+        self._find = registry.find
+        self._passed = passed
+
+    def find(self, item: Item) -> FoundCall:
+        return self._passed(self._find(item), item)
 
 
 def _read_prefixes(import_from: Iterable[str]) -> tuple[str, ...]:

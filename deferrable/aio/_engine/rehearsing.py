@@ -17,7 +17,7 @@ from typing import Any
 from deferrable._codec.refusals import describe
 from deferrable._tame import tame
 from deferrable.aio._engine.instance import Instance
-from deferrable.aio._engine.registry import FoundCall, Registry
+from deferrable.aio._engine.registry import FoundCall, PassingRegistry
 from deferrable.item import Item, id_text
 
 __all__ = ["Rehearsal", "SecondRun", "rehearsing"]
@@ -105,28 +105,19 @@ class Rehearsal:
 def rehearsing(instance: Instance, rehearsal: Rehearsal) -> Iterator[None]:
     """Have the jobs of an instance rehearse in the block."""
     registry = instance.registry
-    instance.registry = _Rehearsed(registry, rehearsal)
+
+    def passed(call: FoundCall, item: Item) -> FoundCall:
+        if not rehearsal.is_chosen():
+            return call
+        twice = _twice_async if call.job.is_async else _twice
+        run = twice(call, item, registry.find, rehearsal)
+        return FoundCall(call.job, run, call.args, call.kwargs)
+
+    instance.registry = PassingRegistry(registry, passed)
     try:
         yield
     finally:
         instance.registry = registry
-
-
-class _Rehearsed(Registry):
-    """The jobs of an instance; some of those that are found run twice."""
-
-    def __init__(self, registry: Registry, rehearsal: Rehearsal) -> None:
-        vars(self).update(vars(registry))  # jobs that are registered later are found, too
-        self._found = registry.find
-        self._rehearsal = rehearsal
-
-    def find(self, item: Item) -> FoundCall:
-        call = self._found(item)
-        if not self._rehearsal.is_chosen():
-            return call
-        twice = _twice_async if call.job.is_async else _twice
-        run = twice(call, item, self._found, self._rehearsal)
-        return FoundCall(call.job, run, call.args, call.kwargs)
 
 
 _Find = Callable[[Item], FoundCall]

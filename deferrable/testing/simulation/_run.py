@@ -21,7 +21,7 @@ from deferrable._codec.refusals import describe
 from deferrable._codec.serializers import short_repr
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio._engine.registry import FoundCall, RegisteredJob, Registry
+from deferrable.aio._engine.registry import FoundCall, PassingRegistry, RegisteredJob
 from deferrable.aio._engine.running import Control
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.current import current_attempt
@@ -90,7 +90,7 @@ class SimulatedRun:
         self._seen_struck = 0
 
     def __enter__(self) -> Self:
-        self._core.registry = _WatchedRegistry(self._registry, self)
+        self._core.registry = PassingRegistry(self._registry, self._watched)
         backend = self._backend
         self._instance.backend = Backend(
             backend.group,
@@ -233,6 +233,10 @@ class SimulatedRun:
             bool(self._files) and os.path.realpath(code.co_filename) in self._files
         )
 
+    def _watched(self, call: FoundCall, _: Item) -> FoundCall:
+        watch = _watched_async if call.job.is_async else _watched_plain
+        return FoundCall(call.job, watch(self, call), call.args, call.kwargs)
+
     def lose(self, envelope: Envelope) -> None:
         """End a lease: the item is there again, for anybody."""
         released = self._queue._release_batch([Release(envelope, is_counted=True)])
@@ -326,19 +330,6 @@ class _Attempt:
         self._has_crashed = True
         self._run.lose(self.envelope)
         raise Crash
-
-
-class _WatchedRegistry(Registry):
-    """The jobs of an instance; what it finds is watched when it is called."""
-
-    def __init__(self, registry: Registry, run: SimulatedRun) -> None:
-        vars(self).update(vars(registry))
-        self._run = run
-
-    def find(self, item: Item) -> FoundCall:
-        call = super().find(item)
-        watch = _watched_async if call.job.is_async else _watched_plain
-        return FoundCall(call.job, watch(self._run, call), call.args, call.kwargs)
 
 
 def _watched_plain(run: SimulatedRun, call: FoundCall) -> Callable[..., Any]:
