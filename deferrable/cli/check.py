@@ -13,8 +13,7 @@ import click
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.queue import Queue
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
-from deferrable.cli.items import with_instance
-from deferrable.cli.loading import instance_argument
+from deferrable.cli.loading import instance_argument, with_instance
 from deferrable.cli.printing import json_option, print_json, table, to_output, untrusted
 from deferrable.errors import DeferrableError
 from deferrable.item import Item

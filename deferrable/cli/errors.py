@@ -8,13 +8,13 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import click
 from rich.progress import Progress
 
+from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.error_items import ErrorItem, ErrorItems
 from deferrable.cli.choosing import (
     Choice,
@@ -26,9 +26,9 @@ from deferrable.cli.choosing import (
     key_of,
     print_types,
 )
-from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option, one_line_errors
+from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
 from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
-from deferrable.cli.loading import Named, instance_argument, load
+from deferrable.cli.loading import Named, instance_argument, with_instance
 from deferrable.cli.printing import escaped, json_option, print_json, to_output
 from deferrable.cli.stats import total
 from deferrable.errors import DeferrableError
@@ -261,15 +261,8 @@ async def _count(named: Named) -> int:
 
 
 def _with_items(path: str, do: Callable[[Named, ErrorItems], Awaitable[Any]]) -> None:
-    named = load(path)
+    async def look(instance: Deferrable) -> None:
+        async with instance.errors() as items:
+            await do(Named(path, instance), items)
 
-    async def run() -> None:
-        try:
-            async with named.instance.errors() as items:
-                await do(named, items)
-        finally:
-            with suppress(DeferrableError):
-                await named.instance.close()
-
-    with one_line_errors(path):
-        asyncio.run(run())
+    with_instance(path, look)

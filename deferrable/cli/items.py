@@ -4,24 +4,21 @@ The rule: the answers are of one moment. A call may start right after it was sho
 cancellation says for each call whether it was in time.
 """
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import click
 
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.peeked import PeekedCall
-from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option, one_line_errors
+from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
 from deferrable.cli.item_views import as_data, as_page, as_table
-from deferrable.cli.loading import instance_argument, load
+from deferrable.cli.loading import instance_argument, with_instance
 from deferrable.cli.printing import escaped, json_option, print_json, to_output
-from deferrable.errors import DeferrableError
 from deferrable.handles import CallStatus
 
-__all__ = ["items", "with_instance"]
+__all__ = ["items"]
 
 _SHOWN_STATES = [
     each for each in get_args(CallStatus) if each in ("queued", "delayed", "running", "retrying")
@@ -209,17 +206,3 @@ def _report_missing(missing: Sequence[str]) -> None:
     if missing:
         names = ", ".join(missing)
         raise CommandError(f"no waiting or running call is called {names}")
-
-
-def with_instance(path: str, do: Callable[[Deferrable], Awaitable[Any]]) -> None:
-    named = load(path)
-
-    async def run() -> None:
-        try:
-            await do(named.instance)
-        finally:
-            with suppress(DeferrableError):
-                await named.instance.close()
-
-    with one_line_errors(path):
-        asyncio.run(run())

@@ -4,10 +4,12 @@ Owns the reading of such paths, and the errors for a wrong path. An instance of 
 the result is its core.
 """
 
+import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import click
 from deferrable._codec.refusals import describe
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.worker._polling import same_queue
-from deferrable.cli.command_error import ERROR, USAGE, CommandError
+from deferrable.cli.command_error import ERROR, USAGE, CommandError, one_line_errors
+from deferrable.errors import DeferrableError
 from deferrable.sync._facade import core_of
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "instances_argument",
     "load",
     "load_all",
+    "with_instance",
 ]
 
 instances_argument = click.argument("paths", metavar="MODULE:NAME...", nargs=-1, required=True)
@@ -89,6 +93,25 @@ def check_shared(named: Sequence[Named]) -> None:
                 "a worker inside the program that defers: async with instance.worker()",
                 USAGE,
             )
+
+
+def with_instance(path: str, do: Callable[[Deferrable], Awaitable[Any]]) -> None:
+    """Do something with the instance at `path` on an event loop, and close it.
+
+    Raises:
+        CommandError: it leads to no instance, or the library raised an error.
+    """
+    named = load(path)
+
+    async def run() -> None:
+        try:
+            await do(named.instance)
+        finally:
+            with suppress(DeferrableError):
+                await named.instance.close()
+
+    with one_line_errors(path):
+        asyncio.run(run())
 
 
 def load(path: str) -> Named:
