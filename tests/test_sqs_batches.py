@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqs_proxy import Proxy, drop_after, drop_before, fail_entries, proxy_to
+from sqs_proxy import Proxy, drop_after, drop_before, fail_entries
 from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
@@ -17,12 +17,6 @@ from deferrable.testing import wait_until
 pytestmark = pytest.mark.anyio
 
 COUNT = 20
-
-
-@pytest.fixture
-def proxy(sqs_server: SQSServer) -> Iterator[Proxy]:
-    with proxy_to(sqs_server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ def test_the_command_says_so_if_there_is_none(place: Place) -> None:
 
     assert (done.returncode, done.stdout) == (
         0,
-        "no worker has reported within the last seconds\n",
+        "no worker has reported within the last 35 seconds; one reports from its third second on\n",
     )
 
 

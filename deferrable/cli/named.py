@@ -10,6 +10,7 @@ from typing import Protocol
 
 import click
 
+from deferrable.cli.check import check
 from deferrable.cli.command_error import USAGE, CommandError
 from deferrable.cli.errors import errors
 from deferrable.cli.items import items
@@ -18,10 +19,11 @@ from deferrable.cli.pausing import pause, resume
 from deferrable.cli.schedule import schedule
 from deferrable.cli.stats import stats
 from deferrable.cli.worker import worker
+from deferrable.cli.workers import workers
 
 __all__ = ["Names", "commands_for"]
 
-_COMMANDS = (worker, stats, errors, items, jobs, pause, resume, schedule)
+_COMMANDS = (worker, workers, stats, errors, items, jobs, pause, resume, schedule, check)
 
 
 class Names(Protocol):

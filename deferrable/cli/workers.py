@@ -20,7 +20,7 @@ from deferrable.cli.printing import (
     untrusted,
 )
 from deferrable.errors import DeferrableError
-from deferrable.worker_reports import WorkerReport
+from deferrable.worker_reports import FORGOTTEN_SECONDS, WorkerReport
 
 __all__ = ["workers"]
 
@@ -36,7 +36,10 @@ def workers(paths: Sequence[str], as_json: bool) -> None:
         print_json([{"instance": path, **asdict(report)} for path, report in found])
         return
     if not found:
-        click.echo("no worker has reported within the last seconds")
+        click.echo(
+            f"no worker has reported within the last {FORGOTTEN_SECONDS:g} seconds; one reports "
+            "from its third second on"
+        )
         return
     made = table("instance", "host", ">process", ">running", ">slots", "jobs", ">up", ">seen")
     for path, report in found:
