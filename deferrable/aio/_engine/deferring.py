@@ -12,15 +12,21 @@ push may have arrived. A duplicate is allowed; a lost update is not.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
-from deferrable._ended import Raised
 from deferrable._fork import notice_fork
 from deferrable._pauses import growing_seconds
-from deferrable.aio._engine.emitting import emit, log_or_raise
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.new_items import set_first_delay, template_of
+from deferrable.aio._engine.pushing import (
+    add_metadata,
+    emit_event,
+    push_item,
+    receipt_of,
+    signed,
+    tell_duplicate,
+)
 from deferrable.aio._engine.registry import RegisteredJob
 from deferrable.aio._engine.running import Door
 from deferrable.aio.debounce import DebounceKey, DebounceStore, JoinedPush, Reservation
@@ -40,14 +46,12 @@ from deferrable.errors import (
     DeferrableError,
     DuplicateCall,
     InvalidOptions,
-    UnserializableCall,
 )
 from deferrable.item import Item
-from deferrable.metadata import metadata_field
 from deferrable.options import NO_DEBOUNCE_STORE, JobOptions, ResolvedOptions
 from deferrable.outcome import Receipt
 
-__all__ = ["defer", "defer_many", "emit_push", "item_for", "ready_to_push"]
+__all__ = ["defer", "defer_many"]
 
 _logger = logging.getLogger("deferrable")
 
@@ -106,7 +110,7 @@ async def defer(
         # early.
         instance.backend.queue.prepare(item, is_plain=True)
     if not resolved.debounce_seconds:
-        return await _push(instance, door, item, now)
+        return await push_item(instance, door, item, now)
     call = _Debounced(job, options, args, kwargs)
     return await _debounce(instance, door, call, resolved, item)
 
@@ -176,8 +180,8 @@ async def _defer_many(
     entries: Sequence[Item | Push] = pushes
     if instance.metadata_producer_consumers or instance.protection.signs:
         for push in pushes:
-            await _add_metadata(instance, door, push.item)
-        entries = [_signed(instance, push.item) for push in pushes]
+            await add_metadata(instance, door, push.item)
+        entries = [signed(instance, push.item) for push in pushes]
     failures: list[Exception] = []
     for index, call, resolved, item in debounced:
         try:
@@ -189,11 +193,11 @@ async def _defer_many(
         if outcome is None:
             item = entry.item if isinstance(entry, Push) else entry
             if instance.event_consumers:
-                await _emit(instance, door, "push", item)
-            receipts[index] = _receipt(instance, item, now)
+                await emit_event(instance, door, "push", item)
+            receipts[index] = receipt_of(instance, item, now)
         elif isinstance(outcome, DuplicateCall):
             item = entry.item if isinstance(entry, Push) else entry
-            receipts[index] = await _tell_duplicate(instance, door, item, outcome, now)
+            receipts[index] = await tell_duplicate(instance, door, item, outcome, now)
         else:
             failures.append(outcome)
     return _all_or_raise(receipts, failures)
@@ -228,7 +232,7 @@ async def _debounce(
     queue = door.here(instance.backend.queue)
     joined = _joined_push(instance, store, queue, item)
     if joined is not None:
-        await _add_metadata(instance, door, item)
+        await add_metadata(instance, door, item)
         pushing = joined(item, key, resolved.debounce_seconds, always_delay, token)
         return await _push_joined(instance, door, call, item, pushing)
     try:
@@ -242,7 +246,7 @@ async def _debounce(
             raise
         return await _push_anyway(instance, door, call, item, error)
     if reserved is None:
-        return await _push(instance, door, item, instance.clock.time())
+        return await push_item(instance, door, item, instance.clock.time())
     if isinstance(reserved.decision, Skip):
         return await _tell_skipped(instance, door, item, reserved)
     try:
@@ -268,7 +272,7 @@ async def _push_joined(
     try:
         reservation = await door.wait(pushing, needs_loop=needs_loop)
     except DuplicateCall as duplicate:
-        return await _tell_duplicate(instance, door, item, duplicate, instance.clock.time())
+        return await tell_duplicate(instance, door, item, duplicate, instance.clock.time())
     except BackendUnavailable:
         raise  # It may have been pushed, and its window kept, as after any push.
     except BackendError as error:
@@ -314,23 +318,16 @@ async def _push_anyway(
 ) -> Receipt:
     """A broken store never stops work."""
     _logger.error("cannot debounce %s, it is pushed at once: %s", call.job.name, error)
-    await _emit(instance, door, "debounce_error", item)
-    return await _push(instance, door, item, instance.clock.time())
+    await emit_event(instance, door, "debounce_error", item)
+    return await push_item(instance, door, item, instance.clock.time())
 
 
 async def _tell_skipped(
     instance: Instance, door: Door, item: Item, reservation: Reservation
 ) -> Receipt:
-    await _emit(instance, door, "debounce_hit", item)
+    await emit_event(instance, door, "debounce_hit", item)
     available_time, pending_id = reservation.available_time, reservation.pending_id
     return Receipt(None, "skipped", available_time, pending_id, source=instance)
-
-
-async def _tell_duplicate(
-    instance: Instance, door: Door, item: Item, duplicate: DuplicateCall, now: float
-) -> Receipt:
-    await _emit(instance, door, "duplicate", item)
-    return Receipt(None, "duplicate", now, duplicate.holder_id, source=instance)
 
 
 async def _tell_joined(
@@ -341,16 +338,16 @@ async def _tell_joined(
         return await _tell_skipped(instance, door, item, reservation)
     _set_decided_delay(instance, item, reservation)
     for event in ("debounce_miss", "push"):
-        await _emit(instance, door, event, item)
-    return _receipt(instance, item, reservation.available_time)
+        await emit_event(instance, door, event, item)
+    return receipt_of(instance, item, reservation.available_time)
 
 
 async def _push_reserved(
     instance: Instance, door: Door, item: Item, reservation: Reservation
 ) -> Receipt:
     now = _set_decided_delay(instance, item, reservation)
-    await _emit(instance, door, "debounce_miss", item)
-    return await _push(instance, door, item, now)
+    await emit_event(instance, door, "debounce_miss", item)
+    return await push_item(instance, door, item, now)
 
 
 def _set_decided_delay(instance: Instance, item: Item, reservation: Reservation) -> float:
@@ -383,102 +380,3 @@ def _debounce_key(instance: Instance, call: _Debounced, item: Item) -> DebounceK
         return DebounceKey(identity_of_key(group, name, make(*call.args, **call.kwargs)))
     classic = classic_keys(item) if instance.serializer.name == "classic" else None
     return DebounceKey(identity(group, name, call.args, call.kwargs), classic)
-
-
-async def _push(instance: Instance, door: Door, item: Item, now: float) -> Receipt:
-    if instance.metadata_producer_consumers:
-        await _add_metadata(instance, door, item)
-    queue = door.here(instance.backend.queue)
-    if instance.protection.signs:
-        item = _signed(instance, item)
-    push = queue.prepare(item, is_plain=True)
-    try:
-        await door.wait(queue.push(push), needs_loop=queue.needs_loop)
-    except DuplicateCall as duplicate:
-        return await _tell_duplicate(instance, door, item, duplicate, now)
-    if instance.event_consumers:
-        await _emit(instance, door, "push", item)
-    return _receipt(instance, item, now)
-
-
-async def ready_to_push(instance: Instance, door: Door, item: Item) -> tuple[Item, Push]:
-    """A new item with its metadata and signature, and the push of it, for another step.
-
-    `_push` does the same in place: one more coroutine would cost each ``later`` time.
-    """
-    if instance.metadata_producer_consumers:
-        await _add_metadata(instance, door, item)
-    if instance.protection.signs:
-        item = _signed(instance, item)
-    return item, door.here(instance.backend.queue).prepare(item, is_plain=True)
-
-
-def item_for(
-    instance: Instance,
-    job: RegisteredJob,
-    options: JobOptions,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    now: float,
-    fields: Item,
-) -> Item:
-    """The item for a call that somebody else has caused, and that nobody pushes; signed.
-
-    Args:
-        fields: more of its fields; where the options give an attribute or a group, they win.
-
-    Raises:
-        InvalidOptions: the call is debounced, and an option to ``later`` decides nothing here.
-        UnserializableCall, ArgumentMismatch: see `defer`.
-    """
-    resolved, item = template_of(instance, job, options).make_item(args, kwargs, now)
-    if resolved.debounce_seconds:
-        raise InvalidOptions(
-            f"{job.name} has debounce_seconds={resolved.debounce_seconds!r}, and only later() "
-            "debounces; give the call of a message of others job.options(debounce_seconds=0)"
-        )
-    attributes = {**fields.get("attributes", {}), **item.get("attributes", {})}
-    item = {**fields, **item, "id": fields["id"]}
-    if attributes:
-        item["attributes"] = attributes
-    return _signed(instance, item)
-
-
-async def emit_push(instance: Instance, door: Door, item: Item) -> None:
-    """Emit that an item was pushed by something other than a ``later``."""
-    await _emit(instance, door, "push", item)
-
-
-def _signed(instance: Instance, item: Item) -> Item:
-    return instance.protection.signed(item, instance.backend.group)
-
-
-async def _add_metadata(instance: Instance, door: Door, item: Item) -> None:
-    field = metadata_field(item)
-    if field in item:
-        return  # It was asked for before a step that was then replaced by another.
-    for producer in instance.metadata_producer_consumers:
-        ended = await door.call(None, producer.produce_metadata)
-        if isinstance(ended, Raised):
-            log_or_raise(door, f"{type(producer).__qualname__}.produce_metadata", ended.error)
-            continue
-        try:
-            encoded = instance.serializer.dump_value(ended.value)
-        except UnserializableCall as error:
-            raise UnserializableCall(
-                f"what {type(producer).__qualname__}.produce_metadata returned cannot be sent: "
-                f"{error}"
-            ) from error
-        item.setdefault(field, {})[producer.NAMESPACE] = encoded
-
-
-async def _emit(instance: Instance, door: Door, event: str, item: Item) -> None:
-    if instance.event_consumers:
-        await emit(door, instance.event_consumers, event, item, None)
-
-
-def _receipt(instance: Instance, item: Item, now: float) -> Receipt:
-    due_time = item.get("due_time")
-    if due_time is None:
-        return Receipt(item["id"], "pushed", now, source=instance)
-    return Receipt(item["id"], "delayed", due_time, source=instance)

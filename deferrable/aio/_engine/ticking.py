@@ -12,9 +12,9 @@ import uuid
 
 from deferrable._error_log import log_error
 from deferrable._ticks import Proposal
-from deferrable.aio._engine.deferring import emit_push, ready_to_push
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.new_items import template_of
+from deferrable.aio._engine.pushing import emit_event, ready_to_push
 from deferrable.aio._engine.running import AwaitingDoor
 from deferrable.aio._engine.scheduled import Scheduled
 from deferrable.aio.middleware import Deferral
@@ -61,7 +61,7 @@ async def propose(
     else:
         admission = await _push_reserved(instance, store, name, proposal, push, token)
     if admission.verdict == "admitted":
-        await emit_push(instance, _door, item)
+        await emit_event(instance, _door, "push", item)
         _tell_pushed(instance, scheduled, item)
     return admission
 
