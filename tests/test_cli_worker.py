@@ -142,8 +142,8 @@ SWALLOWING_IMPORT = """
 import pathlib, time
 from deferrable import Deferrable
 from deferrable.backend import DocketsBackendFactory
-pathlib.Path("begun").touch()
 try:
+    pathlib.Path("begun").touch()
     time.sleep(600)
 except BaseException:
     pass
