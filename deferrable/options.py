@@ -60,7 +60,7 @@ class Option:
     """The declaration of an option, apart from its name, type and default.
 
     Attributes:
-        meaning: what the option does, for docstrings and the README.
+        meaning: what the option does, for docstrings and docs/options.md.
         keep: returns what is kept of a value.
         check: raises `InvalidOptions` for a wrong value. An option whose default is None may be
             None without a check.
@@ -106,7 +106,7 @@ class JobOptions:
     """The options of a job, or of one call of it: the declaration of each option.
 
     The decorator takes those before ``KW_ONLY`` by position too, as the first library did. Its
-    signature, ``job.options(...)``, the docstrings, the item and the README's table follow from
+    signature, ``job.options(...)``, the docstrings, the item and the table in the docs follow from
     what stands here. A new option goes at the end, with its type for users in `KeywordOptions`.
     """
 

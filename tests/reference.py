@@ -1,7 +1,7 @@
-"""The README's table of options, made of their declaration.
+"""The table of options in the documentation, made of their declaration.
 
 Run ``python tests/reference.py`` after a change of `deferrable.options`. It writes the table into
-the README; a test compares the two.
+`docs/options.md`; a test compares the two.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deferrable.aio._decorating import MEANINGS, SIGNATURE
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "options.md"
 TABLE = re.compile(r"(?<=\| option \| default \| meaning \|\n\| --- \| --- \| --- \|\n)(?:\|.*\n)+")
 
 
@@ -22,11 +22,11 @@ def rows() -> str:
 
 
 def rewritten(text: str) -> str:
-    """The README's `text` with the table as it should be."""
+    """The page's `text` with the table as it should be."""
     changed, count = TABLE.subn(lambda _: rows(), text)
-    assert count == 1, f"the README has {count} tables of options"
+    assert count == 1, f"the page has {count} tables of options"
     return changed
 
 
 if __name__ == "__main__":
-    README.write_text(rewritten(README.read_text()))
+    PAGE.write_text(rewritten(PAGE.read_text()))

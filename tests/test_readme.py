@@ -261,6 +261,10 @@ def test_every_link_to_a_file_leads_to_one(page: str) -> None:
         assert "://" in target or (folder / target).exists(), target
 
 
+def test_the_readme_is_read_in_two_minutes() -> None:
+    assert len(README.splitlines()) <= 180
+
+
 def test_ci_runs_the_readmes_own_commands() -> None:
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     script = (ROOT / ".ci" / "run").read_text()
@@ -272,10 +276,14 @@ def test_ci_runs_the_readmes_own_commands() -> None:
 # The tables, held to the code.
 
 
-def rows_after(heading: str) -> list[list[str]]:
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def rows_after(text: str, heading: str) -> list[list[str]]:
     """The rows of the first table after a heading or a line, without its head."""
-    _, _, rest = README.partition(f"{heading}\n")
-    assert rest, f"the README has no {heading!r}"
+    _, _, rest = text.partition(f"{heading}\n")
+    assert rest, f"there is no {heading!r}"
     table = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)
     assert table is not None
     return [
@@ -285,15 +293,20 @@ def rows_after(heading: str) -> list[list[str]]:
 
 
 def test_the_table_of_events_names_them_all() -> None:
-    assert {name.strip("`") for name, _ in rows_after("## Events")} == EVENTS
+    assert {
+        name.strip("`") for name, _ in rows_after(page("events.md"), "# Events and metadata")
+    } == EVENTS
 
 
 def test_the_table_of_options_is_made_of_their_declaration() -> None:
-    assert rewritten(README) == README, "run python tests/reference.py"
+    text = page("options.md")
+
+    assert rewritten(text) == text, "run python tests/reference.py"
 
 
 def test_the_table_of_backoffs_is_the_formula() -> None:
-    head = re.search(r"^\| failed attempts .*\n.*\n\| seconds .*$", README, re.MULTILINE)
+    text = page("outcomes.md")
+    head = re.search(r"^\| failed attempts .*\n.*\n\| seconds .*$", text, re.MULTILINE)
     assert head is not None
     seconds = [float(each) for each in re.findall(r"\d+", head.group().splitlines()[2])]
 
@@ -301,8 +314,7 @@ def test_the_table_of_backoffs_is_the_formula() -> None:
 
 
 def test_the_table_of_settings_of_sqs_has_all_of_them() -> None:
-    page = (ROOT / "docs" / "sqs.md").read_text()
-    rows = re.findall(r"^\| (`.*`) \| `(.*?)` \| ", page, re.MULTILINE)
+    rows = re.findall(r"^\| (`.*`) \| `(.*?)` \| ", page("sqs.md"), re.MULTILINE)
     shown = {name: default for names, default in rows for name in re.findall(r"`(.*?)`", names)}
     parameters = inspect.signature(SQSBackendFactory).parameters.values()
 
@@ -314,7 +326,8 @@ def test_the_table_of_settings_of_sqs_has_all_of_them() -> None:
 )
 def test_the_table_of_backends_has_their_arguments(factory: Callable[..., object]) -> None:
     name = getattr(factory, "__name__")  # noqa: B009
-    shown = re.search(rf"`{name}\((.*?)\)`", README)
+    text = page("backends.md")
+    shown = re.search(rf"`{name}\((.*?)\)`", text)
     parameters = inspect.signature(factory).parameters.values()
     positional = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
     keywords = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
@@ -326,11 +339,15 @@ def test_the_table_of_backends_has_their_arguments(factory: Callable[..., object
     )
     for each in keywords:
         default = f'"{each.default}"' if isinstance(each.default, str) else each.default
-        assert f"`{each.name}={default}`" in README
+        assert f"`{each.name}={default}`" in text
 
 
-def test_the_suite_in_the_readme_is_the_one_that_runs_here() -> None:
-    (shown,) = (block for block in blocks_of("README.md") if "QueueConformance" in block.text)
+def test_the_suite_that_the_docs_show_is_the_one_that_runs_here() -> None:
+    shown = next(
+        block
+        for block in blocks_of("docs/writing-a-backend.md")
+        if "class TestSqliteQueue(QueueConformance)" in block.text
+    )
     here = (ROOT / "tests" / "test_third_party_backend.py").read_text()
 
     assert shown.text.partition("class ")[2] == here.partition("class ")[2]

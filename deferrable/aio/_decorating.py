@@ -57,7 +57,7 @@ MEANINGS: Mapping[str, str] = {
     "the same",
     **{name: option.meaning for name, option in OPTIONS.items()},
 }
-"""What each option does, for docstrings and the README."""
+"""What each option does, for docstrings and docs/options.md."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 _INDENT = 4 * " "
