@@ -1,4 +1,4 @@
-"""The pictures of docs/architecture.md say what the code says."""
+"""The pictures of the documentation say what the code says."""
 
 import re
 import subprocess
@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from processes import DEADLINE_SECONDS, ROOT
 
-PICTURES = ["rooms", "way-later", "way-run-once", "way-worker"]
+DOCS = ROOT / "docs"
+PICTURES = sorted(path.stem for path in DOCS.glob("*.svg"))
+PAGES = "".join(path.read_text() for path in (ROOT / "README.md", *DOCS.glob("*.md")))
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -28,12 +30,20 @@ def test_pictures_are_those_that_the_code_draws() -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_page_shows_the_picture(name: str) -> None:
-    assert f"]({name}.svg)" in (ROOT / "docs" / "architecture.md").read_text()
+    assert f"{name}.svg" in PAGES
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_background_is_that_of_the_page(name: str) -> None:
+    picture = (DOCS / f"{name}.svg").read_text()
+
+    assert 'class="page"' not in picture
+    assert "background" not in picture
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_texts_are_inside_and_do_not_overlap(name: str) -> None:
-    picture = ElementTree.parse(ROOT / "docs" / f"{name}.svg").getroot()
+    picture = ElementTree.parse(DOCS / f"{name}.svg").getroot()
     width, height = float(picture.attrib["width"]), float(picture.attrib["height"])
     rows: dict[float, list[tuple[float, float]]] = {}
     for text in picture.iter(f"{SVG}text"):
@@ -51,7 +61,7 @@ def test_texts_are_inside_and_do_not_overlap(name: str) -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_colour_has_another_in_dark_mode(name: str) -> None:
-    style = (ROOT / "docs" / f"{name}.svg").read_text().partition("</style>")[0]
+    style = (DOCS / f"{name}.svg").read_text().partition("</style>")[0]
     light, _, dark = style.partition("@media (prefers-color-scheme: dark)")
     coloured = re.compile(r"([.\w-]+) {[^}]*(?:fill|stroke): #")
 
