@@ -13,7 +13,8 @@ import click
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.queue import Queue
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
-from deferrable.cli.loading import instance_argument, with_instance
+from deferrable.cli.loading import with_instance
+from deferrable.cli.naming import NamingCommand, instance_argument
 from deferrable.cli.printing import json_option, print_json, table, to_output, untrusted
 from deferrable.errors import DeferrableError
 from deferrable.item import Item
@@ -38,7 +39,7 @@ class Problem:
     ids: list[str]
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instance_argument
 @click.option(
     "--against-queue", is_flag=True,

@@ -11,15 +11,16 @@ from typing import Any
 import click
 
 from deferrable.cli.command_error import USAGE, CommandError, debug_option
-from deferrable.cli.loading import check_shared, instances_argument, load_all
+from deferrable.cli.loading import check_shared, load_all
 from deferrable.cli.logs import configure
+from deferrable.cli.naming import NamingCommand, instances_argument
 
 __all__ = ["dashboard"]
 
 _TOKEN_VARIABLE = "DEFERRABLE_DASHBOARD_TOKEN"  # noqa: S105  # a variable's name
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instances_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8321, show_default=True)

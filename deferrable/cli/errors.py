@@ -28,7 +28,8 @@ from deferrable.cli.choosing import (
 )
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
 from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
-from deferrable.cli.loading import Named, instance_argument, with_instance
+from deferrable.cli.loading import Named, with_instance
+from deferrable.cli.naming import NamingGroup, instance_argument
 from deferrable.cli.printing import escaped, json_option, print_json, to_output
 from deferrable.cli.stats import total
 from deferrable.errors import DeferrableError
@@ -40,7 +41,7 @@ SHOWN = 10
 _HELD = "it is gone, or somebody else holds it; try again"
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def errors() -> None:
     """Look through the error queue of an instance.
 

@@ -17,9 +17,10 @@ import click
 
 from deferrable.aio._engine.keeper import Keeper
 from deferrable.cli.command_error import debug_option
-from deferrable.cli.loading import check_shared, instances_argument, load_all
+from deferrable.cli.loading import check_shared, load_all
 from deferrable.cli.logs import LEVELS, configure, enable_loggers
 from deferrable.cli.metrics import metrics_route, prometheus
+from deferrable.cli.naming import NamingCommand, instances_argument
 from deferrable.cli.queue_watch import QueueWatch
 from deferrable.cli.vitals import Vitals
 from deferrable.cli.web import Answer, Request, Route, WebServer, json_answer, listen
@@ -35,7 +36,7 @@ PAID_INTERVAL_SECONDS = 60.0
 _STUCK_SECONDS = 60.0
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instances_argument
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True,

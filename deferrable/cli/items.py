@@ -14,7 +14,8 @@ from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.peeked import PeekedCall
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
 from deferrable.cli.item_views import as_data, as_page, as_table
-from deferrable.cli.loading import instance_argument, with_instance
+from deferrable.cli.loading import with_instance
+from deferrable.cli.naming import NamingGroup, instance_argument
 from deferrable.cli.printing import escaped, json_option, print_json, to_output
 from deferrable.handles import CallStatus
 
@@ -33,7 +34,7 @@ state_option = click.option(
 job_option = click.option("--job", default=None, help="Only calls of this job, by its name.")
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def items() -> None:
     """Look at the calls that wait or run, cancel them, or run them now.
 

@@ -10,14 +10,15 @@ import click
 from deferrable.aio._engine.registry import RegisteredJob
 from deferrable.aio.deferrable import Deferrable
 from deferrable.cli.command_error import debug_option
-from deferrable.cli.loading import instances_argument, load_all
+from deferrable.cli.loading import load_all
+from deferrable.cli.naming import NamingCommand, instances_argument
 from deferrable.cli.printing import json_option, print_json, table, to_output, untrusted
 from deferrable.options import JobOptions
 
 __all__ = ["jobs"]
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instances_argument
 @json_option
 @debug_option

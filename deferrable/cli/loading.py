@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from deferrable._codec.refusals import describe
 from deferrable.aio.deferrable import Deferrable
+from deferrable.aio.job import Job
 from deferrable.aio.worker._polling import same_queue
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, one_line_errors
 from deferrable.errors import DeferrableError
@@ -27,15 +26,13 @@ __all__ = [
     "Named",
     "check_apart",
     "check_shared",
-    "instance_argument",
-    "instances_argument",
+    "instances_in",
+    "is_path_of_job",
     "load",
     "load_all",
+    "looks_like_path",
     "with_instance",
 ]
-
-instances_argument = click.argument("paths", metavar="MODULE:NAME...", nargs=-1, required=True)
-instance_argument = click.argument("path", metavar="MODULE:NAME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +111,39 @@ def with_instance(path: str, do: Callable[[Deferrable], Awaitable[Any]]) -> None
         asyncio.run(run())
 
 
+def looks_like_path(text: str) -> bool:
+    """Whether it is written like the path of an instance; ids and numbers are not."""
+    module, colon, name = text.partition(":")
+    return bool(colon) and all(map(str.isidentifier, (*module.split("."), *name.split("."))))
+
+
+def is_path_of_job(path: str) -> bool:
+    """Whether there is a job at `path`, which is its name then."""
+    try:
+        return isinstance(_object_at(path)[0], Job)
+    except CommandError:
+        return False
+
+
 def load(path: str) -> Named:
     """The instance at `path`.
 
     Raises:
         CommandError: it leads to no instance.
     """
+    found, module = _object_at(path)
+    core = core_of(found)
+    if not isinstance(core, Deferrable):
+        kind = type(found).__name__
+        raise CommandError(
+            f"{path} is not an instance of Deferrable, but of {kind}; write {_proposal(module)}",
+            USAGE,
+        )
+    return Named(path, core)
+
+
+def _object_at(path: str) -> tuple[Any, Any]:
+    """What `path` leads to, and its module."""
     module_name, colon, name = path.partition(":")
     if not module_name or (colon and not name):
         raise CommandError(f"{path!r} is not a path to an instance; write MODULE:NAME", USAGE)
@@ -138,14 +162,7 @@ def load(path: str) -> Named:
             raise CommandError(
                 f"{module_name} has no {name}; write {_proposal(module)}", USAGE
             ) from None
-    core = core_of(found)
-    if not isinstance(core, Deferrable):
-        kind = type(found).__name__
-        raise CommandError(
-            f"{path} is not an instance of Deferrable, but of {kind}; write {_proposal(module)}",
-            USAGE,
-        )
-    return Named(path, core)
+    return found, module
 
 
 def _module_path(file: str, name: str) -> str:
@@ -158,12 +175,25 @@ def _module_path(file: str, name: str) -> str:
     return f"{'.'.join(below)}:{name or 'NAME'}{where}"
 
 
-def _proposal(module: Any) -> str:
-    paths = [
+def instances_in(module_name: str) -> list[str]:
+    """The paths of the instances at the top level of a module.
+
+    Raises:
+        CommandError: it cannot be imported.
+    """
+    return _instances_of(_import(module_name, module_name))
+
+
+def _instances_of(module: Any) -> list[str]:
+    return [
         f"{module.__name__}:{name}"
         for name, value in vars(module).items()
         if isinstance(core_of(value), Deferrable)
     ]
+
+
+def _proposal(module: Any) -> str:
+    paths = _instances_of(module)
     if paths:
         return " or ".join(paths)
     return (

@@ -15,6 +15,7 @@ from deferrable.cli.command_error import USAGE, CommandError
 from deferrable.cli.errors import errors
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
+from deferrable.cli.naming import NamingCommand
 from deferrable.cli.pausing import pause, resume
 from deferrable.cli.schedule import schedule
 from deferrable.cli.stats import stats
@@ -58,41 +59,51 @@ def _renamed(command: click.Command, names: Names) -> click.Command:
     if isinstance(made, click.Group):
         made.commands = {name: _renamed(each, names) for name, each in made.commands.items()}
         return made
-    made.params = [_parameter(each, command, names) for each in command.params]
+    made.params = [_parameter(each, names) for each in command.params]
+    if isinstance(made, NamingCommand):
+        made.names = _ProgramNames(names)
     return made
 
 
-def _parameter(parameter: click.Parameter, command: click.Command, names: Names) -> click.Parameter:
+def _parameter(parameter: click.Parameter, names: Names) -> click.Parameter:
+    metavar = f"[{names.word}]"
     if parameter.name == "paths":
         return click.Argument(
-            ["paths"], nargs=-1, metavar=f"[{names.word}]...", callback=_paths_from(names)
+            ["paths"], nargs=-1, metavar=f"{metavar}...", callback=_paths_from(names)
         )
     if parameter.name == "path":
-        others = [each for each in command.params if isinstance(each, click.Argument)]
-        is_alone = len(others) == 1
-        return click.Argument(
-            ["path"],
-            required=not is_alone,
-            metavar=f"[{names.word}]" if is_alone else names.word,
-            callback=_path_from(names),
-        )
+        return click.Argument(["path"], metavar=metavar, callback=_path_from(names))
     return parameter
+
+
+class _ProgramNames:
+    """The instances of a program, for commands that name none."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self.word = names.word
+        self.missing = f"this program has no {names.word} of deferrable"
+
+    def known(self) -> Sequence[str]:
+        return self._names.known()
+
+    def is_name(self, text: str) -> bool:
+        try:
+            self._names.path_of(text)
+        except LookupError:
+            return False
+        return True
 
 
 def _paths_from(names: Names) -> Callable[..., list[str]]:
     def paths(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str]:
-        return [_path(names, name) for name in given or _known(names)]
+        return [_path(names, name) for name in given]
 
     return paths
 
 
 def _path_from(names: Names) -> Callable[..., str]:
-    def path(_: click.Context, __: click.Parameter, given: str | None) -> str:
-        if given is None:
-            known = _known(names)
-            if len(known) != 1:
-                raise CommandError(f"say which {names.word}: {' or '.join(known)}", USAGE)
-            given = known[0]
+    def path(_: click.Context, __: click.Parameter, given: str) -> str:
         return _path(names, given)
 
     return path
@@ -104,10 +115,3 @@ def _path(names: Names, name: str) -> str:
     except LookupError as error:
         known = ", ".join(names.known())
         raise CommandError(f"{error.args[0]}; there are: {known}", USAGE) from None
-
-
-def _known(names: Names) -> Sequence[str]:
-    found = names.known()
-    if not found:
-        raise CommandError(f"this program has no {names.word} of deferrable", USAGE)
-    return found

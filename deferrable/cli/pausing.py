@@ -9,7 +9,8 @@ import click
 
 from deferrable.aio.deferrable import Deferrable
 from deferrable.cli.command_error import USAGE, CommandError, debug_option, one_line_errors
-from deferrable.cli.loading import instances_argument, load_all
+from deferrable.cli.loading import load_all
+from deferrable.cli.naming import NamingCommand, instances_argument
 from deferrable.cli.printing import escaped, json_option, print_json
 from deferrable.errors import DeferrableError
 
@@ -20,7 +21,7 @@ _OLD_CONSUMERS = (
 )
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instances_argument
 @click.option(
     "--for", "for_seconds", type=click.FloatRange(0, min_open=True), default=None,
@@ -47,7 +48,7 @@ def pause(paths: Sequence[str], for_seconds: float | None, reason: str, as_json:
     _each(paths, do, as_json)
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instances_argument
 @json_option
 @debug_option

@@ -13,7 +13,8 @@ import click
 
 from deferrable.aio.schedule import Schedule
 from deferrable.cli.command_error import USAGE, CommandError, debug_option, one_line_errors
-from deferrable.cli.loading import Named, instance_argument, load
+from deferrable.cli.loading import Named, load
+from deferrable.cli.naming import NamingGroup, instance_argument
 from deferrable.cli.printing import escaped, json_option, print_json, table, to_output, untrusted
 from deferrable.errors import DeferrableError
 
@@ -22,7 +23,7 @@ __all__ = ["schedule"]
 name_argument = click.argument("name", metavar="NAME", required=False)
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def schedule() -> None:
     """Look at the schedules of periodic jobs, or run one now.
 

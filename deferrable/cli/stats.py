@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from deferrable.cli.command_error import debug_option, one_line_errors
-from deferrable.cli.loading import Named, instances_argument, load_all
+from deferrable.cli.loading import Named, load_all
+from deferrable.cli.naming import NamingCommand, instances_argument
 from deferrable.cli.printing import (
     age_text,
     json_option,
@@ -31,7 +32,7 @@ COUNTS = ("available", "in_flight", "delayed", "errors")
 OLDEST = "oldest_age_seconds"
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instances_argument
 @click.option("--watch", "is_watching", is_flag=True, help="Update it until Ctrl-C.")
 @click.option(

@@ -11,8 +11,9 @@ import click
 
 from deferrable.cli.command_error import CommandError, debug_option
 from deferrable.cli.early import set_exit_code
-from deferrable.cli.loading import check_apart, check_shared, instances_argument, load_all
+from deferrable.cli.loading import check_apart, check_shared, load_all
 from deferrable.cli.logs import LEVELS, configure, enable_loggers
+from deferrable.cli.naming import NamingCommand, instances_argument
 from deferrable.cli.reloading import restart_process, wait_for_change_below
 from deferrable.cli.serving import RELOAD, Serving, WorkerSettings, serve
 from deferrable.cli.signals import Signals, Stopped
@@ -60,7 +61,7 @@ def read_share(
     return share
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instances_argument
 @click.option(
     "--concurrency", "-c", type=click.IntRange(1), default=100, show_default=True,

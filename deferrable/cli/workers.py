@@ -9,7 +9,8 @@ from dataclasses import asdict
 import click
 
 from deferrable.cli.command_error import debug_option, one_line_errors
-from deferrable.cli.loading import Named, instances_argument, load_all
+from deferrable.cli.loading import Named, load_all
+from deferrable.cli.naming import NamingCommand, instances_argument
 from deferrable.cli.printing import (
     age_text,
     json_option,
@@ -25,7 +26,7 @@ from deferrable.worker_reports import FORGOTTEN_SECONDS, WorkerReport
 __all__ = ["workers"]
 
 
-@click.command()
+@click.command(cls=NamingCommand)
 @instances_argument
 @json_option
 @debug_option

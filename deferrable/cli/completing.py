@@ -1,0 +1,48 @@
+"""What a shell proposes after the Tab key.
+
+Owns the proposals for instances and jobs. The rule: nothing is asked of a broker, and a module that
+cannot be imported proposes nothing.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from deferrable.cli.command_error import CommandError
+from deferrable.cli.loading import instances_in, load
+
+__all__ = ["complete_job", "complete_path"]
+
+
+def complete_path(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """The instances of a module, or the modules of the current directory."""
+    module, colon, _name = begun.partition(":")
+    known = os.environ.get("DEFERRABLE_APP", "").split()
+    if not colon:
+        return _fitting(begun, [*known, *(f"{each}:" for each in _modules_here())])
+    with suppress(CommandError):
+        known += instances_in(module)
+    return _fitting(begun, known)
+
+
+def complete_job(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """The jobs of the instance that the command line names, or of the default one."""
+    path = context.params.get("path") or os.environ.get("DEFERRABLE_APP", "")
+    try:
+        registry = load(path).instance.registry
+    except CommandError:
+        return []
+    return _fitting(begun, registry)
+
+
+def _fitting(begun: str, proposals: Iterable[str]) -> list[str]:
+    return sorted({each for each in proposals if each.startswith(begun)})
+
+
+def _modules_here() -> list[str]:
+    found = [each.stem for each in Path().glob("*.py")]
+    found += [each.parent.name for each in Path().glob("*/__init__.py")]
+    return [each for each in found if each.isidentifier()]

@@ -1,0 +1,110 @@
+"""Which arguments of a command name its instances.
+
+Owns the instances of a command that names none: those of ``DEFERRABLE_APP``.
+
+The rule: an argument is never taken for an instance and for something else by chance. If there are
+default instances, the first argument of a command that also takes ids or jobs is an instance only
+if it looks like one and names no job.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import click
+
+from deferrable.cli.command_error import USAGE, CommandError
+from deferrable.cli.completing import complete_path
+from deferrable.cli.loading import is_path_of_job, looks_like_path
+
+__all__ = [
+    "VARIABLE",
+    "InstanceNames",
+    "NamingCommand",
+    "NamingGroup",
+    "instance_argument",
+    "instances_argument",
+]
+
+VARIABLE = "DEFERRABLE_APP"
+_ARGUMENTS = ("path", "paths")
+
+instances_argument = click.argument(
+    "paths", metavar="[MODULE:NAME]...", nargs=-1, required=True, shell_complete=complete_path
+)
+instance_argument = click.argument("path", metavar="[MODULE:NAME]", shell_complete=complete_path)
+
+
+class InstanceNames(Protocol):
+    """How the instances of a program are named.
+
+    Attributes:
+        word: what a name is called in the help.
+        missing: the error of a command that names no instance while there is no default.
+    """
+
+    word: str
+    missing: str
+
+    def known(self) -> Sequence[str]:
+        """The instances of a command that names none; empty: there is no default."""
+        ...
+
+    def is_name(self, text: str) -> bool:
+        """Whether a command means an instance by this argument, and nothing else."""
+        ...
+
+
+class _Paths:
+    word = "instance"
+    missing = f"name the instance as MODULE:NAME, or set {VARIABLE}"
+
+    def known(self) -> Sequence[str]:
+        return os.environ.get(VARIABLE, "").split()
+
+    def is_name(self, text: str) -> bool:
+        return looks_like_path(text) and not is_path_of_job(text)
+
+
+class NamingCommand(click.Command):
+    """A command that takes instances as ``paths``, or one as its first argument, ``path``."""
+
+    names: InstanceNames = _Paths()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            args = [*self._left_out(ctx, args), *args]
+        return super().parse_args(ctx, args)
+
+    def _left_out(self, ctx: click.Context, args: Sequence[str]) -> Sequence[str]:
+        """The instances that the command means without a word."""
+        arguments = [each.name for each in self.params if isinstance(each, click.Argument)]
+        if not arguments or arguments[0] not in _ARGUMENTS:
+            return ()
+        given = self._positional(ctx, args)
+        if given is None:
+            return ()
+        known = self.names.known()
+        if not known:
+            if not given:
+                raise click.UsageError(self.names.missing, ctx)
+            return ()
+        if given and (len(arguments) == 1 or self.names.is_name(given[0])):
+            return ()
+        if arguments[0] == "path" and len(known) > 1:
+            raise CommandError(f"say which {self.names.word}: {' or '.join(known)}", USAGE)
+        return known
+
+    def _positional(self, ctx: click.Context, args: Sequence[str]) -> Sequence[str] | None:
+        """The arguments without the options; None: only help is wanted."""
+        options: Any = [each for each in self.params if isinstance(each, click.Option)]
+        bare = click.Command(None, params=options)
+        values, rest, _ = bare.make_parser(ctx).parse_args(list(args))
+        help_option = bare.get_help_option(ctx)
+        return None if help_option is not None and values.get(help_option.name) else rest
+
+
+class NamingGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = NamingCommand

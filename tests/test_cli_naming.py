@@ -1,0 +1,153 @@
+"""``DEFERRABLE_APP``: the instance of every command that names none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+from commands import call_command, environment, run_command
+
+from deferrable.cli.app import cli
+from deferrable.cli.naming import NamingCommand
+
+APP = """
+from deferrable import Deferrable, backend
+
+factory = backend.from_url("sqlite:///jobs.db")
+shop = Deferrable(factory.create_backend_for_group("shop"))
+mails = Deferrable(factory.create_backend_for_group("mails"))
+
+
+@shop.deferrable
+def pay(order):
+    raise ValueError(order)
+
+
+def fail():
+    pay.options(call_id="order:17").later(17)
+    pay.options(call_id="app:pay").later(18)
+    while shop.run_once():
+        pass
+"""
+SHOP = {"DEFERRABLE_APP": "app:shop", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+def all_commands(group: click.Group) -> list[click.Command]:
+    found = []
+    for each in group.commands.values():
+        found += all_commands(each) if isinstance(each, click.Group) else [each]
+    return found
+
+
+def test_every_command_that_takes_an_instance_takes_the_default_one() -> None:
+    for each in all_commands(cli):
+        names = {parameter.name for parameter in each.params}
+        assert not names & {"path", "paths"} or isinstance(each, NamingCommand), each.name
+
+
+@pytest.mark.parametrize("command", [["stats"], ["jobs"], ["errors", "list"], ["check"]])
+def test_command_without_an_instance_takes_the_default_one(
+    folder: Path, command: list[str]
+) -> None:
+    options = ["--against-queue"] if command == ["check"] else []
+
+    done = call_command(*command, *options, "--json", variables=SHOP, folder=folder)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_commands_of_several_instances_take_all_default_ones(folder: Path) -> None:
+    both = {"DEFERRABLE_APP": "app:shop app:mails", "COLUMNS": "200"}
+
+    counted = call_command("stats", variables=both, folder=folder)
+    one = call_command("errors", "list", variables=both, folder=folder)
+
+    assert "app:shop" in counted.stdout
+    assert "app:mails" in counted.stdout
+    assert one.returncode == 2
+    assert one.stderr == "Error: say which instance: app:shop or app:mails\n"
+
+
+def test_id_needs_no_instance_before_it_and_a_named_instance_wins(folder: Path) -> None:
+    call_command("jobs", variables=SHOP, folder=folder)
+    run(folder, "fail")
+
+    by_default = call_command("errors", "show", "order:17", variables=SHOP, folder=folder)
+    by_name = call_command(
+        "errors", "show", "app:shop", "order:17",
+        variables=SHOP | {"DEFERRABLE_APP": "app:mails"}, folder=folder,
+    )  # fmt: skip
+    # The id of this call is the name of a job, which is no instance.
+    like_a_path = call_command("errors", "show", "app:pay", variables=SHOP, folder=folder)
+
+    assert [each.returncode for each in (by_default, by_name, like_a_path)] == [0, 0, 0]
+    assert "ValueError: 17" in by_default.stdout == by_name.stdout
+    assert "ValueError: 18" in like_a_path.stdout
+
+
+def test_wrong_path_is_not_taken_for_an_id(folder: Path) -> None:
+    done = call_command("errors", "show", "app:shpo", "17", variables=SHOP, folder=folder)
+
+    assert done.returncode == 2
+    assert "app has no shpo; write app:shop or app:mails" in done.stderr
+
+
+def test_without_a_default_the_instance_is_asked_for(folder: Path) -> None:
+    for command in (["stats"], ["errors", "show"], ["items", "list"]):
+        done = call_command(*command, variables={"DEFERRABLE_APP": ""}, folder=folder)
+
+        assert done.returncode == 2
+        assert "name the instance as MODULE:NAME, or set DEFERRABLE_APP" in done.stderr
+
+
+def test_help_imports_nothing(folder: Path) -> None:
+    (folder / "app.py").write_text("raise ValueError")
+
+    done = call_command("errors", "show", "app:shop", "--help", variables=SHOP, folder=folder)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[MODULE:NAME]" in done.stdout
+
+
+def run(folder: Path, function: str) -> None:
+    program = f"import app; app.{function}()"
+    subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment({}), check=True)
+
+
+def proposals(arguments: list[str], begun: str) -> list[str]:
+    completing = ShellComplete(cli, {}, "deferrable", "_DEFERRABLE_COMPLETE")
+    return [each.value for each in completing.get_completions(arguments, begun)]
+
+
+def test_shell_is_offered_modules_and_then_their_instances(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    (folder / "broken.py").write_text("raise ValueError")
+
+    assert proposals(["stats"], "a") == ["app:"]
+    assert proposals(["stats"], "app:") == ["app:mails", "app:shop"]
+    assert proposals(["stats", "app:mails"], "app:s") == ["app:shop"]
+    assert proposals(["stats"], "broken:") == []
+    assert "requeue" in proposals(["errors"], "r")
+
+
+def test_bash_completes_in_a_process(folder: Path) -> None:
+    variables = {
+        "_DEFERRABLE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "deferrable stats app:m",
+        "COMP_CWORD": "2",
+    }
+
+    done = run_command(variables=variables, folder=folder)
+
+    assert (done.stdout, done.stderr) == ("plain,app:mails\n", "")
