@@ -244,7 +244,10 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
         the block the worker stops within the grace period, and the instance is closed.
 
         Args:
-            concurrency, threads, prefetch, grace_seconds: see `worker`.
+            concurrency: see `worker`.
+            threads: see `worker`.
+            prefetch: see `worker`.
+            grace_seconds: see `worker`.
 
         Raises:
             BaseException: what the worker's `__aenter__` raises, or why it ended early.

@@ -327,7 +327,8 @@ def instrument(
         parent: the span of a job is a child of the span of its ``later``, in one trace. False: it
             begins a new trace, with a link.
         item_spans: each call of ``later_many`` has its own span.
-        tracer_provider, meter_provider: None: the global ones.
+        tracer_provider: None: the global one.
+        meter_provider: None: the global one.
     """
     for each in instance.middleware:
         if isinstance(each, OpenTelemetryMiddleware):

@@ -56,8 +56,11 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
         default_max_attempts: how often a job runs at most, for jobs without ``max_attempts``.
         serializer: ``pickle`` for any picklable argument; ``json`` on a broker that others can
             write to; ``classic`` while consumers of the Python 2 library use the queue.
-        accept, signing_keys, encryption, import_from: which items are read, how new items are
-            protected, and what may be imported; see `deferrable.aio.Deferrable`.
+        accept: the serializers of items that are read; see `deferrable.aio.Deferrable`, as for the
+            next three.
+        signing_keys: secrets that sign new items, and of which one must have signed what is read.
+        encryption: hides arguments and metadata from readers of the broker.
+        import_from: what may be imported to find the job that an item names.
         debounce_store: another store for debounce windows, instead of `redis_client`.
         lifespan: returns a context manager, async or plain, which a worker enters before its first
             pop and leaves after its last settlement; its value is ``current_attempt().state``.
@@ -240,7 +243,10 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
         """Have a worker run in threads beside the block; see `deferrable.aio.Deferrable.running`.
 
         Args:
-            concurrency, threads, prefetch, grace_seconds: see `worker`.
+            concurrency: see `worker`.
+            threads: see `worker`.
+            prefetch: see `worker`.
+            grace_seconds: see `worker`.
         """
         with self:
             worker = self.worker(

@@ -73,7 +73,10 @@ def task(
     """``django.tasks.task`` with the options of jobs, also before Django 6.1.
 
     Args:
-        priority, queue_name, backend, takes_context: as Django has them.
+        priority: as Django has it; so are the next three.
+        queue_name: of the task.
+        backend: the alias in ``TASKS``.
+        takes_context: the function's first argument is the context.
         options: those of ``@instance.deferrable``, such as ``max_attempts``.
 
     Raises:
@@ -100,7 +103,8 @@ def periodic(cron: str | None = None, **schedule: Any) -> Callable[[Any], Any]:
     The module must be one that workers import: ``tasks`` of an installed app.
 
     Args:
-        cron, schedule: as `deferrable.Deferrable.periodic` takes them.
+        cron: as `deferrable.Deferrable.periodic` takes it.
+        schedule: the keywords of `deferrable.Deferrable.periodic`.
     """
 
     def decorate(task: Any) -> Any:
@@ -118,7 +122,8 @@ def instance_of(queue_name: str = "default", *, backend: str = "default") -> Def
     """The instance behind a queue, for what Django's API has not: pause, errors, peek, tests.
 
     Args:
-        queue_name, backend: as a task has them.
+        queue_name: as a task has it.
+        backend: the alias in ``TASKS``.
     """
     instance: Deferrable = task_backends[backend].site.instance(queue_name)
     return instance
