@@ -15,7 +15,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["tests", "tests-others", "lint", "types", "wheel", "demo"]
+nox.options.sessions = ["tests", "tests-others", "lint", "types", "docs", "wheel", "demo"]
 nox.options.reuse_venv = "yes"
 # Where uv is installed beside nox, an environment takes a tenth of the time.
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -236,6 +236,13 @@ def types(session: nox.Session) -> None:
     install(session, "types", extras="all")
     session.run("mypy")
     session.run("pyright")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in `build/site/html`; a broken link is an error."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.run("python", "docs/site/build.py")
 
 
 @nox.session(venv_backend="virtualenv")  # it asks pip what is installed
