@@ -20,7 +20,6 @@ from pathlib import Path
 import pytest
 from processes import DEADLINE_SECONDS
 from redis_server import unique_group
-from reference import rewritten
 
 from deferrable.aio.backend import (
     DocketsBackendFactory,
@@ -28,7 +27,6 @@ from deferrable.aio.backend import (
     SQLiteBackendFactory,
     SQSBackendFactory,
 )
-from deferrable.events import EVENTS
 from deferrable.lifecycle import backoff_seconds
 
 ROOT = Path(__file__).parents[1]
@@ -290,18 +288,6 @@ def rows_after(text: str, heading: str) -> list[list[str]]:
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         for line in table.group().splitlines()[2:]
     ]
-
-
-def test_the_table_of_events_names_them_all() -> None:
-    assert {
-        name.strip("`") for name, _ in rows_after(page("events.md"), "# Events and metadata")
-    } == EVENTS
-
-
-def test_the_table_of_options_is_made_of_their_declaration() -> None:
-    text = page("options.md")
-
-    assert rewritten(text) == text, "run python tests/reference.py"
 
 
 def test_the_table_of_backoffs_is_the_formula() -> None:
