@@ -7,7 +7,13 @@ the code and draws the answer. Run it with ``python docs/draw.py``; ``--check`` 
 import sys
 
 from pictures import DOCS, ROOT
+from pictures.debounce import draw_debounce
+from pictures.item_life import draw_item_life
+from pictures.lease import draw_lease
+from pictures.lease_table import draw_lease_table
 from pictures.rooms import draw_rooms
+from pictures.settlement import draw_settlement
+from pictures.two_apis import draw_two_apis
 from pictures.ways import PYTHONS, draw_ways
 
 
@@ -29,7 +35,15 @@ def main() -> int:
 
 def pictures() -> dict[str, str]:
     """The text of each picture that this Python draws, by its name."""
-    drawn = {"rooms": draw_rooms()}
+    drawn = {
+        "debounce": draw_debounce(),
+        "item-life": draw_item_life(),
+        "lease": draw_lease(),
+        "lease-table": draw_lease_table(),
+        "rooms": draw_rooms(),
+        "settlement": draw_settlement(),
+        "two-apis": draw_two_apis(),
+    }
     if sys.version_info[:2] in PYTHONS:
         drawn |= draw_ways()
     return drawn

@@ -46,7 +46,7 @@ text {{ fill: #1f2328 }}
 .band {{ fill: #f6f8fa }} .edge {{ fill: none; stroke: #d1d9e0 }}
 .name {{ font-weight: bold }} .faint {{ fill: #59636e }}
 .line {{ fill: none; stroke-width: 1.5 }} .twig {{ fill: none; stroke: #b7bfc8 }}
-.dashed {{ stroke-dasharray: 4 3 }} .shade {{ opacity: 0.16 }}
+.dashed {{ stroke-dasharray: 4 3 }} .shade {{ opacity: 0.2 }}
 {{light}}
 @media (prefers-color-scheme: dark) {{
 text {{ fill: #e6edf3 }} .band {{ fill: #161b22 }} .edge {{ fill: none; stroke: #3d444d }}
