@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from deferrable.sync.worker import Worker
     from deferrable.worker_reports import WorkerReport
 
+    __version__: str
+
 __all__ = [
     "ArgumentMismatch",
     "Backend",
@@ -172,6 +174,7 @@ __getattr__, __dir__ = lazy_names(
         "Worker": "deferrable.sync.worker",
         "WorkerReport": "deferrable.worker_reports",
         "WrongApi": _ERRORS,
+        "__version__": "deferrable._version",
         "current_attempt": "deferrable.aio.current",
         "gather_results": "deferrable.sync.results",
         "results_as_they_end": "deferrable.sync.results",

@@ -5,7 +5,6 @@ import os
 import re
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from deferrable._codec.refusals import short_repr
 from deferrable._durations import is_number
+from deferrable._version import NOT_INSTALLED, __version__
 
 __all__ = [
     "age_text",
@@ -125,7 +125,4 @@ def age_text(moment: object) -> str:
 
 def version_text() -> str:
     """The installed version, or words for a source tree that is not installed."""
-    try:
-        return version("deferrable")
-    except PackageNotFoundError:
-        return "from source"
+    return "from source" if __version__ == NOT_INSTALLED else __version__

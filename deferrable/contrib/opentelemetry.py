@@ -12,7 +12,6 @@ Source: semantic conventions 1.44, messaging (in development).
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -26,6 +25,7 @@ from deferrable import (
     Receipt,
 )
 from deferrable._extras import missing_extra
+from deferrable._version import __version__
 from deferrable.contrib._ends import failure_of
 from deferrable.contrib._instance import Traceable
 from deferrable.contrib._pushed import receipts_of
@@ -100,9 +100,9 @@ class OpenTelemetryMiddleware(Middleware):
         }
         self._known: dict[tuple[str, str | None, str | None], Mapping[str, Any]] = {}
         self._tracer = trace.get_tracer(
-            "deferrable", _version(), tracer_provider, schema_url=SCHEMA_URL
+            "deferrable", __version__, tracer_provider, schema_url=SCHEMA_URL
         )
-        meter = metrics.get_meter("deferrable", _version(), meter_provider, SCHEMA_URL)
+        meter = metrics.get_meter("deferrable", __version__, meter_provider, SCHEMA_URL)
         self._operations = meter.create_histogram(
             "messaging.client.operation.duration",
             "s",
@@ -297,13 +297,6 @@ def outcome_type(outcome: Outcome) -> str | None:
     if outcome.status in ("completed", "hopped"):
         return None
     return outcome.status if outcome.error is None else type(outcome.error).__qualname__
-
-
-def _version() -> str:
-    try:
-        return version("deferrable")
-    except PackageNotFoundError:
-        return "from source"
 
 
 def _system_of(queue: object) -> str:
