@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from deferrable._codec.refusals import short_repr
 from deferrable._durations import seconds_of
+from deferrable._extras import missing_extra
 from deferrable.errors import InvalidOptions
 
 __all__ = ["Cron", "Every", "Timetable", "timetable_of"]
@@ -156,9 +157,6 @@ def _cronsim() -> Any:
     try:
         import cronsim
     except ImportError as error:
-        raise ImportError(
-            f"a cron expression needs the package {error.name!r}, which is not installed; install "
-            "the extra: pip install 'deferrable[periodic]', or use every_seconds=",
-            name=error.name,
-        ) from error
+        lacking = missing_extra("a cron expression", "periodic", error)
+        raise ImportError(f"{lacking}; or use every_seconds=", name=error.name) from error
     return cronsim

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from processes import ROOT, run_program
 
+from deferrable._extras import install_command
+
 PACKAGE = "deferrable"
 
 DOORS = {
@@ -327,5 +329,5 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(missing: str, 
         """
     )
 
-    assert "pip install 'deferrable[redis]'" in message
+    assert install_command("redis") in message
     assert repr(missing) in message

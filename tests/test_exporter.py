@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from redis_server import free_port, unique_group
 
+from deferrable._extras import install_command
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import DocketsBackendFactory
 from deferrable.aio.backend import InMemoryBackendFactory as MemoryFactory
@@ -289,7 +290,7 @@ def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
     ended = run_command("exporter", STATS, variables=variables)
 
     assert ended.returncode == 1
-    assert "pip install 'deferrable[prometheus]'" in ended.stderr
+    assert install_command("prometheus") in ended.stderr
 
 
 # The files.

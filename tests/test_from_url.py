@@ -15,6 +15,7 @@ from sqs_server import SQSServer
 
 import deferrable
 import deferrable.aio
+from deferrable._extras import install_command
 from deferrable.aio import backend as awaiting
 from deferrable.aio.backend._url import factory_call
 from deferrable.errors import InvalidOptions
@@ -333,7 +334,7 @@ def test_missing_extra_is_named(api: str, url: str, package: str, extra: str) ->
         """
     )
 
-    assert f"pip install 'deferrable[{extra}]'" in message
+    assert install_command(extra) in message
 
 
 def test_both_apis_take_the_same_parameters_and_document_them() -> None:

@@ -11,6 +11,7 @@ from faces import Face, How, Kind, as_kind, run
 from processes import run_program
 
 from deferrable import Retry
+from deferrable._extras import install_command
 from deferrable.contrib.correlation import (
     CorrelationId,
     TraceParent,
@@ -210,4 +211,4 @@ def test_a_missing_extra_is_named() -> None:
         """
     )
 
-    assert "pip install 'deferrable[structlog]'" in message
+    assert install_command("structlog") in message

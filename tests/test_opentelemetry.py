@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from processes import run_program
 
 from deferrable import Retry
+from deferrable._extras import install_command
 from deferrable.aio import InMemoryDebounceStore
 from deferrable.contrib.opentelemetry import SCHEMA_URL, instrument
 from deferrable.errors import BackendError
@@ -382,4 +383,4 @@ def test_a_missing_extra_is_named() -> None:
         """
     )
 
-    assert "pip install 'deferrable[opentelemetry]'" in message
+    assert install_command("opentelemetry") in message

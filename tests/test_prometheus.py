@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from deferrable import Retry
+from deferrable._extras import install_command
 from deferrable.aio import InMemoryDebounceStore
 from deferrable.contrib._job_counts import JobCounts, Notes
 from deferrable.contrib._job_metrics import DURATION_BUCKETS, LATENCY_BUCKETS
@@ -363,5 +364,5 @@ def test_a_missing_extra_is_named() -> None:
         """
     )
 
-    assert "pip install 'deferrable[prometheus]'" in message
+    assert install_command("prometheus") in message
     assert json.dumps(message)

@@ -14,6 +14,7 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 
 from deferrable import Retry
+from deferrable._extras import install_command
 from deferrable.contrib.sentry import instrument
 
 pytestmark = pytest.mark.anyio
@@ -251,4 +252,4 @@ def test_a_missing_extra_is_named() -> None:
         """
     )
 
-    assert "pip install 'deferrable[sentry]'" in message
+    assert install_command("sentry") in message

@@ -13,6 +13,7 @@ from sqs_server import REGION, SQSServer
 
 import deferrable
 import deferrable.backend
+from deferrable._extras import install_command
 from deferrable.aio import Deferrable, Worker
 from deferrable.aio.backend import SQSBackendFactory
 from deferrable.aio.backend.base import Backend
@@ -647,7 +648,7 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(use: str) -> N
         """
     )
 
-    assert "pip install 'deferrable[sqs]'" in message
+    assert install_command("sqs") in message
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,9 @@ def main() -> None:
         import click  # noqa: F401
         import rich  # noqa: F401
     except ImportError as error:
-        sys.exit(
-            f"deferrable: the command line needs the package {error.name!r}, which is not "
-            "installed; install the extra: pip install 'deferrable[cli]'"
-        )
+        from deferrable._extras import missing_extra
+
+        sys.exit(f"deferrable: {missing_extra('the command line', 'cli', error)}")
     from deferrable.cli.app import run
 
     run()

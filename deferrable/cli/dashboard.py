@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from deferrable._extras import missing_extra
 from deferrable.cli.command_error import USAGE, CommandError, debug_option
 from deferrable.cli.loading import check_shared, load_all
 from deferrable.cli.logs import configure
@@ -108,10 +109,7 @@ def _parts() -> tuple[Any, Any]:
 
         from deferrable.contrib.dashboard import app
     except ImportError as error:
-        raise CommandError(
-            f"the dashboard needs the package {error.name!r}, which is not installed; install the "
-            "extra: pip install 'deferrable[dashboard]'"
-        ) from error
+        raise CommandError(str(missing_extra("the dashboard", "dashboard", error))) from error
 
     def serve(made: Any, host: str, port: int, root_path: str, behind_login: bool) -> None:
         config = uvicorn.Config(

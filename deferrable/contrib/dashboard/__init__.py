@@ -5,6 +5,8 @@ Owns the one public name, and the error for a missing extra. Everything else loa
 
 from typing import TYPE_CHECKING, Any
 
+from deferrable._extras import missing_extra
+
 if TYPE_CHECKING:
     from deferrable.contrib.dashboard._app import app
 
@@ -18,11 +20,7 @@ def __getattr__(name: str) -> Any:
         import jinja2  # noqa: F401
         import starlette  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f"the dashboard needs the package {error.name!r}, which is not installed; install the "
-            "extra: pip install 'deferrable[dashboard]'",
-            name=error.name,
-        ) from error
+        raise missing_extra("the dashboard", "dashboard", error) from error
     from deferrable.contrib.dashboard._app import app
 
     return app
