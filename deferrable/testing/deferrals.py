@@ -104,7 +104,7 @@ class Deferrals:
             AssertionError: jobs defer each other for ever.
         """
         shop = self._blocking("run_all")
-        portal().run(self._propose())
+        portal().run(self.propose())
         first = len(self.outcomes)
         while (outcome := shop.run_once()) is not None:
             self._note(outcome, first)
@@ -112,7 +112,7 @@ class Deferrals:
 
     async def run_all_async(self) -> list[Outcome]:
         """`run_all` of an instance of `deferrable.aio`."""
-        await self._propose()
+        await self.propose()
         first = len(self.outcomes)
         while (outcome := await self._core.run_once()) is not None:
             self._note(outcome, first)
@@ -206,14 +206,14 @@ class Deferrals:
         now = self.clock.time()
         if now >= end_time:
             return None
-        moments = [end_time, now + await self._propose()]
+        moments = [end_time, now + await self.propose()]
         pause = await self._core.backend.queue.find_pause()
         if pause is not None and pause.until_time is not None:
             moments.append(pause.until_time)
         moments += await moments_of(self._core.backend.queue)
         return min(each for each in moments if each > now)
 
-    async def _propose(self) -> float:
+    async def propose(self) -> float:
         """Push the ticks that are due. Return the seconds to the next one, at most some."""
         if not self._core.scheduled:
             return float("inf")

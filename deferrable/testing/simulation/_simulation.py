@@ -75,6 +75,7 @@ def simulate(
     faults: Iterable[FaultName] = FAULTS,
     crash_in: Iterable[ModuleType] = (),
     seconds: float = 7 * 86_400.0,
+    ticks: bool = False,
 ) -> Simulated:
     """Run jobs under every fault that a queue may have, and check the world after each run.
 
@@ -90,13 +91,15 @@ def simulate(
         faults: the kinds of faults to use.
         crash_in: modules whose lines are points of a crash, too; not only the lines of the jobs.
         seconds: how much virtual time a run has. Delays, retries and lost leases take place in it.
+        ticks: whether the schedules of the instance tick in that time. Each tick is one more
+            attempt, so pass few seconds.
 
     Raises:
         SimulationFailed: a check did not hold. It tells the seed and what happened in its run.
         InvalidOptions: a seed or a fault is none, or `start` has deferred nothing.
         WrongApi: an event loop runs here, and the instance is of `deferrable.aio`.
     """
-    simulation = _Simulation(instance, start, check, seeds, faults, crash_in, seconds)
+    simulation = _Simulation(instance, start, check, seeds, faults, crash_in, seconds, ticks)
     if isinstance(instance, blocking.Deferrable):
         return result_of(simulation.run())
     if _is_on_loop():
@@ -113,6 +116,7 @@ async def simulate_async(
     faults: Iterable[FaultName] = FAULTS,
     crash_in: Iterable[ModuleType] = (),
     seconds: float = 7 * 86_400.0,
+    ticks: bool = False,
 ) -> Simulated:
     """`simulate` of an instance of `deferrable.aio`, on the running loop.
 
@@ -123,7 +127,8 @@ async def simulate_async(
     """
     if isinstance(instance, blocking.Deferrable):
         raise WrongApi("the instance is of the blocking API; call simulate(...), without await")
-    return await _Simulation(instance, start, check, seeds, faults, crash_in, seconds).run()
+    simulation = _Simulation(instance, start, check, seeds, faults, crash_in, seconds, ticks)
+    return await simulation.run()
 
 
 class _Simulation:
@@ -138,6 +143,7 @@ class _Simulation:
         faults: Iterable[FaultName],
         crash_in: Iterable[ModuleType],
         seconds: float,
+        ticks: bool,
     ) -> None:
         self._instance = instance
         self._start = start
@@ -146,16 +152,13 @@ class _Simulation:
         self._faults = _checked(faults)
         self._files = {_file_of(each) for each in crash_in}
         self._seconds = seconds
+        self._ticks = ticks
 
     async def run(self) -> Simulated:
         with _quiet_log():
             first = await self._run_one([], None)
             if not first.passed:
-                raise InvalidOptions(
-                    f"start deferred nothing with this instance that is due within "
-                    f"{self._seconds:g} seconds, so no job ran; does it defer with another "
-                    "instance, or miss an await?"
-                )
+                raise InvalidOptions(self._why_nothing_ran())
             singles = every_strike(first.passed, self._faults)
             simulated = Simulated(single_faults=len(singles))
             for seed in self._seeds:
@@ -167,10 +170,23 @@ class _Simulation:
                 simulated.struck.update(run.struck)
         return simulated
 
+    def _why_nothing_ran(self) -> str:
+        why = "does it defer with another instance, or miss an await?"
+        core = self._instance
+        core = core._core if isinstance(core, blocking.Deferrable) else core
+        if core.scheduled and not self._ticks:
+            why = "pass ticks=True if the schedules of the instance shall tick"
+        return (
+            f"start deferred nothing with this instance that is due within {self._seconds:g} "
+            f"seconds, so no job ran; {why}"
+        )
+
     async def _run_one(self, strikes: Sequence[Strike], seed: int | None) -> SimulatedRun:
         clock = MovingClock()
         with deferrals_of(self._instance, clock=clock) as calls:
-            with SimulatedRun(self._instance, calls, strikes, self._files) as run:
+            with SimulatedRun(
+                self._instance, calls, strikes, self._files, ticks=self._ticks
+            ) as run:
                 await self._call("start", self._start)
                 await run.drain(clock.time() + self._seconds)
             try:
