@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from deferrable._codec.serializers import get_serializer
 from deferrable.errors import ArgumentMismatch, UnreadableItem, UnserializableCall
@@ -59,6 +60,31 @@ class Parcel:
     order: Order | None = None
 
 
+@checked_dataclass
+class Coupon:
+    """A dataclass of pydantic."""
+
+    percent: int = Field(gt=0, le=100)
+    until: date | None = None
+    code: str = Field(default="", alias="Code")
+    next: "Coupon | None" = None
+
+
+@dataclass
+class Basket:
+    coupon: Coupon
+    label: Path = Path("basket")
+
+
+class Offer(BaseModel):
+    coupon: Coupon
+
+
+@checked_dataclass
+class Key:
+    secret: SecretStr
+
+
 def there_and_back(function: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
     fields = serializer.dump_call("job", args, kwargs, function)
     call = serializer.load_call(fields, function)
@@ -68,6 +94,9 @@ def there_and_back(function: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
 ORDER = Order(
     id=1, due=date(2026, 11, 27), price=Decimal("9.90"), lines=[Line(sku="a")], Note="with care"
 )
+
+
+COUPON = Coupon(percent=5, until=date(2026, 12, 24), Code="x", next=Coupon(percent=6))  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +114,13 @@ ORDER = Order(
         (Pet, Pet(animal=Cat(lives=8))),
         (Names, Names(["a", "b"])),
         (Parcel, Parcel(Path("label.pdf"), ORDER)),
+        (Coupon, COUPON),
+        (Coupon | None, None),
+        (list[Coupon], [COUPON, COUPON]),
+        (dict[str, Coupon] | None, {"a": COUPON}),
+        (Annotated[Coupon, "a comment"], COUPON),
+        (Basket, Basket(COUPON)),
+        (Offer, Offer(coupon=COUPON)),
     ],
     ids=str,
 )
@@ -116,6 +152,12 @@ def take_line(line: Line) -> None: ...
 def take_path(path: Path) -> None: ...
 
 
+def take_coupon(coupon: Coupon) -> None: ...
+
+
+def take_baskets(baskets: list[Basket]) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("job", "value", "place"),
     [
@@ -123,6 +165,8 @@ def take_path(path: Path) -> None: ...
         (take_line, {"count": "secret"}, "Field required - at `sku`"),
         (take_order, Line(sku="secret"), "Field required - at `id`"),
         (take_path, 13, "Expected the text of a path"),
+        (take_coupon, {"percent": 0, "Code": "secret"}, "greater than 0 - at `percent`"),
+        (take_baskets, [{"coupon": {"percent": 101}}], "equal to 100 - at `0.coupon.percent`"),
     ],
 )
 def test_later_refuses_what_does_not_fit_and_shows_no_value(
@@ -148,6 +192,17 @@ def test_model_that_hides_a_field_is_refused_and_not_emptied() -> None:
         UnserializableCall, match="Login does not come back equal from JSON, in password"
     ) as no:
         serializer.dump_call("job", (Login(user="a", password=SecretStr("pw-1")),), {}, job)
+
+    assert "pw-1" not in str(no.value)
+
+
+def test_dataclass_of_pydantic_that_hides_a_field_is_refused() -> None:
+    def job(key: Key) -> None: ...
+
+    with pytest.raises(
+        UnserializableCall, match="Key does not come back equal from JSON, in secret"
+    ) as no:
+        serializer.dump_call("job", (Key(SecretStr("pw-1")),), {}, job)
 
     assert "pw-1" not in str(no.value)
 

@@ -1,12 +1,11 @@
-"""Types that JSON and msgspec do not know: paths, and the models of pydantic.
+"""Types that JSON and msgspec do not know, such as paths, and what an argument would lose.
 
 Owns how their values become JSON, how they are read back where a function names them, and what an
-argument would lose on the way.
+argument would lose on the way. `json_models` does it for the types of pydantic.
 
-The one rule: a value that would not come back equal is refused. A model may hide what it holds.
+The one rule: a value that would not come back equal is refused.
 """
 
-import sys
 import typing
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
@@ -14,6 +13,8 @@ from types import NoneType
 from typing import Any
 
 import msgspec
+
+from deferrable._codec.json_models import dump_model, is_model, load_model
 
 __all__ = ["find_loss", "from_json", "to_json"]
 
@@ -32,8 +33,8 @@ def to_json(value: object) -> object:
             return plain(value)
     if isinstance(value, PurePath):
         return str(value)
-    if _is_model(type(value)):
-        return _dump_model(value)
+    if is_model(type(value)):
+        return dump_model(value)
     raise TypeError(f"JSON cannot hold a value of type {type(value).__qualname__}")
 
 
@@ -47,8 +48,8 @@ def from_json(declared: Any, value: object) -> object:
         if not isinstance(value, str):
             raise ValueError("Expected the text of a path")
         return declared(value)
-    if _is_model(declared):
-        return _load_model(declared, value)
+    if is_model(declared):
+        return load_model(declared, value)
     origin = typing.get_origin(declared) or declared
     if isinstance(origin, type) and isinstance(value, origin):  # an abstract class, for example
         return value
@@ -95,55 +96,4 @@ def find_loss(given: object, loaded: object, place: str = "") -> str | None:
 
 
 def _has_fields(value: object) -> bool:
-    return is_dataclass(value) or isinstance(value, msgspec.Struct) or _is_model(type(value))
-
-
-def _is_model(declared: Any) -> bool:
-    """Whether it is a model of pydantic, which nobody need have installed."""
-    pydantic = sys.modules.get("pydantic")
-    return (
-        pydantic is not None
-        and isinstance(declared, type)
-        and issubclass(declared, pydantic.BaseModel)
-    )
-
-
-def _dump_model(value: Any) -> object:
-    dumped: object = value.model_dump(mode="json", by_alias=True, round_trip=True)
-    try:
-        loaded = _load_model(type(value), dumped)
-    except ValueError as error:
-        raise TypeError(
-            f"a {type(value).__qualname__} cannot be read back from JSON: {error}"
-        ) from None
-    if loaded != value:
-        names = type(value).model_fields
-        changed = [each for each in names if getattr(loaded, each) != getattr(value, each)]
-        raise TypeError(
-            f"a {type(value).__qualname__} does not come back equal from JSON"
-            + (f", in {', '.join(changed)}" if changed else "")
-            + "; a field that hides its value when it is dumped, such as a SecretStr, needs "
-            "another serializer"
-        )
-    return dumped
-
-
-def _load_model(declared: Any, value: object) -> object:
-    from pydantic import ValidationError
-
-    try:
-        # From text, because a strict model takes a date as text from JSON only.
-        return declared.model_validate_json(msgspec.json.encode(value))
-    except ValidationError as error:
-        places = [
-            f"{_without_value(each)} - at `{'.'.join(map(str, each['loc'])) or '$'}`"
-            for each in error.errors(include_input=False, include_url=False, include_context=False)
-        ]
-        raise ValueError("; ".join(places)) from None
-
-
-def _without_value(error: Any) -> str:
-    """What pydantic says of one place, unless that may show the value."""
-    if error["type"] in ("union_tag_invalid", "value_error", "assertion_error"):
-        return f"refused ({error['type']})"
-    return str(error["msg"])
+    return is_dataclass(value) or isinstance(value, msgspec.Struct) or is_model(type(value))

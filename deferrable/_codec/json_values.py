@@ -7,6 +7,7 @@ names, never of types that the sender named.
 
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import msgspec
 from deferrable._codec import json as _json
 from deferrable._codec import names as _names
 from deferrable._codec.contract import JSONValue
+from deferrable._codec.json_models import reader_of, with_dataclasses_dumped
 from deferrable._codec.json_types import from_json, to_json
 from deferrable._codec.refusals import describe
 from deferrable.errors import UnreadableItem
@@ -34,6 +36,8 @@ def dump(value: object) -> JSONValue:
     Raises:
         Exception: the error of msgspec or of the JSON encoder, if it cannot be written.
     """
+    if "pydantic.dataclasses" in sys.modules:
+        value = with_dataclasses_dumped(value)
     built_in = msgspec.to_builtins(value, str_keys=True, enc_hook=to_json)
     plain: JSONValue = _json.as_read_back(built_in)
     return plain
@@ -70,7 +74,7 @@ class _Declared:
         kept: the types of values that need no conversion.
     """
 
-    __slots__ = ("_box", "annotation", "kept")
+    __slots__ = ("_box", "_read", "annotation", "kept")
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
@@ -80,8 +84,11 @@ class _Declared:
         are_kept = all(any(choice is each for each in _KEPT) for choice in choices)
         self.kept: frozenset[type] = frozenset(choices if are_kept else ())
         self._box: Any = None
+        self._read = reader_of(annotation)
 
     def convert(self, value: Any) -> Any:
+        if self._read is not None:
+            return self._read(value)
         # msgspec reads an annotation at each call, but a msgspec type only once.
         if self._box is None:
             fields = [("value", self.annotation)]
