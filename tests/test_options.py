@@ -14,6 +14,7 @@ from faces import Face, MakeFace
 from redis_server import unique_group
 
 import deferrable
+from deferrable._option_conflicts import check
 from deferrable.aio import Deferrable, InMemoryDebounceStore
 from deferrable.aio._decorating import MEANINGS, SIGNATURE, Decorating
 from deferrable.aio.backend import (
@@ -29,7 +30,6 @@ from deferrable.options import (
     JobOptions,
     OptionChanges,
     change,
-    check,
     error_class_tuple,
     resolve,
 )

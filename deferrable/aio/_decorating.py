@@ -13,6 +13,7 @@ from inspect import Parameter, Signature, getattr_static
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from deferrable._codec.refusals import short_repr
+from deferrable._option_conflicts import check
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio.job import BoundJob, Job
 from deferrable.errors import InvalidOptions
@@ -24,7 +25,6 @@ from deferrable.options import (
     OptionChanges,
     Seconds,
     change,
-    check,
 )
 
 __all__ = ["MEANINGS", "SIGNATURE", "Decorating"]

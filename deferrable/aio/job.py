@@ -15,13 +15,18 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, 
 from deferrable._arguments import Binder, binder_for
 from deferrable._codec import names as _names
 from deferrable._codec.refusals import kind_of, short_repr
+from deferrable._option_conflicts import check
 from deferrable.aio._engine.deferring import defer, defer_many
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.pushing import item_for
 from deferrable.aio._engine.running import AwaitingDoor, blocking_driver
 from deferrable.errors import InvalidOptions, UnserializableCall
 from deferrable.item import Item, group_text
-from deferrable.options import JobOptions, OptionChanges, change, check
+from deferrable.options import (
+    JobOptions,
+    OptionChanges,
+    change,
+)
 from deferrable.outcome import Receipt
 
 __all__ = ["BoundJob", "Call", "Job"]

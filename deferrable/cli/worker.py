@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -168,6 +169,31 @@ def worker(
         watch_parent()
         health_port = None if health_port is None else health_port + index
         heartbeat_path = None if heartbeat_path is None else nth_path(heartbeat_path, index)
+    serving = Serving(
+        WorkerSettings(
+            concurrency=concurrency,
+            threads=threads,
+            prefetch=prefetch,
+            grace_seconds=grace_seconds,
+            order=order,
+            weights=weights,
+        ),
+        None,
+        heartbeat_path,
+        has_metrics,
+        stuck_seconds,
+        is_burst,
+        is_reloading,
+        rehearsed_share,
+    )
+    code = _work(paths, serving, None if health_port is None else (health_host, health_port))
+    if code == RELOAD:
+        restart_process()
+    _leave(context, code)
+
+
+def _work(paths: Sequence[str], serving: Serving, health_address: tuple[str, int] | None) -> int:
+    """Load the instances, and serve them. Return the exit code, or `RELOAD`."""
     with Signals() as signals:
         try:
             with signals.raising():
@@ -175,36 +201,16 @@ def worker(
                 enable_loggers()
                 check_apart(named)
                 check_shared(named)
-                listener = None if health_port is None else listen(health_host, health_port)
-            settings = WorkerSettings(
-                concurrency=concurrency,
-                threads=threads,
-                prefetch=prefetch,
-                grace_seconds=grace_seconds,
-                order=order,
-                weights=weights,
-            )
-            serving = Serving(
-                settings,
-                listener,
-                heartbeat_path,
-                has_metrics,
-                stuck_seconds,
-                is_burst,
-                is_reloading,
-                rehearsed_share,
-            )
-            code = serve(named, serving, signals)
+                if health_address is not None:
+                    serving = replace(serving, health_socket=listen(*health_address))
+            return serve(named, serving, signals)
         except Stopped as stopped:
-            code = _stopped(stopped.name)
+            return _stopped(stopped.name)
         except CommandError as error:
-            if not is_reloading:
+            if not serving.is_reloading:
                 set_exit_code(error.exit_code)
                 raise
-            code = _wait_for_change(error, signals)
-    if code == RELOAD:
-        restart_process()
-    _leave(context, code)
+            return _wait_for_change(error, signals)
 
 
 def _check_together(

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from deferrable._durations import seconds_of
 from deferrable._fork import notice_fork
+from deferrable._option_conflicts import NO_RESULT_STORE
 from deferrable._pauses import growing_seconds
 from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._engine.emitting import emit
@@ -38,7 +39,6 @@ from deferrable.debounce import classic_keys
 from deferrable.errors import BackendError, BackendUnavailable, ResultExpired, Unsupported
 from deferrable.handles import CallState, CallStatus, CancelAnswer
 from deferrable.item import Item, copy_item
-from deferrable.options import NO_RESULT_STORE
 
 __all__ = ["InstanceCalls", "Wanted", "state_of"]
 

@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from deferrable._fork import notice_fork
+from deferrable._option_conflicts import NO_DEBOUNCE_STORE
 from deferrable._pauses import growing_seconds
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.new_items import set_first_delay, template_of
@@ -48,7 +49,10 @@ from deferrable.errors import (
     InvalidOptions,
 )
 from deferrable.item import Item
-from deferrable.options import NO_DEBOUNCE_STORE, JobOptions, ResolvedOptions
+from deferrable.options import (
+    JobOptions,
+    ResolvedOptions,
+)
 from deferrable.outcome import Receipt
 
 __all__ = ["defer", "defer_many"]

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from deferrable._codec.contract import Serializer
 from deferrable._durations import Duration, seconds_of
 from deferrable._one_process import OneProcess
+from deferrable._option_conflicts import NO_RESULT_STORE
 from deferrable._protection import Protection
 from deferrable.aio._engine.registry import Registry
 from deferrable.aio._engine.scheduled import Scheduled
@@ -25,7 +26,6 @@ from deferrable.handles import Calls
 from deferrable.item import group_text
 from deferrable.metadata import MetadataProducerConsumer
 from deferrable.options import (
-    NO_RESULT_STORE,
     ErrorClasses,
     check_max_attempts,
     error_class_tuple,
