@@ -167,6 +167,10 @@ def second_sqs(session: nox.Session) -> None:
     run_pytest(session, *([] if session.posargs else SECOND_SQS_TESTS), env=env)
 
 
+DJANGO_TESTS = [f"tests/test_django{name}.py" for name in ("", "_site", "_sqs", "_staff")]
+"""What a version of Django can change."""
+
+
 @nox.session(name="django", venv_backend="virtualenv")  # it asks pip for a source distribution
 @nox.parametrize("version", ["5.2", "6.0", "6.1"])
 def django_versions(session: nox.Session, version: str) -> None:
@@ -176,9 +180,9 @@ def django_versions(session: nox.Session, version: str) -> None:
     """
     if version != "5.2" and sys.version_info < (3, 12):
         session.skip("Django 6 needs Python 3.12 or later")
-    install(session, "test", extras="redis,cli,dashboard")
+    install(session, "test", extras="redis,sqs,cli,dashboard")
     session.install("-q", f"django~={version}.0", "django-tasks>=0.12")
-    run_pytest(session, "tests/test_django.py", "tests/test_django_site.py")
+    run_pytest(session, *DJANGO_TESTS)
     if version == "5.2":
         return  # the package that has tasks there brings no tests
     folder = Path(session.create_tmp()).resolve() / f"django-{version}"
@@ -202,7 +206,7 @@ def frameworks(session: nox.Session, age: str) -> None:
         session.install("-q", *[each.replace(">=", "==") for each in allowed])
     else:
         session.install("-q", "--upgrade", *allowed)
-    run_pytest(session, "tests/test_frameworks.py")
+    run_pytest(session, "tests/test_frameworks.py", "tests/test_frameworks_inside.py")
 
 
 def run_tests(

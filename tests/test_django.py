@@ -384,6 +384,19 @@ def test_arguments_are_those_of_the_call_also_if_they_change_before_the_commit(
     assert tasks.ran == [(([1],), {})]
 
 
+def test_without_autocommit_and_atomic_the_error_says_what_to_write(memory: Deferrable) -> None:
+    connection.ensure_connection()
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(transaction.TransactionManagementError, match=r"atomic\(\): around it"):
+            tasks.add.enqueue(1)
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+
+    assert count(memory) == 0
+
+
 def test_transactions_of_another_database_can_be_meant() -> None:
     with tasks_in("memory://", broker={"wait_time": 0}, database="other"):
         shop = instance_of()

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -80,6 +81,12 @@ class Offer(BaseModel):
     coupon: Coupon
 
 
+class Envelope(msgspec.Struct):
+    """Which pydantic cannot read."""
+
+    coupon: Coupon
+
+
 @checked_dataclass
 class Key:
     secret: SecretStr
@@ -121,6 +128,7 @@ COUPON = Coupon(percent=5, until=date(2026, 12, 24), Code="x", next=Coupon(perce
         (Annotated[Coupon, "a comment"], COUPON),
         (Basket, Basket(COUPON)),
         (Offer, Offer(coupon=COUPON)),
+        (Envelope, Envelope(Coupon(percent=5))),
     ],
     ids=str,
 )

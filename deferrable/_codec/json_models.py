@@ -40,7 +40,8 @@ def reader_of(annotation: Any) -> Callable[[object], Any] | None:
     """What reads a value as an annotation with a dataclass of pydantic in it; None: it has none."""
     if "pydantic" not in sys.modules or not _holds_checked_dataclass(annotation, set()):
         return None
-    return functools.partial(_load_checked, _adapter_of(annotation))
+    adapter = _adapter_of(annotation)
+    return None if adapter is None else functools.partial(_load_checked, adapter)
 
 
 def _holds_checked_dataclass(annotation: Any, seen: set[int]) -> bool:
@@ -65,15 +66,21 @@ def _field_types(annotation: Any) -> tuple[Any, ...]:
 
 
 def _adapter_of(annotation: Any) -> Any:
-    from pydantic import TypeAdapter
+    """None: pydantic cannot read another type in it, such as a struct of msgspec."""
+    from pydantic import PydanticUserError, TypeAdapter
 
-    return TypeAdapter(annotation)
+    try:
+        return TypeAdapter(annotation)
+    except PydanticUserError:
+        return None
 
 
 @functools.lru_cache(maxsize=256)
 def _adapter_of_class(declared: type) -> Any:
-    """None: no dataclass of pydantic is in it."""
-    return _adapter_of(declared) if _holds_checked_dataclass(declared, set()) else None
+    """None: it is no dataclass, or none of pydantic is in it."""
+    if not is_dataclass(declared) or not _holds_checked_dataclass(declared, set()):
+        return None
+    return _adapter_of(declared)
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -85,15 +92,14 @@ def with_dataclasses_dumped(value: Any) -> Any:
     Raises:
         TypeError: one of them would not come back equal.
     """
-    kind = value.__class__
+    kind: Any = value.__class__
     if kind in _PLAIN:
         return value
     if kind is list or kind is tuple:
         return kind([with_dataclasses_dumped(each) for each in value])
     if kind is dict:
         return {key: with_dataclasses_dumped(each) for key, each in value.items()}
-    adapter = _adapter_of_class(kind) if is_dataclass(kind) else None
-    if adapter is not None:
+    if (adapter := _adapter_of_class(kind)) is not None:
         dumped = adapter.dump_python(value, mode="json", by_alias=True, round_trip=True)
         return _checked(value, dumped, functools.partial(_load_checked, adapter))
     return value

@@ -25,14 +25,28 @@ class DeferredCalls:
 
     def __init__(self) -> None:
         self._calls: list[tuple[Job[..., Any], Call[Any]]] = []
+        self._has_ended = False
 
     def add(self, job: "Job[P, Any]", /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Defer this call if the request succeeds.
 
         Args:
             job: also one with options: ``job.options(delay_seconds=60)``.
+
+        Raises:
+            RuntimeError: the function of the path has ended, so nothing would push the call.
         """
+        if self._has_ended:
+            raise RuntimeError(
+                f"the function of the path has ended, so a call of {job.name} would not be pushed; "
+                f"in a background task or a streamed response write await "
+                f"{job.name.rpartition(':')[2]}.later_async(...)"
+            )
         self._calls.append((job, job.call(*args, **kwargs)))
+
+    def end(self) -> None:
+        """Take no more calls."""
+        self._has_ended = True
 
     async def push(self) -> None:
         """Push what was collected, in its order.
@@ -47,7 +61,10 @@ class DeferredCalls:
 
 async def _deferred_calls() -> AsyncIterator[DeferredCalls]:
     calls = DeferredCalls()
-    yield calls
+    try:
+        yield calls
+    finally:
+        calls.end()
     await calls.push()
 
 

@@ -105,10 +105,18 @@ class DeferrableBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no
             InvalidTask: no worker could run it.
             TypeError: an argument is not JSON, or the function does not take it.
             BackendError: the broker refused it. After a commit, it is raised to who commits.
+            TransactionManagementError: a transaction is open in which Django cannot wait for the
+                commit, because autocommit is off.
         """
         connection = connections[self.site.settings.database]
         is_open = _is_in_transaction(connection)
         mode = self.site.settings.push if is_open else "at_once"
+        if mode == "on_commit" and not connection.in_atomic_block:
+            raise transaction.TransactionManagementError(
+                f"the database {self.site.settings.database!r} is not in autocommit mode, and no "
+                "atomic() block is open, so Django cannot say when the transaction commits; write "
+                "with transaction.atomic(): around it, or set 'push': 'at_once' in OPTIONS"
+            )
         pushable = self._pushable(task, args, kwargs, with_id=mode == "on_commit")
         if mode == "on_commit":
             self._after_commit(lambda: self._push(pushable))

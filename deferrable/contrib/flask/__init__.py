@@ -4,8 +4,8 @@ Owns the extension. The rule: a job has a context of the application and none of
 command of Flask has.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from deferrable import CurrentAttempt, Middleware
@@ -15,18 +15,30 @@ from deferrable.contrib.flask._instances import add_instances
 
 try:
     from flask import Flask
+    from flask import globals as flask_globals
 except ImportError as error:
     raise missing_extra("deferrable.contrib.flask", "flask", error) from error
 
 __all__ = ["DeferrableExtension"]
+
+_cv_request: Any = getattr(flask_globals, "_cv_request", None)
+"""Where Flask before 3.2 has the current request; later its application context has it."""
 
 
 class _InContext(Middleware):
     def __init__(self, app: Flask) -> None:
         self.app = app
 
-    def around_job(self, attempt: CurrentAttempt) -> AbstractContextManager[object]:
-        return self.app.app_context()
+    @contextmanager
+    def around_job(self, attempt: CurrentAttempt) -> Iterator[None]:
+        # In a test a job may run inside of a request, which it must not see: no worker has one.
+        request = None if _cv_request is None else _cv_request.set(None)
+        try:
+            with self.app.app_context():
+                yield
+        finally:
+            if request is not None:
+                _cv_request.reset(request)
 
 
 class DeferrableExtension:
