@@ -74,7 +74,8 @@ class Scheduling(ABC):
             catch_up: which of the ticks that are due are pushed. ``skip``: those that are late by
                 at most a minute; ``last``: the last one; ``all``: each. Workers that come back
                 after more than 7 days start from scratch.
-            args, kwargs: the arguments of the call.
+            args: the positional arguments of the call.
+            kwargs: its keyword arguments.
             name: of the schedule; None: the job's name and the timetable. A changed schedule of
                 the same name takes the place of the old one with the first worker that has it.
 

@@ -29,6 +29,8 @@ def build(folder: Path) -> list[str]:
     source.mkdir(parents=True)
     write_sources(source)
     names = write_api(source / "api")
+    (folder / "names.txt").write_text("\n".join(names))
+    shutil.copy(HERE / "docstrings.py", folder)
     shutil.copytree(HERE / "theme", folder / "theme")
     config = shutil.copy(HERE / "zensical.toml", folder)
     nav = tomllib.loads(Path(config).read_text())["project"]["nav"]
