@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import NoReturn
 
 import pytest
+from commands import call_command
 
 from deferrable.cli.web import (
     MOST_CONNECTIONS,
@@ -15,9 +16,12 @@ from deferrable.cli.web import (
     Request,
     WebServer,
     json_answer,
+    listen,
 )
 
 DEADLINE_SECONDS = 30
+STATS = "cli_app.jobs:stats"
+AWAY = {"REDIS_URL": "redis://127.0.0.1:1/0", "GROUP": "x"}
 
 
 def hello(request: Request) -> Answer:
@@ -154,3 +158,39 @@ def test_open_connections_do_not_delay_the_end() -> None:
 
         with suppress(ConnectionResetError):
             assert connection.recv(1) == b""
+
+
+# The commands that have a port.
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "what"),
+    [
+        ("worker", "--health-port", "health"),
+        ("exporter", "--port", "metrics"),
+        ("dashboard", "--port", "the dashboard"),
+    ],
+)
+def test_a_port_in_use_is_one_line_that_names_it_and_the_option(
+    command: str, option: str, what: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = call_command(command, STATS, option, port, variables=AWAY)
+
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line == (
+        f"Error: cannot serve {what} on 127.0.0.1:{port}: Address already in use; choose another "
+        f"{option} or {option.replace('port', 'host')}"
+    )
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_the_log_says_what_is_served_where(host: str, shown: str) -> None:
+    listener = listen(host, 0, "health")
+    port = listener.getsockname()[1]
+    with WebServer(listener, {"/hello": hello, "/fail": fail}) as server:
+        pass
+
+    assert server.summary == f"/hello, /fail on http://{shown}:{port}"

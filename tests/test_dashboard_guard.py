@@ -360,7 +360,7 @@ def test_command_shows_the_log_of_actions(tmp_path: Path) -> None:
         "import deferrable.cli.dashboard as command\n"
         "def serve(*_): logging.getLogger('deferrable.dashboard').info('requeue on %r', 'shop')\n"
         "command._parts = lambda: (lambda *_, **options: None, serve)\n"
-        "command.dashboard(['app:shop'])\n"
+        "command.dashboard(['app:shop', '--port', '0'])\n"
     )
 
     with PythonProcess(["-c", program], variables={}, folder=tmp_path) as process:

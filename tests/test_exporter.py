@@ -71,6 +71,17 @@ async def test_the_oldest_age_of_an_empty_queue_is_zero() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_reading_says_whether_the_queue_is_paused_and_why() -> None:
+    face = Face("awaiting")
+    before = await read_queue(face.instance)
+    await face.instance.pause(reason="deploy")
+    during = await read_queue(face.instance)
+
+    assert (before.is_paused, before.pause_reason) == (False, "")
+    assert (during.is_paused, during.pause_reason) == (True, "deploy")
+
+
+@pytest.mark.anyio
 async def test_a_broker_that_does_not_answer_is_an_error_and_no_zero() -> None:
     face = Face("awaiting")
     face.faults.fail_before("stats")
@@ -132,6 +143,8 @@ def test_gauges_leave_out_what_is_not_known() -> None:
     readings = [
         QueueReading("a", 0, {"available": 2, "errors": 1}, 3.5, 9, {"used_bytes": 7}),
         QueueReading("b", 0, error="gone"),
+        QueueReading("c", 0, is_paused=True),
+        QueueReading("d", 0, is_paused=False),
     ]
     text = scrape({}, registry_of(lambda: readings))[0].decode()
     samples = {
@@ -143,6 +156,10 @@ def test_gauges_leave_out_what_is_not_known() -> None:
     assert samples == {
         ("deferrable_queue_up", "a"): 1,
         ("deferrable_queue_up", "b"): 0,
+        ("deferrable_queue_up", "c"): 1,
+        ("deferrable_queue_up", "d"): 1,
+        ("deferrable_queue_paused", "c"): 1,
+        ("deferrable_queue_paused", "d"): 0,
         ("deferrable_items", "a", "available"): 2,
         ("deferrable_items", "a", "errors"): 1,
         ("deferrable_oldest_age_seconds", "a"): 3.5,
@@ -207,7 +224,7 @@ def test_the_exporter_serves_gauges_and_numbers_and_stops(place: Place) -> None:
             command.wait_for("exporter running")
             at = f"http://127.0.0.1:{port}"
             command.wait_until(lambda: ask(f"{at}/ready")[0] == 200, "it has read")
-            gauges, live = page(f"{at}/metrics"), ask(f"{at}/live")[0]
+            gauges, (live, answer) = page(f"{at}/metrics"), ask(f"{at}/live")
 
             def rate() -> Any:
                 return ask(f"{at}/autoscale.json")[1]["completions_per_second"]
@@ -221,10 +238,13 @@ def test_the_exporter_serves_gauges_and_numbers_and_stops(place: Place) -> None:
     assert f'deferrable_redis_memory_used_bytes{{queue="{name}"}}' in gauges
     assert "deferrable_attempts_total" not in gauges
     assert (live, status) == (200, 200)
+    assert (answer.keys(), answer["status"]) == ({"status", "held_seconds"}, "live")
+    assert f"serves /metrics, /autoscale.json, /live, /ready on {at}\n" in command.text
     assert (numbers["backlog"], numbers["slots"], numbers["running"]) == (3, 100, 3)
     assert numbers["oldest_age_seconds"] >= 0
     assert numbers["completions_per_second"] > 0
     assert numbers["queues"][name]["available"] == 3
+    assert numbers["queues"][name]["is_paused"] is False
 
 
 def test_an_autoscaler_gets_no_numbers_while_the_broker_is_away() -> None:
@@ -344,7 +364,7 @@ def test_the_labels_of_the_expressions_exist() -> None:
 def test_no_alert_lacks_what_to_do() -> None:
     (group,) = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
 
-    assert len(group["rules"]) == 6
+    assert len(group["rules"]) == 7
     for rule in group["rules"]:
         assert rule["annotations"].keys() == {"summary", "description"}
         assert rule["labels"]["severity"] in {"warning", "critical"}

@@ -5,6 +5,7 @@ that no web page can reach it by another name. Behind a proxy the user says so.
 """
 
 import ipaddress
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from deferrable.cli.command_error import USAGE, CommandError, debug_option
 from deferrable.cli.loading import check_shared, load_all
 from deferrable.cli.logs import configure
 from deferrable.cli.naming import NamingCommand, instances_argument
+from deferrable.cli.web import listen, url_of
 
 __all__ = ["dashboard"]
 
@@ -86,7 +88,9 @@ def dashboard(
         )
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
-    serve(made, host, port, root_path.rstrip("/"), behind_login)
+    # Our own socket: the server's line about a port in use does not say what to do.
+    listener = listen(host, port, "the dashboard")
+    serve(made, listener, root_path.rstrip("/"), behind_login)
 
 
 def _is_loopback(host: str) -> bool:
@@ -111,11 +115,9 @@ def _parts() -> tuple[Any, Any]:
     except ImportError as error:
         raise CommandError(str(missing_extra("the dashboard", "dashboard", error))) from error
 
-    def serve(made: Any, host: str, port: int, root_path: str, behind_login: bool) -> None:
+    def serve(made: Any, listener: socket.socket, root_path: str, behind_login: bool) -> None:
         config = uvicorn.Config(
             made,
-            host=host,
-            port=port,
             root_path=root_path,
             proxy_headers=behind_login,
             access_log=False,
@@ -125,18 +127,14 @@ def _parts() -> tuple[Any, Any]:
             timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
-        # The whole address is printed once: with port 0 only the server knows it.
         startup = server.startup
 
         async def start_and_tell(sockets: Any = None) -> None:
             await startup(sockets)
-            for each in server.servers:
-                for listening in each.sockets:
-                    name, number = listening.getsockname()[:2]
-                    shown = f"[{name}]" if ":" in name else name
-                    click.echo(f"dashboard on http://{shown}:{number}{root_path}/", err=True)
+            if server.started:
+                click.echo(f"dashboard on {url_of(listener)}{root_path}/", err=True)
 
         server.startup = start_and_tell  # type: ignore[method-assign]
-        server.run()
+        server.run(sockets=[listener])
 
     return app, serve

@@ -17,6 +17,7 @@ import click
 
 from deferrable.aio._engine.keeper import Keeper
 from deferrable.cli.command_error import debug_option
+from deferrable.cli.health import live_route, ready_route
 from deferrable.cli.loading import check_shared, load_all
 from deferrable.cli.logs import LEVELS, configure, enable_loggers
 from deferrable.cli.metrics import metrics_route, prometheus
@@ -84,7 +85,7 @@ def exporter(
         interval_seconds = PAID_INTERVAL_SECONDS if is_paid else INTERVAL_SECONDS
     watch = QueueWatch(named, workers)
     routes = {"/metrics": metrics_route(registry_of(lambda: watch.readings))}
-    asyncio.run(_serve(watch, listen(host, port, "--"), interval_seconds, routes))
+    asyncio.run(_serve(watch, listen(host, port, "metrics"), interval_seconds, routes))
 
 
 async def _serve(
@@ -99,12 +100,13 @@ async def _serve(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(watch.close)
         vitals = stack.enter_context(Vitals(loop, Keeper(), _STUCK_SECONDS))
-        stack.enter_context(WebServer(listener, {**routes, **_routes(watch, vitals)}))
+        server = stack.enter_context(WebServer(listener, {**routes, **_routes(watch, vitals)}))
         _logger.info(
-            "exporter running (process %d), reads %s every %g s",
+            "exporter running (process %d), reads %s every %g s, serves %s",
             os.getpid(),
             ", ".join(each.path for each in watch.named),
             interval_seconds,
+            server.summary,
         )
         reading = loop.create_task(_read_again_and_again(watch, interval_seconds))
         stopping = loop.create_task(is_to_stop.wait())
@@ -124,14 +126,6 @@ async def _read_again_and_again(watch: QueueWatch, interval_seconds: float) -> N
 
 
 def _routes(watch: QueueWatch, vitals: Vitals) -> Mapping[str, Route]:
-    def live(request: Request) -> Answer:
-        return json_answer(200 if vitals.is_live else 503, {"held_seconds": vitals.held_seconds})
-
-    def ready(request: Request) -> Answer:
-        reasons = watch.obstacles()
-        answer = {"status": "not ready" if reasons else "ready", "reasons": reasons}
-        return json_answer(503 if reasons else 200, answer)
-
     def autoscale(request: Request) -> Answer:
         reasons = watch.obstacles()
         if reasons:
@@ -141,6 +135,6 @@ def _routes(watch: QueueWatch, vitals: Vitals) -> Mapping[str, Route]:
 
     return {
         "/autoscale.json": autoscale,
-        "/live": live,
-        "/ready": ready,
+        "/live": live_route(vitals),
+        "/ready": ready_route(watch.obstacles),
     }

@@ -54,9 +54,10 @@ class QueueWatch:
         readings, workers = await asyncio.gather(
             read_queues(each.instance for each in self.named), self._ask_workers()
         )
+        # What the log says is served already.
+        self.readings, self._workers = readings, workers
         for reading in readings:
             self._log_change(reading.name, reading.error)
-        self.readings, self._workers = readings, workers
         if not any(reading.error for reading in readings):
             self._history.add(readings, workers)
 
@@ -93,7 +94,11 @@ class QueueWatch:
             "running": None if workers is None else workers.running,
             "age_seconds": max(0.0, time.time() - min(each.time for each in readings)),
             "queues": {
-                each.name: {**each.items, "oldest_age_seconds": each.oldest_age_seconds}
+                each.name: {
+                    **each.items,
+                    "oldest_age_seconds": each.oldest_age_seconds,
+                    "is_paused": each.is_paused,
+                }
                 for each in readings
             },
         }

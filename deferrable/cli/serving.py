@@ -155,7 +155,8 @@ def _watch(
         routes = dict(health_routes(health, vitals))
         if serving.has_metrics:
             routes["/metrics"] = metrics_route()
-        stack.enter_context(WebServer(serving.health_socket, routes))
+        server = stack.enter_context(WebServer(serving.health_socket, routes))
+        _logger.info("serves %s", server.summary)
 
 
 class _Life:

@@ -10,6 +10,7 @@ a new connection always gets its turn. When there are too many, the oldest one i
 import asyncio
 import json
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 
 from deferrable.cli.command_error import CommandError
 
-__all__ = ["Answer", "Request", "Route", "WebServer", "json_answer", "listen"]
+__all__ = ["Answer", "Request", "Route", "WebServer", "json_answer", "listen", "url_of"]
 
 _logger = logging.getLogger("deferrable.cli")
 
@@ -74,11 +75,12 @@ def json_answer(status: int, value: object) -> Answer:
     return Answer(status, json.dumps(value).encode() + b"\n")
 
 
-def listen(host: str, port: int, option: str = "--health-") -> socket.socket:
+def listen(host: str, port: int, what: str, option: str = "--") -> socket.socket:
     """A socket that is bound to the address.
 
     Args:
-        option: how the options for it begin, for the error.
+        what: is served there, for the error.
+        option: how the names of its options begin, for the error.
 
     Raises:
         CommandError: the address is in use, or not allowed.
@@ -87,14 +89,30 @@ def listen(host: str, port: int, option: str = "--health-") -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
+        # `create_server` adds the address to the text, and a failed look-up has a negative number.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or error
         raise CommandError(
-            f"cannot serve health on {host}:{port}: {error.strerror or error}; choose another "
+            f"cannot serve {what} on {_joined(host, port)}: {reason}; choose another "
             f"{option}port or {option}host"
         ) from error
 
 
+def url_of(listener: socket.socket) -> str:
+    """Where a bound socket is reached, without a slash at its end."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{_joined(host, port)}"
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class WebServer:
     """Answers requests from the beginning of the ``with`` block to its end.
+
+    Attributes:
+        summary: what is served where, for the log.
 
     Args:
         listener: a bound socket.
@@ -110,6 +128,7 @@ class WebServer:
         routes: Mapping[str, Route],
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
+        self.summary = f"{', '.join(routes)} on {url_of(listener)}"
         self._listener = listener
         self._routes = routes
         self._request_seconds = request_seconds

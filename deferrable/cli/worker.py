@@ -202,7 +202,8 @@ def _work(paths: Sequence[str], serving: Serving, health_address: tuple[str, int
                 check_apart(named)
                 check_shared(named)
                 if health_address is not None:
-                    serving = replace(serving, health_socket=listen(*health_address))
+                    bound = listen(*health_address, "health", "--health-")
+                    serving = replace(serving, health_socket=bound)
             return serve(named, serving, signals)
         except Stopped as stopped:
             return _stopped(stopped.name)

@@ -30,10 +30,12 @@ class QueueCollector(Collector):
         return _families()
 
     def collect(self) -> Iterator[Metric]:
-        families = up, items, oldest, requests, used, most = _families()
+        families = up, paused, items, oldest, requests, used, most = _families()
         for reading in self._read():
             queue = [reading.name]
             up.add_metric(queue, reading.error is None)
+            if reading.is_paused is not None:
+                paused.add_metric(queue, reading.is_paused)
             for state, count in reading.items.items():
                 items.add_metric([reading.name, state], count)
             if reading.oldest_age_seconds is not None:
@@ -51,6 +53,7 @@ def _families() -> tuple[
     GaugeMetricFamily,
     GaugeMetricFamily,
     GaugeMetricFamily,
+    GaugeMetricFamily,
     CounterMetricFamily,
     GaugeMetricFamily,
     GaugeMetricFamily,
@@ -59,6 +62,11 @@ def _families() -> tuple[
     return (
         GaugeMetricFamily(
             "deferrable_queue_up", "Whether the queue could be read; 0: no.", labels=queue
+        ),
+        GaugeMetricFamily(
+            "deferrable_queue_paused",
+            "Whether consumers take nothing, because somebody paused the queue; 1: yes.",
+            labels=queue,
         ),
         GaugeMetricFamily(
             "deferrable_items",

@@ -10,10 +10,11 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from deferrable import BackendError, Clock
 from deferrable.item import queue_name
+from deferrable.pause import Pause
 
 __all__ = [
     "LastMinute",
@@ -29,6 +30,9 @@ READ_SECONDS = 10.0
 
 
 class _Queue(Protocol):
+    SUPPORTS_PAUSE: ClassVar[bool]
+
+    def find_pause(self) -> Awaitable[Pause | None]: ...
     def stats(self) -> Awaitable[Mapping[str, float]]: ...
     def server_memory(self) -> Awaitable[Mapping[str, int]]: ...
 
@@ -66,7 +70,8 @@ class QueueReading:
         memory: ``used_bytes`` and ``max_bytes`` of the server; empty if it does not say.
         old_held: how many items consumers of the Python 2 library hold.
         error: why nothing is known.
-        paused: why it is paused; None: it is not, or nobody asked.
+        is_paused: None: the broker does not know pauses.
+        pause_reason: why it is paused; empty if it is not.
     """
 
     name: str
@@ -77,7 +82,8 @@ class QueueReading:
     memory: Mapping[str, int] = field(default_factory=dict)
     old_held: int = 0
     error: str | None = None
-    paused: str | None = None
+    is_paused: bool | None = None
+    pause_reason: str = ""
 
     @property
     def is_paid(self) -> bool:
@@ -101,6 +107,8 @@ async def read_queue(instance: ReadableInstance, *, with_memory: bool = True) ->
             waiting, failed = await asyncio.gather(
                 backend.queue.stats(), backend.error_queue.stats()
             )
+            is_paused = "paused_seconds" in waiting
+            reason = await _why_paused(backend.queue) if is_paused else ""
             memory = await _memory(backend.queue) if with_memory else {}
     except TimeoutError:
         return QueueReading(name, now, error=f"no answer within {READ_SECONDS:g} s")
@@ -111,10 +119,22 @@ async def read_queue(instance: ReadableInstance, *, with_memory: bool = True) ->
     items["errors"] = sum(int(failed.get(state, 0)) for state in states)
     oldest = waiting.get("oldest_age_seconds", None if items.get("available") else 0.0)
     requests = waiting.get("requests")
-    old_held = int(waiting.get("held_by_old_consumers", 0))
     return QueueReading(
-        name, now, items, oldest, None if requests is None else int(requests), memory, old_held
+        name,
+        now,
+        items,
+        oldest,
+        None if requests is None else int(requests),
+        memory,
+        int(waiting.get("held_by_old_consumers", 0)),
+        is_paused=is_paused if backend.queue.SUPPORTS_PAUSE else None,
+        pause_reason=reason,
     )
+
+
+async def _why_paused(queue: _Queue) -> str:
+    pause = await queue.find_pause()
+    return (pause and pause.reason) or "no reason given"
 
 
 async def _memory(queue: _Queue) -> Mapping[str, int]:

@@ -11,18 +11,18 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from deferrable import BackendError
 from deferrable.aio import Deferrable
-from deferrable.contrib._queues import QueueReading, read_queue
+from deferrable.contrib._queues import read_queue
 from deferrable.contrib.dashboard._counting import Counter
 from deferrable.contrib.dashboard._history import History
 from deferrable.item import queue_name
 from deferrable.worker_reports import FORGOTTEN_SECONDS, REPORT_SECONDS, WorkerReport
 
-__all__ = ["Settings", "Shown", "Site", "read", "shown_instances"]
+__all__ = ["Settings", "Shown", "Site", "shown_instances"]
 
 _logger = logging.getLogger("deferrable.dashboard")
 
@@ -166,7 +166,7 @@ class Site:
 
     async def _read(self, shown: Shown) -> None:
         history, counter = shown.history, shown.counter
-        reading = await read(shown.instance)
+        reading = await read_queue(shown.instance, with_memory=False)
         is_paid = reading.is_paid or (history.last is not None and history.last.is_paid)
         pause = self.settings.paid_interval_seconds if is_paid else 0.0
         shown.next_read_time = time.monotonic() + pause
@@ -183,21 +183,6 @@ class Site:
             shown.next_reports_time = now + REPORT_SECONDS / 2
             with suppress(BackendError):
                 shown.reports = await shown.instance.backend.queue.find_workers()
-
-
-async def read(instance: Deferrable) -> QueueReading:
-    """Read a queue, with its pause; an error of its broker is a part of the reading."""
-    found = await read_queue(instance, with_memory=False)
-    return found if found.error else replace(found, paused=await _why_paused(instance))
-
-
-async def _why_paused(instance: Deferrable) -> str | None:
-    if instance.backend.queue.SUPPORTS_PAUSE:
-        with suppress(BackendError):
-            pause = await instance.find_pause()
-            if pause is not None:
-                return pause.reason or "no reason given"
-    return None
 
 
 def shown_instances(
