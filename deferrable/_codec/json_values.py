@@ -25,7 +25,7 @@ from deferrable._codec.json_types import from_json, to_json
 from deferrable._codec.refusals import describe
 from deferrable.errors import UnreadableItem
 
-__all__ = ["dump", "load_arguments", "written_function"]
+__all__ = ["argument_reader", "dump", "load_arguments", "written_function"]
 
 _PARAMETER = inspect.Parameter
 
@@ -61,6 +61,24 @@ def load_arguments(
     return tuple(positional), {
         key: _converted(value, key, known.called(key), function) for key, value in kwargs.items()
     }
+
+
+def argument_reader(function: Callable[..., Any]) -> Callable[[int | str, Any], Any]:
+    """What returns one argument as `function` declares it, by its place or its keyword.
+
+    It raises `UnreadableItem`, without the value, if the argument does not fit.
+
+    Raises:
+        UnreadableItem: the annotations cannot be read.
+    """
+    known = _parameters_of(function)
+
+    def read(place: int | str, value: Any) -> Any:
+        if isinstance(place, int):
+            return _converted(value, *known.at(place), function)
+        return _converted(value, place, known.called(place), function)
+
+    return read
 
 
 _KEPT = (str, int, float, bool, NoneType)

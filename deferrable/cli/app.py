@@ -9,6 +9,7 @@ from deferrable.cli.check import check
 from deferrable.cli.command_error import ERROR
 from deferrable.cli.dashboard import dashboard
 from deferrable.cli.early import is_worker
+from deferrable.cli.enqueueing import enqueue
 from deferrable.cli.errors import errors
 from deferrable.cli.exporter import exporter
 from deferrable.cli.items import items
@@ -51,6 +52,7 @@ cli.add_command(resume)
 cli.add_command(schedule)
 cli.add_command(dashboard)
 cli.add_command(check)
+cli.add_command(enqueue)
 
 
 def run() -> None:

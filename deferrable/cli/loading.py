@@ -25,6 +25,7 @@ from deferrable.sync._facade import core_of
 __all__ = [
     "Named",
     "check_apart",
+    "check_not_local",
     "check_shared",
     "instances_in",
     "is_path_of_job",
@@ -90,6 +91,24 @@ def check_shared(named: Sequence[Named]) -> None:
                 "a worker inside the program that defers: async with instance.worker()",
                 USAGE,
             )
+
+
+def check_not_local(path: str, instance: Deferrable, instead: str) -> None:
+    """Check that this command sees what other processes have in the queue.
+
+    Args:
+        instead: what to do if it does not.
+
+    Raises:
+        CommandError: the instance keeps its items in the memory of one process.
+    """
+    queue = instance.backend.queue
+    if queue.IS_LOCAL:
+        raise CommandError(
+            f"{path} keeps its items in memory ({queue!r}), where this command has an own copy; "
+            f"{instead}",
+            USAGE,
+        )
 
 
 def with_instance(path: str, do: Callable[[Deferrable], Awaitable[Any]]) -> None:

@@ -12,6 +12,7 @@ import click
 
 from deferrable.cli.check import check
 from deferrable.cli.command_error import USAGE, CommandError
+from deferrable.cli.enqueueing import enqueue
 from deferrable.cli.errors import errors
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
@@ -24,7 +25,7 @@ from deferrable.cli.workers import workers
 
 __all__ = ["Names", "commands_for"]
 
-_COMMANDS = (worker, workers, stats, errors, items, jobs, pause, resume, schedule, check)
+_COMMANDS = (worker, workers, stats, errors, items, jobs, pause, resume, schedule, check, enqueue)
 
 
 class Names(Protocol):

@@ -78,8 +78,8 @@ class NamingCommand(click.Command):
 
     def _left_out(self, ctx: click.Context, args: Sequence[str]) -> Sequence[str]:
         """The instances that the command means without a word."""
-        arguments = [each.name for each in self.params if isinstance(each, click.Argument)]
-        if not arguments or arguments[0] not in _ARGUMENTS:
+        arguments = [each for each in self.params if isinstance(each, click.Argument)]
+        if not arguments or arguments[0].name not in _ARGUMENTS:
             return ()
         given = self._positional(ctx, args)
         if given is None:
@@ -89,9 +89,11 @@ class NamingCommand(click.Command):
             if not given:
                 raise click.UsageError(self.names.missing, ctx)
             return ()
-        if given and (len(arguments) == 1 or self.names.is_name(given[0])):
+        others = arguments[1:]
+        has_more = len(given) > sum(each.required for each in others)
+        if has_more and (not others or self.names.is_name(given[0])):
             return ()
-        if arguments[0] == "path" and len(known) > 1:
+        if arguments[0].name == "path" and len(known) > 1:
             raise CommandError(f"say which {self.names.word}: {' or '.join(known)}", USAGE)
         return known
 

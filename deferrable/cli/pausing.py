@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from deferrable.aio.deferrable import Deferrable
-from deferrable.cli.command_error import USAGE, CommandError, debug_option, one_line_errors
-from deferrable.cli.loading import load_all
+from deferrable.cli.command_error import debug_option, one_line_errors
+from deferrable.cli.loading import check_not_local, load_all
 from deferrable.cli.naming import NamingCommand, instances_argument
 from deferrable.cli.printing import escaped, json_option, print_json
 from deferrable.errors import DeferrableError
@@ -71,13 +71,11 @@ def _each(
 ) -> None:
     named = load_all(paths)
     for each in named:
-        if each.instance.backend.queue.IS_LOCAL:
-            raise CommandError(
-                f"{each.path} keeps its items in memory ({each.instance.backend.queue!r}), where "
-                "this command has an own copy; pause it inside the program that has its workers: "
-                "instance.pause()",
-                USAGE,
-            )
+        check_not_local(
+            each.path,
+            each.instance,
+            "pause it inside the program that has its workers: instance.pause()",
+        )
 
     async def run() -> None:
         rows = list[dict[str, Any]]()
