@@ -34,7 +34,8 @@ README = (ROOT / "README.md").read_text()
 REDIS_URL = "redis://localhost:6379/0"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Transcripts of workers and terminals, whose commands test_cli.py and test_cli_worker.py run.
-RUN_ELSEWHERE = {"command-line.md"}
+# Those of operator-tools.md build on each other, in test_operator_tools.py.
+RUN_ELSEWHERE = {"command-line.md", "operator-tools.md"}
 PAGES = [
     "README.md",
     *(

@@ -11,6 +11,7 @@ from deferrable.cli.dashboard import dashboard
 from deferrable.cli.early import is_worker
 from deferrable.cli.enqueueing import enqueue
 from deferrable.cli.errors import errors
+from deferrable.cli.explaining import explain
 from deferrable.cli.exporter import exporter
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
@@ -53,6 +54,7 @@ cli.add_command(schedule)
 cli.add_command(dashboard)
 cli.add_command(check)
 cli.add_command(enqueue)
+cli.add_command(explain)
 
 
 def run() -> None:

@@ -48,7 +48,7 @@ def enqueue(
     it is JSON, else text, and becomes what its parameter is annotated with. Write -- before
     arguments that begin with a dash.
     """
-    changes = {} if delay_seconds is None else {"delay_seconds": delay_seconds}
+    changes: dict[str, Any] = {} if delay_seconds is None else {"delay_seconds": delay_seconds}
     changes |= dict(map(_read_option, options))
 
     async def do(instance: Deferrable) -> None:

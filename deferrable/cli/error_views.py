@@ -27,6 +27,7 @@ __all__ = [
     "as_table",
     "call_data",
     "call_text",
+    "date_text",
     "moment_text",
     "shown_id",
     "shown_job",
@@ -164,10 +165,16 @@ def _error_text(entry: ErrorItem) -> str:
 
 
 def moment_text(moment: object) -> str:
+    when = date_text(moment)
+    return when if when == "?" else f"{when} ({age_text(moment)} ago)"
+
+
+def date_text(moment: object) -> str:
+    """A moment in the zone of this machine; a question mark for other values."""
     if not is_number(moment):
         return "?"
     try:
         when = datetime.fromtimestamp(moment).astimezone()
     except (OverflowError, ValueError, OSError):
         return "?"
-    return f"{when:%Y-%m-%d %H:%M:%S %z} ({age_text(moment)} ago)"
+    return f"{when:%Y-%m-%d %H:%M:%S %z}"

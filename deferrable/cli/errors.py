@@ -1,4 +1,4 @@
-"""``deferrable errors``. Owns its four commands: their questions, output and exit codes.
+"""``deferrable errors``. Owns its commands: their questions, output and exit codes.
 
 The rule: nothing is lost without a yes. Discarding asks, and needs ``--yes`` if there is no
 terminal.
@@ -31,6 +31,7 @@ from deferrable.cli.error_views import as_data, as_page, as_table, traceback_tex
 from deferrable.cli.loading import Named, with_instance
 from deferrable.cli.naming import NamingGroup, instance_argument
 from deferrable.cli.printing import escaped, json_option, print_json, to_output
+from deferrable.cli.replaying import replay_errors
 from deferrable.cli.stats import total
 from deferrable.errors import DeferrableError
 
@@ -121,6 +122,29 @@ def _print_page(entry: ErrorItem) -> None:
 def requeue(path: str, choice: Choice, as_json: bool) -> None:
     """Run items again, as if they were new."""
     _with_items(path, _settle("requeued", ErrorItem.requeue, choice, as_json))
+
+
+@errors.command()
+@instance_argument
+@choice_options
+@click.option("--dry", "is_dry", is_flag=True, help="Run nothing: only see which would start.")
+@click.option("--pdb", "has_debugger", is_flag=True, help="Debug each job that raises.")
+@click.option("--yes", "-y", "is_sure", is_flag=True, help="Run --all without asking.")
+@json_option
+@debug_option
+def replay(
+    path: str, choice: Choice, is_dry: bool, has_debugger: bool, is_sure: bool, as_json: bool
+) -> None:
+    """Run failed items here and now, and leave them in the error queue as they are.
+
+    The jobs run for real, with all that they do to databases and other services. Only the queue
+    learns nothing: no retry, no result, no event. With --dry no job is run; it is only decoded, and
+    its arguments are compared with its function. Exit code 1 if one failed.
+    """
+    replay_errors(
+        path, choice,
+        is_dry=is_dry, has_debugger=has_debugger, is_sure=is_sure, as_json=as_json,
+    )  # fmt: skip
 
 
 @errors.command()

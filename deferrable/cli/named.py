@@ -14,6 +14,7 @@ from deferrable.cli.check import check
 from deferrable.cli.command_error import USAGE, CommandError
 from deferrable.cli.enqueueing import enqueue
 from deferrable.cli.errors import errors
+from deferrable.cli.explaining import explain
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
 from deferrable.cli.naming import NamingCommand
@@ -25,7 +26,20 @@ from deferrable.cli.workers import workers
 
 __all__ = ["Names", "commands_for"]
 
-_COMMANDS = (worker, workers, stats, errors, items, jobs, pause, resume, schedule, check, enqueue)
+_COMMANDS = (
+    worker,
+    workers,
+    stats,
+    errors,
+    items,
+    jobs,
+    pause,
+    resume,
+    schedule,
+    check,
+    enqueue,
+    explain,
+)
 
 
 class Names(Protocol):

@@ -40,11 +40,16 @@ from deferrable.lifecycle import (
 from deferrable.outcome import Outcome, OutcomeStatus
 from deferrable.retry import checked
 
-__all__ = ["AttemptEnding", "Expired"]
+__all__ = ["AttemptEnding", "Expired", "longest_delay"]
 
 _logger = logging.getLogger("deferrable")
 
 _UNREADABLE = "an item that cannot be read is never retried"
+
+
+def longest_delay(queue: Queue) -> float:
+    """The longest delay of a retry that a queue takes, in seconds; 0: it cannot delay."""
+    return queue.MAX_DELAY_SECONDS if queue.SUPPORTS_DELAY else 0.0
 
 
 class Expired(Exception):
@@ -146,9 +151,7 @@ class AttemptEnding:
                 is_retriable=not retry_names.isdisjoint(_names.class_names(error)),
                 now=now,
                 draw=random.random,
-                max_delay_seconds=(
-                    self.queue.MAX_DELAY_SECONDS if self.queue.SUPPORTS_DELAY else 0.0
-                ),
+                max_delay_seconds=longest_delay(self.queue),
                 hides_early=self.queue.SUPPORTS_RELEASE_DELAY,
                 is_last=in_place is not None and in_place.is_last,
                 hostname=hostname,

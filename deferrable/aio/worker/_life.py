@@ -12,7 +12,6 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import (
-    AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
     suppress,
@@ -26,9 +25,10 @@ from deferrable._durations import Duration, check_number, seconds_of
 from deferrable._wrong_api import AsyncFor
 from deferrable.aio._contract.loops import running_loop
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio._engine.instance import Instance, Lifespan
+from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.keeper import keeper
 from deferrable.aio._engine.patched import refuse_patched
+from deferrable.aio._engine.replaying import entered
 from deferrable.aio.queue import Queue
 from deferrable.aio.worker._attempts import Attempts
 from deferrable.aio.worker._door import WorkerResources
@@ -288,7 +288,7 @@ class Worker(AsyncFor):
     async def _live(self, is_up: "asyncio.Future[None]") -> None:
         try:
             async with AsyncExitStack() as lifespans:
-                states = {each: await _enter(each.lifespan, lifespans) for each in self._instances}
+                states = {each: await entered(each.lifespan, lifespans) for each in self._instances}
                 life = self._life
                 assert life is not None
                 leases = keeper(asyncio.get_running_loop())
@@ -412,16 +412,6 @@ class Worker(AsyncFor):
             attempts.take(instance, queue, popped)
 
         return Poller(queue, self.health, room, take)
-
-
-async def _enter(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
-    """The value of a lifespan; `stack` leaves it. None without one."""
-    if lifespan is None:
-        return None
-    manager = lifespan()
-    if isinstance(manager, AbstractAsyncContextManager):
-        return await stack.enter_async_context(manager)
-    return stack.enter_context(manager)
 
 
 def _check_queues(instances: Sequence[Instance]) -> None:
