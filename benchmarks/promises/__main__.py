@@ -49,7 +49,7 @@ LIBRARIES = {
     "saq": ("saq", ""),
     "saq, heartbeat": ("saq", "retry"),
 }
-SLOW = {"rq": 150.0}
+SLOW = {"rq": 150.0, "arq": 90.0}
 """How long is waited for a second run, where a lease cannot be as short as here."""
 
 
