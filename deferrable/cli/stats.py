@@ -24,12 +24,15 @@ from deferrable.cli.printing import (
     untrusted,
 )
 from deferrable.cli.streams import is_unread
+from deferrable.contrib._queues import LastMinute, QueueReading
 from deferrable.errors import BackendError
 
-__all__ = ["stats", "total"]
+__all__ = ["Rates", "stats", "total"]
 
 COUNTS = ("available", "in_flight", "delayed", "errors")
 OLDEST = "oldest_age_seconds"
+RATES = ("change_per_second", "errors_per_second")
+"""Of a watch: of all items that are not failed, and of the failed ones."""
 
 
 @click.command(cls=NamingCommand)
@@ -44,7 +47,8 @@ OLDEST = "oldest_age_seconds"
 def stats(paths: Sequence[str], is_watching: bool, interval_seconds: float, as_json: bool) -> None:
     """Count the items of queues.
 
-    With --watch and --json, one line of JSON is printed at each interval.
+    With --watch and --json, one line of JSON is printed at each interval. A watch also shows how
+    fast the number of waiting items and the number of errors change, over the last minute.
     """
     named = load_all(paths)
     try:
@@ -61,17 +65,20 @@ async def _show(
         if not is_watching:
             rows = [await _count(each) for each in named]
             print_json(rows) if as_json else to_output().print(_table(rows))
-        elif as_json:
+            return
+        rates = Rates()
+        if as_json:
             while not is_unread():
-                print_json([await _count_or_error(each) for each in named], is_line=True)
+                rows = [await _count_or_error(each) for each in named]
+                print_json(rates.added(rows, time.time()), is_line=True)
                 await asyncio.sleep(interval_seconds)
-        else:
-            rows = [await _count(each) for each in named]
-            with Live(_table(rows), console=to_output(), auto_refresh=False) as live:
-                while not is_unread():
-                    await asyncio.sleep(interval_seconds)
-                    rows = [await _count_or_error(each) for each in named]
-                    live.update(_table(rows), refresh=True)
+            return
+        rows = rates.added([await _count(each) for each in named], time.time())
+        with Live(_table(rows), console=to_output(), auto_refresh=False) as live:
+            while not is_unread():
+                await asyncio.sleep(interval_seconds)
+                rows = [await _count_or_error(each) for each in named]
+                live.update(_table(rates.added(rows, time.time())), refresh=True)
     finally:
         for each in named:
             with suppress(BackendError):
@@ -117,18 +124,46 @@ async def _count_or_error(named: Named) -> dict[str, Any]:
         return {"instance": named.path, "error": error.message}
 
 
+class Rates:
+    """How fast queues grow or shrink, over the last minute of a watch."""
+
+    def __init__(self) -> None:
+        self._minutes: dict[tuple[str, str], LastMinute] = {}
+
+    def added(self, rows: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
+        """The rows with their rates; None: not known yet, or not known at all."""
+        return [{**row, **self._rates_of(row, now)} for row in rows]
+
+    def _rates_of(self, row: Mapping[str, Any], now: float) -> dict[str, float | None]:
+        if "error" in row:
+            return {}
+        waiting = {name: row[name] for name in COUNTS[:3] if row[name] is not None}
+        failed = {"available": row["errors"]}
+        readings = zip(RATES, (waiting, failed), strict=True)
+        return {name: self._rate(row["instance"], name, items, now) for name, items in readings}
+
+    def _rate(self, path: str, name: str, items: Mapping[str, int], now: float) -> float | None:
+        minute = self._minutes.setdefault((path, name), LastMinute())
+        minute.add([QueueReading(path, now, items)], None)
+        return minute.change_per_second
+
+
 def _table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    made = table("instance", ">available", ">in flight", ">delayed", ">errors", ">oldest")
+    columns = [">available", ">in flight", ">delayed", ">errors", ">oldest"]
+    if any(RATES[0] in row for row in rows):
+        columns += [">waiting/s", ">errors/s"]
+    made = table("instance", *columns)
     for row in rows:
         if "error" in row:
-            made.add_row(untrusted(row["instance"]), *("[red]?[/]" for _ in range(5)))
+            made.add_row(untrusted(row["instance"]), *("[red]?[/]" for _ in columns))
             continue
         counts = [_number(row[name]) for name in COUNTS]
         if row["errors"]:
             counts[3] = f"[red]{counts[3]}[/]"
         oldest = row[OLDEST]
         age = "[dim]-[/]" if oldest is None else seconds_text(oldest)
-        made.add_row(untrusted(row["instance"]), *counts, age)
+        rates = [_rate_text(row[name]) for name in RATES if name in row]
+        made.add_row(untrusted(row["instance"]), *counts, age, *rates)
     errors = [row["error"] for row in rows if "error" in row]
     if errors:
         made.caption, made.caption_justify = untrusted(errors[0], style="red"), "left"
@@ -148,6 +183,12 @@ def _paused_text(row: Mapping[str, Any]) -> str:
     if pause["held_by_old_consumers"]:
         text += f" (consumers of the Python 2 library go on with {pause['held_by_old_consumers']})"
     return text
+
+
+def _rate_text(rate: float | None) -> str:
+    if rate is None:
+        return "[dim]-[/]"
+    return f"{rate:+.3g}" if round(rate, 3) else "[dim]0[/]"
 
 
 def _number(count: int | None) -> str:
