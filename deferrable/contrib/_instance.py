@@ -1,10 +1,16 @@
-"""What integrations need of an instance, of either API. Owns these protocols."""
+"""What integrations need of an instance, of either API.
 
-from typing import Protocol
+Owns these protocols, and how an integration finds what it has registered before.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from deferrable import Clock, MetadataProducerConsumer, Middleware
 
-__all__ = ["HasClock", "HasMiddleware", "Traceable"]
+__all__ = ["HasClock", "HasMiddleware", "Traceable", "registered"]
+
+M = TypeVar("M", bound=Middleware)
 
 
 class HasMiddleware(Protocol):
@@ -37,3 +43,11 @@ class Traceable(HasClock, Protocol):
     def register_metadata_producer_consumer(
         self, producer_consumer: MetadataProducerConsumer
     ) -> None: ...
+
+
+def registered(
+    instance: HasMiddleware, kind: type[M], is_meant: Callable[[M], bool] = lambda _: True
+) -> M | None:
+    """The middleware of this kind that an instance has already, so that it is not added twice."""
+    found = (each for each in instance.middleware if isinstance(each, kind))
+    return next(filter(is_meant, found), None)

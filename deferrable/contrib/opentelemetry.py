@@ -27,7 +27,7 @@ from deferrable import (
 from deferrable._extras import missing_extra
 from deferrable._version import __version__
 from deferrable.contrib._ends import failure_of
-from deferrable.contrib._instance import Traceable
+from deferrable.contrib._instance import Traceable, registered
 from deferrable.contrib._pushed import receipts_of
 from deferrable.item import queue_name
 
@@ -323,9 +323,9 @@ def instrument(
         tracer_provider: None: the global one.
         meter_provider: None: the global one.
     """
-    for each in instance.middleware:
-        if isinstance(each, OpenTelemetryMiddleware):
-            return each
+    known = registered(instance, OpenTelemetryMiddleware)
+    if known is not None:
+        return known
     middleware = OpenTelemetryMiddleware(
         queue_name(instance.backend.group),
         _system_of(instance.backend.queue),

@@ -23,7 +23,7 @@ from deferrable import (
     current_attempt,
 )
 from deferrable._extras import missing_extra
-from deferrable.contrib._instance import HasClock
+from deferrable.contrib._instance import HasClock, registered
 from deferrable.contrib._job_counts import Counted, Notes
 from deferrable.contrib._pushed import receipts_of
 from deferrable.contrib._waited import waited_seconds
@@ -152,9 +152,9 @@ def instrument(
     Args:
         registry: where the metrics are; the default is the one that most programs serve.
     """
-    for each in instance.middleware:
-        if isinstance(each, PrometheusMiddleware) and each.registry is registry:
-            return each
+    known = registered(instance, PrometheusMiddleware, lambda each: each.registry is registry)
+    if known is not None:
+        return known
     middleware = PrometheusMiddleware(instance.clock, registry)
     instance.register_middleware(middleware)
     return middleware

@@ -26,7 +26,7 @@ from deferrable import (
 )
 from deferrable._extras import missing_extra
 from deferrable.contrib._ends import failure_of
-from deferrable.contrib._instance import Traceable
+from deferrable.contrib._instance import Traceable, registered
 from deferrable.contrib._pushed import receipts_of
 from deferrable.contrib._waited import waited_seconds
 from deferrable.item import queue_name
@@ -185,9 +185,9 @@ def instrument(instance: Traceable, *, sends_retries: bool = False) -> SentryMid
     Args:
         sends_retries: a failure that is retried is an event, too. Never one by ``raise Retry``.
     """
-    for each in instance.middleware:
-        if isinstance(each, SentryMiddleware):
-            return each
+    known = registered(instance, SentryMiddleware)
+    if known is not None:
+        return known
     ignore_logger(_JOBS_LOGGER)
     middleware = SentryMiddleware(
         queue_name(instance.backend.group), instance.clock, sends_retries=sends_retries

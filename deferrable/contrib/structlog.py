@@ -12,7 +12,7 @@ from typing import Any
 
 from deferrable import CurrentAttempt, Middleware
 from deferrable._extras import missing_extra
-from deferrable.contrib._instance import HasMiddleware
+from deferrable.contrib._instance import HasMiddleware, registered
 from deferrable.contrib.correlation import correlation_id
 
 try:
@@ -69,9 +69,9 @@ def instrument(
     Args:
         variable: holds the correlation id.
     """
-    for each in instance.middleware:
-        if isinstance(each, StructlogMiddleware):
-            return each
+    known = registered(instance, StructlogMiddleware)
+    if known is not None:
+        return known
     middleware = StructlogMiddleware(variable)
     instance.register_middleware(middleware)
     return middleware
