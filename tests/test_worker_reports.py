@@ -64,6 +64,17 @@ async def test_a_worker_that_has_left_is_not_shown_any_more() -> None:
     assert await reports_of(face) == []
 
 
+async def test_a_worker_with_report_false_is_not_shown() -> None:
+    face = Face("awaiting")
+    quiet = face.instance.worker(3, report=False)
+
+    async with quiet, face.instance.worker(7):
+        await until_reported(face, FIRST_REPORT_SECONDS, slots=7)
+        found = await reports_of(face)
+
+    assert [each.slots for each in found] == [7]
+
+
 async def test_a_worker_of_a_moment_reports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     face = Face("awaiting")
     await face.later(face.job(lambda: None, name="work"))

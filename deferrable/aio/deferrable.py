@@ -212,6 +212,7 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
         threads: int | None = None,
         prefetch: int = 0,
         grace_seconds: Duration = 30.0,
+        report: bool = True,
     ) -> Worker:
         """A worker over this instance's queue; see `Worker`.
 
@@ -220,6 +221,7 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
             threads: how many of them may be plain functions; None: 32.
             prefetch: how many items may be popped beyond the free slots while jobs end quickly.
             grace_seconds: how long running jobs may go on when the worker stops.
+            report: have `find_workers` of the queue, and dashboards, show this worker.
         """
         return Worker(
             [self],
@@ -227,6 +229,7 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
             threads=threads,
             prefetch=prefetch,
             grace_seconds=grace_seconds,
+            report=report,
         )
 
     @asynccontextmanager
@@ -237,6 +240,7 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
         threads: int | None = None,
         prefetch: int = 0,
         grace_seconds: Duration = 30.0,
+        report: bool = True,
     ) -> AsyncIterator[Worker]:
         """Have a worker run beside the code in the block; its outcomes are not read by you.
 
@@ -248,13 +252,18 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
             threads: see `worker`.
             prefetch: see `worker`.
             grace_seconds: see `worker`.
+            report: see `worker`.
 
         Raises:
             BaseException: what the worker's `__aenter__` raises, or why it ended early.
         """
         async with self:
             worker = self.worker(
-                concurrency, threads=threads, prefetch=prefetch, grace_seconds=grace_seconds
+                concurrency,
+                threads=threads,
+                prefetch=prefetch,
+                grace_seconds=grace_seconds,
+                report=report,
             )
             async with worker:
                 reading = asyncio.ensure_future(_read_all(worker))

@@ -53,6 +53,7 @@ class WorkerSettings(TypedDict):
     grace_seconds: float
     order: Literal["fair", "strict"]
     weights: Sequence[float] | None
+    report: bool
 
 
 @dataclass(frozen=True, slots=True)

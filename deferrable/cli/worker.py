@@ -117,6 +117,10 @@ def read_share(
     help="End when nothing is available or in flight; delayed items are not waited for.",
 )  # fmt: skip
 @click.option(
+    "--report/--no-report", default=True, show_default=True,
+    help="Have deferrable workers and dashboards show this worker.",
+)  # fmt: skip
+@click.option(
     "--rehearse-duplicates", "rehearsed_share", callback=read_share, metavar="SHARE", default=None,
     help="For staging: run this share of the jobs twice, and report what differs, such as 1%.",
 )  # fmt: skip
@@ -143,6 +147,7 @@ def worker(
     order: Literal["fair", "strict"],
     weights: Sequence[float] | None,
     is_burst: bool,
+    report: bool,
     rehearsed_share: float | None,
     is_reloading: bool,
     log_format: str,
@@ -177,6 +182,7 @@ def worker(
             grace_seconds=grace_seconds,
             order=order,
             weights=weights,
+            report=report,
         ),
         None,
         heartbeat_path,

@@ -239,6 +239,7 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
         threads: int | None = None,
         prefetch: int = 0,
         grace_seconds: Duration = 30.0,
+        report: bool = True,
     ) -> Iterator[Worker]:
         """Have a worker run in threads beside the block; see `deferrable.aio.Deferrable.running`.
 
@@ -247,10 +248,15 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
             threads: see `worker`.
             prefetch: see `worker`.
             grace_seconds: see `worker`.
+            report: see `worker`.
         """
         with self:
             worker = self.worker(
-                concurrency, threads=threads, prefetch=prefetch, grace_seconds=grace_seconds
+                concurrency,
+                threads=threads,
+                prefetch=prefetch,
+                grace_seconds=grace_seconds,
+                report=report,
             )
             with worker:
                 reading = threading.Thread(
@@ -281,10 +287,15 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
         threads: int | None = None,
         prefetch: int = 0,
         grace_seconds: Duration = 30.0,
+        report: bool = True,
     ) -> Worker:
         """A worker over this instance's queue; see `deferrable.aio.Deferrable.worker`."""
         core = self._core.worker(
-            concurrency, threads=threads, prefetch=prefetch, grace_seconds=grace_seconds
+            concurrency,
+            threads=threads,
+            prefetch=prefetch,
+            grace_seconds=grace_seconds,
+            report=report,
         )
         return Worker(core)
 

@@ -253,7 +253,7 @@ takes_jobs(bare, None)  # type: ignore[arg-type]  # pyright: ignore[reportArgume
 
 # Running, behind the blocking door.
 
-assert_type(instance.worker(10, prefetch=100), deferrable.Worker)
+assert_type(instance.worker(10, prefetch=100, report=False), deferrable.Worker)
 outcome = instance.run_once()
 assert_type(outcome, Outcome | None)
 if outcome is not None:
@@ -332,7 +332,7 @@ async def in_asyncio() -> None:
     assert_type(await aio_job.later_async(1), Receipt)
     assert_type(await aio_job(1), str)
     assert_type(await aio_instance.run_once(), Outcome | None)
-    assert_type(aio_instance.worker(10, prefetch=100), deferrable.aio.Worker)
+    assert_type(aio_instance.worker(10, prefetch=100, report=False), deferrable.aio.Worker)
     envelope, item = await aio_backend.queue.pop()
     assert_type(await aio_instance.process(envelope, item), Outcome | None)
     assert_type(await aio_backend.queue.pop_batch(5), list[tuple[Envelope, Item]])

@@ -78,6 +78,9 @@ class Worker(AsyncFor):
             no items.
         weights: of each instance: how many of its items are taken for each item of another one of
             weight 1, while both have some. None: no weights.
+        report: have the stores of the queues show this worker to those who ask for the workers. It
+            costs one command for each queue in ten seconds. False: it costs nothing, and dashboards
+            list the worker by the items that it holds, where the broker names their holders.
 
     Attributes:
         health: whether the brokers answer, and whether the worker takes items.
@@ -97,6 +100,7 @@ class Worker(AsyncFor):
         grace_seconds: Duration = 30.0,
         order: OrderName = "fair",
         weights: Sequence[float] | None = None,
+        report: bool = True,
     ) -> None:
         thread_count = DEFAULT_THREADS if threads is None else threads
         check_number("concurrency", concurrency, least=1, is_whole=True)
@@ -108,6 +112,7 @@ class Worker(AsyncFor):
         _check_queues(self._instances)
         self._thread_count = thread_count
         self._grace_seconds = seconds_of("grace_seconds", grace_seconds)
+        self._reports = report
         self._slots = Slots(
             concurrency,
             pollers=len(self._instances),
@@ -324,10 +329,11 @@ class Worker(AsyncFor):
     @asynccontextmanager
     async def _reporting(self, queues: Sequence[Queue], attempts: Attempts) -> AsyncIterator[None]:
         """Report to the queues until the last job has ended."""
+        loop, informed = asyncio.get_running_loop(), queues if self._reports else ()
         reporting = [
-            asyncio.get_running_loop().create_task(each.run())
+            loop.create_task(each.run())
             for each in reporters(
-                queues, self._slots.concurrency, attempts.jobs_on, self._is_to_stop.is_set
+                informed, self._slots.concurrency, attempts.jobs_on, self._is_to_stop.is_set
             )
         ]
         try:
