@@ -184,8 +184,36 @@ async def test_action_is_written_to_the_log(
     await visitor.send("/errors/settle", queue="shop", do="discard")
 
     begun, ended = [each.message for each in caplog.records if each.name.endswith(".dashboard")]
-    assert "'127.0.0.1': discard on 'shop'" in begun
-    assert "1 done, 0 not" in ended
+    assert begun == "127.0.0.1: discard 1 error, queue shop"
+    assert ended == "discard ended: 1 done, 0 not, queue shop"
+
+
+async def test_each_action_is_one_plain_line_also_for_a_hostile_name(
+    memory: Deferrable, caplog: pytest.LogCaptureFixture
+) -> None:
+    @memory.periodic(every_seconds=60, name="sweep it")
+    @memory.deferrable(name="sweep")
+    async def sweep() -> None: ...
+
+    receipt = await sweep.options(delay_seconds=60).later_async()
+    caplog.set_level(logging.INFO, "deferrable.dashboard")
+    hostile = "x\nmallory: resume, queue shop"
+
+    async with visit({"shop": memory}, allow_actions=True, user_of=lambda _: "ada") as visitor:
+        await visitor.send("/queue/pause", queue="shop", do="pause")
+        await visitor.send("/schedules/run", queue="shop", schedule="sweep it")
+        await visitor.send("/call/change", queue="shop", do="run now", id=str(receipt.id))
+        await visitor.send("/call/change", queue="shop", do="cancel", stop="yes", id=hostile)
+        await visitor.send("/errors/settle", queue="shop", do="requeue", job="sweep", text=hostile)
+
+    begun = [each.message for each in caplog.records if each.message.startswith("ada")]
+    assert begun == [
+        "ada: pause, queue shop",
+        "ada: run now, schedule 'sweep it', queue shop",
+        f"ada: run now, call {receipt.id}, queue shop",
+        "ada: cancel and stop, call 'x\\nmallory: resume, queue shop', queue shop",
+        "ada: requeue 0 errors, job sweep, text 'x\\nmallory: resume, queue shop', queue shop",
+    ]
 
 
 async def test_schedule_shows_its_ticks_and_is_run_now(memory: Deferrable) -> None:

@@ -4,7 +4,7 @@ Owns the check of each form, the line in the log for each action, and where the 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from deferrable.contrib.dashboard._errors import ErrorFilter, look_at_errors
 from deferrable.contrib.dashboard._guard import is_from_our_form
 from deferrable.contrib.dashboard._rendering import query
-from deferrable.contrib.dashboard._settling import ACTIONS
+from deferrable.contrib.dashboard._settling import ACTIONS, shown
 from deferrable.contrib.dashboard._views import NotFound, Seen
 
 __all__ = ["DOING", "Refused", "fields_of", "settle_errors", "who"]
@@ -59,9 +59,9 @@ def who(request: Request, user_of: Callable[[Any], str] | None) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def note(user: str, action: str, queue: str, what: object) -> None:
+def note(user: str, action: str, queue: str) -> None:
     """Write the line of an action to the log, before it is done."""
-    _logger.info("%r: %s on %r: %r", user, action, queue, what)
+    _logger.info("%s: %s, queue %s", shown(user), action, shown(queue))
 
 
 Doing: TypeAlias = Callable[[Seen, str], Awaitable[str]]
@@ -70,67 +70,75 @@ Doing: TypeAlias = Callable[[Seen, str], Awaitable[str]]
 
 async def settle_errors(seen: Seen, user: str) -> str:
     """Requeue or discard errors."""
-    shown, action, wanted = seen.shown, seen.params.get("do", ""), ErrorFilter.of(seen.params)
+    place, action, wanted = seen.shown, seen.params.get("do", ""), ErrorFilter.of(seen.params)
     if action not in ACTIONS:
         raise NotFound(f"There is no action called {action!r}.")
-    note(user, action, shown.name, _meant(wanted))
-    total = 1
+    total, is_exact = 1, True
     if not wanted.id:
-        entries, are_more, _ = await look_at_errors(shown, wanted)
-        reading = shown.history.last
+        entries, are_more, _ = await look_at_errors(place, wanted)
+        reading = place.history.last
         known = reading.items.get("errors", 0) if reading else 0
-        total = known if are_more or not shown.can_look_at_errors else len(entries)
-    work = await seen.works.begin(shown, action, wanted, total)
-    await seen.site.refresh(shown)
-    return f"/errors?{query(queue=shown.name, work=work.id)}"
+        is_exact = place.can_look_at_errors and not are_more
+        total = len(entries) if is_exact else known
+    count = f"{total}" if is_exact else f"about {total}"
+    note(
+        user,
+        f"{action} {count} {'error' if total == 1 else 'errors'}{_filter_text(wanted)}",
+        place.name,
+    )
+    work = await seen.works.begin(place, action, wanted, total)
+    await seen.site.refresh(place)
+    return f"/errors?{query(queue=place.name, work=work.id)}"
 
 
-def _meant(wanted: ErrorFilter) -> Mapping[str, object]:
-    names = ("id", "job", "type", "text", "until")
-    return {name: getattr(wanted, name) for name in names if getattr(wanted, name)}
+def _filter_text(wanted: ErrorFilter) -> str:
+    """Which errors are meant, in words; empty: all."""
+    values = {name: getattr(wanted, name) for name in ("id", "job", "type", "text")}
+    return "".join(f", {name} {shown(text)}" for name, text in values.items() if text)
 
 
 async def change_call(seen: Seen, user: str) -> str:
     """Cancel a call, or run a delayed one now."""
-    shown, action, call_id = seen.shown, seen.params.get("do", ""), seen.params.get("id", "")
+    place, action, call_id = seen.shown, seen.params.get("do", ""), seen.params.get("id", "")
+    stops = action == "cancel" and seen.params.get("stop") == "yes"
     if not call_id:
         raise NotFound("The form names no call.")
-    note(user, action, shown.name, call_id)
-    handle = shown.instance.call(call_id)
+    note(user, f"{action}{' and stop' if stops else ''}, call {shown(call_id)}", place.name)
+    handle = place.instance.call(call_id)
     if action == "cancel":
-        answer = str(await handle.cancel_async(stop=seen.params.get("stop") == "yes"))
+        answer = str(await handle.cancel_async(stop=stops))
     elif action == "run now":
         answer = "available now" if await handle.run_now_async() else "not delayed any more"
     else:
         raise NotFound(f"There is no action called {action!r}.")
-    await seen.site.refresh(shown)
-    return f"/queue?{query(queue=shown.name, said=f'{call_id}: {answer}')}"
+    await seen.site.refresh(place)
+    return f"/queue?{query(queue=place.name, said=f'{call_id}: {answer}')}"
 
 
 async def run_schedule(seen: Seen, user: str) -> str:
     """Push the call of a schedule now."""
-    shown, name = seen.shown, seen.params.get("schedule", "")
-    found = [each for each in shown.instance.schedules() if each.name == name]
+    place, name = seen.shown, seen.params.get("schedule", "")
+    found = [each for each in place.instance.schedules() if each.name == name]
     if not found:
         raise NotFound(f"There is no schedule called {name!r}.")
-    note(user, "run now", shown.name, name)
+    note(user, f"run now, schedule {shown(name)}", place.name)
     receipt = await found[0].later_async()
-    await seen.site.refresh(shown)
+    await seen.site.refresh(place)
     return f"/schedules?{query(said=f'{name}: {receipt.status} as {receipt.id}')}"
 
 
 async def pause_queue(seen: Seen, user: str) -> str:
     """Pause a queue, or resume it."""
-    shown, action = seen.shown, seen.params.get("do", "")
-    if action not in ("pause", "resume") or not shown.can_pause:
+    place, action = seen.shown, seen.params.get("do", "")
+    if action not in ("pause", "resume") or not place.can_pause:
         raise NotFound("This queue cannot be paused.")
-    note(user, action, shown.name, "")
+    note(user, action, place.name)
     if action == "pause":
-        await shown.instance.pause(reason=f"by {user}, on the dashboard")
+        await place.instance.pause(reason=f"by {user}, on the dashboard")
     else:
-        await shown.instance.resume()
-    await seen.site.refresh(shown)
-    return f"/queue?{query(queue=shown.name, said=f'{action}d')}"
+        await place.instance.resume()
+    await seen.site.refresh(place)
+    return f"/queue?{query(queue=place.name, said=f'{action}d')}"
 
 
 DOING: dict[str, Doing] = {

@@ -8,17 +8,19 @@ The rule: only errors that were there when somebody was asked are meant.
 
 import asyncio
 import logging
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from deferrable import DeferrableError
+from deferrable._codec.refusals import short_repr
 from deferrable.aio import ErrorItem
 from deferrable.contrib.dashboard._errors import ErrorFilter, chunks
 from deferrable.contrib.dashboard._site import Shown
 
-__all__ = ["ACTIONS", "Work", "Works"]
+__all__ = ["ACTIONS", "Work", "Works", "shown"]
 
 _logger = logging.getLogger("deferrable.dashboard")
 
@@ -27,6 +29,12 @@ ACTIONS: dict[str, Callable[[ErrorItem], Awaitable[None]]] = {
     "discard": ErrorItem.discard,
 }
 _MOST_KEPT = 20
+_PLAIN = re.compile(r"[\w.:@/<>+-]{1,200}", re.ASCII)
+
+
+def shown(text: str) -> str:
+    """A text for the log: as it is, or quoted, so that it is no second line and no second field."""
+    return text if _PLAIN.fullmatch(text) else short_repr(text)
 
 
 @dataclass(slots=True)
@@ -59,23 +67,23 @@ class Works:
         """The work with this id."""
         return self._works.get(work_id)
 
-    async def begin(self, shown: Shown, action: str, wanted: ErrorFilter, total: int) -> Work:
+    async def begin(self, place: Shown, action: str, wanted: ErrorFilter, total: int) -> Work:
         """Begin, and wait for the end if it comes soon."""
-        work = Work(secrets.token_hex(8), action, shown.name, total)
+        work = Work(secrets.token_hex(8), action, place.name, total)
         self._works[work.id] = work
         while len(self._works) > _MOST_KEPT:
             self._works.popitem(last=False)
-        task = asyncio.get_running_loop().create_task(_settle(shown, wanted, work))
+        task = asyncio.get_running_loop().create_task(_settle(place, wanted, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait([task], timeout=0.5)
         return work
 
 
-async def _settle(shown: Shown, wanted: ErrorFilter, work: Work) -> None:
+async def _settle(place: Shown, wanted: ErrorFilter, work: Work) -> None:
     settle = ACTIONS[work.action]
     try:
-        async with shown.instance.errors() as items:
+        async with place.instance.errors() as items:
             async for chosen in chunks(items, wanted):
                 taken = await items.take(chosen)
                 work.failed += len(chosen) - len(taken)
@@ -91,7 +99,11 @@ async def _settle(shown: Shown, wanted: ErrorFilter, work: Work) -> None:
     finally:
         work.is_over = True
         _logger.info(
-            "%s on %s: %d done, %d not", work.action, work.instance, work.done, work.failed
+            "%s ended: %d done, %d not, queue %s",
+            work.action,
+            work.done,
+            work.failed,
+            shown(work.instance),
         )
 
 
