@@ -22,6 +22,7 @@ import uvicorn
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.contrib.dashboard import app
+from deferrable.worker_reports import WorkerReport
 
 DOCS = Path(__file__).parent
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -92,6 +93,23 @@ class Shop:
             await self.send_invoice.options(delay_seconds=60 * order).later_async(order)
         for number in range(7):
             await self.send.later_async(f"{number}@example.org")
+        await self.report_workers()
+
+    async def report_workers(self) -> None:
+        """Have three workers report, which are shown for half a minute."""
+        now = self.shop.clock.time()
+        for instance, reports in (
+            (
+                self.shop,
+                [
+                    WorkerReport("1", "jobs-1", 4102, 100, 1, {"shop.export": 1}, now - 93_600),
+                    WorkerReport("2", "jobs-2", 3874, 100, 1, {"shop.export": 1}, now - 5_400),
+                ],
+            ),
+            (self.mails, [WorkerReport("3", "jobs-2", 3875, 20, 0, {}, now - 5_400)]),
+        ):
+            for report in reports:
+                await instance.backend.queue.report_worker(report)
 
 
 def invent_an_hour(made: Any, now: float) -> None:
@@ -101,13 +119,14 @@ def invent_an_hour(made: Any, now: float) -> None:
     chance = random.Random(7)
     for place, shown in enumerate(made.state.site.shown.values()):
         begin = now - now % 10
-        for number in range(359, 0, -1):
+        shown.history.slots.clear()
+        for number in range(359, -1, -1):
             wave = 1 + math.sin(number / 37 + place) + chance.random() / 2
             burst = 30 if 120 < number < 150 and not place else 0
             slot = Slot(begin - 10 * number, int(14 * wave + burst), int(2 * wave), 9)
             slot.arrivals, slot.completions = int(60 * wave + burst), int(55 * wave)
             slot.failures = int(chance.random() > 0.93) * (1 - place)
-            shown.history.slots.insert(len(shown.history.slots) - 1, slot)
+            shown.history.slots.append(slot)
 
 
 class Served:
@@ -167,14 +186,14 @@ def draw(folder: Path) -> None:
     if path is None:
         sys.exit("there is no Chromium here; install one, or set $CHROMIUM to its path")
     with served(allow_actions=True) as place, sync_playwright() as playwright:
-        invent_an_hour(place.made, time.time())
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         for theme in ("light", "dark"):
             context = browser.new_context(
-                color_scheme=theme, viewport={"width": 1120, "height": 780}
+                color_scheme=theme, viewport={"width": 1120, "height": 860}
             )
             page = context.new_page()
             for name, address in VIEWS.items():
+                _prepare(place)
                 page.goto(place.url + address)
                 _save(page, folder / f"dashboard-{name}-{theme}.png")
             page.goto(f"{place.url}{VIEWS['errors']}")
@@ -185,10 +204,17 @@ def draw(folder: Path) -> None:
                 str(DOCS),
             )
             _save(page, folder / f"dashboard-error-{theme}.png")
+            _prepare(place)
             page.set_viewport_size({"width": 390, "height": 780})
             page.goto(place.url)
             _save(page, folder / f"dashboard-phone-{theme}.png")
         browser.close()
+
+
+def _prepare(place: Served) -> None:
+    """Have the last hour end now, and the workers report."""
+    place.do(place.shop.report_workers())
+    invent_an_hour(place.made, time.time())
 
 
 def _save(page: Any, path: Path) -> None:

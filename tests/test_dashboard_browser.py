@@ -121,6 +121,20 @@ def test_phone_shows_no_page_wider_than_itself(browser: Any, place: Served) -> N
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
 
 
+def test_the_overview_shows_workers_and_its_table_of_queues_fits_a_phone(
+    browser: Any, place: Served
+) -> None:
+    with browser.new_context(
+        base_url=place.url, viewport={"width": 390, "height": 780}, is_mobile=True
+    ) as context:
+        page = context.new_page()
+        page.goto(VIEWS["overview"])
+        queues, workers = page.locator(".scroll").all()
+
+        assert "jobs-2" in workers.inner_text()
+        assert queues.evaluate("box => box.scrollWidth <= box.clientWidth")
+
+
 def test_nothing_hinders_people_with_other_senses(browser: Any, place: Served, theme: str) -> None:
     axe_package = pytest.importorskip("axe_playwright_python")
     axe = Path(axe_package.__file__).with_name("axe.min.js").read_text()
