@@ -195,6 +195,9 @@ def django_versions(session: nox.Session, version: str) -> None:
     session.run("python", str(ROOT / "tests" / "django_suite.py"), str(tests))
 
 
+FRAMEWORK_TESTS = [f"tests/test_{name}.py" for name in ("frameworks", "frameworks_inside")]
+
+
 @nox.session
 @nox.parametrize("age", ["oldest", "newest"])
 def frameworks(session: nox.Session, age: str) -> None:
@@ -206,7 +209,7 @@ def frameworks(session: nox.Session, age: str) -> None:
         session.install("-q", *[each.replace(">=", "==") for each in allowed])
     else:
         session.install("-q", "--upgrade", *allowed)
-    run_pytest(session, "tests/test_frameworks.py", "tests/test_frameworks_inside.py")
+    run_pytest(session, *FRAMEWORK_TESTS)
 
 
 def run_tests(

@@ -1,6 +1,7 @@
 """What tests of an application see of its instance: the calls that were deferred, and time."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import textwrap
@@ -254,3 +255,43 @@ def test_wait_for_a_result_of_a_call_that_nobody_runs_ends(shop: Shop) -> None:
         with pytest.raises(TimeoutError):
             receipt.result(timeout_seconds=0.01)
     assert shop.instance._core.waiting_clock is None
+
+
+def test_failures_show_the_line_of_the_test_and_no_line_of_the_library(tmp_path: Path) -> None:
+    (tmp_path / "test_shown.py").write_text(
+        textwrap.dedent(
+            """
+            from deferrable import Deferrable
+            from deferrable.backend import InMemoryBackendFactory
+            from deferrable.testing import simulate
+
+            shop = Deferrable(InMemoryBackendFactory().create_backend_for_group(None))
+
+            @shop.deferrable
+            def job(): ...
+
+            def test_deferred(deferrals):
+                deferrals(shop).assert_deferred(job)
+
+            def test_simulated():
+                simulate(shop, job.later, check)
+
+            def check():
+                assert False, "on purpose"
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shown.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+    assert "2 failed" in done.stdout
+    assert "on purpose" in done.stdout
+    assert "deferrals.py:" not in done.stdout
+    assert done.stdout.count("_simulation.py:") <= 1  # where the check was called, by its error

@@ -77,6 +77,7 @@ class Deferrals:
         Raises:
             AssertionError: there is none, or more than one; it lists the calls of the job.
         """
+        __tracebackhide__ = True  # pytest shows the line of the test
         wanted = _bound(job, args, kwargs)
         calls = self.deferred(job)
         equal = [each for each in calls if _bound(job, each.call.args, each.call.kwargs) == wanted]
@@ -277,6 +278,7 @@ async def moments_of(queue: Queue) -> list[float]:
 
 def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that only uses items in memory, and so waits for nothing."""
+    __tracebackhide__ = True
     try:
         coroutine.send(None)
     except StopIteration as ended:

@@ -6,7 +6,13 @@ before its models can be used.
 
 from typing import TYPE_CHECKING
 
+from deferrable._extras import missing_extra
 from deferrable._lazy import lazy_names
+
+try:
+    import django  # noqa: F401
+except ImportError as error:
+    raise missing_extra("deferrable.contrib.django", "django", error) from error
 
 if TYPE_CHECKING:
     from deferrable.contrib.django.asgi import with_dashboard

@@ -6,12 +6,7 @@ Owns which of the two is used, under the names that Django has.
 from importlib import import_module
 from typing import Any
 
-from deferrable._extras import missing_extra
-
-try:
-    import django
-except ImportError as error:
-    raise missing_extra("deferrable.contrib.django", "django", error) from error
+import django
 
 _IS_IN_DJANGO = django.VERSION[0] >= 6
 _ROOT = "django.tasks" if _IS_IN_DJANGO else "django_tasks"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 from deferrable.aio import deferrable as awaiting
 from deferrable.errors import InvalidOptions, WrongApi
@@ -34,6 +35,11 @@ from deferrable.testing.simulation._strikes import (
 __all__ = ["Simulated", "SimulationFailed", "simulate", "simulate_async"]
 
 Step = Callable[[], object]
+
+
+def _hides_failures(raised: Any) -> bool:
+    """Whether pytest leaves a frame out: a failure names its seed, and needs no lines of ours."""
+    return isinstance(raised.value, SimulationFailed)
 
 
 class SimulationFailed(AssertionError):
@@ -99,6 +105,7 @@ def simulate(
         InvalidOptions: a seed or a fault is none, or `start` has deferred nothing.
         WrongApi: an event loop runs here, and the instance is of `deferrable.aio`.
     """
+    __tracebackhide__ = _hides_failures
     simulation = _Simulation(instance, start, check, seeds, faults, crash_in, seconds, ticks)
     if isinstance(instance, blocking.Deferrable):
         return result_of(simulation.run())
@@ -127,6 +134,7 @@ async def simulate_async(
     """
     if isinstance(instance, blocking.Deferrable):
         raise WrongApi("the instance is of the blocking API; call simulate(...), without await")
+    __tracebackhide__ = _hides_failures
     simulation = _Simulation(instance, start, check, seeds, faults, crash_in, seconds, ticks)
     return await simulation.run()
 
@@ -155,6 +163,7 @@ class _Simulation:
         self._ticks = ticks
 
     async def run(self) -> Simulated:
+        __tracebackhide__ = _hides_failures
         with _quiet_log():
             first = await self._run_one([], None)
             if not first.passed:
@@ -182,6 +191,7 @@ class _Simulation:
         )
 
     async def _run_one(self, strikes: Sequence[Strike], seed: int | None) -> SimulatedRun:
+        __tracebackhide__ = _hides_failures
         clock = MovingClock()
         with deferrals_of(self._instance, clock=clock) as calls:
             with SimulatedRun(
