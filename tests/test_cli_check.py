@@ -50,6 +50,34 @@ SECOND = (
     .replace("def count(number)", "def count(number: int)")
 )
 
+WITH_METADATA = """
+from deferrable import Deferrable, backend
+
+shop = Deferrable(backend.from_url("sqlite:///jobs.db").create_backend_for_group("shop"))
+
+
+class Tenant:
+    pass
+
+
+class Producer:
+    NAMESPACE = "tenant"
+
+    def produce_metadata(self):
+        return Tenant()
+
+    def consume_metadata(self, value):
+        pass
+
+
+shop.register_metadata_producer_consumer(Producer())
+
+
+@shop.deferrable
+def job():
+    pass
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -84,6 +112,21 @@ def test_checkout_that_pushed_it_all_can_run_it(folder: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "6 of 6 items can be run by this checkout" in done.stdout
+
+
+def test_metadata_that_a_worker_could_not_read_is_found(tmp_path: Path) -> None:
+    code = tmp_path / "app.py"
+    code.write_text(WITH_METADATA)
+    with PythonProcess(["-c", "import app; app.job.later()"], variables={}, folder=tmp_path) as it:
+        assert it.end() == 0, it.text
+    arguments = ("check", "app:shop", "--against-queue", "--json")
+    before = run_command(*arguments, variables={}, folder=tmp_path)
+    code.write_text(WITH_METADATA.replace("Tenant", "Customer"))
+
+    after = run_command(*arguments, variables={}, folder=tmp_path)
+
+    assert (before.returncode, after.returncode) == (0, 1)
+    assert "Tenant" in json.loads(after.stdout)["problems"][0]["reason"]
 
 
 def test_what_to_check_is_asked_for_and_sqs_cannot_show_its_items(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from deferrable.cli.naming import NamingCommand, instance_argument
 from deferrable.cli.printing import json_option, print_json, table, to_output, untrusted
 from deferrable.errors import DeferrableError
 from deferrable.item import Item
+from deferrable.metadata import encoded_metadata
 
 __all__ = ["check", "why_not_run"]
 
@@ -83,6 +84,7 @@ def why_not_run(instance: Deferrable, item: Item) -> str | None:
     try:
         instance.protection.check(item, instance.backend.group)
         call = instance.registry.find(item)
+        _check_metadata(instance, item)
     except DeferrableError as error:
         return str(error)
     if call.job.binder is None:
@@ -92,6 +94,15 @@ def why_not_run(instance: Deferrable, item: Item) -> str | None:
     except TypeError as error:
         return f"its arguments no longer fit: {error}"
     return None
+
+
+def _check_metadata(instance: Deferrable, item: Item) -> None:
+    """Decode the metadata that a worker would give to its consumers."""
+    serializer, encoded = instance.protection.serializer_for(item), encoded_metadata(item)
+    for consumer in instance.metadata_producer_consumers:
+        data = encoded.get(consumer.NAMESPACE)
+        if data is not None:
+            serializer.load_value(data)
 
 
 async def _items_of(queue: Queue) -> AsyncIterator[Item]:

@@ -129,7 +129,7 @@ async def _run_each(instance: Deferrable, entries: Sequence[ErrorItem]) -> Async
                 try:
                     outcome = await replay(instance, backend, entry.item, state)
                 except DeferrableError as refusal:
-                    yield Replay(entry, False, str(refusal), refusal)
+                    yield Replay(entry, False, str(refusal))
                     continue
                 finally:
                     await backend.queue.flush()
