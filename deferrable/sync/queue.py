@@ -49,6 +49,7 @@ class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
     cancel = blocking(AwaitingQueue.cancel)
     hasten = blocking(AwaitingQueue.hasten)
     ask_to_stop = blocking(AwaitingQueue.ask_to_stop)
+    withdraw = blocking(AwaitingQueue.withdraw)
     note_cancelled = blocking(AwaitingQueue.note_cancelled)
     pause = blocking(AwaitingQueue.pause)
     resume = blocking(AwaitingQueue.resume)

@@ -98,8 +98,12 @@ class FaultyQueue(Queue):
     async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
         return await self._one("peek", None, lambda: self._queue._inspect(cursor, count))
 
-    async def _cancel(self, found: Found) -> bool:
-        return await self._one("complete", found.item, lambda: self._queue._cancel(found))
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
+        return await self._one(
+            "complete",
+            found.item,
+            lambda: self._queue._cancel(found, is_remembered=is_remembered),
+        )
 
     async def _hasten(self, found: Found, push: Push) -> bool:
         return await self._one("replace", found.item, lambda: self._queue._hasten(found, push))

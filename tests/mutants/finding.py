@@ -68,7 +68,7 @@ class CancelsThoughItSaysThatItCannot(InMemoryQueue):
 
 @mutant("a_cancelled_item_is_gone_and_others_keep_their_order")
 class CancelsTheNextItem(InMemoryQueue):
-    async def _cancel(self, found: Found) -> bool:
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
         with self._group.lock:
             first = self.store.standing_from(0, 1)
             return self.store.take_out(first[0])
@@ -76,8 +76,8 @@ class CancelsTheNextItem(InMemoryQueue):
 
 @mutant("a_delayed_item_is_cancelled")
 class CancelsOnlyWhatIsAvailable(InMemoryQueue):
-    async def _cancel(self, found: Found) -> bool:
-        return found.place == "delayed" or await super()._cancel(found)
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
+        return found.place == "delayed" or await super()._cancel(found, is_remembered=is_remembered)
 
 
 @mutant("a_cancelled_item_is_remembered")
@@ -88,9 +88,22 @@ class ForgetsWhatWasCancelled(Store):
 
 @mutant("an_item_that_was_taken_meanwhile_is_not_cancelled")
 class CancelsWhatAnotherConsumerHolds(InMemoryQueue):
-    async def _cancel(self, found: Found) -> bool:
-        await super()._cancel(found)
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
+        await super()._cancel(found, is_remembered=is_remembered)
         return True
+
+
+@mutant("a_withdrawn_item_is_gone_and_was_not_cancelled")
+class RemembersWhatWasWithdrawn(InMemoryQueue):
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
+        return await super()._cancel(found, is_remembered=True)
+
+
+@mutant("an_item_that_was_taken_meanwhile_is_not_withdrawn")
+class WithdrawsWhatAnotherConsumerHolds(InMemoryQueue):
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
+        is_removed = await super()._cancel(found, is_remembered=is_remembered)
+        return is_removed or not is_remembered
 
 
 @mutant("a_hastened_item_is_available_now")

@@ -63,8 +63,12 @@ class Inspecting(Checks):
         """See `inspect`; called only if `SUPPORTS_INSPECTION`."""
         raise NotImplementedError
 
-    async def _cancel(self, found: Found) -> bool:
-        """See `cancel`; called only if `SUPPORTS_CANCEL`."""
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
+        """See `cancel` and `withdraw`; called only if `SUPPORTS_CANCEL`.
+
+        Args:
+            is_remembered: note, in the same step, that the item was cancelled.
+        """
         raise NotImplementedError
 
     async def _hasten(self, found: Found, push: Push) -> bool:
@@ -128,7 +132,29 @@ class Inspecting(Checks):
             BackendUnavailable: it may or may not have been removed; find it again.
         """
         self._check_cancels()
-        return found.place in ("queued", "delayed") and await self._cancel(found)
+        return await self._take_out(found, is_remembered=True)
+
+    async def withdraw(self, found: Found) -> bool:
+        """Remove an item that no consumer holds, because another queue has it now.
+
+        It works like `cancel`, but nothing says later that the item was cancelled.
+
+        Args:
+            found: as `find` or `inspect` showed it, ``queued`` or ``delayed``.
+
+        Returns:
+            whether it was removed. False: it is not there any more; find it again.
+
+        Raises:
+            Unsupported: this queue cannot cancel items.
+            BackendUnavailable: it may or may not have been removed; find it again.
+        """
+        self._check_cancels()
+        return await self._take_out(found, is_remembered=False)
+
+    async def _take_out(self, found: Found, *, is_remembered: bool) -> bool:
+        is_waiting = found.place in ("queued", "delayed")
+        return is_waiting and await self._cancel(found, is_remembered=is_remembered)
 
     async def hasten(self, found: Found, item: Item) -> bool:
         """Make a delayed item available now, at the back of the queue.

@@ -128,7 +128,7 @@ class Cancelling(Suite):
             assert queue.SUPPORTS_INSPECTION
             return
 
-        for verb in (queue.cancel, queue.ask_to_stop):
+        for verb in (queue.cancel, queue.withdraw, queue.ask_to_stop):
             with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_CANCEL"):
                 await verb(found)
         with pytest.raises(Unsupported, match=r"SQLite.*SUPPORTS_CANCEL"):
@@ -184,6 +184,37 @@ class Cancelling(Suite):
 
         assert not await queue.cancel(found)
         assert not await queue.cancel(await _found(queue, "one"))
+
+        await second.complete(envelope)
+
+    async def test_a_withdrawn_item_is_gone_and_was_not_cancelled(
+        self, queue: Queue, items: Items, clock: MovingClock
+    ) -> None:
+        if not queue.SUPPORTS_CANCEL:
+            return
+        waiting, late = ({**item, "id": str(item["number"])} for item in items(2))
+        await queue.push(waiting)
+        if queue.SUPPORTS_DELAY:
+            late["delay"] = 50
+        await queue.push(late)
+
+        for number in ("1", "2"):
+            assert await queue.withdraw(await _found(queue, number))
+
+        assert [await queue.find(number) for number in ("1", "2")] == [None, None]
+        await self.pass_time(clock, 51)
+        assert await empty(queue)
+
+    async def test_an_item_that_was_taken_meanwhile_is_not_withdrawn(
+        self, queue: Queue, second: Queue, items: Items
+    ) -> None:
+        if not queue.SUPPORTS_CANCEL:
+            return
+        await queue.push({**items(1)[0], "id": "one"})
+        found = await _found(queue, "one")
+        ((envelope, _),) = await take(second, 1)
+
+        assert not await queue.withdraw(found)
 
         await second.complete(envelope)
 

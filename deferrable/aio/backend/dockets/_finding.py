@@ -255,12 +255,12 @@ class Finder:
 
     # What is done with a found item.
 
-    async def cancel(self, found: Found) -> bool:
+    async def cancel(self, found: Found, *, is_remembered: bool) -> bool:
         """Remove it, if it is still where it was seen."""
         spot, keys = _spot_of(found), self._commands.keys
         item_id = found.item.get("id")
         mark = keys.cancelled(str(item_id))
-        seconds = REMEMBERED_SECONDS if isinstance(item_id, str) else 0
+        seconds = REMEMBERED_SECONDS if is_remembered and isinstance(item_id, str) else 0
         key = unique_key_of(found.item)
         unique = ("", "") if key is None else (key, str(item_id))
         names = (keys.queue, keys.delayed, keys.payload, mark, keys.unique, keys.gaps)

@@ -230,8 +230,8 @@ class DocketsQueue(DocketsBase):
     async def _inspect(self, cursor: str, count: int) -> tuple[Sequence[Found], str]:
         return await self._finder.inspect(cursor, count)
 
-    async def _cancel(self, found: Found) -> bool:
-        return await self._finder.cancel(found)
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
+        return await self._finder.cancel(found, is_remembered=is_remembered)
 
     async def _hasten(self, found: Found, push: Push) -> bool:
         _, text = self._entry(push, self.clock.time())

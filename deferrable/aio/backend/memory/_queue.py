@@ -281,11 +281,11 @@ class InMemoryQueue(PushesHere):
         found = next((found for found in each if found.item.get("id") == item_id), None)
         return Found({}, "cancelled") if found is None and is_cancelled else found
 
-    async def _cancel(self, found: Found) -> bool:
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
         with self._group.lock:
             now = self._catch_up()
             is_removed = self.store.take_out(cast(Standing, found.key))
-            if is_removed:
+            if is_removed and is_remembered:
                 self.store.remember_cancelled(str(found.item.get("id")), now.time)
         return is_removed
 

@@ -98,7 +98,7 @@ def found_at(row: Row, item: Item, now: Now) -> Found:
 
 
 def cancel(store: Store, lane: Lane, row: Row, item_id: object, now: Now) -> bool:
-    """Remove a row that nobody holds, and remember this."""
+    """Remove a row that nobody holds, and remember its item's id, if one is given."""
     store.catch_up(lane, now)
     queue = store.id_of(lane.name)
     if not store.change(_TAKE_OUT, row.id, queue, row.pushed, AVAILABLE, DELAYED):

@@ -86,8 +86,9 @@ class LookingQueue(Queue):
             lambda store: _finding.rows_from(store, self.lane, first_row, needle, count)
         )
 
-    async def _cancel(self, found: Found) -> bool:
-        row, item_id = cast(_finding.Row, found.key), found.item.get("id")
+    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
+        row = cast(_finding.Row, found.key)
+        item_id = found.item.get("id") if is_remembered else None
         return await self.run(
             lambda store: _finding.cancel(store, self.lane, row, item_id, self.now())
         )
