@@ -7,6 +7,7 @@ import click
 
 from deferrable.cli.check import check
 from deferrable.cli.command_error import ERROR
+from deferrable.cli.cost import cost
 from deferrable.cli.dashboard import dashboard
 from deferrable.cli.early import is_worker
 from deferrable.cli.enqueueing import enqueue
@@ -15,6 +16,7 @@ from deferrable.cli.explaining import explain
 from deferrable.cli.exporter import exporter
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
+from deferrable.cli.move import move
 from deferrable.cli.pausing import pause, resume
 from deferrable.cli.printing import version_text
 from deferrable.cli.schedule import schedule
@@ -55,6 +57,8 @@ cli.add_command(dashboard)
 cli.add_command(check)
 cli.add_command(enqueue)
 cli.add_command(explain)
+cli.add_command(move)
+cli.add_command(cost)
 
 
 def run() -> None:
