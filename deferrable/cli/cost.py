@@ -1,6 +1,7 @@
 """``deferrable cost``. Owns the reading of numbers such as ``5M`` and ``2k``, and the table."""
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -17,32 +18,25 @@ _THOUSANDS = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "%": 0.01}
 _BYTES = {"k": 2.0**10, "m": 2.0**20, "g": 2.0**30}
 
 
-class _Number(click.ParamType):
-    """A number with a unit.
+def _reader(factors: Mapping[str, float]) -> Callable[[Any], float]:
+    """What reads a number with a unit.
 
     Args:
-        factors: what a letter after it multiplies it by.
+        factors: what a letter after the number multiplies it by.
     """
 
-    name = "number"
-
-    def __init__(self, factors: dict[str, float]) -> None:
-        self._factors = factors
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        found = _NUMBER.fullmatch(str(value).strip().replace(",", "").replace("_", ""))
+    def read(value: Any) -> float:
+        text = str(value).strip().replace(",", "").replace("_", "")
+        found = _NUMBER.fullmatch(text)
         unit = (found[2] or "").lower() if found else ""
-        if found is None or (unit and unit not in self._factors):
-            examples = "5000, 2k or 5M"
-            self.fail(f"{value!r} is no number; write one such as {examples}", param, ctx)
-        return float(found[1]) * self._factors.get(unit, 1.0)
+        if found is None or (unit and unit not in factors):
+            raise click.BadParameter(f"{value!r} is no number; write one such as 5000, 2k or 5M")
+        return float(found[1]) * factors.get(unit, 1.0)
+
+    return read
 
 
-COUNT, SIZE = _Number(_THOUSANDS), _Number(_BYTES)
+COUNT, SIZE = _reader(_THOUSANDS), _reader(_BYTES)
 
 
 @click.command()
