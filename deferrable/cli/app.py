@@ -16,6 +16,7 @@ from deferrable.cli.explaining import explain
 from deferrable.cli.exporter import exporter
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
+from deferrable.cli.migrate import migrate
 from deferrable.cli.move import move
 from deferrable.cli.pausing import pause, resume
 from deferrable.cli.printing import version_text
@@ -58,6 +59,7 @@ cli.add_command(check)
 cli.add_command(enqueue)
 cli.add_command(explain)
 cli.add_command(move)
+cli.add_command(migrate)
 cli.add_command(cost)
 
 
