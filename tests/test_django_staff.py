@@ -118,7 +118,7 @@ def test_superuser_acts_and_the_log_names_them(
     assert [each.status_code for each in answers[:3]] == [200] * 3, answers[0].text
     assert shop.is_paused() is True
     assert shop.backend.queue.stats()["available"] == 2  # the error, and the tick
-    assert "'ada': requeue on 'default'" in caplog.text
+    assert "ada: requeue 1 error, queue default" in caplog.text
 
 
 def test_form_from_elsewhere_is_refused(shop: Deferrable) -> None:
