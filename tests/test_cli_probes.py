@@ -247,6 +247,20 @@ def test_a_job_that_holds_the_loop_is_live_until_stuck_seconds(place: Place) -> 
         assert file.stat().st_mtime_ns == before
 
 
+def test_a_stuck_job_is_not_given_back_as_if_nothing_had_happened(place: Place) -> None:
+    """Or behind a liveness probe it restarts workers for ever, and never counts as failed."""
+    started, beat = place.path("started"), place.path("heartbeat")
+    place.defer("hold_the_loop", started)
+    options = ["--heartbeat-file", beat, "--stuck-seconds", "1", "--grace", "0"]
+    with worker(place, STATS, *options) as command:
+        command.wait_for("this process is stuck")
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 3
+    assert "holds the event loop: its item is not given back" in command.text
+    assert place.waiting() == 0
+
+
 def test_a_heartbeat_file_that_cannot_be_written_is_one_line_and_code_1(place: Place) -> None:
     path = place.path("lacking/heartbeat")
     with worker(place, STATS, "--heartbeat-file", path) as command:

@@ -116,7 +116,7 @@ async def _serve(named: Sequence[Named], serving: Serving, signals: Signals) -> 
             stack.push_async_callback(_close, each)
         if serving.rehearsed_share is not None:
             _rehearse(stack, named, Rehearsal(serving.rehearsed_share))
-        _watch(stack, worker.health, serving, systemd)
+        life.vitals = _watch(stack, worker.health, serving, systemd)
         if serving.is_reloading:
             for each in named:
                 each.instance.backend.queue.longest_poll_seconds = _RELOAD_POLL_SECONDS
@@ -136,8 +136,8 @@ def _rehearse(stack: AsyncExitStack, named: Sequence[Named], rehearsal: Rehearsa
 
 def _watch(
     stack: ExitStack | AsyncExitStack, health: Health, serving: Serving, systemd: Systemd | None
-) -> None:
-    """Answer for this process, and beat, until `stack` is left."""
+) -> Vitals | None:
+    """Answer for this process, and beat, until `stack` is left; None: nobody asks."""
     listeners: list[Listener] = []
     if serving.heartbeat_path is not None:
         file = HeartbeatFile(serving.heartbeat_path, health)
@@ -149,7 +149,7 @@ def _watch(
     if parent is not None:
         listeners.append(parent.beat)
     if not listeners and serving.health_socket is None:
-        return
+        return None
     loop = asyncio.get_running_loop()
     vitals = stack.enter_context(Vitals(loop, keeper(loop), serving.stuck_seconds, listeners))
     if serving.health_socket is not None:
@@ -158,10 +158,17 @@ def _watch(
             routes["/metrics"] = metrics_route()
         server = stack.enter_context(WebServer(serving.health_socket, routes))
         _logger.info("serves %s", server.summary)
+    return vitals
 
 
 class _Life:
-    """A worker that can be stopped while it starts, because a lifespan may take long."""
+    """A worker that can be stopped while it starts, because a lifespan may take long.
+
+    Attributes:
+        vitals: whether the process is stuck; None: nobody asks.
+    """
+
+    vitals: Vitals | None = None
 
     def __init__(self, worker: Worker, systemd: Systemd | None) -> None:
         self._worker = worker
@@ -195,7 +202,9 @@ class _Life:
             self._worker.stop()
 
     async def release_running(self) -> None:
-        await self._worker.release_running()
+        # A job that no probe lets live would go back for ever, as new as it came.
+        is_stuck = self.vitals is not None and not self.vitals.is_live
+        await self._worker.release_running(keeps_holder=is_stuck)
 
 
 async def _work(worker: Worker, life: _Life, named: Sequence[Named], serving: Serving) -> None:

@@ -205,12 +205,15 @@ class Attempts:
 
         May be called from any thread; the event is emitted on the worker's loop.
         """
-        # A copy, made in one step.
-        of_tasks = {its_task: attempt for attempt, its_task in list(self._running.items())}
-        attempt = of_tasks.get(task, self._beginning)
+        attempt = self._attempt_in(task)
         if attempt is None:
             return task.get_name(), OTHER_ADVICE, lambda: None
         return attempt.name, JOB_ADVICE, lambda: self._run_in_background(attempt.tell_overrun())
+
+    def _attempt_in(self, task: "asyncio.Task[Any] | None") -> Attempt | None:
+        # A copy, made in one step.
+        of_tasks = {its_task: attempt for attempt, its_task in list(self._running.items())}
+        return self._beginning if task is None else of_tasks.get(task, self._beginning)
 
     # Giving back.
 
@@ -234,9 +237,16 @@ class Attempts:
         for attempt in list(self._running):
             attempt.control.stop("cancelled")
 
-    async def release_running(self) -> None:
+    async def release_running(self, *, keeps_holder: bool) -> None:
         """Release the items of running jobs, from any loop; only for a process that ends now."""
-        running = list(self._running)
+        holder = self._attempt_in(asyncio.current_task(self._loop)) if keeps_holder else None
+        if holder is not None:
+            _logger.error(
+                "%s holds the event loop: its item is not given back, and comes back after its "
+                "lease with one more failed delivery",
+                holder.name,
+            )
+        running = [each for each in list(self._running) if each is not holder]
         await asyncio.gather(*(each.give_back() for each in running), return_exceptions=True)
 
     async def wait_until_idle(self) -> None:

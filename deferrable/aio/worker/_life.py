@@ -259,14 +259,18 @@ class Worker(AsyncFor):
         with suppress(RuntimeError):  # its loop was closed, and the worker with it
             self._loop.call_soon_threadsafe(self._react_to_stop)
 
-    async def release_running(self) -> None:
+    async def release_running(self, *, keeps_holder: bool = False) -> None:
         """Give back the items of all jobs that still run, also of plain ones. From any loop.
 
         Only for a process that ends at once: a plain function still runs, and its item may then
         run on another worker, too.
+
+        Args:
+            keeps_holder: but not the item of a job that holds the event loop. It comes back after
+                its lease, and that delivery has failed, as if the process had died.
         """
         if self._attempts is not None:
-            await self._attempts.release_running()
+            await self._attempts.release_running(keeps_holder=keeps_holder)
 
     def _react_to_stop(self) -> None:
         self._is_to_stop.set()
