@@ -1,21 +1,19 @@
 """How the project is checked: ``nox -s tests``, or ``nox`` for all of it.
 
-Owns which tools run in which environment, and one check that no test can make: of what is inside a
-built wheel.
+Owns which tools run in which environment.
 """
 
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["tests", "tests-others", "lint", "types", "docs", "wheel", "demo"]
+nox.options.sessions = ["tests", "tests-others", "lint", "types", "docs", "release", "demo"]
 nox.options.reuse_venv = "yes"
 # Where uv is installed beside nox, an environment takes a tenth of the time.
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -317,41 +315,9 @@ def run_attack(session: nox.Session, module: str, *arguments: str) -> None:
 
 
 @nox.session
-def wheel(session: nox.Session) -> None:
-    """Build, look inside, and run the demo from the wheel alone in an empty environment."""
-    session.install("-q", "build")
+def release(session: nox.Session) -> None:
+    """Build what is released, check it, and use it in empty environments with each extra."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "release"))
     built = Path(session.create_tmp()).resolve() / "built"
     shutil.rmtree(built, ignore_errors=True)
-    # From the source distribution, so that this is checked, too.
-    session.run("python", "-m", "build", "--outdir", str(built), silent=True)
-    (path,) = built.glob("*.whl")
-    missing = files_of_package() - set(zipfile.ZipFile(path).namelist())
-    if missing:
-        session.error(f"{path.name} lacks {', '.join(sorted(missing))}")
-    empty = built / "empty"
-    session.run("python", "-m", "venv", str(empty))
-    python = str(empty / "bin" / "python")
-    session.run(python, "-m", "pip", "install", "-q", str(path), external=True)
-    session.chdir(built)  # So that what is imported is what was installed.
-    session.run(python, "-c", MISSING_EXTRA_IS_NAMED, external=True)
-    session.run(python, str(ROOT / "examples" / "demo.py"), external=True, silent=True)
-
-
-MISSING_EXTRA_IS_NAMED = """
-from deferrable.backend import DocketsBackendFactory
-try:
-    DocketsBackendFactory("redis://localhost")
-except ImportError as error:
-    assert "deferrable[redis]" in str(error), error
-else:
-    raise AssertionError("an extra was installed that nobody asked for")
-"""
-
-
-def files_of_package() -> set[str]:
-    """What a wheel must hold: every source file, script and marker of the package."""
-    return {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "deferrable").rglob("*")
-        if path.suffix in {".py", ".lua", ".typed", ".html", ".css", ".js", ".svg", ".txt"}
-    }
+    session.run("python", "tests/release.py", str(built))
