@@ -229,6 +229,23 @@ def test_a_dry_run_moves_nothing(source: str, target: str, group: str) -> None:
     assert told["source"]["after"]["available"] == 1
 
 
+def test_a_url_beside_an_instance_has_its_group(tmp_path: Path) -> None:
+    (tmp_path / "shop_of_move.py").write_text(
+        "from deferrable import Deferrable, backend\n"
+        "factory = backend.from_url('sqlite:///old.db')\n"
+        "shop = Deferrable(factory.create_backend_for_group('shop'))\n"
+    )
+    url = f"sqlite:///{tmp_path}/old.db"
+    at(url, "shop", lambda backend: backend.queue.push(item(1)))
+
+    def run(source: str) -> str:
+        arguments = ["move", source, "sqlite:///new.db"]
+        return call_command(*arguments, variables={}, folder=tmp_path).stdout
+
+    assert "moved 1," in run("shop_of_move:shop")
+    assert "SRC had nothing to move in no group" in run("sqlite:///old.db")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -56,9 +56,7 @@ def move(
     SRC and DST are instances (app:old app:new) or URLs (redis://localhost sqs://eu-west-1).
     Producers and workers may go on meanwhile. Run it again after an error or a kill.
     """
-    source = backend_at(source_place, group, must_exist=True)
-    target = backend_at(target_place, group, must_exist=False)
-    _check_pair(source, target, group, is_url(source_place) or is_url(target_place))
+    source, target = _pair(source_place, target_place, group)
     moving = _Moving(source, target, until_empty=until_empty, with_errors=not no_errors)
     with _one_line_errors():
         failure = asyncio.run(moving.run(is_dry=dry_run, shows_progress=not as_json))
@@ -73,9 +71,22 @@ def move(
         sys.exit(ERROR)
 
 
-def _check_pair(source: Backend, target: Backend, group: str | None, has_url: bool) -> None:
-    if group is not None and not has_url:
+def _pair(source_place: str, target_place: str, group: str | None) -> tuple[Backend, Backend]:
+    """Both backends. A URL beside an instance has the group of that, unless one is given."""
+    places = (source_place, target_place)
+    if group is not None and not any(map(is_url, places)):
         raise CommandError("--group is for URLs; an instance has its own group", USAGE)
+    by_place: dict[str, Backend] = {}
+    for place in sorted(places, key=is_url):  # the instance comes first
+        if by_place and group is None:
+            group = next(iter(by_place.values())).group
+        by_place[place] = backend_at(place, group, must_exist=place == source_place)
+    source, target = by_place[source_place], by_place[target_place]
+    _check_pair(source, target)
+    return source, target
+
+
+def _check_pair(source: Backend, target: Backend) -> None:
     identity = source.queue.identity
     if identity is not None and identity == target.queue.identity:
         raise CommandError(f"SRC and DST are the same queue: {source.queue!r}", USAGE)
@@ -199,7 +210,9 @@ class _Moving:
             lines.append(f"{book['delayed']:,} delayed at SRC: {why}")
         if book["available"] > refused and not self.is_paused:
             lines.append(f"{book['available']:,} available at SRC: refused, new, or given back")
-        if lines and not self._until_empty:
+        if not any(self.before[0].values()):
+            lines.append(f"SRC had nothing to move in {group_text(self._source.group)}")
+        if lines and not self._until_empty and any(book[name] for name in _COUNTS):
             lines.append("run it again, or with --until-empty, for what is left")
         return lines
 
