@@ -246,7 +246,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation site in `build/site/html`; a broken link is an error."""
-    session.install("-q", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.install("-q", "-e", ".", *nox.project.dependency_groups(PROJECT, "docs"))
     session.run("python", "docs/site/build.py")
 
 

@@ -14,7 +14,7 @@ import griffe
 __all__ = ["names_by_page", "write_api"]
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests"))
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
 from test_arrows import DOORS  # noqa: E402
 from test_public_paths import PUBLIC  # noqa: E402

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from api import write_api
 from checks import problems_of_names, problems_of_navigation, problems_of_site
+from searching import improve_search
 from sources import write_sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,7 @@ def build(folder: Path) -> list[str]:
     said = COLOURS.sub("", done.stdout)
     if done.returncode or not SILENT.fullmatch(said):
         problems.append(f"zensical says:\n{said}")
+    improve_search(html)
     return [*problems, *problems_of_site(html), *problems_of_names(names, html / "api")]
 
 
