@@ -5,7 +5,7 @@ command of Flask has.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from deferrable import CurrentAttempt, Middleware
@@ -32,13 +32,11 @@ class _InContext(Middleware):
     @contextmanager
     def around_job(self, attempt: CurrentAttempt) -> Iterator[None]:
         # In a test a job may run inside of a request, which it must not see: no worker has one.
-        request = None if _cv_request is None else _cv_request.set(None)
-        try:
+        with ExitStack() as stack:
+            if _cv_request is not None:
+                stack.callback(_cv_request.reset, _cv_request.set(None))
             with self.app.app_context():
                 yield
-        finally:
-            if request is not None:
-                _cv_request.reset(request)
 
 
 class DeferrableExtension:
