@@ -13,6 +13,7 @@ from pictures.lease import draw_lease
 from pictures.lease_table import draw_lease_table
 from pictures.rooms import draw_rooms
 from pictures.settlement import draw_settlement
+from pictures.speed import draw_speed
 from pictures.two_apis import draw_two_apis
 from pictures.ways import PYTHONS, draw_ways
 
@@ -42,6 +43,7 @@ def pictures() -> dict[str, str]:
         "lease-table": draw_lease_table(),
         "rooms": draw_rooms(),
         "settlement": draw_settlement(),
+        "speed": draw_speed(),
         "two-apis": draw_two_apis(),
     }
     if sys.version_info[:2] in PYTHONS:
