@@ -107,6 +107,7 @@ class Lane:
         self._on_progress = on_progress
         self._is_for_errors = is_for_errors
         self._there: set[str] | None = None
+        # Also after they were completed: SQS may deliver a message once more after that.
         self._pushed: set[str] = set()
         self._refused: dict[Envelope, None] = {}  # in their order
         self._refused_late: set[str] = set()
@@ -171,7 +172,7 @@ class Lane:
                 self._refuse(envelope, push.item, outcome)
             else:  # It may have arrived.
                 failures.append(outcome)
-        self._pushed.update(identity_of(push.item) for push in new.values())
+        self._pushed.update(_call_of(push.item) for push in new.values())
         envelopes = [*new, *there]
         completed = await self.source.complete_each(envelopes)
         for envelope, failure in zip(envelopes, completed, strict=True):
@@ -188,7 +189,6 @@ class Lane:
         if push is None:
             self.tally.found += 1
             return
-        self._pushed.discard(identity_of(push.item))
         self.tally.moved += 1
         if _was_delivered(envelope) and not self.target.SUPPORTS_INSPECTION:
             self.tally.unsure += 1
@@ -227,10 +227,9 @@ class Lane:
         pushes: list[tuple[Found, Push]] = []
         for found in late:
             assert found.available_time is not None
-            identity = identity_of(found.item)
-            if await self._has(identity):
+            if await self._has(found.item):
                 self.tally.found += await self.source.withdraw(found)
-            elif identity not in self._refused_late:
+            elif identity_of(found.item) not in self._refused_late:
                 try:
                     push = self._prepared(found.item, 0, found.available_time - now)
                 except DeferrableError as error:
@@ -253,10 +252,8 @@ class Lane:
 
     async def _withdraw(self, found: Found) -> None:
         """Remove from the source what the target has now."""
-        identity = identity_of(found.item)
-        self._pushed.add(identity)
+        self._pushed.add(_call_of(found.item))
         if await self.source.withdraw(found):
-            self._pushed.discard(identity)
             self.tally.moved += 1
         elif not await self._was_cancelled(found.item):
             self.tally.doubled += 1
@@ -283,13 +280,13 @@ class Lane:
         # The error queue in Redis does not count deliveries.
         if not _was_delivered(envelope) and not self._is_for_errors:
             return False
-        return await self._has(identity_of(item))
+        return await self._has(item)
 
-    async def _has(self, identity: str) -> bool:
+    async def _has(self, item: Item) -> bool:
         """Whether the target had the item when this was first asked, or it was pushed since."""
         if self._there is None:
             self._there = await _identities_in(self.target)
-        return identity in self._there or identity in self._pushed
+        return identity_of(item) in self._there or _call_of(item) in self._pushed
 
     # One item.
 
@@ -363,6 +360,11 @@ async def _identities_in(queue: Queue) -> set[str]:
         if not cursor:
             break
     return identities
+
+
+def _call_of(item: Item) -> str:
+    """Tells the item of a call from that of a later call to which its producer gave the same id."""
+    return f"{identity_of(item)} {item.get('first_push_time')}"
 
 
 def _was_delivered(envelope: Envelope) -> bool:
