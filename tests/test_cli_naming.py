@@ -151,3 +151,30 @@ def test_bash_completes_in_a_process(folder: Path) -> None:
     done = run_command(variables=variables, folder=folder)
 
     assert (done.stdout, done.stderr) == ("plain,app:mails\n", "")
+
+
+def test_commands_import_no_client_of_a_broker() -> None:
+    clients = ["aiobotocore", "boto3", "redis", "sqlite3", "starlette", "prometheus_client"]
+    code = f"import sys, deferrable.cli.app; print(sorted(sys.modules.keys() & {clients}))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout == "[]\n"
+
+
+def test_the_cost_of_sqs_without_its_extra_is_an_error_that_names_it() -> None:
+    code = "import sys; sys.modules['botocore'] = None; from deferrable.cli import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, "cost", "--jobs", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "[sqs]" in line

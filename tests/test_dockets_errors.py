@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from dockets_place import LEASE, UNREADABLE, Monitor, Place, check_kept
+from processes import DEADLINE_SECONDS
 from redis_proxy import Wire, wire_to
 from redis_server import RedisServer
 
-from deferrable.aio.backend.dockets import DocketsErrorQueue
+from deferrable.aio.backend.dockets import DocketsErrorQueue, _commands
 from deferrable.errors import BackendUnavailable, LeaseLost
 
 pytestmark = pytest.mark.anyio
@@ -361,6 +362,11 @@ class TestReplace:
 
 
 class TestLostAnswers:
+    @pytest.fixture(autouse=True)
+    def slow_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may take longer than usual until a lost answer is noticed."""
+        monkeypatch.setattr(_commands, "_NO_REPEAT_AFTER_SECONDS", DEADLINE_SECONDS)
+
     @pytest.mark.parametrize("times", [1, 2])
     @pytest.mark.parametrize("verb", ["complete", "release", "touch", "replace"])
     async def test_a_verb_whose_answer_was_lost_is_repeated_and_has_worked(

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deferrable.aio.backend.sqs import Bill, Load, bill, naive_bill
 from deferrable.cli.command_error import USAGE, CommandError, debug_option
 from deferrable.cli.printing import json_option, print_json, table, to_output
 from deferrable.errors import InvalidOptions
+
+if TYPE_CHECKING:
+    from deferrable.aio.backend.sqs import Bill
 
 __all__ = ["cost"]
 
@@ -82,6 +84,11 @@ def cost(as_json: bool, **options: Any) -> None:
     The free million of each month is not subtracted.
     """
     try:
+        # Here: the adapter imports a client of AWS, and no other command shall wait for that.
+        from deferrable.aio.backend.sqs import Load, bill, naive_bill
+    except ImportError as error:
+        raise CommandError(str(error)) from error
+    try:
         load = Load(**options)
     except InvalidOptions as error:
         raise CommandError(str(error), USAGE) from error
@@ -92,7 +99,7 @@ def cost(as_json: bool, **options: Any) -> None:
         _show(ours, naive)
 
 
-def _as_data(made: Bill) -> dict[str, Any]:
+def _as_data(made: "Bill") -> dict[str, Any]:
     return {
         "requests": {name: round(count) for name, count in made.requests.items()},
         "total": round(made.total),
@@ -102,7 +109,7 @@ def _as_data(made: Bill) -> dict[str, Any]:
     }
 
 
-def _show(ours: Bill, naive: Bill) -> None:
+def _show(ours: "Bill", naive: "Bill") -> None:
     made = table("requests in a month", ">deferrable", ">naive")
     for name, count in ours.requests.items():
         other = naive.requests[name]
@@ -116,5 +123,5 @@ def _show(ours: Bill, naive: Bill) -> None:
     to_output().print(made)
 
 
-def _per_job(made: Bill) -> str:
+def _per_job(made: "Bill") -> str:
     return "-" if made.requests_per_job is None else f"{made.requests_per_job:.3f}"
