@@ -1,4 +1,4 @@
-"""An SQS (and S3) of another make than moto: MiniStack, with a clock that a test can move.
+"""An SQS (and S3) of another make than moto: MiniStack, whose clock a test can move.
 
 Owns its program, and how a test session starts it. The package comes with the dependency group
 ``second-sqs``, because it needs one exact version of botocore.
@@ -64,9 +64,8 @@ class _MovedTime:
 
 
 def _serve() -> None:
-    place = socket.create_server(("127.0.0.1", 0))  # what connects now waits until it serves
+    place = socket.create_server(("127.0.0.1", 0))
     os.environ["GATEWAY_PORT"] = str(place.getsockname()[1])
-    print(f"http://127.0.0.1:{place.getsockname()[1]}", flush=True)
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack.app import app
@@ -106,6 +105,8 @@ def _serve() -> None:
     config.bind = [f"fd://{place.fileno()}"]
     config.keep_alive_timeout = 75
     config.loglevel = "WARNING"
+    # Its imports take seconds. What connects from now on waits only until the loop runs.
+    print(f"http://127.0.0.1:{place.getsockname()[1]}", flush=True)
     asyncio.run(serve(serve_one, config))  # type: ignore[arg-type]
 
 
