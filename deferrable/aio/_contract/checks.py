@@ -47,8 +47,7 @@ class Checks(QueueHooks):
         delay_seconds = self._check_delay(item.get("delay") if is_delayed else None)
         if "unique_key" not in item and "deduplication_id" not in item:
             return Push(item, text, delay_seconds)
-        # A copy must have another one: the broker would drop it, and the item would be lost.
-        deduplication_id = item.get("deduplication_id") if is_new else None
+        deduplication_id = self._check_deduplication(item) if is_new else None
         return Push(item, text, delay_seconds, self._check_unique(item, is_new), deduplication_id)
 
     def _check_unique(self, item: Item, is_new: bool) -> str | None:
@@ -61,6 +60,16 @@ class Checks(QueueHooks):
                 "(SUPPORTS_UNIQUE says so)"
             )
         return None
+
+    def _check_deduplication(self, item: Item) -> str | None:
+        # A copy and a failed item have none: the broker would drop them, and they would be lost.
+        name: str | None = item.get("deduplication_id")
+        if name is None or "error" in item or self.SUPPORTS_DEDUPLICATION:
+            return None if "error" in item else name
+        raise Unsupported(
+            f"{self!r} drops no repeated items, so deduplication_id={name!r:.200} does nothing; "
+            "FIFO queues in SQS drop them (SUPPORTS_DEDUPLICATION says so)"
+        )
 
     def _too_large(self, size: int) -> ItemTooLarge:
         return ItemTooLarge(

@@ -50,7 +50,8 @@ async def replay(instance: Instance, backend: Backend, item: Item, state: object
     """
     instance.protection.check(item, backend.group)
     shown = {**requeued(item, instance.clock.time()), "attempts": item.get("attempts", 0)}
-    shown.pop("unique_key", None)
+    for name in ("unique_key", "deduplication_id"):
+        shown.pop(name, None)
     await backend.queue.push(instance.protection.signed(shown, backend.group))
     envelope, popped = await backend.queue.pop()
     assert envelope is not None

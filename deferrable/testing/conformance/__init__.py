@@ -12,6 +12,7 @@ from deferrable.testing.conformance._pausing import Pausing
 from deferrable.testing.conformance._push_and_pop import PushAndPop
 from deferrable.testing.conformance._reporting import Reporting
 from deferrable.testing.conformance._settlement import Settlement
+from deferrable.testing.conformance._some_brokers import SomeBrokers
 from deferrable.testing.conformance._unique import UniqueKeys
 from deferrable.testing.conformance._upkeep import QueueUpkeep
 from deferrable.testing.conformance._waiting import WaitingQueueConformance
@@ -30,6 +31,7 @@ class QueueConformance(
     Pausing,
     Reporting,
     UniqueKeys,
+    SomeBrokers,
     QueueUpkeep,
 ):
     """Every promise of a queue and its error queue, as a pytest class to subclass.
