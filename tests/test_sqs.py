@@ -1,5 +1,7 @@
 """The SQS backend: the conformance suite, and what is special to its queues."""
 
+from typing import Any, ClassVar
+
 import pytest
 from sizes import IS_FULL
 from sqs_server import SQSServer
@@ -7,6 +9,7 @@ from sqs_server import SQSServer
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.backend.sqs import SQSBackendFactory
 from deferrable.testing import MovingClock, QueueConformance, WaitingQueueConformance
+from deferrable.testing.conformance._some_brokers import SomeBrokers
 
 
 @pytest.mark.usefixtures("standing_time")
@@ -14,6 +17,7 @@ class SQS:
     """SQS cannot tell a release from a crash, and deletes by stale handles."""
 
     wait_time: float = 0
+    settings: ClassVar[dict[str, Any]] = {}
     max_redeliveries = 10
     fences_stale_holders = False
     tells_releases_from_crashes = False
@@ -29,6 +33,7 @@ class SQS:
             wait_time=self.wait_time,
             max_receive_count=self.max_redeliveries + 1,
             clock=clock,
+            **self.settings,
         )
         return factory.create_backend_for_group(self.group)
 
@@ -48,6 +53,17 @@ class TestSQSQueue(SQS, QueueConformance):
     @pytest.fixture(autouse=True)
     def side(self, role: str, face: object) -> None:
         """Each test is seen from a side, those that look at the queue alone too."""
+
+
+@pytest.mark.parametrize(("role", "face"), SIDES[:1], indirect=True)
+class TestSQSFifoQueue(SQS, SomeBrokers):
+    settings: ClassVar[dict[str, Any]] = {
+        "retry": "visibility",
+    }
+
+    @pytest.fixture
+    def sqs_group(self, sqs_group: str) -> str:
+        return f"{sqs_group}.fifo"
 
 
 class TestWaitingSQSQueue(SQS, WaitingQueueConformance):
