@@ -134,10 +134,12 @@ class WebServer:
         self._request_seconds = request_seconds
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="deferrable-health", daemon=True)
+        self._has_begun = threading.Event()
         self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._has_begun.wait()  # a loop that is stopped before would raise in its thread
         return self
 
     def __exit__(
@@ -151,9 +153,12 @@ class WebServer:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            server = runner.run(
-                asyncio.start_server(self._serve, sock=self._listener, limit=MOST_HEAD_BYTES)
-            )
+            try:
+                server = runner.run(
+                    asyncio.start_server(self._serve, sock=self._listener, limit=MOST_HEAD_BYTES)
+                )
+            finally:
+                self._has_begun.set()
             self._loop.run_forever()
             server.close()
             for writer in self._open:

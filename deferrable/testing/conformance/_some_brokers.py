@@ -82,7 +82,8 @@ class SomeBrokers(Suite):
         ((envelope, item),) = await take(queue, 1)
         assert item["attempts"] == 2
         await other_queue.push({**repeated, "error": _ERROR})
-        await queue.replace(envelope, {**item, "error": _ERROR}, other_queue)
+        another = {**_ERROR, "id": "another"}
+        await queue.replace(envelope, {**item, "error": another}, other_queue)
         failed = await take(other_queue, 2)
         for envelope, item in failed:
             await other_queue.replace(envelope, requeued(item, 0.0), queue)
