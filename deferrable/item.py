@@ -11,10 +11,13 @@ from typing import Any, TypeAlias
 
 from deferrable._fork import on_fork
 
-__all__ = ["Item", "copy_item", "group_text", "id_text", "new_id", "queue_name"]
+__all__ = ["CALL_FIELDS", "Item", "copy_item", "group_text", "id_text", "new_id", "queue_name"]
 
 Item: TypeAlias = dict[str, Any]
 """A plain dict of JSON values (str keys; str, int, float, bool, None, lists and dicts of them)."""
+
+CALL_FIELDS = frozenset({"method", "args", "kwargs"})
+"""Every item of a call has them, whatever its serializer."""
 
 
 _IDS_AT_ONCE = 256  # One at a time would cost a system call and six slices for each.

@@ -18,12 +18,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from deferrable._codec.json import dump
 from deferrable._codec.refusals import short_repr
 from deferrable._durations import is_number, is_whole_number, optional_seconds_of
 from deferrable._pauses import jittered
 from deferrable._tracebacks import limited_text, traceback_text
 from deferrable.errors import UnreadableItem
-from deferrable.item import Item, copy_item, new_id
+from deferrable.item import CALL_FIELDS, Item, copy_item, new_id
 from deferrable.retry import Retry
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "error_record",
     "expiry_time",
     "is_expired",
+    "kept_whole",
     "read_count",
     "read_seconds",
     "requeued",
@@ -313,6 +315,15 @@ def after_error(
     if not copy["delay"]:
         del copy["delay"]
     return RetryLater(copy, seconds)
+
+
+def kept_whole(item: Item) -> Item:
+    """`item` if it is one of a call; else an item that has it as text in ``raw``.
+
+    What somebody else wrote may have fields that are called as ours are, such as ``error``. Ours
+    must not replace them, because the error queue is the only place that still has it.
+    """
+    return item if item.keys() >= CALL_FIELDS or "raw" in item else {"raw": dump(item)}
 
 
 def bury(item: Item, error: BaseException, now: float, hostname: str, reason: str = "") -> Bury:

@@ -6,6 +6,7 @@ is away) is in that backend's own tests.
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -271,6 +272,26 @@ async def test_a_handler_that_raises_at_every_event_changes_nothing(face: Face, 
 
     assert statuses == ["retried", "errored"]
     assert len(await face.items()) == 1
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"error": "payment failed", "order": 5},
+        {"last_push_time": "noon", "due_time": None},
+        {"method": "GET", "error": {"code": 402}},
+    ],
+)
+async def test_what_another_program_wrote_is_kept_whole(face: Face, written: Item) -> None:
+    await face.broker.queue.push({**written})
+
+    outcome = await face.run()
+    buried = await face.take_error()
+
+    assert outcome.status == "errored"
+    assert buried is not None
+    assert json.loads(buried["raw"]) == written
+    assert buried["error"]["error_type"] == "UnreadableItem"
 
 
 # What a job raises.

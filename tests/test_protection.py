@@ -291,7 +291,8 @@ async def test_a_refused_item_with_a_delay_goes_to_an_error_queue_that_knows_non
 ) -> None:
     face = make_face(**SIGNED)
     face.backend.error_queue.SUPPORTS_DELAY = False  # type: ignore[misc]
-    await face.broker.queue.push({"id": "x", "delay": 5})
+    call = {"id": "x", "method": "job", "args": "", "kwargs": ""}
+    await face.broker.queue.push({**call, "delay": 5})
     face.clock.advance(5)
 
     assert (await face.run()).status == "errored"

@@ -192,6 +192,25 @@ async def test_message_that_the_function_does_not_know_goes_to_the_error_queue(
     assert "returned None" in item["error"]["error_text"]
 
 
+async def test_what_a_consumer_without_the_function_buried_reaches_it_unchanged(
+    make_shop: MakeShop,
+) -> None:
+    order = {"error": "payment failed", "last_push_time": "noon", "order": 17}
+    shop = make_shop(to_job)
+    await shop.put(order)
+    without = SQSBackendFactory(shop.client, wait_time=0).create_backend_for_group(shop.group)
+    async with Deferrable(without) as plain:
+        outcome = await plain.run_once()
+    assert outcome is not None
+    assert outcome.status == "errored"
+
+    async for entry in shop.instance.errors():
+        await entry.requeue()
+    statuses = await shop.run()
+
+    assert (statuses, shop.ran, len(shop.seen)) == (["completed"], [order], 1)
+
+
 async def test_redrive_of_the_console_brings_a_foreign_message_back_to_the_function(
     make_shop: MakeShop,
 ) -> None:

@@ -33,6 +33,7 @@ from deferrable.lifecycle import (
     Verdict,
     after_error,
     bury,
+    kept_whole,
     read_count,
     shortened,
     with_error,
@@ -140,13 +141,13 @@ class AttemptEnding:
 
     def _judge(self, error: BaseException) -> Verdict:
         now, hostname = self._clock.time(), socket.gethostname()
-        in_place = self.envelope.in_place
+        in_place, item = self.envelope.in_place, kept_whole(self._item)
         if error is self._refusal:
-            return Bury(with_error(self._item, error, now, hostname, _UNREADABLE), _UNREADABLE)
+            return Bury(with_error(item, error, now, hostname, _UNREADABLE), _UNREADABLE)
         try:
             retry_names = self._serializer().load_retry_names(self._item)
             return after_error(
-                self._item,
+                item,
                 error,
                 is_retriable=not retry_names.isdisjoint(_names.class_names(error)),
                 now=now,
@@ -159,9 +160,9 @@ class AttemptEnding:
             )
         except UnreadableItem as unreadable:
             if isinstance(error, UnreadableItem):
-                return bury(self._item, error, now, hostname, _UNREADABLE)
+                return bury(item, error, now, hostname, _UNREADABLE)
             unreadable.__cause__ = error  # so that its traceback shows both
-            return bury(self._item, unreadable, now, hostname, _UNREADABLE)
+            return bury(item, unreadable, now, hostname, _UNREADABLE)
 
     async def _complete(self, *events: str) -> None:
         await self._door.finish(lambda: self.queue.complete(self.envelope))

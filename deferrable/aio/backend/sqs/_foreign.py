@@ -20,12 +20,10 @@ from deferrable.aio.backend.sqs._attributes import attributes_in, notification_a
 from deferrable.aio.backend.sqs._bodies import decode
 from deferrable.aio.backend.sqs._reading import is_put_aside
 from deferrable.errors import InvalidOptions, UnreadableItem
-from deferrable.item import Item
+from deferrable.item import CALL_FIELDS, Item
 
 __all__ = ["ForeignMessage", "ForeignReader", "OnForeign"]
 
-_ITEM_FIELDS = frozenset({"method", "args", "kwargs"})
-"""Every item has them, whatever its serializer."""
 _NOTIFICATION_FIELDS = frozenset({"TopicArn", "MessageId", "Message"})
 """Source: SNS developer guide, "Parsing Amazon SNS message formats"."""
 
@@ -101,7 +99,7 @@ class ForeignReader:
         except UnreadableItem as error:
             unreadable = error
         else:
-            if item.keys() >= _ITEM_FIELDS or is_put_aside(item):
+            if item.keys() >= CALL_FIELDS or is_put_aside(item):
                 return [item]
             unreadable = UnreadableItem("it is JSON, but not an item of this library")
         foreign = _foreign(message, text, item or {}, now)
