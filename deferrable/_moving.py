@@ -13,7 +13,7 @@ from deferrable.errors import DeferrableError, Unsupported
 from deferrable.item import Item
 from deferrable.lifecycle import counted, seconds_until_due
 
-__all__ = ["Tally", "identity_of", "outgoing", "wait_seconds"]
+__all__ = ["Tally", "call_of", "outgoing", "wait_seconds"]
 
 _MOST_IDS = 5
 
@@ -53,11 +53,15 @@ class Tally:
         return self.refused.total()
 
 
-def identity_of(item: Item) -> str:
-    """What tells an item from others: its id; for one of the Python 2 library its whole text."""
+def call_of(item: Item) -> str:
+    """What tells the item of a call from others, on its whole way.
+
+    A producer may have given a later call the same id, so it is the id and when it was deferred. An
+    item of the Python 2 library has no id: its whole text.
+    """
     item_id = item.get("id")
     if isinstance(item_id, str):
-        return item_id
+        return f"{item_id} {item.get('first_push_time')}"
     error = item.get("error")
     error_id = error.get("id") if isinstance(error, dict) else None
     return f"error {error_id}" if isinstance(error_id, str) else f"text {dump(item)}"

@@ -19,6 +19,7 @@ from sqs_server import SQSServer
 
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import Backend, from_url
+from deferrable.cli.places import shown_place
 from deferrable.item import Item
 
 R = TypeVar("R")
@@ -131,6 +132,62 @@ def test_an_item_that_a_killed_move_had_pushed_is_not_pushed_again(
     after = told["target"]["after"]
     assert (after["available"], after["delayed"]) == (1, 1)
     assert not any(told["source"]["after"].values())
+
+
+def test_another_call_of_the_same_id_is_moved_too(source: str, target: str, group: str) -> None:
+    now = time.time()
+    here = item(1, first_push_time=now, delay=3600, due_time=now + 3600)
+    there = item(1, first_push_time=now - 60, delay=3600, due_time=now + 3600)
+    failed = {"error": {"id": "e", "error_type": "KeyError", "error_text": "x", "ts": now}}
+
+    async def fill(backend: Backend, waiting: Item, first_push_time: float, error_id: str) -> None:
+        await backend.queue.push(waiting)
+        error = {**failed["error"], "id": error_id}
+        await backend.error_queue.push(item(2, first_push_time=first_push_time, error=error))
+
+    at(source, group, lambda backend: fill(backend, here, now, "one"))
+    at(target, group, lambda backend: fill(backend, there, now - 60, "another"))
+
+    moved = move(source, target, group)
+
+    assert (moved["moved"], moved["already_there"], moved["code"]) == (2, 0, 0)
+    after = moved["target"]["after"]
+    assert (after["delayed"], after["errors"]) == (2, 2)
+
+
+def test_one_server_under_two_names_is_not_moved_into_itself(
+    redis_server: RedisServer, group: str
+) -> None:
+    other_name = redis_server.url.replace("127.0.0.1", "localhost")
+    assert other_name != redis_server.url
+    late = item(1, delay=3600, due_time=time.time() + 3600)
+    at(redis_server.url, group, lambda backend: backend.queue.push(late))
+
+    done = call_command("move", redis_server.url, other_name, "--group", group, variables={})
+
+    assert done.returncode == 2
+    assert "SRC and DST are the same queue" in done.stderr
+    stats = at(redis_server.url, group, lambda backend: backend.queue.stats())
+    assert stats["delayed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("redis://:pa?ss@host/0", "redis://***@host/0"),
+        ("redis://host/0?password=a", "redis://host/0"),
+        ("sqlite:///jobs.db", "sqlite:///jobs.db"),
+    ],
+)
+def test_a_place_is_shown_without_its_password(place: str, shown: str) -> None:
+    assert shown_place(place) == shown
+
+
+def test_the_name_of_a_file_may_be_quoted(tmp_path: Path, target: str, group: str) -> None:
+    source = f"sqlite:///{tmp_path}/old%20jobs.db"
+    at(source, group, lambda backend: backend.queue.push(item(1)))
+
+    assert move(source, target, group)["moved"] == 1
 
 
 def test_what_sqs_does_not_take_stays_and_the_rest_comes_back(

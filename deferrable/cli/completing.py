@@ -29,10 +29,9 @@ def complete_path(_: click.Context, __: click.Parameter, begun: str) -> list[str
 
 
 def complete_job(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
-    """The jobs of the instance that the command line names, or of the default one."""
-    path = context.params.get("path") or os.environ.get("DEFERRABLE_APP", "")
+    """The jobs of the instance that the command line names."""
     try:
-        registry = load(path).instance.registry
+        registry = load(context.params.get("path") or "").instance.registry
     except CommandError:
         return []
     return _fitting(begun, registry)

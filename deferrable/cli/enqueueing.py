@@ -13,7 +13,7 @@ from deferrable.aio.job import Job
 from deferrable.cli.call_arguments import read_arguments, read_word
 from deferrable.cli.command_error import USAGE, CommandError, debug_option
 from deferrable.cli.completing import complete_job
-from deferrable.cli.loading import check_not_local, with_instance
+from deferrable.cli.loading import check_not_local, is_absent, with_instance
 from deferrable.cli.naming import NamingCommand, instance_argument
 from deferrable.cli.printing import escaped, json_option, print_json, seconds_text
 from deferrable.outcome import Receipt
@@ -106,7 +106,7 @@ def _import(module: str, name: str) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if isinstance(error, ModuleNotFoundError):
+        if is_absent(module, error):
             return
         raise CommandError(
             f"importing {module} for the job {name!r:.200} raised {describe(error)}"

@@ -31,7 +31,6 @@ from deferrable.cli.error_views import as_data, as_page, as_table, traceback_tex
 from deferrable.cli.loading import Named, with_instance
 from deferrable.cli.naming import NamingGroup, instance_argument
 from deferrable.cli.printing import escaped, json_option, print_json, to_output
-from deferrable.cli.replaying import replay_errors
 from deferrable.cli.stats import total
 from deferrable.errors import DeferrableError
 
@@ -141,6 +140,9 @@ def replay(
     learns nothing: no retry, no result, no event. With --dry no job is run; it is only decoded, and
     its arguments are compared with its function. Exit code 1 if one failed.
     """
+    # Only here: it imports a debugger, and a queue in memory to run on.
+    from deferrable.cli.replaying import replay_errors
+
     replay_errors(
         path, choice,
         is_dry=is_dry, has_debugger=has_debugger, is_sure=is_sure, as_json=as_json,

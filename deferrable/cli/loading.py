@@ -28,6 +28,7 @@ __all__ = [
     "check_not_local",
     "check_shared",
     "instances_in",
+    "is_absent",
     "is_path_of_job",
     "load",
     "load_all",
@@ -227,7 +228,7 @@ def _import(module_name: str, path: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if _is_absent(module_name, error):
+        if is_absent(module_name, error):
             raise CommandError(
                 f"there is no module {getattr(error, 'name', module_name)!r} for {path}; run the "
                 f"command in the directory that holds it (searched first: {sys.path[0] or '.'}), "
@@ -241,7 +242,7 @@ def _import(module_name: str, path: str) -> Any:
         ) from error
 
 
-def _is_absent(module_name: str, error: BaseException) -> bool:
+def is_absent(module_name: str, error: BaseException) -> bool:
     """Whether the module itself is missing, and not one that it imports."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return False

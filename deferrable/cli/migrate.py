@@ -239,7 +239,7 @@ def adopt(
         taken: dict[str, int] = {}
         count = sum(each.items for each in dead)
         if not as_json or not (yes or dry_run):
-            _show_consumers([*dead, *(each for each, _ in kept)])
+            _show_consumers([*dead, *(each for each, _ in kept)], is_error=as_json)
         if dead and not dry_run:
             question = (
                 f"give back {count:,} items of {len(dead)} Python 2 consumers? Each runs again; if "
@@ -339,7 +339,7 @@ def _show(findings: Findings, reasons: Sequence[str]) -> None:
         click.echo('serializer="classic" may go, if no Python 2 consumer is started any more')
 
 
-def _show_consumers(consumers: Sequence[OldConsumer]) -> None:
+def _show_consumers(consumers: Sequence[OldConsumer], *, is_error: bool = False) -> None:
     if not consumers:
         return
     made = table("Python 2 consumer", ">items", ">oldest pushed", "state")
@@ -348,7 +348,7 @@ def _show_consumers(consumers: Sequence[OldConsumer]) -> None:
         if each.heartbeat_seconds > 0:
             state += f", heartbeat lasts for {seconds_text(each.heartbeat_seconds)}"
         made.add_row(untrusted(each.id), f"{each.items:,}", age_text(each.oldest_time), state)
-    to_output().print(made)
+    to_output(is_error).print(made)
 
 
 def _tell_adopted(count: int, taken: dict[str, int], kept: dict[str, str], *, is_dry: bool) -> None:

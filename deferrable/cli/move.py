@@ -18,6 +18,7 @@ from deferrable._moving import Tally
 from deferrable.aio._engine.moving import Lane
 from deferrable.aio._engine.moving import move as move_items
 from deferrable.aio.backend import Backend
+from deferrable.aio.worker._polling import same_queue
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
 from deferrable.cli.places import backend_at, is_url, shown_place
 from deferrable.cli.printing import escaped, json_option, print_json, table, to_output, untrusted
@@ -87,15 +88,18 @@ def _pair(source_place: str, target_place: str, group: str | None) -> tuple[Back
 
 
 def _check_pair(source: Backend, target: Backend) -> None:
-    identity = source.queue.identity
-    if identity is not None and identity == target.queue.identity:
-        raise CommandError(f"SRC and DST are the same queue: {source.queue!r}", USAGE)
+    if same_queue([source.queue, target.queue]) is not None:
+        raise _same(source)
     if (source.group or None) != (target.group or None):
         raise CommandError(
             f"SRC has {group_text(source.group)} and DST {group_text(target.group)}; a signature "
             "is valid in one group only, so both must have the same (--group for a URL)",
             USAGE,
         )
+
+
+def _same(source: Backend) -> CommandError:
+    return CommandError(f"SRC and DST are the same queue: {source.queue!r}", USAGE)
 
 
 @contextmanager
@@ -110,6 +114,7 @@ class _Moving:
     """One run of the command.
 
     Attributes:
+        tally: what happened to all items.
         before, after: the books of both sides, as their brokers counted them.
     """
 
@@ -122,6 +127,7 @@ class _Moving:
         self._is_stopped = False
         self._shown_time = 0.0
         self._shows_progress = False
+        self.tally = Tally()
         self.main = self._lane()
         self.errors = self._lane(is_for_errors=True) if with_errors else None
         self.before: list[dict[str, int]] = []
@@ -136,21 +142,8 @@ class _Moving:
             is_stopped=lambda: self._is_stopped,
             on_progress=self._tell_progress,
             is_for_errors=is_for_errors,
+            tally=self.tally,
         )
-
-    @property
-    def tally(self) -> Tally:
-        """What happened to all items."""
-        total = Tally()
-        for lane in filter(None, (self.main, self.errors)):
-            each = lane.tally
-            total.moved += each.moved
-            total.found += each.found
-            total.doubled += each.doubled
-            total.unsure += each.unsure
-            total.refused.update(each.refused)
-            total.refused_ids.update(each.refused_ids)
-        return total
 
     async def run(self, *, is_dry: bool, shows_progress: bool) -> BackendError | None:
         """Move, and count before and after. Return the error that ended it, if one did.
@@ -160,13 +153,17 @@ class _Moving:
         """
         self._shows_progress = shows_progress and sys.stderr.isatty()
         try:
+            # Two addresses may lead to one server: what is "already there" would be removed.
+            places = [await each.queue.locate() for each in (self._source, self._target)]
+            if places[0] is not None and places[0] == places[1]:
+                raise _same(self._source)
             self.before = [await _book(each) for each in (self._source, self._target)]
             failure = None if is_dry else await self._move()
             self.after = self.before
             if not is_dry:
                 with suppress(BackendError):
                     self.after = [await _book(each) for each in (self._source, self._target)]
-            self.is_paused = "paused_seconds" in self.after[0]
+                    self.is_paused = "paused_seconds" in await self._source.queue.stats()
             return failure
         finally:
             for each in (self._source, self._target):
@@ -240,7 +237,7 @@ async def _book(backend: Backend) -> dict[str, int]:
     failed = await backend.error_queue.stats()
     book = {name: int(waiting.get(name, 0)) for name in _COUNTS[:3]}
     book["errors"] = sum(int(failed.get(name, 0)) for name in _COUNTS[:3])
-    return book | {name: 1 for name in ("paused_seconds",) if name in waiting}
+    return book
 
 
 def _show(moving: _Moving, source: str, target: str, *, is_dry: bool) -> None:

@@ -18,7 +18,8 @@ from rich.progress import Progress
 from deferrable._codec.refusals import describe, short_repr
 from deferrable._reading import job_name
 from deferrable._tracebacks import traceback_from_job, traceback_text
-from deferrable.aio._engine.replaying import entered, replay
+from deferrable.aio._engine.instance import entered
+from deferrable.aio._engine.replaying import replay
 from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.error_items import ErrorItem

@@ -107,8 +107,7 @@ async def read_queue(instance: ReadableInstance, *, with_memory: bool = True) ->
             waiting, failed = await asyncio.gather(
                 backend.queue.stats(), backend.error_queue.stats()
             )
-            is_paused = "paused_seconds" in waiting
-            reason = await _why_paused(backend.queue) if is_paused else ""
+            reason = await _why_paused(backend.queue) if "paused_seconds" in waiting else None
             memory = await _memory(backend.queue) if with_memory else {}
     except TimeoutError:
         return QueueReading(name, now, error=f"no answer within {READ_SECONDS:g} s")
@@ -127,14 +126,18 @@ async def read_queue(instance: ReadableInstance, *, with_memory: bool = True) ->
         None if requests is None else int(requests),
         memory,
         int(waiting.get("held_by_old_consumers", 0)),
-        is_paused=is_paused if backend.queue.SUPPORTS_PAUSE else None,
-        pause_reason=reason,
+        is_paused=reason is not None if backend.queue.SUPPORTS_PAUSE else None,
+        pause_reason=reason or "",
     )
 
 
-async def _why_paused(queue: _Queue) -> str:
-    pause = await queue.find_pause()
-    return (pause and pause.reason) or "no reason given"
+async def _why_paused(queue: _Queue) -> str | None:
+    """Why a queue is paused; None: the pause has just ended."""
+    try:
+        pause = await queue.find_pause()
+    except BackendError:  # the counts are known, and say that it is paused
+        return "its reason cannot be read"
+    return None if pause is None else pause.reason or "no reason given"
 
 
 async def _memory(queue: _Queue) -> Mapping[str, int]:

@@ -50,6 +50,7 @@ class Queue(ClosingFacade[AwaitingQueue], QueueFlags):
     hasten = blocking(AwaitingQueue.hasten)
     ask_to_stop = blocking(AwaitingQueue.ask_to_stop)
     withdraw = blocking(AwaitingQueue.withdraw)
+    locate = blocking(AwaitingQueue.locate)
     note_cancelled = blocking(AwaitingQueue.note_cancelled)
     pause = blocking(AwaitingQueue.pause)
     resume = blocking(AwaitingQueue.resume)

@@ -61,6 +61,9 @@ class FaultyQueue(Queue):
     def identity(self) -> Hashable | None:
         return self._queue.identity
 
+    async def locate(self) -> Hashable | None:
+        return await self._queue.locate()
+
     async def wait_for_items(self, seconds: float) -> None:
         await self._queue.wait_for_items(seconds)
 

@@ -86,7 +86,7 @@ class ForgetsWhatWasCancelled(Store):
         pass
 
 
-@mutant("an_item_that_was_taken_meanwhile_is_not_cancelled")
+@mutant("an_item_that_was_taken_meanwhile_is_neither_cancelled_nor_withdrawn")
 class CancelsWhatAnotherConsumerHolds(InMemoryQueue):
     async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
         await super()._cancel(found, is_remembered=is_remembered)
@@ -99,7 +99,7 @@ class RemembersWhatWasWithdrawn(InMemoryQueue):
         return await super()._cancel(found, is_remembered=True)
 
 
-@mutant("an_item_that_was_taken_meanwhile_is_not_withdrawn")
+@mutant("an_item_that_was_taken_meanwhile_is_neither_cancelled_nor_withdrawn")
 class WithdrawsWhatAnotherConsumerHolds(InMemoryQueue):
     async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
         is_removed = await super()._cancel(found, is_remembered=is_remembered)

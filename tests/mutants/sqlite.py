@@ -105,7 +105,7 @@ class TakesWhatIsHeld(_Changed):
     changes: ClassVar = {sql.IS_FREE: ("state = 1", "state > 0")}
 
 
-@mutant("an_item_that_was_taken_meanwhile_is_not_cancelled")
+@mutant("an_item_that_was_taken_meanwhile_is_neither_cancelled_nor_withdrawn")
 class CancelsWhatIsHeld(_Changed):
     changes: ClassVar = {finding._TAKE_OUT: ("state IN (?, ?)", "state > 0 * ? * ?")}
 

@@ -34,6 +34,16 @@ class QueueHooks(QueueFlags, OneProcess, ABC):
         """
         return None
 
+    async def locate(self) -> Hashable | None:
+        """As `identity`, but also equal for two objects that were given different addresses.
+
+        An adapter asks its broker for the name of the place, if the broker has one.
+
+        Raises:
+            BackendUnavailable: the broker could not be reached.
+        """
+        return self.identity
+
     @abstractmethod
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
         """Store the items, each available after its own delay.

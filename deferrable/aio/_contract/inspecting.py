@@ -131,7 +131,6 @@ class Inspecting(Checks):
             Unsupported: this queue cannot cancel items.
             BackendUnavailable: it may or may not have been removed; find it again.
         """
-        self._check_cancels()
         return await self._take_out(found, is_remembered=True)
 
     async def withdraw(self, found: Found) -> bool:
@@ -149,10 +148,10 @@ class Inspecting(Checks):
             Unsupported: this queue cannot cancel items.
             BackendUnavailable: it may or may not have been removed; find it again.
         """
-        self._check_cancels()
         return await self._take_out(found, is_remembered=False)
 
     async def _take_out(self, found: Found, *, is_remembered: bool) -> bool:
+        self._check_cancels()
         is_waiting = found.place in ("queued", "delayed")
         return is_waiting and await self._cancel(found, is_remembered=is_remembered)
 

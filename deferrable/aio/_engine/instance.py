@@ -5,7 +5,7 @@ which is built on it.
 """
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import Any, TypeAlias
 
 from deferrable._codec.contract import Serializer
@@ -31,10 +31,20 @@ from deferrable.options import (
     error_class_tuple,
 )
 
-__all__ = ["Instance", "Lifespan"]
+__all__ = ["Instance", "Lifespan", "entered"]
 
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]]
 """Resources that stay open while a worker works: a pool, a client."""
+
+
+async def entered(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
+    """The value of a lifespan; `stack` leaves it. None without one."""
+    if lifespan is None:
+        return None
+    manager = lifespan()
+    if isinstance(manager, AbstractAsyncContextManager):
+        return await stack.enter_async_context(manager)
+    return stack.enter_context(manager)
 
 
 class Instance(OneProcess):

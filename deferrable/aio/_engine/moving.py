@@ -12,11 +12,12 @@ target before it pushes them again.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import TypeGuard
 
 import msgspec
 
-from deferrable._moving import Tally, identity_of, outgoing, wait_seconds
+from deferrable._moving import Tally, call_of, outgoing, wait_seconds
 from deferrable.aio._contract.inspecting import Found
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio._engine.keeper import Keeper, keeper
@@ -53,7 +54,9 @@ async def move(main: "Lane", errors: "Lane | None", *, until_empty: bool) -> Non
         BackendError: a broker cannot be used; what was moved stays moved. Call it again.
     """
     lanes = [main] if errors is None else [main, errors]
-    try:
+    async with AsyncExitStack() as stack:
+        for lane in lanes:
+            stack.push_async_callback(lane.close)
         while True:
             await main.drain()
             soon_seconds = await main.move_delayed()
@@ -65,9 +68,6 @@ async def move(main: "Lane", errors: "Lane | None", *, until_empty: bool) -> Non
             if not until_empty or main.is_stopped() or await _is_empty(lanes):
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
-    finally:
-        for lane in lanes:
-            await lane.close()
 
 
 async def _is_empty(lanes: Sequence["Lane"]) -> bool:
@@ -86,6 +86,7 @@ class Lane:
     """One queue whose items move into another.
 
     Args:
+        tally: counts what happens here.
         is_stopped: whether to end before the next items are taken.
         on_progress: called after each hand.
         is_for_errors: both are error queues.
@@ -96,13 +97,14 @@ class Lane:
         source: Queue,
         target: Queue,
         *,
+        tally: Tally,
         is_stopped: Callable[[], bool],
         on_progress: Callable[[], None],
         is_for_errors: bool = False,
     ) -> None:
         self.source = source
         self.target = target
-        self.tally = Tally()
+        self.tally = tally
         self.is_stopped = is_stopped
         self._on_progress = on_progress
         self._is_for_errors = is_for_errors
@@ -123,7 +125,7 @@ class Lane:
     async def drain(self) -> None:
         """Move available items until a pop finds none."""
         # An empty answer of a standard queue of SQS does not prove that it is empty.
-        empty_answers = 1 if self.source.KEEPS_DELAYS or self._is_for_errors else 2
+        empty_answers = 1 if self.source.SUPPORTS_INSPECTION else 2
         while empty_answers and not self.is_stopped():
             popped = await self._pop()
             if popped:
@@ -149,6 +151,7 @@ class Lane:
                 elif (push := self._push_for(envelope, item)) is not None:
                     pushes.append((envelope, push))
             await self._settle(pushes, found)
+            self._check_refused()
         finally:
             # What is open now comes back after its lease, marked as redelivered.
             self._let_go([each for each in envelopes if each not in self._refused])
@@ -172,7 +175,7 @@ class Lane:
                 self._refuse(envelope, push.item, outcome)
             else:  # It may have arrived.
                 failures.append(outcome)
-        self._pushed.update(_call_of(push.item) for push in new.values())
+        self._pushed.update(call_of(push.item) for push in new.values())
         envelopes = [*new, *there]
         completed = await self.source.complete_each(envelopes)
         for envelope, failure in zip(envelopes, completed, strict=True):
@@ -223,22 +226,25 @@ class Lane:
         return soon_seconds
 
     async def _pass_on_delayed(self, late: Sequence[Found]) -> None:
-        now = self.source.clock.time()
         pushes: list[tuple[Found, Push]] = []
         for found in late:
             assert found.available_time is not None
-            if await self._has(found.item):
+            is_there = await self._has(found.item)
+            seconds = max(0.0, found.available_time - self.source.clock.time())
+            if is_there:
                 self.tally.found += await self.source.withdraw(found)
-            elif identity_of(found.item) not in self._refused_late:
+            elif call_of(found.item) not in self._refused_late:
                 try:
-                    push = self._prepared(found.item, 0, found.available_time - now)
+                    push = self._prepared(found.item, 0, seconds)
                 except DeferrableError as error:
                     self._refuse_late(found, error)
                 else:
                     pushes.append((found, push))
         outcomes = await self.target.push_each([push for _, push in pushes])
+        answered = list(zip(pushes, outcomes, strict=True))
+        self._pushed.update(call_of(found.item) for (found, _), each in answered if each is None)
         failures: list[Exception] = []
-        for (found, push), outcome in zip(pushes, outcomes, strict=True):
+        for (found, push), outcome in answered:
             if outcome is None:
                 await self._withdraw(found)
             elif _is_held_by_itself(outcome, push.item):
@@ -252,7 +258,6 @@ class Lane:
 
     async def _withdraw(self, found: Found) -> None:
         """Remove from the source what the target has now."""
-        self._pushed.add(_call_of(found.item))
         if await self.source.withdraw(found):
             self.tally.moved += 1
         elif not await self._was_cancelled(found.item):
@@ -267,16 +272,20 @@ class Lane:
         if here is None or here.place != "cancelled":
             return False
         there = await self.target.find(item_id)
-        return there is not None and await self.target.cancel(there)
+        if there is None or call_of(there.item) != call_of(item):
+            return False
+        return await self.target.cancel(there)
 
     def _refuse_late(self, found: Found, error: DeferrableError) -> None:
-        self._refused_late.add(identity_of(found.item))
+        self._refused_late.add(call_of(found.item))
         self.tally.refuse(found.item, error)
 
     # What the target has.
 
     async def _is_there(self, envelope: Envelope, item: Item) -> bool:
         """Whether the target has an item whose earlier delivery was not settled."""
+        if call_of(item) in self._pushed:
+            return True
         # The error queue in Redis does not count deliveries.
         if not _was_delivered(envelope) and not self._is_for_errors:
             return False
@@ -285,8 +294,9 @@ class Lane:
     async def _has(self, item: Item) -> bool:
         """Whether the target had the item when this was first asked, or it was pushed since."""
         if self._there is None:
-            self._there = await _identities_in(self.target)
-        return identity_of(item) in self._there or _call_of(item) in self._pushed
+            self._there = await _calls_in(self.target)
+        call = call_of(item)
+        return call in self._there or call in self._pushed
 
     # One item.
 
@@ -331,40 +341,44 @@ class Lane:
                 self._keeper.let_go(self.source, envelope)
 
     def _refuse(self, envelope: Envelope, item: Item, error: DeferrableError) -> None:
-        self.tally.refuse(item, error)
+        call = call_of(item)
+        if call in self._refused_late:  # it was delayed then, and is counted already
+            self._refused_late.discard(call)
+        else:
+            self.tally.refuse(item, error)
         # Held until the end, or the next pop would return it again.
         self._refused[envelope] = None
+
+    def _check_refused(self) -> None:
+        """End the move if too many are held; between two hands, when nothing is half done."""
         if len(self._refused) > MOST_REFUSED:
             raise Unsupported(
-                f"{self.target!r} has refused more than {MOST_REFUSED} items, the last one because "
-                f"{error}; the rest was not tried"
+                f"{self.target!r} has refused more than {MOST_REFUSED} items, most of them because "
+                f"{self.tally.refused.most_common(1)[0][0]}; the rest was not tried"
             )
 
     async def close(self) -> None:
         """Give back the refused items, in their order."""
         refused, self._refused = self._refused, {}
         self._let_go(list(refused))
-        if refused:
-            await self.source.release_each(list(refused))
-        if self._keeper is not None:
-            await self._keeper.tidy()
+        try:
+            if refused:
+                await self.source.release_each(list(refused))
+        finally:
+            if self._keeper is not None:
+                await self._keeper.tidy()
 
 
-async def _identities_in(queue: Queue) -> set[str]:
-    """The identities of all items of a queue; none if it cannot show them."""
-    identities: set[str] = set()
+async def _calls_in(queue: Queue) -> set[str]:
+    """What tells the items of a queue from others; none if it cannot show them."""
+    calls: set[str] = set()
     cursor = ""
     while queue.SUPPORTS_INSPECTION:
         page, cursor = await queue.inspect(cursor)
-        identities.update(identity_of(found.item) for found in page if found.place != "cancelled")
+        calls.update(call_of(found.item) for found in page if found.place != "cancelled")
         if not cursor:
             break
-    return identities
-
-
-def _call_of(item: Item) -> str:
-    """Tells the item of a call from that of a later call to which its producer gave the same id."""
-    return f"{identity_of(item)} {item.get('first_push_time')}"
+    return calls
 
 
 def _was_delivered(envelope: Envelope) -> bool:

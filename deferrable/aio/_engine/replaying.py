@@ -10,12 +10,11 @@ it. What the job itself does is real.
 
 import asyncio
 import copy
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import copy_context
 
 from deferrable.aio._contract.tasks import start_task, until_done
 from deferrable.aio._engine.attempt import Attempt, outcome_of
-from deferrable.aio._engine.instance import Instance, Lifespan
+from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.task_door import TaskDoor
 from deferrable.aio.backend.base import Backend
 from deferrable.aio.middleware import Registered
@@ -23,17 +22,7 @@ from deferrable.item import Item
 from deferrable.lifecycle import requeued
 from deferrable.outcome import Outcome
 
-__all__ = ["entered", "replay"]
-
-
-async def entered(lifespan: Lifespan | None, stack: AsyncExitStack) -> object:
-    """The value of a lifespan; `stack` leaves it. None without one."""
-    if lifespan is None:
-        return None
-    manager = lifespan()
-    if isinstance(manager, AbstractAsyncContextManager):
-        return await stack.enter_async_context(manager)
-    return stack.enter_context(manager)
+__all__ = ["replay"]
 
 
 async def replay(instance: Instance, backend: Backend, item: Item, state: object) -> Outcome:

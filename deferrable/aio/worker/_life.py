@@ -25,10 +25,9 @@ from deferrable._durations import Duration, check_number, seconds_of
 from deferrable._wrong_api import AsyncFor
 from deferrable.aio._contract.loops import running_loop
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio._engine.instance import Instance
+from deferrable.aio._engine.instance import Instance, entered
 from deferrable.aio._engine.keeper import keeper
 from deferrable.aio._engine.patched import refuse_patched
-from deferrable.aio._engine.replaying import entered
 from deferrable.aio.queue import Queue
 from deferrable.aio.worker._attempts import Attempts
 from deferrable.aio.worker._door import WorkerResources

@@ -177,8 +177,13 @@ class RedisSettings:
         """Host and port as the settings say."""
         return str(self._options.get("host", "localhost")), int(self._options.get("port", 6379))
 
+    @property
+    def database(self) -> int:
+        """The number of the database."""
+        return int(self._options.get("db") or 0)
+
     def _address(self) -> Hashable:
-        database = int(self._options.get("db") or 0)
+        database = self.database
         if self.is_cluster:
             return ("cluster", frozenset(self.startup_nodes))
         if self.service_name is not None:

@@ -14,7 +14,7 @@ from deferrable.aio.backend.dockets._wire import Keys
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue
-from deferrable.errors import LeaseLost
+from deferrable.errors import BackendError, BackendUnavailable, LeaseLost
 
 __all__ = ["DocketsBase", "fail", "lost"]
 
@@ -52,6 +52,18 @@ class DocketsBase(Queue):
     def identity(self) -> Hashable:
         commands = self._commands
         return commands.links.settings.address, commands.keys.queue, self.IS_FOR_ERRORS
+
+    async def locate(self) -> Hashable:
+        commands = self._commands
+        try:
+            server = await commands.server_id()
+        except BackendUnavailable:
+            raise
+        except BackendError:  # a server that hides it
+            server = ""
+        if not server:
+            return self.identity
+        return server, commands.links.settings.database, commands.keys.queue, self.IS_FOR_ERRORS
 
     def _without_loop(self) -> Queue | None:
         if self._view is None and self._commands.links.threads is not None:

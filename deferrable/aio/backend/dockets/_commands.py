@@ -385,13 +385,20 @@ class Commands:
 
     async def server_memory(self) -> dict[str, int]:
         """What the server says of its memory; empty if it does not say."""
-        (reply,) = await self.link.call(("INFO", "memory"), key=self.keys.queue)
-        lines = dict(line.partition(b":")[::2] for line in reply.split(b"\r\n"))
+        lines = await self._info("memory")
         found = {
             "used_bytes": int(lines.get(b"used_memory") or 0),
             "max_bytes": int(lines.get(b"maxmemory") or 0),
         }
         return {name: count for name, count in found.items() if count}
+
+    async def server_id(self) -> str:
+        """What the server calls this run of itself; empty if it does not say."""
+        return (await self._info("server")).get(b"run_id", b"").decode(errors="replace")
+
+    async def _info(self, section: str) -> dict[bytes, bytes]:
+        (reply,) = await self.link.call(("INFO", section), key=self.keys.queue)
+        return {name: value for name, _, value in (e.partition(b":") for e in reply.splitlines())}
 
     async def empty(self) -> None:
         """Remove all available and delayed items, and the items in flight of every consumer."""

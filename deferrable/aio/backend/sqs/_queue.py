@@ -170,6 +170,9 @@ class SQSQueue(Queue):
     def identity(self) -> Hashable:
         return self._remote.identity
 
+    async def locate(self) -> Hashable:
+        return await self._remote.locate()
+
     # Push.
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:

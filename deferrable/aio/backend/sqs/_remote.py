@@ -152,6 +152,11 @@ class RemoteQueue:
         most = answer.get("Attributes", {}).get(_MOST_BYTES)
         self.most_bytes = int(most) if most else None
 
+    async def locate(self) -> str:
+        """What SQS calls the queue, in all accounts and regions."""
+        answer, _ = await self.call("GetQueueAttributes", AttributeNames=["QueueArn"])
+        return str(answer.get("Attributes", {}).get("QueueArn"))
+
     async def call(self, operation: str, **parameters: Any) -> tuple[Answer, bool]:
         """Make a request about this queue; see `SQSLink.call`."""
         return await self._perform(
