@@ -18,6 +18,7 @@ import click
 import hcl2
 import pytest
 import yaml
+from lark import UnexpectedInput
 from processes import ROOT
 
 from deferrable.cli.app import cli
@@ -129,20 +130,20 @@ def test_transcript_shows_commands_that_exist(block: Block) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "text"),
+    ("language", "text", "error"),
     [
-        ("json", "{"),
-        ("yaml", "a: [b"),
-        ("ini", "a line outside"),
-        ("py", "def f("),
-        ("py", "from deferrable import Gone"),
-        ("sh", "if true"),
-        ("sh", "deferrable work app:shop"),
-        ("sh", "DEFERRABLE_APP=app:shop deferrable stats --gone"),
-        ("dockerfile", "RUM pip install"),
-        ("hcl", "resource {"),
+        ("json", "{", json.JSONDecodeError),
+        ("yaml", "a: [b", yaml.YAMLError),
+        ("ini", "a line outside", configparser.Error),
+        ("py", "def f(", SyntaxError),
+        ("py", "from deferrable import Gone", AssertionError),
+        ("sh", "if true", subprocess.CalledProcessError),
+        ("sh", "deferrable work app:shop", AssertionError),
+        ("sh", "DEFERRABLE_APP=app:shop deferrable stats --gone", click.UsageError),
+        ("dockerfile", "RUM pip install", AssertionError),
+        ("hcl", "resource {", UnexpectedInput),
     ],
 )
-def test_faulty_block_is_found(language: str, text: str) -> None:
-    with pytest.raises((Exception,)):
+def test_faulty_block_is_found(language: str, text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
         READERS[language](text)

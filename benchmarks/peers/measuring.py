@@ -59,7 +59,7 @@ class Meter:
         self._pid = worker_pid
 
     def read(self) -> Reading:
-        now, cpu_seconds = time.monotonic(), sum(map(_cpu_seconds, _tree(self._pid)))
+        now, cpu_seconds = time.monotonic(), sum(map(_cpu_seconds, tree(self._pid)))
         if self._client is None:
             return Reading(now, cpu_seconds, 0.0, 0, 0)
         server = self._client.info("everything")
@@ -79,7 +79,7 @@ class Meter:
 
 def resident_mebibytes(pid: int) -> float:
     """Of a process and those it started; what they share is counted for each."""
-    return sum(map(_resident_kibibytes, _tree(pid))) / 1024
+    return sum(map(_resident_kibibytes, tree(pid))) / 1024
 
 
 def wait_for_quiet(seconds: float) -> None:
@@ -104,7 +104,8 @@ def _is_of_a_command(name: str) -> bool:
     return name.startswith("cmdstat_")
 
 
-def _tree(root: int) -> list[int]:
+def tree(root: int) -> list[int]:
+    """A process and all its descendants."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

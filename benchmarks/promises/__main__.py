@@ -1,7 +1,7 @@
 """What each library promises a job, tried out: real workers, a real Redis, real signals.
 
-``python -m benchmarks.promises [--peers NAME,...] [--troubles NAME,...]``. The lease is 2 s and the
-job takes 6 s, where a library lets one choose.
+``python -m benchmarks.promises [--peers "NAME;..."] [--troubles NAME,...] [--at-once N]``.
+The lease is 2 s and the job takes 6 s, where a library lets one choose.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environments import default_cache, python_of, versions_of
+from benchmarks.peers.measuring import tree
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests"))
@@ -219,24 +220,12 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def family_of(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    family = [pid]
-    for each in family:
-        family.extend(child for child, parent in parents.items() if parent == each)
-    return family
-
-
 def holder_of(pid: int, *workers: int) -> int:
-    return next(worker for worker in workers if pid in family_of(worker))
+    return next(worker for worker in workers if pid in tree(worker))
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    for each in family_of(pid):
+    for each in tree(pid):
         with suppress(ProcessLookupError):
             os.kill(each, number)
 

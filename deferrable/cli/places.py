@@ -4,10 +4,10 @@ Owns the reading of an argument that is either the path of an instance or the UR
 """
 
 import os
+from urllib.parse import unquote
 
 from deferrable._codec.refusals import describe
-from deferrable.aio.backend import Backend, BackendFactory
-from deferrable.aio.backend._url import factory_call
+from deferrable.aio.backend import Backend, from_url
 from deferrable.cli.command_error import USAGE, CommandError
 from deferrable.cli.loading import load
 from deferrable.errors import DeferrableError
@@ -58,20 +58,19 @@ def backend_at(text: str, group: str | None, *, must_exist: bool) -> Backend:
 
 def _backend_of(url: str, group: str | None, *, must_exist: bool) -> Backend:
     settings: dict[str, object] = {"visibility_timeout": _LEASE_SECONDS, "wait_time": 0}
-    scheme = url.partition("://")[0]
+    scheme, _, rest = url.partition("://")
     if scheme.lower() == "sqs":
         # With 0, SQS would not ask all of its servers.
         settings |= {"wait_time": 1, "create": not must_exist}
     try:
-        call = factory_call(url, settings)
-        place = str(call.arguments[0]) if call.arguments else ""
+        factory = from_url(url, **settings)
+        place = unquote(rest.partition("?")[0].removeprefix("/"))
         if scheme.lower() == "sqlite" and must_exist and not os.path.exists(place):
             raise CommandError(
-                f"there is no file {place!r}; sqlite:/// stands before a path from the "
-                "current directory, sqlite://// before an absolute one",
+                f"there is no file {place!r}; sqlite:/// stands before a path from the current "
+                "directory, sqlite://// before an absolute one",
                 USAGE,
             )
-        factory: BackendFactory = call.factory(*call.arguments, **call.settings)
         return factory.create_backend_for_group(group)
     except (DeferrableError, ImportError, ValueError) as error:
         raise CommandError(f"{shown_place(url)}: {describe(error)}", USAGE) from error

@@ -99,13 +99,6 @@ class RemembersWhatWasWithdrawn(InMemoryQueue):
         return await super()._cancel(found, is_remembered=True)
 
 
-@mutant("an_item_that_was_taken_meanwhile_is_neither_cancelled_nor_withdrawn")
-class WithdrawsWhatAnotherConsumerHolds(InMemoryQueue):
-    async def _cancel(self, found: Found, *, is_remembered: bool) -> bool:
-        is_removed = await super()._cancel(found, is_remembered=is_remembered)
-        return is_removed or not is_remembered
-
-
 @mutant("a_hastened_item_is_available_now")
 class HastensNothing(InMemoryQueue):
     async def _hasten(self, found: Found, push: Push) -> bool:

@@ -13,7 +13,7 @@ messages, delays and waits: SQS developer guide, "Amazon SQS message quotas".
 import math
 from dataclasses import dataclass, field, replace
 
-from deferrable._durations import optional_seconds_of
+from deferrable._durations import seconds_of
 from deferrable.aio.backend.sqs._batches import MAX_BATCH_BYTES, MAX_BATCH_SIZE
 from deferrable.aio.backend.sqs._queue import SQSFifoQueue, SQSQueue
 from deferrable.aio.backend.sqs._receiving import MAX_WAIT_SECONDS
@@ -67,8 +67,9 @@ class Load:
     price: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("job_seconds", "wait_seconds", "delay_seconds", "visibility_seconds"):
-            optional_seconds_of(name, getattr(self, name))
+        for name in ("job_seconds", "wait_seconds", "delay_seconds"):
+            seconds_of(name, getattr(self, name))
+        seconds_of("visibility_seconds", self.visibility_seconds, is_over=True)
         for name, least in (("jobs", 0), ("burst", 1), ("size_bytes", 1), ("workers", 0)):
             value = getattr(self, name)
             if not least <= value < math.inf:
