@@ -167,3 +167,13 @@ def test_refusals_of_later_are_one_line(folder: Path, arguments: list[str], text
         tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'items'").fetchall()
         count = database.execute("SELECT count(*) FROM items").fetchone()[0] if tables else 0
     assert count == 0
+
+
+def test_a_job_whose_module_lacks_a_package_is_not_called_missing(folder: Path) -> None:
+    (folder / "later_jobs.py").write_text("import no_such_package\n")
+
+    done = call_command("enqueue", "later_jobs:send", variables=SHOP, folder=folder)
+
+    assert done.returncode == 1
+    assert "importing later_jobs for the job 'later_jobs:send' raised" in done.stderr
+    assert "no_such_package" in done.stderr

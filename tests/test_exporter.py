@@ -31,6 +31,7 @@ from deferrable.contrib._queue_metrics import registry_of
 from deferrable.contrib._queues import LastMinute, QueueReading, WorkerCounts, read_queue
 from deferrable.contrib._worker_pages import WorkerSum, counts_in
 from deferrable.contrib.prometheus import instrument, scrape
+from deferrable.errors import BackendError
 from deferrable.item import queue_name
 
 MONITORING = ROOT / "examples" / "monitoring"
@@ -79,6 +80,28 @@ async def test_a_reading_says_whether_the_queue_is_paused_and_why() -> None:
 
     assert (before.is_paused, before.pause_reason) == (False, "")
     assert (during.is_paused, during.pause_reason) == (True, "deploy")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [(None, (False, "")), (BackendError("denied"), (True, "its reason cannot be read"))],
+)
+async def test_counts_are_known_where_the_pause_is_not(
+    answer: BackendError | None, shown: tuple[bool, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = Face("awaiting")
+    await face.instance.pause()
+
+    async def find_pause() -> None:
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(face.instance.backend.queue, "find_pause", find_pause)
+    reading = await read_queue(face.instance)
+
+    assert (reading.error, reading.items["available"]) == (None, 0)
+    assert (reading.is_paused, reading.pause_reason) == shown
 
 
 @pytest.mark.anyio
