@@ -7,11 +7,20 @@ from functools import partial
 
 import pytest
 from faces import Face, wait_here
+from processes import DEADLINE_SECONDS
 
 from deferrable.aio.worker._watchdog import Watchdog
 from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def no_other_watchdog() -> None:
+    """The thread of a stopped worker may still have its last line to log."""
+    for thread in threading.enumerate():
+        if thread.name == "deferrable-watchdog":
+            thread.join(DEADLINE_SECONDS)
 
 
 async def test_a_job_that_holds_the_loop_is_logged_with_name_seconds_and_line(
