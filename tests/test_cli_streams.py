@@ -93,7 +93,7 @@ def test_a_worker_whose_streams_are_closed_stops_in_order(
 def test_a_signal_while_a_worker_imports_the_command_line_ends_it_with_0(folder: Path) -> None:
     # Imported in place of click, before any of the command's own handlers are there.
     (folder / "click.py").write_text(
-        "import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(600)\n"
+        "import pathlib, time\npathlib.Path('begun').touch()\nwhile True: time.sleep(0.01)\n"
     )
     with Command("worker", "streams_app:instance", variables={}, folder=folder) as command:
         command.wait_until((folder / "begun").exists, "it imports click")
