@@ -263,13 +263,34 @@ def test_blocking_instance_handles_events(
         {},
         {"Records": "none"},
         {"Records": [{"eventSource": "aws:s3", "s3": {}}]},
-        {"Records": [{"messageId": "1", "body": 5}]},
         {"source": "aws.events", "detail": {}},
     ],
 )
 async def test_other_events_are_refused(function: Function, event: object) -> None:
     with pytest.raises(InvalidOptions, match="SQS"):
         await function.instance.handle_sqs_event(event)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"body": None}, "record 1 .*'m1'.* needs 'body', a string, got None"),
+        ({"body": 5}, "record 1 .*'m1'.* needs 'body', a string, got 5"),
+        ({"body": ...}, "record 1 .*'m1'.* needs 'body', a string, which is missing; .*by hand"),
+        ({"messageId": ...}, "record 1 .*None.* needs 'messageId', a string, which is missing"),
+        ({"attributes": []}, r"record 1 .* needs 'attributes', an object, got \[\]"),
+        ({"eventSourceARN": 5}, "record 1 .* needs 'eventSourceARN', a string, got 5"),
+    ],
+)
+async def test_record_without_a_field_is_named_with_the_field(
+    function: Function, change: dict[str, object], found: str
+) -> None:
+    records: list[dict[str, object]] = [{"messageId": f"m{i}", "body": "x"} for i in range(2)]
+    changed = {**records[1], **change}
+    records[1] = {name: value for name, value in changed.items() if value is not ...}
+
+    with pytest.raises(InvalidOptions, match=found):
+        await function.instance.handle_sqs_event({"Records": records})
 
 
 async def test_event_of_another_queue_and_a_wrong_context_are_refused(function: Function) -> None:

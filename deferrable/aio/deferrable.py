@@ -21,6 +21,7 @@ from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt, outcome_of
 from deferrable.aio._engine.calls import InstanceCalls, Wanted
 from deferrable.aio._engine.emitting import emit
+from deferrable.aio._engine.handed_order import FailureStops
 from deferrable.aio._engine.handing import handle_event
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AwaitingDoor, Door
@@ -274,20 +275,28 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
             await reading
 
     async def handle_sqs_event(
-        self, event: object, context: object = None, *, concurrency: int = 10
+        self,
+        event: object,
+        context: object = None,
+        *,
+        concurrency: int = 10,
+        failure_stops: FailureStops = "batch",
     ) -> dict[str, list[dict[str, str]]]:
         """Run the items of an event by which AWS Lambda hands over messages of this SQS queue.
 
         Nothing is polled, touched or deleted here. The event source mapping needs
         ``FunctionResponseTypes: [ReportBatchItemFailures]``; without it Lambda would delete the
-        messages that failed, too. On a FIFO queue items run one by one, and stop at the first that
-        fails.
+        messages that failed, too.
 
         Args:
             event: as Lambda gives it.
             context: as Lambda gives it. Jobs are stopped one second before the function's time
                 ends, and their messages are reported. None: there is no such end.
             concurrency: how many jobs run at once.
+            failure_stops: on a FIFO queue, what does not run after a message that has to come back.
+                ``batch``: items run one by one, and the first that comes back is the last one.
+                ``group``: groups run side by side, one item of each at a time, and only the rest of
+                its own group comes back with it.
 
         Returns:
             what the function has to return: the messages that have to be delivered again.
@@ -296,7 +305,7 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
             InvalidOptions: the event is of something else, or of another queue.
             Unsupported: the queue is not in SQS.
         """
-        return await handle_event(self, event, context, concurrency)
+        return await handle_event(self, event, context, concurrency, failure_stops)
 
     def calls(self) -> InstanceCalls:
         """What answers for the calls of this instance, for its handles."""

@@ -17,6 +17,7 @@ from deferrable.aio import deferrable as awaiting
 from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt
 from deferrable.aio._engine.calls import Wanted
+from deferrable.aio._engine.handed_order import FailureStops
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AttemptDoor, blocking_driver
 from deferrable.aio._scheduling import Scheduling
@@ -270,14 +271,21 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
                     reading.join()
 
     def handle_sqs_event(
-        self, event: object, context: object = None, *, concurrency: int = 10
+        self,
+        event: object,
+        context: object = None,
+        *,
+        concurrency: int = 10,
+        failure_stops: FailureStops = "batch",
     ) -> dict[str, list[dict[str, str]]]:
         """Run the items of an event of AWS Lambda; see `deferrable.aio.Deferrable`.
 
         Plain jobs run in threads, and async jobs on the portal's.
         """
         refuse_portal_thread("await handle_sqs_event(...) of deferrable.aio.Deferrable")
-        handling = self._core.handle_sqs_event(event, context, concurrency=concurrency)
+        handling = self._core.handle_sqs_event(
+            event, context, concurrency=concurrency, failure_stops=failure_stops
+        )
         return portal().run(handling)
 
     def worker(

@@ -19,8 +19,10 @@ class Handed(NamedTuple):
         name: by which its failure is reported.
         popped: the item in it; None: there was none, and it is dealt with already.
         is_done: whether it may be deleted. It may not as long as nobody has completed the item.
+        order_key: that of its envelope, which a message without an item has as well.
     """
 
     name: str
     popped: Popped | None
     is_done: Callable[[], bool]
+    order_key: str | None = None

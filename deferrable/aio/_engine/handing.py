@@ -1,7 +1,7 @@
 """Run the items that somebody else has popped: the engine of a function of AWS Lambda.
 
 Owns how many run at once, what happens when the time of the function ends, and which messages are
-reported as failed.
+reported as failed. `handed_order` says which of them may begin.
 
 The one rule: a message is reported unless its item was completed. What is reported is delivered
 again, so a doubt may cost a second run, and never an item.
@@ -10,7 +10,7 @@ again, so a doubt may cost a second run, and never an item.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
@@ -20,6 +20,7 @@ from deferrable.aio._contract.handed import Handed
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio._contract.tasks import start_task
 from deferrable.aio._engine.attempt import Attempt, outcome_of
+from deferrable.aio._engine.handed_order import FailureStops, HandedOrder, check_failure_stops
 from deferrable.aio._engine.instance import Instance
 from deferrable.aio._engine.task_door import TaskDoor
 from deferrable.aio.envelope import Envelope
@@ -39,15 +40,21 @@ _LAST_SECONDS = 0.5
 
 
 async def handle_event(
-    instance: Instance, event: object, context: object, concurrency: int
+    instance: Instance,
+    event: object,
+    context: object,
+    concurrency: int,
+    failure_stops: FailureStops,
 ) -> dict[str, list[dict[str, str]]]:
     """Run the items of an event of Lambda. Return what a function has to return."""
     check_number("concurrency", concurrency, least=1, is_whole=True)
+    check_failure_stops(failure_stops)
     queue = instance.backend.queue
     seconds = _seconds_left(context)
     lease_seconds = queue.lease_seconds if seconds is None else seconds
     handed = await queue.take_event(event, lease_seconds)
-    batch = _Batch(instance, handed, 1 if queue.FIFO else concurrency)
+    order = HandedOrder(handed, is_ordered=queue.FIFO, failure_stops=failure_stops)
+    batch = _Batch(instance, order, concurrency)
     await batch.run(None if seconds is None else seconds - _MARGIN_SECONDS)
     failed = [each.name for each in handed if not each.is_done()]
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
@@ -86,16 +93,14 @@ class _Batch:
     """The items of one event.
 
     Args:
-        concurrency: how many run at once. One at a time is in their order, and the first that
-            fails is the last one: on a FIFO queue none of its group may overtake it.
+        order: which of them may begin.
+        concurrency: how many run at once.
     """
 
-    def __init__(self, instance: Instance, handed: Sequence[Handed], concurrency: int) -> None:
+    def __init__(self, instance: Instance, order: HandedOrder, concurrency: int) -> None:
         self._instance = instance
-        self._waiting = list(reversed(handed))
+        self._order = order
         self._concurrency = concurrency
-        self._is_ordered = instance.backend.queue.FIFO
-        self._is_stopped = False
         self._end_time = math.inf
         self._running: dict[asyncio.Task[Any], tuple[Attempt, Handed]] = {}
 
@@ -107,7 +112,7 @@ class _Batch:
         try:
             while True:
                 self._start_some(loop)
-                if not self._running and (self._is_stopped or not self._waiting):
+                if not self._running and not self._order.has_next():
                     return
                 if not self._running:
                     break
@@ -123,7 +128,7 @@ class _Batch:
                 "the time of the function ends: %d jobs are stopped, and %d are not started; their "
                 "messages come back",
                 len(self._running),
-                len(self._waiting),
+                self._order.waiting_count,
             )
             await self._stop()
         except BaseException:
@@ -132,14 +137,13 @@ class _Batch:
 
     def _start_some(self, loop: asyncio.AbstractEventLoop) -> None:
         while (
-            self._waiting
-            and not self._is_stopped
+            self._order.has_next()
             and len(self._running) < self._concurrency
             and loop.time() < self._end_time
         ):
-            handed = self._waiting.pop()
+            handed = self._order.take()
             if handed.popped is None:
-                self._is_stopped = self._is_ordered and not handed.is_done()
+                self._order.end(handed)
                 continue
             attempt, task = self._start(loop, handed.popped)
             self._running[task] = attempt, handed
@@ -161,16 +165,14 @@ class _Batch:
     def _note_end(self, task: "asyncio.Task[Any]") -> None:
         _, handed = self._running.pop(task)
         try:
-            if task.cancelled():
-                pass
-            elif task.result() is None:
-                self._waiting.append(handed)  # it was not run
-            else:
+            if not task.cancelled() and task.result() is None:
+                self._order.put_back(handed)
+                return
+            if not task.cancelled():
                 outcome_of(task.result())
         except Exception as error:
             _logger.error("a message of Lambda comes back: %s", error)
-        if self._is_ordered and not handed.is_done():
-            self._is_stopped = True
+        self._order.end(handed)
 
     async def _stop(self) -> None:
         """Stop what runs. What cannot be stopped is lost: it may go on, but settles nothing."""

@@ -16,6 +16,15 @@ from deferrable.errors import InvalidOptions
 
 __all__ = ["messages_in"]
 
+_FIELDS: Mapping[str, tuple[type, str]] = {
+    "messageId": (str, "a string"),
+    "body": (str, "a string"),
+    "attributes": (Mapping, "an object"),
+    "eventSourceARN": (str, "a string"),
+}
+_DEFAULTS: Mapping[str, object] = {"attributes": {}, "eventSourceARN": ""}
+_MISSING = object()
+
 
 def messages_in(event: object, queue_name: str) -> Iterator[Message]:
     """The messages in an event of Lambda.
@@ -24,15 +33,17 @@ def messages_in(event: object, queue_name: str) -> Iterator[Message]:
         queue_name: of the queue from which they have to be.
 
     Raises:
-        InvalidOptions: it is an event of something else, or of another queue.
+        InvalidOptions: it is an event of something else, or of another queue, or a record has no
+            message.
     """
     records = event.get("Records") if isinstance(event, Mapping) else None
-    if not isinstance(records, list) or not all(map(_is_record, records)):
+    if not isinstance(records, list) or not all(map(_is_of_sqs, records)):
         raise InvalidOptions(
             "handle_sqs_event takes an event that SQS has caused, with a list of Records, got "
             f"{short_repr(event)}; is another trigger connected to this function?"
         )
-    for record in records:
+    for index, record in enumerate(records):
+        _check_fields(index, record)
         arn = record.get("eventSourceARN", "")
         name = arn.rpartition(":")[2]
         if name and name != queue_name:
@@ -43,14 +54,21 @@ def messages_in(event: object, queue_name: str) -> Iterator[Message]:
     return map(_message, records)
 
 
-def _is_record(record: object) -> bool:
-    return (
-        isinstance(record, Mapping)
-        and record.get("eventSource", "aws:sqs") == "aws:sqs"
-        and isinstance(record.get("messageId"), str)
-        and isinstance(record.get("body"), str)
-        and isinstance(record.get("attributes", {}), Mapping)
-    )
+def _is_of_sqs(record: object) -> bool:
+    return isinstance(record, Mapping) and record.get("eventSource", "aws:sqs") == "aws:sqs"
+
+
+def _check_fields(index: int, record: Mapping[str, Any]) -> None:
+    """Refuse a record without what every message has, as in an event that was written by hand."""
+    for name, (kind, expected) in _FIELDS.items():
+        value = record.get(name, _DEFAULTS.get(name, _MISSING))
+        if isinstance(value, kind):
+            continue
+        found = "which is missing" if value is _MISSING else f"got {short_repr(value)}"
+        raise InvalidOptions(
+            f"record {index} of the event of SQS (messageId: {short_repr(record.get('messageId'))})"
+            f" needs {name!r}, {expected}, {found}; was this event written by hand?"
+        )
 
 
 def _message(record: Mapping[str, Any]) -> Message:

@@ -230,7 +230,8 @@ class SQSQueue(Queue):
             popped = None
             with suppress(ComesBack):
                 popped = read if isinstance(read, tuple) else await read
-            taken.append(Handed(message["MessageId"], popped, partial(_is_done, delivery)))
+            is_done = partial(_is_done, delivery)
+            taken.append(Handed(message["MessageId"], popped, is_done, envelope.order_key))
         return taken
 
     def _read(
