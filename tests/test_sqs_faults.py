@@ -46,6 +46,7 @@ FAULTS: dict[str, Fault] = {
     "500": answer(500, "InternalError"),
     "503": answer(503, "ServiceUnavailable"),
     "a page of a load balancer": answer(502, "Bad Gateway", is_html=True),
+    "a page of a login": answer(200, "Sign in", is_html=True),
     "dropped before the effect": drop_before,
     "dropped after the effect": drop_after,
     "no answer": hang,
@@ -223,6 +224,42 @@ async def test_call_that_is_never_answered_ends_as_unavailable(
         await queue.push({"id": "1"})
 
     assert proxy.counts[SEND] < 20
+
+
+async def test_call_whose_answer_comes_byte_by_byte_ends_as_unavailable(
+    sqs_server: SQSServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deferrable.aio.backend.sqs._link._LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr("deferrable.aio.backend.sqs._link._PATIENCE_SECONDS", 0)
+
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        write_on(writer)
+
+    def write_on(writer: asyncio.StreamWriter) -> None:
+        if not writer.is_closing():
+            writer.write(b" ")
+            asyncio.get_running_loop().call_later(0.05, write_on, writer)
+
+    async with await asyncio.start_server(trickle, "127.0.0.1") as server:
+        url = "http://{}:{}".format(*server.sockets[0].getsockname())
+        factory = SQSBackendFactory(sqs_server.connection(url), queue_url=f"{url}/1/name")
+        async with factory.create_backend_for_group("name") as backend:
+            with pytest.raises(BackendUnavailable):
+                await backend.queue.push({"id": "0"})
+
+
+@pytest.mark.parametrize("ask", ["flush", "stats", "locate"])
+async def test_page_of_a_login_is_no_answer(
+    queue: Queue, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    monkeypatch.setattr("deferrable.aio.backend.sqs._link._PATIENCE_SECONDS", 0)
+    await queue.push({"id": "0"})
+    for action in ("PurgeQueue", "GetQueueAttributes"):
+        proxy.script(action, answer(200, "Sign in", is_html=True))
+
+    with pytest.raises(BackendUnavailable, match="text/html instead of JSON"):
+        await getattr(queue, ask)()
 
 
 def sizes_sent(proxy: Proxy, action: str) -> list[int]:

@@ -40,6 +40,7 @@ ON_THE_WAY: list[Exception] = [
     ResponseParserError("invalid XML"),
     aiohttp.ServerDisconnectedError(),
     ConnectionResetError(104, "reset"),
+    UnicodeDecodeError("utf-8", b"\x1f\x8b", 1, 2, "a packed answer"),
     TimeoutError(),
 ]
 NO_CREDENTIALS: list[Exception] = [
@@ -125,6 +126,8 @@ def test_request_for_patience_may_pass(code: str) -> None:
         ("Unknown", 500),
         ("Unknown", 503),
         ("Unknown", 429),
+        ("408", 408),
+        ("425", 425),
         ("InternalFailure", 400),
         ("ServiceUnavailable", 400),
         ("RequestTimeout", 400),

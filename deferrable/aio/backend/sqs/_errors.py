@@ -63,6 +63,9 @@ _MAY_PASS = (
     "operationaborted",
 )
 
+_LATER = (408, 425, 429)
+"""The answers of HTTP to send a request again, which load balancers give without a code of AWS."""
+
 _CREDENTIALS_ADVICE = "check the AWS credentials (keys, profile or role) of this process"
 _CLOCK_ADVICE = "set this machine's clock"
 _ADVICE = (
@@ -91,6 +94,7 @@ _FAILED_ON_THE_WAY = (
     OSError,
     TimeoutError,
     EOFError,
+    UnicodeDecodeError,
 )
 """There was no answer, or no valid one; whether the request took effect is unknown."""
 
@@ -187,7 +191,13 @@ def _refusal(error: Any, operation: str, where: str) -> BackendError:
     else:
         advice = _CLOCK_ADVICE if is_late else _advice(code, operation, where)
         text += f"; {advice}" if advice else ""
-    if status >= 500 or status == 429 or is_throttling(code) or is_in(code, _MAY_PASS) or is_late:
+    if (
+        status >= 500
+        or status in _LATER
+        or is_throttling(code)
+        or is_in(code, _MAY_PASS)
+        or is_late
+    ):
         return BackendUnavailable(text)
     return BackendError(text) if is_about_credentials else Refused(text, code, status)
 

@@ -28,7 +28,14 @@ from deferrable.aio.backend.sqs._extra import botocore
 from deferrable.aio.backend.sqs._settings import AWSSettings, Credentials
 from deferrable.errors import BackendError, BackendUnavailable, DeferrableError
 
-__all__ = ["MARGIN_SECONDS", "Answer", "SQSLink", "SQSLinks", "pause_seconds"]
+__all__ = [
+    "MARGIN_SECONDS",
+    "Answer",
+    "SQSLink",
+    "SQSLinks",
+    "longest_seconds",
+    "pause_seconds",
+]
 
 _logger = logging.getLogger("deferrable")
 
@@ -44,6 +51,11 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
 _LONGEST_WAIT_SECONDS = 20
+_LONGEST_SECONDS = 120.0
+"""For a whole request. The time-outs of a client count from byte to byte, and a wait for a free
+connection does not count."""
+_SLOWEST_BYTES = 65_536
+"""A large body has one more second for each of so many bytes."""
 _LARGE_BYTES = 2**20 - 1
 """Source: aiohttp, payload.py, TOO_LARGE_BYTES_BODY."""
 
@@ -167,7 +179,9 @@ class _Client:
             client = self._client or await self._make()
             if note_request is not None:
                 note_request()
-            answer: Answer = await getattr(client, _method(operation))(**parameters)
+            async with asyncio.timeout(longest_seconds(len(parameters.get("Body", b"")))):
+                answer: Answer = await getattr(client, _method(operation))(**parameters)
+            _check_origin(answer, operation, where)
         except DeferrableError:
             raise
         except Exception as error:
@@ -198,6 +212,25 @@ class _Client:
         except BackendError as error:
             # It must not fail the work on another loop.
             _logger.warning("sockets of a closed event loop are not closed: %s", error)
+
+
+def longest_seconds(size: int) -> float:
+    """How long the transport of a body of `size` bytes may take."""
+    return _LONGEST_SECONDS + size / _SLOWEST_BYTES
+
+
+def _check_origin(answer: Answer, operation: str, where: str) -> None:
+    """Refuse a page of a proxy or a portal. botocore takes it for an empty answer.
+
+    Raises:
+        BackendUnavailable: the answer is not in JSON.
+    """
+    kind = str(answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", ""))
+    if not where.startswith("s3:") and ("html" in kind or "xml" in kind):
+        raise BackendUnavailable(
+            f"{operation} on {where} was answered with {kind} instead of JSON; is the endpoint an "
+            "SQS, and does a proxy or a login page answer in its place?"
+        )
 
 
 @cache

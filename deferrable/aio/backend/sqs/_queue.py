@@ -469,7 +469,7 @@ class SQSQueue(Queue):
         answer, _ = await self._remote.call(
             "GetQueueAttributes", AttributeNames=list(_COUNTS.values())
         )
-        attributes = answer["Attributes"]
+        attributes = answer.get("Attributes", {})
         stats: dict[str, float] = {
             key: int(attributes[name]) for key, name in _COUNTS.items() if name in attributes
         }

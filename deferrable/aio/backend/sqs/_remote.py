@@ -155,7 +155,7 @@ class RemoteQueue:
     async def locate(self) -> str:
         """What SQS calls the queue, in all accounts and regions."""
         answer, _ = await self.call("GetQueueAttributes", AttributeNames=["QueueArn"])
-        return str(answer.get("Attributes", {}).get("QueueArn"))
+        return self._arn_in(answer)
 
     async def call(self, operation: str, **parameters: Any) -> tuple[Answer, bool]:
         """Make a request about this queue; see `SQSLink.call`."""
@@ -299,7 +299,15 @@ class RemoteQueue:
         answer = await self._ask(
             "GetQueueAttributes", QueueUrl=self._url, AttributeNames=["QueueArn"]
         )
-        return str(answer.get("Attributes", {}).get("QueueArn"))
+        return self._arn_in(answer)
+
+    def _arn_in(self, answer: Answer) -> str:
+        arn = answer.get("Attributes", {}).get("QueueArn")
+        if not arn:
+            raise BackendUnavailable(
+                f"the attributes of {self} contain no QueueArn; does SQS answer at this endpoint?"
+            )
+        return str(arn)
 
     async def _ask(self, operation: str, **parameters: Any) -> Answer:
         answer, _ = await self.links.here().call(

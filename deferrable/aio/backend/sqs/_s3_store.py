@@ -8,6 +8,7 @@ leaves at most an object that no message names; a lifecycle rule of the bucket r
 only objects that a store named itself are read or deleted, whatever a message says.
 """
 
+import asyncio
 import logging
 import re
 import uuid
@@ -16,7 +17,7 @@ from typing import Any
 from deferrable._codec.refusals import short_repr
 from deferrable.aio.backend.sqs._bodies import MAX_TEXT_BYTES, REFERENCE
 from deferrable.aio.backend.sqs._errors import Refused, translated
-from deferrable.aio.backend.sqs._link import SQSLinks
+from deferrable.aio.backend.sqs._link import SQSLinks, longest_seconds
 from deferrable.aio.backend.sqs._pointers import pointer_in, pointer_to
 from deferrable.aio.backend.sqs._settings import AWSSettings
 from deferrable.errors import BackendError, InvalidOptions, UnreadableItem
@@ -109,7 +110,7 @@ class S3Store:
                     f"{reference} has {answer['ContentLength']} bytes, and at most "
                     f"{MAX_TEXT_BYTES} are read"
                 )
-            data: bytes = await self._read(answer["Body"])
+            data: bytes = await self._read(answer["Body"], answer["ContentLength"])
             # Others write other letters, too; what this library wrote is ASCII.
             return data.decode("utf-8" if reference.startswith("[") else "ascii")
         except Refused as error:
@@ -153,9 +154,9 @@ class S3Store:
         answer, _ = await self._links.here().call(operation, {**place, **parameters}, where)
         return answer
 
-    async def _read(self, stream: Any) -> Any:
+    async def _read(self, stream: Any, size: int) -> Any:
         try:
-            async with stream:
+            async with asyncio.timeout(longest_seconds(size)), stream:
                 return await stream.read()
         except Exception as error:
             raise translated(error, "GetObject", repr(self)) from error
