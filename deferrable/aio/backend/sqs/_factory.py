@@ -1,16 +1,14 @@
 """The SQS backend: how its queues are made.
 
-Owns the factory: the settings that its queues share, their names, and the link that they share.
+Owns the factory: where its queues are, how a missing one is created, and the link that they share.
 """
 
-import math
 from collections.abc import Mapping
 
-from deferrable._durations import Duration, check_number, seconds_of
+from deferrable._durations import Duration
 from deferrable._one_process import OneProcess
 from deferrable.aio.backend.base import Backend, BackendFactory
-from deferrable.aio.backend.sqs._foreign import ForeignReader, OnForeign
-from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS
+from deferrable.aio.backend.sqs._foreign import OnForeign
 from deferrable.aio.backend.sqs._link import SQSLinks
 from deferrable.aio.backend.sqs._names import (
     Names,
@@ -23,24 +21,21 @@ from deferrable.aio.backend.sqs._names import (
     names_for,
     region_in,
 )
-from deferrable.aio.backend.sqs._queue import QueueSettings, SQSFifoQueue, SQSQueue
+from deferrable.aio.backend.sqs._queue import SQSFifoQueue, SQSQueue
 from deferrable.aio.backend.sqs._queue_attributes import (
     AttributeValue,
     of_error_queue,
     of_queue,
 )
-from deferrable.aio.backend.sqs._receiving import MAX_WAIT_SECONDS
+from deferrable.aio.backend.sqs._queue_settings import queue_settings
 from deferrable.aio.backend.sqs._remote import RemoteQueue
-from deferrable.aio.backend.sqs._retries import RetryWay, check_retry, most_receives
+from deferrable.aio.backend.sqs._retries import RetryWay
 from deferrable.aio.backend.sqs._s3_store import S3Store
 from deferrable.aio.backend.sqs._settings import AWSSettings
 from deferrable.aio.clock import Clock
 from deferrable.errors import InvalidOptions
 
 __all__ = ["S3Store", "SQSBackendFactory", "SQSFifoQueue", "SQSQueue"]
-
-_MOST_RECEIVES = 1000
-"""Source: SQS API reference, SetQueueAttributes, RedrivePolicy, maxReceiveCount."""
 
 
 class SQSBackendFactory(BackendFactory, OneProcess):
@@ -125,27 +120,21 @@ class SQSBackendFactory(BackendFactory, OneProcess):
         owner_account_id: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        lease = seconds_of(
-            "visibility_timeout", visibility_timeout, least=1, most=MAX_LEASE_SECONDS
+        self._settings = queue_settings(
+            retry=retry,
+            visibility_timeout=visibility_timeout,
+            wait_time=wait_time,
+            max_receive_count=max_receive_count,
+            max_lease_seconds=max_lease_seconds,
+            compress_over_bytes=compress_over_bytes,
+            offload_over_bytes=offload_over_bytes,
+            large_items=large_items,
+            clock=clock,
+            foreign=foreign,
         )
-        wait = seconds_of("wait_time", wait_time, most=MAX_WAIT_SECONDS)
-        given = MAX_LEASE_SECONDS if max_lease_seconds is None else max_lease_seconds
-        maximum = seconds_of("max_lease_seconds", given, least=1, most=MAX_LEASE_SECONDS)
-        compress_over = math.inf if compress_over_bytes is None else compress_over_bytes
-        check_retry(retry)
-        if max_receive_count is None:
-            max_receive_count = most_receives(retry)
-        check_number("max_receive_count", max_receive_count, least=1, most=_MOST_RECEIVES)
-        check_number("compress_over_bytes", compress_over)
-        offload_over = math.inf if offload_over_bytes is None else offload_over_bytes
-        check_number("offload_over_bytes", offload_over)
-        if offload_over_bytes is not None and large_items is None:
-            raise InvalidOptions(
-                f"offload_over_bytes={offload_over_bytes!r} needs a store for larger items; give "
-                "large_items=S3Store(...), too"
-            )
         if queue_url is not None and error_queue_url is None:
             error_queue_url = error_url_beside(queue_url)
+        self._urls = (queue_url, error_queue_url)
         url = queue_url or error_queue_url
         _check_regions(region_name, queue_url, error_queue_url)
         check_endpoint(endpoint_url)
@@ -157,24 +146,11 @@ class SQSBackendFactory(BackendFactory, OneProcess):
             fallback_endpoint_url=endpoint_in(url),
         )
         self._links = SQSLinks(settings)
-        self._settings = QueueSettings(
-            retry,
-            lease,
-            math.ceil(wait),
-            int(max_receive_count),
-            maximum,
-            compress_over,
-            offload_over,
-            large_items,
-            clock,
-            None if foreign is None else ForeignReader(foreign),
-        )
         self._attributes = of_queue(queue_attributes)
         self._error_attributes = of_error_queue(queue_attributes, error_queue_attributes)
         self._owner_account_id = check_owner(owner_account_id)
         _check_given(url, self._attributes or self._error_attributes, owner_account_id)
         self._suffix = name_suffix
-        self._urls = (queue_url, error_queue_url)
         self._is_creating = create and owner_account_id is None
         self._tags = dict(tags or {})
         self._group_of_url: tuple[str | None] | None = None
@@ -190,7 +166,7 @@ class SQSBackendFactory(BackendFactory, OneProcess):
         remote_errors = self._remote(names.error_queue, error_url, None)
         remote = self._remote(names.queue, url, remote_errors)
         make = SQSFifoQueue if names.are_fifo else SQSQueue
-        errors = make(remote_errors, self._settings, source=remote.name)
+        errors = make(remote_errors, self._settings.of_error_queue(), source=remote.name)
         return Backend(group, make(remote, self._settings, errors=errors), errors)
 
     def _names(self, group: str | None, url: str | None) -> Names:

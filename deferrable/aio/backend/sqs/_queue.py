@@ -1,66 +1,41 @@
 """A queue in SQS.
 
-Owns what each verb of the contract does in SQS.
+Owns the parts of one queue, and which of them does what: `Sender` pushes, `Receiver` and `Arrivals`
+bring messages, `MessageReader` turns them into items, `Settler` touches, completes and releases.
 
-The one rule: a receipt handle is trusted only within the lease as this process counts it. SQS may
-delete a message by an old handle.
+The one rule: what is decided about a message is decided in the part that owns it. This module only
+connects them, and knows what concerns the whole queue: its flags, its counts and its end.
 
-Limits. Source: SQS developer guide, message quotas; API reference, ReceiveMessage, PurgeQueue.
+Limits. Source: SQS developer guide, message quotas; API reference, PurgeQueue.
 """
 
-import asyncio
-import logging
 import math
 from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from deferrable._codec.json import dump
 from deferrable.aio._contract.handed import Handed
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.sqs._arrivals import Arrivals, ComesBack
-from deferrable.aio.backend.sqs._batches import (
-    MAX_BATCH_BYTES,
-    MAX_BATCH_SIZE,
-    BatchEntry,
-    perform,
-)
-from deferrable.aio.backend.sqs._bodies import decode
-from deferrable.aio.backend.sqs._errors import Refused, is_in, is_lost_handle
-from deferrable.aio.backend.sqs._foreign import ForeignReader
-from deferrable.aio.backend.sqs._held import (
-    MAX_LEASE_SECONDS,
-    Delivery,
-    beyond_maximum,
-    delivery_of,
-    lost,
-    rest_seconds,
-    visibility_seconds,
-    warn_of_maximum,
-)
+from deferrable.aio.backend.sqs._batches import MAX_BATCH_BYTES, MAX_BATCH_SIZE, BatchEntry
+from deferrable.aio.backend.sqs._errors import Refused, is_in
+from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS, Delivery, delivery_of
 from deferrable.aio.backend.sqs._lambda import messages_in
-from deferrable.aio.backend.sqs._pointers import reference_in, with_payload
-from deferrable.aio.backend.sqs._reading import as_it_was, buried_by_sqs, unreadable
+from deferrable.aio.backend.sqs._messages import MessageReader
+from deferrable.aio.backend.sqs._queue_settings import QueueSettings
 from deferrable.aio.backend.sqs._receiving import Message, Receiver
 from deferrable.aio.backend.sqs._remote import RemoteQueue
-from deferrable.aio.backend.sqs._retries import (
-    RetryWay,
-    crashes_counted,
-    in_place,
-    receive_size,
-)
-from deferrable.aio.backend.sqs._s3_store import S3Store
+from deferrable.aio.backend.sqs._retries import receive_size
 from deferrable.aio.backend.sqs._sending import Sender
-from deferrable.aio.clock import Clock
+from deferrable.aio.backend.sqs._settling import Settler
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
-from deferrable.errors import BackendError, DeferrableError, UnreadableItem
-from deferrable.item import Item, new_id
+from deferrable.errors import BackendError
+from deferrable.item import new_id
 
-__all__ = ["QueueSettings", "SQSFifoQueue", "SQSQueue"]
+__all__ = ["SQSFifoQueue", "SQSQueue"]
 
 _MOST_DELAY_SECONDS = 900
 _COUNTS = {
@@ -69,28 +44,6 @@ _COUNTS = {
     "delayed": "ApproximateNumberOfMessagesDelayed",
 }
 _PURGE_PAUSE_SECONDS = 60
-_ERROR_WAIT_SECONDS = 1
-"""Readers of an error queue do not want to wait at its end; with 0, SQS would not ask all of its
-servers.
-"""
-
-_logger = logging.getLogger("deferrable")
-
-
-@dataclass(frozen=True, slots=True)
-class QueueSettings:
-    """The common part of the queues of one factory."""
-
-    retry: RetryWay
-    visibility_timeout: float
-    wait_seconds: int
-    max_receive_count: int
-    max_lease_seconds: float
-    compress_over_bytes: float
-    offload_over_bytes: float
-    large_items: S3Store | None
-    clock: Clock | None
-    foreign: ForeignReader | None = None
 
 
 class SQSQueue(Queue):
@@ -133,19 +86,16 @@ class SQSQueue(Queue):
         )
         self.READS_FOREIGN = settings.foreign is not None
         self._remote = remote
-        self._settings = settings
-        self._errors = errors
         self._source = source
-        self._retry: RetryWay = settings.retry if source is None else "behind"
-        self._receive_size = receive_size(self._retry, is_fifo=self.FIFO)
-        wait_seconds = settings.wait_seconds
+        self._large_items = settings.large_items
+        self._receive_size = receive_size(settings.retry, is_fifo=self.FIFO)
         self._receiver = Receiver(
             remote,
-            wait_seconds if source is None else min(wait_seconds, _ERROR_WAIT_SECONDS),
+            settings.wait_seconds,
             settings.visibility_timeout,
             self.clock,
             None if errors is None else errors._remote,
-            reads_foreign=settings.foreign is not None,
+            reads_foreign=self.READS_FOREIGN,
         )
         self._sender = Sender(
             remote,
@@ -156,12 +106,22 @@ class SQSQueue(Queue):
             compress_over_bytes=settings.compress_over_bytes,
             offload_over_bytes=settings.offload_over_bytes,
         )
+        self._settler = Settler(remote, self, settings.large_items, self.clock)
+        self._reader = MessageReader(
+            settings,
+            self.clock,
+            self._sender,
+            self._settler,
+            self._replace,
+            errors=errors,
+            source=source,
+            keeps_groups=self.KEEPS_GROUPS_IN_ORDER,
+        )
         self._arrivals = PerLoop(self._open_arrivals)
-        self._pushed_count = self._completed_count = 0
         self._flush_time: float | None = None
         remote.links.join(self)
-        if settings.large_items is not None:
-            settings.large_items.join(self)
+        if self._large_items is not None:
+            self._large_items.join(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._remote!r}>"
@@ -176,9 +136,7 @@ class SQSQueue(Queue):
     # Push.
 
     async def _push_batch(self, pushes: Sequence[Push]) -> Sequence[Exception | None]:
-        outcomes = await self._sender.send(pushes)
-        self._pushed_count += outcomes.count(None)
-        return outcomes
+        return await self._sender.send(pushes)
 
     def _most_item_bytes(self) -> float:
         most = self._remote.most_bytes
@@ -196,7 +154,7 @@ class SQSQueue(Queue):
             entry["MessageGroupId"] = group_id
         return entry
 
-    # Pop and touch.
+    # Pop.
 
     async def _open_arrivals(self) -> AsyncGenerator[Arrivals, None]:
         yield Arrivals(
@@ -222,11 +180,11 @@ class SQSQueue(Queue):
     async def take_event(self, event: object, seconds: float) -> list[Handed]:
         start_time, taken = self.clock.monotonic(), []
         for message in messages_in(event, self._remote.name):
-            envelope = self._envelope(message, start_time)
+            envelope = self._reader.envelope(message, start_time)
             envelope.lease_end_time = start_time + seconds
             delivery = delivery_of(envelope)
             delivery.is_handed_over = True
-            read = self._read_body(envelope, message)
+            read = self._reader.read(envelope, message)
             popped = None
             with suppress(ComesBack):
                 popped = read if isinstance(read, tuple) else await read
@@ -237,213 +195,18 @@ class SQSQueue(Queue):
     def _read(
         self, message: Message, start_time: float
     ) -> Popped | Coroutine[Any, Any, Popped | None]:
-        return self._read_body(self._envelope(message, start_time), message)
+        return self._reader.read(self._reader.envelope(message, start_time), message)
 
-    def _envelope(self, message: Message, start_time: float) -> Envelope:
-        attributes = message.get("Attributes", {})
-        receives = int(attributes.get("ApproximateReceiveCount", 1))
-        most = self._settings.max_receive_count
-        return Envelope(
-            Delivery(message["ReceiptHandle"]),
-            start_time,
-            start_time + self.lease_seconds,
-            redeliveries=crashes_counted(self._retry, receives),
-            order_key=attributes.get("MessageGroupId") if self.KEEPS_GROUPS_IN_ORDER else None,
-            in_place=in_place(self._retry, receives, most, start_time + MAX_LEASE_SECONDS),
-        )
-
-    def _read_body(
-        self, envelope: Envelope, message: Message
-    ) -> Popped | Coroutine[Any, Any, Popped | None]:
-        message = self._restored(message)
-        body = message.get("Body", "")
-        if self._settings.large_items is not None:
-            reference = reference_in(body, is_foreign=self._settings.foreign is not None)
-            if reference is not None:
-                return self._fetch(envelope, message, self._settings.large_items, reference)
-        try:
-            items = self._items_in(message, body)
-        except UnreadableItem as error:
-            return self._put_aside(envelope, message, error)
-        if len(items) == 1:
-            return envelope, self._explained(items[0], message)
-        return self._spread(envelope, message, items)
-
-    async def _fetch(
-        self, envelope: Envelope, message: Message, large_items: S3Store, reference: str
-    ) -> Popped | None:
-        body = message["Body"]
-        try:
-            text = await large_items.get(reference)
-            if reference != body:  # it is wrapped
-                text = with_payload(body, text)
-            whole = self._restored({**message, "Body": text})
-            items = self._items_in(whole, whole["Body"])
-        except UnreadableItem as error:
-            return await self._put_aside(envelope, message, error)
-        except BackendError as error:
-            _logger.warning("%r comes back after its lease, unread: %s", envelope, error)
-            raise ComesBack from error
-        if reference == body:  # a notification has other subscribers, who may read it later
-            delivery_of(envelope).reference = reference
-        if len(items) == 1:
-            return envelope, self._explained(items[0], message)
-        return await self._spread(envelope, message, items)
-
-    def _restored(self, message: Message) -> Message:
-        """A message that held no item, as it was before the error queue had it."""
-        is_main = self._source is None
-        return as_it_was(message) if is_main and self._settings.foreign is not None else message
-
-    def _items_in(self, message: Message, text: str) -> list[Item]:
-        """The items that `text` holds, or for which it stands. Only foreign ones may be several.
-
-        Raises:
-            UnreadableItem: there is none, and nobody knows what the text means.
-        """
-        foreign = self._settings.foreign
-        if foreign is None:
-            return [decode(text)]
-        return foreign.items(message, text, self.clock.time())
-
-    async def _spread(
-        self, envelope: Envelope, message: Message, items: Sequence[Item]
-    ) -> Popped | None:
-        """Push the calls that stand for one message, then complete it.
-
-        If one is not pushed, the message comes back, and the others may run twice.
-        """
-        if self._errors is None:  # who reads errors gets the message whole
-            several = UnreadableItem(f"the message stands for {len(items)} calls")
-            return await self._put_aside(envelope, message, several)
-        outcomes = await self._push_batch([Push(item, dump(item), 0) for item in items])
-        failure = next((each for each in outcomes if each is not None), None)
-        if failure is None:
-            (failure,) = await self._complete_batch([envelope])
-        if failure is not None:
-            _logger.warning(
-                "%r stands for %d calls, and comes back after its lease: %s",
-                envelope,
-                len(items),
-                failure,
-            )
-            raise ComesBack from failure
-        return None
-
-    def _explained(self, item: Item, message: Message) -> Item:
-        """`item`, with an error if it was popped from an error queue and has none."""
-        if self._source is None:
-            return item
-        return buried_by_sqs(
-            item, message, self._source, self._settings.max_receive_count, self.clock.time()
-        )
-
-    async def _put_aside(
-        self, envelope: Envelope, message: Message, error: UnreadableItem
-    ) -> Popped | None:
-        """Bury a message that holds no item; one in an error queue stays there."""
-        body = message.get("Body", "")
-        item = unreadable(body, error, message, self.clock.time())
-        if self._errors is None:
-            return envelope, self._explained(item, message)
-        await self._bury(envelope, item)
-        return None
-
-    async def _bury(self, envelope: Envelope, item: Item) -> None:
-        assert self._errors is not None
-        _logger.error("%r is unreadable and goes to %r", envelope, self._errors)
-        try:
-            await self._replace(envelope, Push(item, dump(item), 0), self._errors)
-        except DeferrableError as error:
-            _logger.warning("%r is unreadable, and comes back after its lease: %s", envelope, error)
-            raise ComesBack from error
+    # Touch and settlement.
 
     async def _touch_batch(self, touches: Sequence[Touch]) -> Sequence[Exception | None]:
-        now = self.clock.monotonic()
-        entries: list[BatchEntry | Exception] = []
-        for touch in touches:
-            envelope = touch.envelope
-            warn_of_maximum(envelope, now)
-            # SQS counts from now, and would move the end of a lease back.
-            seconds = max(touch.seconds, envelope.lease_end_time - now)
-            if seconds >= rest_seconds(envelope, now) + 1:
-                entries.append(beyond_maximum(envelope, touch.seconds))
-            else:
-                entries.append(_visibility(envelope, seconds, now))
-        envelopes = [touch.envelope for touch in touches]
-        return await self._perform_on("ChangeMessageVisibilityBatch", envelopes, entries)
-
-    # Settlement.
+        return await self._settler.touch(touches)
 
     async def _complete_batch(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        entries = [{"ReceiptHandle": delivery_of(each).receipt_handle} for each in envelopes]
-        outcomes = await self._perform_on(
-            "DeleteMessageBatch", envelopes, entries, is_settlement=True
-        )
-        self._completed_count += outcomes.count(None)
-        large_items = self._settings.large_items
-        if large_items is not None:
-            references = [
-                delivery_of(envelope).reference
-                for envelope, outcome in zip(envelopes, outcomes, strict=True)
-                # Lambda may fail to delete what it handed over; then it is read once more.
-                if outcome is None and not delivery_of(envelope).is_handed_over
-            ]
-            await asyncio.gather(
-                *(large_items.delete(each) for each in references if each is not None)
-            )
-        return outcomes
+        return await self._settler.complete(envelopes)
 
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
-        now = self.clock.monotonic()
-        entries = [_visibility(each.envelope, each.delay_seconds, now) for each in releases]
-        envelopes = [each.envelope for each in releases]
-        return await self._perform_on(
-            "ChangeMessageVisibilityBatch", envelopes, entries, is_settlement=True
-        )
-
-    async def _perform_on(
-        self,
-        operation: str,
-        envelopes: Sequence[Envelope],
-        entries: Sequence[BatchEntry | Exception],
-        *,
-        is_settlement: bool = False,
-    ) -> list[Exception | None]:
-        """Send a batch about messages that are still ours, as far as this process knows.
-
-        Args:
-            entries: for each envelope, or why it is not sent.
-        """
-        now = self.clock.monotonic()
-        outcomes: list[Exception | None] = [None] * len(envelopes)
-        sent: dict[int, BatchEntry] = {}
-        for index, (envelope, entry) in enumerate(zip(envelopes, entries, strict=True)):
-            if isinstance(entry, Exception):
-                outcomes[index] = entry
-            elif now > envelope.lease_end_time:
-                outcomes[index] = lost(envelope, "its lease ended before SQS got the request")
-            elif delivery_of(envelope).is_handed_over and not _hides(entry):
-                if operation == "DeleteMessageBatch":
-                    delivery_of(envelope).is_done = True
-            else:
-                sent[index] = entry
-        indexes = list(sent)
-
-        def judge(position: int, code: str, text: str, is_repeat: bool) -> Exception | None:
-            if not is_lost_handle(code):
-                return BackendError(f"{operation} on {self!r} failed for one item: {text}")
-            if is_repeat and is_settlement:
-                # Its lease lasts, so nobody else had it: the first try has settled it.
-                return None
-            return lost(envelopes[indexes[position]], text)
-
-        results = await perform(
-            self._remote, operation, list(sent.values()), [0] * len(sent), judge
-        )
-        for index, result in zip(indexes, results, strict=True):
-            outcomes[index] = result
-        return outcomes
+        return await self._settler.release(releases)
 
     # The rest.
 
@@ -474,7 +237,7 @@ class SQSQueue(Queue):
             key: int(attributes[name]) for key, name in _COUNTS.items() if name in attributes
         }
         stats["requests"] = requests = self._remote.request_count
-        stats["jobs"] = jobs = max(self._pushed_count, self._completed_count)
+        stats["jobs"] = jobs = max(self._sender.sent_count, self._settler.completed_count)
         if jobs:
             stats["requests_per_job"] = requests / jobs
         return stats
@@ -483,8 +246,8 @@ class SQSQueue(Queue):
         await self._arrivals.get().end()
         await self._arrivals.close()
         await self._remote.links.leave(self)
-        if self._settings.large_items is not None:
-            await self._settings.large_items.leave(self)
+        if self._large_items is not None:
+            await self._large_items.leave(self)
 
 
 class SQSFifoQueue(SQSQueue):
@@ -519,15 +282,3 @@ class SQSFifoQueue(SQSQueue):
 
 def _is_done(delivery: Delivery) -> bool:
     return delivery.is_done
-
-
-def _hides(entry: BatchEntry) -> bool:
-    """Whether it hides a message for some time: Lambda itself can only report it as failed."""
-    return bool(entry.get("VisibilityTimeout"))
-
-
-def _visibility(envelope: Envelope, seconds: float, now: float) -> BatchEntry:
-    return {
-        "ReceiptHandle": delivery_of(envelope).receipt_handle,
-        "VisibilityTimeout": visibility_seconds(envelope, seconds, now),
-    }

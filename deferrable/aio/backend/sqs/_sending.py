@@ -37,6 +37,9 @@ class Sender:
         large_items: where bodies over the limit are kept; None: they are refused.
         compress_over_bytes: a longer text is compressed.
         offload_over_bytes: a longer body is kept in `large_items`.
+
+    Attributes:
+        sent_count: how many items were sent.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Sender:
         self._large_items = large_items
         self._compress_over_bytes = compress_over_bytes
         self._offload_over_bytes = offload_over_bytes
+        self.sent_count = 0
 
     async def send(self, pushes: Sequence[Push]) -> list[Exception | None]:
         """Send the items; None, or why it was not sent, for each in their order."""
@@ -71,6 +75,7 @@ class Sender:
             again = await self._send_once([pushes[index] for index in refused])
             for index, outcome in zip(refused, again, strict=True):
                 outcomes[index] = outcome
+        self.sent_count += outcomes.count(None)
         return outcomes
 
     async def _send_once(self, pushes: Sequence[Push]) -> list[Exception | None]:
