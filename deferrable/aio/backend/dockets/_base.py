@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from deferrable.aio.backend._redis.link import RedisLinks
 from deferrable.aio.backend.dockets._commands import Commands
+from deferrable.aio.backend.dockets._moves import Where
 from deferrable.aio.backend.dockets._wire import Keys
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
@@ -67,9 +68,14 @@ class DocketsBase(Queue):
 
     def _without_loop(self) -> Queue | None:
         if self._view is None and self._commands.links.threads is not None:
-            view = self._view = self._copy_without_loop()
-            view._commands = self._commands.of_threads()
+            view = self._copy_without_loop()
+            view._use(self._commands.of_threads())
+            self._view = view  # complete by now: other threads may use it at once
         return self._view
+
+    def _use(self, commands: Commands) -> None:
+        """Send pushes by these commands from now on."""
+        self._commands = commands
 
     def _shares_redis_with(self, other: Queue) -> bool:
         """Whether one script can act on both: same Redis, same name."""
@@ -84,6 +90,12 @@ class DocketsBase(Queue):
     @abstractmethod
     def _entry(self, push: Push, now: float) -> tuple[str, str]:
         """An id for what is pushed here, and its text as it is stored here."""
+
+    def _place_of(self, push: Push) -> Where:
+        """Where in Redis the item of a push goes."""
+        if self.IS_FOR_ERRORS:
+            return "errors"
+        return "delayed" if push.delay_seconds else "back"
 
     async def _close(self) -> None:
         await self._commands.links.leave(self)

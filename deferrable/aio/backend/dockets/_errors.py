@@ -20,7 +20,7 @@ from deferrable.aio.backend._redis.link import RedisLinks, script
 from deferrable.aio.backend.dockets._base import DocketsBase, fail, lost
 from deferrable.aio.backend.dockets._commands import MOST_AT_ONCE, in_chunks, repeating
 from deferrable.aio.backend.dockets._finding import Page, look, look_through
-from deferrable.aio.backend.dockets._unique import UniqueKeys
+from deferrable.aio.backend.dockets._unique import UniqueKeys, unique_key_in
 from deferrable.aio.backend.dockets._wire import TRUSTED_SECONDS, Key, error_item
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
@@ -279,11 +279,10 @@ class DocketsErrorQueue(DocketsBase):
             return
         leased = self._leased(envelope)
         key, text = to._entry(push, self.clock.time())
-        verb = "errors" if to.IS_FOR_ERRORS else "delayed" if push.delay_seconds else "back"
         if leased is None:
             raise lost(envelope)
-        unique_key = Key(push.unique_key, push.item["id"]) if push.unique_key else None
-        step = _Step(leased, verb, text, key, push.delay_seconds, unique_key)
+        unique_key = unique_key_in(push)
+        step = _Step(leased, to._place_of(push), text, key, push.delay_seconds, unique_key)
         (outcome,) = await self._settle([envelope], [step])
         while isinstance(outcome, _KeyHeld) and unique_key is not None:
             keys = UniqueKeys(self._commands, self.clock)

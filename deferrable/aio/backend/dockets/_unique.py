@@ -25,9 +25,10 @@ from deferrable.aio.backend.dockets._finding import Finder
 from deferrable.aio.backend.dockets._outside import Outside
 from deferrable.aio.backend.dockets._wire import TRUSTED_SECONDS, Key
 from deferrable.aio.clock import Clock
+from deferrable.aio.queue import Push
 from deferrable.errors import BackendError, DuplicateCall
 
-__all__ = ["Candidate", "UniqueKeys"]
+__all__ = ["Candidate", "UniqueKeys", "unique_key_in"]
 
 _MOST_ENTRIES = 1000
 _MOST_BYTES = 500_000
@@ -38,6 +39,11 @@ _TRUST_FACTOR = 20.0
 """A long search is repeated, for one key, so seldom that it takes a twentieth of the time."""
 
 _MOST_TRIES = 10
+
+
+def unique_key_in(push: Push) -> Key | None:
+    """The unique key of a push, with the id of its item."""
+    return None if push.unique_key is None else Key(push.unique_key, push.item["id"])
 
 
 class Candidate(NamedTuple):
