@@ -3,11 +3,13 @@
 Owns the refusals that classes of both APIs inherit. They are hidden from type checkers, so that
 type checkers still report such code.
 
-A refused ``__enter__`` must look absent to `hasattr` and to the abstract context managers of
-`contextlib`. So it is a descriptor, its error is also an `AttributeError`, and there is no
-``__exit__``. Python hides the error of a descriptor from ``for``, so ``__iter__`` is a method.
+A refused method must look absent to `hasattr`, and the class must be no context manager to
+`contextlib`. So it is a descriptor, its error is also an `AttributeError`, and the other method of
+the pair is missing. The refused one is the one that Python looks up first. Python hides the error
+of a descriptor from ``for``, so ``__iter__`` is a method.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from deferrable.errors import WrongApi
@@ -46,7 +48,10 @@ class AsyncWith:
     __slots__ = ()
 
     if not TYPE_CHECKING:
-        __enter__ = _Absent("with", "async with")
+        if sys.version_info >= (3, 14):
+            __exit__ = _Absent("with", "async with")
+        else:
+            __enter__ = _Absent("with", "async with")
 
 
 class PlainWith:
@@ -55,7 +60,10 @@ class PlainWith:
     __slots__ = ()
 
     if not TYPE_CHECKING:
-        __aenter__ = _Absent("async with", "with")
+        if sys.version_info >= (3, 14):
+            __aexit__ = _Absent("async with", "with")
+        else:
+            __aenter__ = _Absent("async with", "with")
 
 
 class AsyncFor(AsyncWith):

@@ -182,7 +182,7 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
                 await asyncio.sleep(0)  # or a caller who never waits would starve the loop
             else:
                 await asyncio.wait([running])
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             attempt.control.stop("cancelled")
             await until_done(running)
             if running.cancelled():
@@ -190,6 +190,8 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
                 await attempt.give_back()
             else:
                 outcome_of(running.result())
+            # The frame of asyncio.wait holds the task that waits: a cycle, from Python 3.14 on.
+            error.__traceback__ = None
             raise
         try:
             outcome = outcome_of(running.result())
