@@ -3,11 +3,16 @@
 In one process on the queue in memory, so that nothing but this library and the integration is
 measured. Each integration is measured against none, one right after the other; the table shows the
 median of the differences. ``python benchmarks/observing.py [JOBS] [ROUNDS]``
+
+Seconds of CPU depend on what else the machine does; how many instructions run does not.
+``python benchmarks/observing.py --instructions`` counts these with valgrind, in about ten minutes.
 """
 
 import asyncio
 import gc
+import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -140,6 +145,47 @@ def sdk_alone_us() -> float:
     return (time.process_time() - start) / JOBS * 1e6
 
 
+SDK_ALONE = "of OpenTelemetry, its SDK alone"
+
+
+def run_once(name: str, jobs: int) -> None:
+    """Run so many async jobs once, in a process whose instructions are counted."""
+    global JOBS
+    JOBS = jobs
+    if name == SDK_ALONE:
+        sdk_alone_us()
+    else:
+        asyncio.run(cpu_us(SETUPS[name], nothing))
+
+
+def count_instructions(name: str, jobs: int) -> int:
+    """How many instructions a process with so many async jobs takes, its start included."""
+    counting = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    command = [sys.executable, __file__, "--once", name, str(jobs)]
+    env = {"PYTHONHASHSEED": "0"}
+    subprocess.run(command, env=env, check=True)  # it compiles what is imported
+    ended = subprocess.run(
+        [*counting, *command], env=env, check=True, capture_output=True, text=True
+    )
+    found = re.search(r"Collected : (\d+)", ended.stderr)
+    assert found is not None, ended.stderr
+    return int(found[1])
+
+
+def main_of_instructions() -> None:
+    few, many = 1_000, 5_000  # their difference leaves out the start of the process
+    base = 0
+    for name in (*SETUPS, SDK_ALONE):
+        counts = [count_instructions(name, jobs) for jobs in (few, many)]
+        each = (counts[1] - counts[0]) // (many - few)
+        if not base:
+            base = each
+            print(f"{'none':34}{each:>12,} instructions a job")
+        else:
+            more = each if name == SDK_ALONE else each - base
+            print(f"{name:34}{more:>12,} more, {more / base:.2f} of a job", flush=True)
+
+
 def main(jobs: int = JOBS, rounds: int = ROUNDS) -> None:
     global JOBS
     JOBS = jobs
@@ -160,8 +206,14 @@ def main(jobs: int = JOBS, rounds: int = ROUNDS) -> None:
     shown = ", ".join(f"{kind} {statistics.median(each):.1f}" for kind, each in bases.items())
     print(f"none: {shown} µs")
     alone = statistics.median(sdk_alone_us() for _ in range(rounds))
-    print(f"of OpenTelemetry, its SDK alone: {alone:.1f} µs")
+    print(f"{SDK_ALONE}: {alone:.1f} µs")
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    match sys.argv[1:]:
+        case ["--instructions"]:
+            main_of_instructions()
+        case ["--once", name, jobs]:
+            run_once(name, int(jobs))
+        case numbers:
+            main(*map(int, numbers))
