@@ -194,11 +194,14 @@ async def test_visibility_on_a_fifo_queue_keeps_the_order_and_every_attempt(
         await defer(site, "a1", "a2", "a3", use_exponential_backoff=False, max_attempts=3)
 
         statuses = await outcomes(site, 7)
+        sends = site.proxy.counts["SendMessageBatch"]
+        (item,) = await site.buried()
 
         assert statuses[:3] == ["retried", "retried", "completed"]
         assert statuses[3:] == ["retried", "retried", "errored", "completed"]
         assert site.started == ["a1"] * 3 + ["a2"] * 3 + ["a3"]
-        assert len(await site.buried()) == 1
+        assert sends == 1  # the calls; SQS itself has moved the one that failed
+        assert item["error"]["error_type"] == "TooManyDeliveries"
 
 
 async def test_behind_sends_the_copy_to_the_end_of_its_group(

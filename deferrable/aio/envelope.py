@@ -29,6 +29,8 @@ class InPlace:
         is_last: the broker will not deliver it again.
         is_buried: if it is released now, the broker itself moves it to the error queue.
         latest_time: no release hides it for longer; on the scale of its lease.
+        may_rest: its holder may keep it for its backoff and run it again. Else the broker itself
+            has to deliver it again, because it counts the attempts.
         comes_back: its attempt has ended, and it will be delivered again.
         rest_end_time: its holder keeps it until then, and runs it again; on the same scale.
     """
@@ -37,6 +39,7 @@ class InPlace:
     is_last: bool
     is_buried: bool
     latest_time: float
+    may_rest: bool = True
     comes_back: bool = False
     rest_end_time: float | None = None
 

@@ -253,7 +253,7 @@ class AttemptEnding:
 
     async def _retry_in_place(self, in_place: InPlace, verdict: RetryLater) -> None:
         seconds = verdict.seconds
-        if self._door.keeps_for(seconds):
+        if in_place.may_rest and self._door.keeps_for(seconds):
             in_place.attempts += self._is_counted(verdict)
             in_place.rest_end_time = self.queue.clock.monotonic() + seconds
         else:

@@ -4,7 +4,8 @@ Owns the three ways, and what the receive count of a message means in each. It d
 
 ``behind``: a copy that counts the attempt is sent, then the original is deleted. ``block`` and
 ``visibility``: the message itself is hidden for its backoff. Nothing in it can change, so each of
-its receives counts as an attempt.
+its receives counts as an attempt. Only with ``block`` a worker may run it again without another
+receive: with ``visibility`` the redrive policy has to see each attempt.
 
 Source: SQS developer guide, dead-letter queues: SQS moves a message when its receive count exceeds
 maxReceiveCount, so at the receive after the last one that it hands over.
@@ -59,6 +60,7 @@ def in_place(
         is_last=receives >= max_receive_count,
         is_buried=retry == "visibility" and receives == max_receive_count,
         latest_time=latest_time,
+        may_rest=retry == "block",
     )
 
 
