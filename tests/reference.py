@@ -19,6 +19,7 @@ from deferrable.cli.app import cli
 from deferrable.contrib import opentelemetry
 from deferrable.contrib._job_metrics import JobCollector
 from deferrable.contrib._queue_metrics import QueueCollector
+from deferrable.options import OPTIONS
 
 __all__ = ["PARTS", "commands_of", "rewritten"]
 
@@ -27,11 +28,22 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 def options() -> str:
     """A row for each option of the decorator, in its order."""
+    parameters = list(SIGNATURE.parameters.values())[1:]
+    return _options((each.name, each.default) for each in parameters)
+
+
+def options_of_a_call() -> str:
+    """A row for each option that only one call takes."""
+    names = [name for name, option in OPTIONS.items() if option.is_for_calls]
+    return _options((name, None) for name in names)
+
+
+def _options(rows: Iterable[tuple[str, object]]) -> str:
     return table(
         ("option", "default", "meaning"),
         (
-            (f"`{each.name}`", f"`{each.default}`", MEANINGS[each.name].replace("``", "`"))
-            for each in list(SIGNATURE.parameters.values())[1:]
+            (f"`{name}`", f"`{default}`", MEANINGS[name].replace("``", "`"))
+            for name, default in rows
         ),
     )
 
@@ -154,7 +166,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "metrics of queues": queue_metrics,
         "instruments": instruments,
     },
-    "options.md": {"options": options},
+    "options.md": {"options": options, "options of a call": options_of_a_call},
 }
 """The pages, and what is made of each."""
 
