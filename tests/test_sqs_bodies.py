@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import random
+import re
 import tracemalloc
 import zlib
 from typing import Any
@@ -218,6 +219,12 @@ def test_body_that_holds_no_item_is_unreadable(body: str) -> None:
         decode(body)
 
     assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize("body", ["an  order of\t5", "zlib:a b"])
+def test_error_of_a_body_shows_the_body_as_it_is(body: str) -> None:
+    with pytest.raises(UnreadableItem, match=re.escape(repr(body))):
+        decode(body)
 
 
 @given(st.text() | st.binary().map(lambda data: "zlib:" + base64.b64encode(data).decode()))

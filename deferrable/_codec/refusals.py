@@ -133,7 +133,8 @@ def short_repr(value: object, limit: int = 120) -> str:
     Never raises (but KeyboardInterrupt), not even for an object whose own ``__repr__`` does,
     and does not build the whole text of a long container first.
     """
-    return _shortened(_safely(_REPR.repr, value), limit)
+    # That of a text is one line already, and shows its spaces as they are.
+    return _shortened(_safely(_REPR.repr, value), limit, is_line=value.__class__ is str)
 
 
 def _safely(write: Callable[[Any], str], value: object) -> str:
@@ -145,6 +146,8 @@ def _safely(write: Callable[[Any], str], value: object) -> str:
         return f"<{type(value).__name__} whose text raises {type(error).__name__}>"
 
 
-def _shortened(text: str, limit: int) -> str:
-    line = " ".join(text[: 4 * limit].split()).encode("utf-8", "backslashreplace").decode()
+def _shortened(text: str, limit: int, *, is_line: bool = False) -> str:
+    begin = text[: 4 * limit]
+    line = begin if is_line else " ".join(begin.split())
+    line = line.encode("utf-8", "backslashreplace").decode()
     return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -74,7 +74,7 @@ def decode(body: str, max_bytes: int = MAX_TEXT_BYTES) -> Item:
         return load_item(body)
     for mark, decompress in _DECOMPRESS.items():
         if body.startswith(mark):
-            return load_item(decompress(_from_base64(body[len(mark) :]), max_bytes))
+            return load_item(decompress(_from_base64(body[len(mark) :], body), max_bytes))
     if body.startswith(REFERENCE):
         raise UnreadableItem(
             f"the item is kept at {short_repr(body)}; give this consumer's factory the "
@@ -85,12 +85,12 @@ def decode(body: str, max_bytes: int = MAX_TEXT_BYTES) -> Item:
     return _load_python2(body, max_bytes)
 
 
-def _from_base64(text: str) -> bytes:
+def _from_base64(text: str, body: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise UnreadableItem(
-            f"the body {short_repr(text)} is neither a JSON object nor base64: {error}"
+            f"the body {short_repr(body)} is neither a JSON object nor base64: {error}"
         ) from error
 
 
@@ -134,7 +134,7 @@ _MEMBER_BYTES = 64  # about what a list or dict needs for a member
 
 def _load_python2(body: str, max_bytes: int) -> Item:
     """The item of a pickled dict; none of its pickle is run. (boto wrote the base64.)"""
-    value = read_inert(unescape(_from_base64("".join(body.split()))))
+    value = read_inert(unescape(_from_base64("".join(body.split()), body)))
     try:
         item: Item = _Plain(max_bytes)(value)
         dump(item)
