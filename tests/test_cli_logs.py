@@ -31,10 +31,10 @@ class Log:
         self.stream = io.StringIO()
         self.logger = logging.getLogger("deferrable.worker")
 
-    def begin(self, log_format: str = "text", process: str = "") -> None:
+    def begin(self, log_format: str = "text", process: str = "", level: str = "info") -> None:
         self._monkeypatch.setattr(sys, "stderr", self.stream)
         logging.getLogger().handlers.clear()  # those of pytest
-        configure(log_format, "info", process)
+        configure(log_format, level, process)
 
     @property
     def lines(self) -> list[str]:
@@ -48,9 +48,18 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
     known = [each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
     for each in known:
         monkeypatch.setattr(each, "disabled", each.disabled)  # other packages' too
+    aws = {logging.getLogger(name): logging.NOTSET for name in ("aiobotocore", "botocore", "boto3")}
+    before = {logger: logger.level for logger in aws}
+    _set_levels(aws)
     yield Log(monkeypatch)
+    _set_levels(before)
     root.handlers[:], root.level = handlers, level
     enable_loggers()
+
+
+def _set_levels(levels: dict[logging.Logger, int]) -> None:
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 def broken_with(text: str) -> ValueError:
@@ -165,6 +174,18 @@ def test_a_worker_logs_on_after_an_application_has_disabled_existing_loggers(log
     logging.getLogger("deferrable").warning("from the engine")
 
     assert [line.rpartition(" ")[2] for line in log.lines] == ["1)", "engine"]
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"), [("info", ["lost"]), ("debug", ["found", "lost"]), ("error", [])]
+)
+def test_libraries_of_aws_log_warnings_only(log: Log, level: str, shown: list[str]) -> None:
+    log.begin(level=level)
+
+    logging.getLogger("botocore.credentials").info("found")
+    logging.getLogger("aiobotocore.credentials").warning("lost")
+
+    assert [line.rpartition(" ")[2] for line in log.lines] == shown
 
 
 @given(st.text())

@@ -30,11 +30,15 @@ _logger = logging.getLogger("deferrable.worker")
 LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = {"DEBUG": "blue", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 _FIELDS = "deferrable_fields"
+_TALKATIVE = ("aiobotocore", "botocore", "boto3")
+"""Loggers that write a line for each client that they make, as with where its keys were found."""
 _LOGGED_BY_ENGINE = frozenset({"retried", "errored", "lost"})
 
 
 def configure(log_format: str, level: str, process: str = "") -> None:
     """Log to standard error. A configuration that an application sets later is kept.
+
+    Only with the level ``debug`` the libraries of AWS log what is no warning.
 
     Args:
         process: the name of this process among several, for each line.
@@ -45,6 +49,10 @@ def configure(log_format: str, level: str, process: str = "") -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
+    for name in () if level == "debug" else _TALKATIVE:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(max(root.level, logging.WARNING))
 
 
 def enable_loggers() -> None:
