@@ -5,13 +5,12 @@ modules of their jobs, and unpickles arguments where the instance accepts pickle
 """
 
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 
 import click
 
+from deferrable.aio._contract.inspecting import each_found
 from deferrable.aio.deferrable import Deferrable
-from deferrable.aio.queue import Queue
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
 from deferrable.cli.loading import with_instance
 from deferrable.cli.naming import NamingCommand, instance_argument
@@ -61,11 +60,11 @@ def check(path: str, against_queue: bool, as_json: bool) -> None:
         backend = instance.backend
         count, problems = 0, _Problems()
         for queue in (backend.queue, backend.error_queue):
-            async for item in _items_of(queue):
+            async for found in each_found(queue):
                 count += 1
-                reason = why_not_run(instance, item)
+                reason = why_not_run(instance, found.item)
                 if reason is not None:
-                    problems.add(item, reason)
+                    problems.add(found.item, reason)
         if as_json:
             print_json({"items": count, "problems": [asdict(each) for each in problems.all()]})
         else:
@@ -103,16 +102,6 @@ def _check_metadata(instance: Deferrable, item: Item) -> None:
         data = encoded.get(consumer.NAMESPACE)
         if data is not None:
             serializer.load_value(data)
-
-
-async def _items_of(queue: Queue) -> AsyncIterator[Item]:
-    cursor = ""
-    while True:
-        page, cursor = await queue.inspect(cursor)
-        for each in page:
-            yield each.item
-        if not cursor:
-            return
 
 
 class _Problems:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from deferrable._durations import Duration, seconds_of
 from deferrable.aio import deferrable as awaiting
+from deferrable.aio._contract.inspecting import each_found
 from deferrable.aio._engine.rehearsing import Rehearsal, SecondRun, rehearsing
 from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.aio.clock import SystemClock
@@ -264,16 +265,12 @@ def _swap(instance: Any, core: awaiting.Deferrable, parts: tuple[Any, ...]) -> N
 
 async def moments_of(queue: Queue) -> list[float]:
     """When something happens to an item by itself: it becomes due, or its lease ends."""
-    moments: list[float] = []
-    cursor = ""
-    while True:
-        page, cursor = await queue.inspect(cursor)
-        for found in page:
-            moments += [
-                each for each in (found.available_time, found.lease_until) if each is not None
-            ]
-        if not cursor:
-            return moments
+    return [
+        moment
+        async for found in each_found(queue)
+        for moment in (found.available_time, found.lease_until)
+        if moment is not None
+    ]
 
 
 def result_of(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,7 @@ The rules: a look changes no lease, no order and no attempt. An item is removed 
 every pop, so that what was removed is never delivered.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -15,7 +15,7 @@ from deferrable.aio._contract.entries import Push
 from deferrable.errors import Unsupported
 from deferrable.item import Item
 
-__all__ = ["FINDERS", "REMEMBERED_SECONDS", "Found", "Inspecting", "Place"]
+__all__ = ["FINDERS", "REMEMBERED_SECONDS", "Found", "Inspecting", "Place", "each_found"]
 
 REMEMBERED_SECONDS = 86_400
 """How long a queue remembers that an item was cancelled: one day."""
@@ -208,3 +208,18 @@ class Inspecting(Checks):
                 f"{self!r} cannot find items without taking them; {FINDERS} can "
                 "(SUPPORTS_INSPECTION says so)"
             )
+
+
+async def each_found(queue: Inspecting, count: int = 500) -> AsyncIterator[Found]:
+    """All items of a queue and where they are, one by one; see `Inspecting.inspect`.
+
+    Args:
+        count: about how many to look at together.
+    """
+    cursor = ""
+    while True:
+        page, cursor = await queue.inspect(cursor, count)
+        for found in page:
+            yield found
+        if not cursor:
+            return

@@ -18,7 +18,7 @@ from typing import TypeGuard
 import msgspec
 
 from deferrable._moving import Tally, call_of, outgoing, wait_seconds
-from deferrable.aio._contract.inspecting import Found
+from deferrable.aio._contract.inspecting import Found, each_found
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio._engine.keeper import Keeper, keeper
 from deferrable.aio.envelope import Envelope
@@ -371,14 +371,9 @@ class Lane:
 
 async def _calls_in(queue: Queue) -> set[str]:
     """What tells the items of a queue from others; none if it cannot show them."""
-    calls: set[str] = set()
-    cursor = ""
-    while queue.SUPPORTS_INSPECTION:
-        page, cursor = await queue.inspect(cursor)
-        calls.update(call_of(found.item) for found in page if found.place != "cancelled")
-        if not cursor:
-            break
-    return calls
+    if not queue.SUPPORTS_INSPECTION:
+        return set()
+    return {call_of(each.item) async for each in each_found(queue) if each.place != "cancelled"}
 
 
 def _was_delivered(envelope: Envelope) -> bool:

@@ -6,6 +6,7 @@ them refuse in the same way.
 
 import pytest
 
+from deferrable.aio._contract.inspecting import each_found
 from deferrable.aio.queue import Found, Queue
 from deferrable.errors import Unsupported
 from deferrable.testing.clock import MovingClock
@@ -16,12 +17,7 @@ __all__ = ["Cancelling", "Finding"]
 
 async def _each(queue: Queue, count: int) -> list[Found]:
     """Every page of what a queue holds."""
-    cursor, seen = "", list[Found]()
-    while True:
-        page, cursor = await queue.inspect(cursor, count)
-        seen += page
-        if not cursor:
-            return seen
+    return [found async for found in each_found(queue, count)]
 
 
 class Finding(Suite):
