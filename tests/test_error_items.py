@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 from faces import LEASE_SECONDS, Face
 
-from deferrable.aio._engine.rounds import TOUCHES_PER_LEASE
+from deferrable.aio._contract.entries import TOUCHES_PER_LEASE
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
 from deferrable.testing import wait_until
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from faces import LEASE_SECONDS, Face, FaceName, Kind, MakeFace, wait_here
 
+from deferrable.aio._contract.entries import TOUCHES_PER_LEASE
 from deferrable.aio._engine.keeper import Keeper
-from deferrable.aio._engine.rounds import TOUCHES_PER_LEASE
 from deferrable.aio.backend.memory._store import Now
 from deferrable.aio.queue import Touch
 from deferrable.errors import BackendError, LeaseLost

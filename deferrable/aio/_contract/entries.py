@@ -1,6 +1,6 @@
 """What the batch hooks of a queue take, and what `peek` returns.
 
-Owns these values. `deferrable.aio.queue` exports them.
+Owns these values, and how often an item is touched. `deferrable.aio.queue` exports the values.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ import msgspec
 from deferrable.aio.envelope import Envelope
 from deferrable.item import Item
 
-__all__ = ["Peeked", "Push", "Release", "Touch"]
+__all__ = ["TOUCHES_PER_LEASE", "Peeked", "Push", "Release", "Touch"]
+
+TOUCHES_PER_LEASE = 3
+"""How often a held item is touched within a lease: first after a third of it."""
 
 
 class Push(msgspec.Struct, frozen=True, gc=False):

@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 from weakref import ref
 
+from deferrable.aio._contract.entries import TOUCHES_PER_LEASE
 from deferrable.aio.clock import Timer, call_at
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
 from deferrable.errors import BackendError, LeaseLost
 
-__all__ = ["LEAD", "TOUCHES_PER_LEASE", "Holder", "Line", "OnRound", "Round", "plan_round"]
+__all__ = ["LEAD", "Holder", "Line", "OnRound", "Round", "plan_round"]
 
 _logger = logging.getLogger("deferrable")
 
-TOUCHES_PER_LEASE = 3
 LEAD = 1 - 1 / TOUCHES_PER_LEASE
 """The part of a lease that is left when an item is touched first."""
 _MOST_TOUCHES_PER_LEASE = 30  # while the broker cannot be reached

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from deferrable._durations import seconds_of
+from deferrable.aio._contract.entries import TOUCHES_PER_LEASE
 from deferrable.aio.backend.sqs._batches import MAX_BATCH_BYTES, MAX_BATCH_SIZE
 from deferrable.aio.backend.sqs._queue import SQSFifoQueue, SQSQueue
 from deferrable.aio.backend.sqs._receiving import MAX_WAIT_SECONDS
@@ -25,8 +26,6 @@ MONTH_SECONDS = 30 * 86_400
 BILLED_BYTES = 65_536
 PRICES = {"standard": 0.40, "fifo": 0.50}
 """Dollars for a million requests."""
-TOUCHES_PER_LEASE = 3
-"""A lease is renewed first after a third of it; see the keeper."""
 _NAIVE_POLL_SECONDS = 1.0
 
 
