@@ -11,6 +11,8 @@ from commands import call_command
 from dockets_place import Place, envelope
 from redis_server import RedisServer
 
+from deferrable.cli import asking
+
 APP = """
 import os
 from deferrable import Deferrable, backend
@@ -92,6 +94,12 @@ def test_each_reason_to_keep_classic_is_named(fleet: Fleet) -> None:
     assert dead["heartbeat_seconds"] == 0
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "has_terminal", lambda: True)
+
+
+@pytest.mark.usefixtures("terminal")
 def test_the_items_of_a_dead_consumer_are_taken_back_after_a_yes(fleet: Fleet) -> None:
     fleet.hold("dead", item(1.0), item(2.0))
 
@@ -136,6 +144,42 @@ def test_a_consumer_that_works_while_it_is_watched_keeps_its_items(
 
     assert told["taken_back"] == {}
     assert "changed" in told["kept"]["working"]
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    ("sign", "why"), [("heartbeat", "its heartbeat lasts"), ("items", "its items changed")]
+)
+def test_a_consumer_that_comes_to_life_during_the_question_keeps_its_items(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, sign: str, why: str
+) -> None:
+    fleet.hold("sleeper", item(1.0))
+    fleet.hold("dead", item(2.0))
+
+    def answer(*_: object, **__: object) -> bool:
+        if sign == "heartbeat":
+            fleet.redis.set(fleet.keys.active("sleeper"), "1", px=60_000)
+        else:
+            fleet.redis.delete(fleet.keys.working("sleeper"))
+            fleet.hold("sleeper", item(3.0))
+        return True
+
+    monkeypatch.setattr("deferrable.cli.migrate.click.confirm", answer)
+    told = fleet.told("adopt", "fleet:stats", "--watch-seconds", "0")
+
+    assert told["code"] == 1
+    assert told["taken_back"] == {"dead": 1}
+    assert why in told["kept"]["sleeper"]
+
+
+def test_adopting_without_a_terminal_needs_a_yes(fleet: Fleet) -> None:
+    fleet.hold("dead", item(1.0))
+
+    done = fleet.command("adopt", "fleet:stats", answer="y\n")
+
+    assert done.returncode == 2
+    assert "no terminal to ask on; add --yes, or --dry-run" in done.stderr
+    assert fleet.redis.llen(fleet.keys.working("dead")) == 1
 
 
 def test_other_brokers_and_unknown_consumers_are_refused(fleet: Fleet) -> None:

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.error_items import ErrorItem, ErrorItems
+from deferrable.cli.asking import check_terminal
 from deferrable.cli.choosing import (
     Choice,
     Selection,
@@ -26,7 +27,7 @@ from deferrable.cli.choosing import (
     key_of,
     print_types,
 )
-from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
+from deferrable.cli.command_error import ERROR, CommandError, debug_option
 from deferrable.cli.error_views import as_data, as_page, as_table, traceback_text
 from deferrable.cli.loading import Named, with_instance
 from deferrable.cli.naming import NamingGroup, instance_argument
@@ -158,11 +159,7 @@ def replay(
 def discard(path: str, choice: Choice, is_sure: bool, as_json: bool) -> None:
     """Remove items for good."""
     if not is_sure:
-        if not sys.stdin.isatty():
-            raise CommandError(
-                "discarding loses items, and there is no terminal to ask on; add --yes",
-                USAGE,
-            )
+        check_terminal("discarding loses items")
         choice = _ask(path, choice)
     _with_items(path, _settle("discarded", ErrorItem.discard, choice, as_json))
 

@@ -9,15 +9,17 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from deferrable._durations import is_number
+from deferrable.aio._contract.inspecting import each_found
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.queue import Found, Queue
+from deferrable.cli.asking import check_terminal
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_option
 from deferrable.cli.loading import with_instance
 from deferrable.cli.naming import NamingGroup, instance_argument
@@ -120,32 +122,34 @@ class Findings:
 async def look(queue: Queue, errors: Queue, most: int) -> Findings:
     """Look at up to `most` items of each queue (0: at all), and at the old consumers."""
     findings = Findings()
-    old = await queue.old_consumers()
-    consumers = {each: OldConsumer(each, count) for each, count in old.items()}
+    consumers = await _old_consumers(queue)
     for source, is_error in ((queue, False), (errors, True)):
         looked_at = 0
-        async for found in _each(source):
+        async for found in each_found(source):
             if most and looked_at >= most:
                 findings.is_whole = False
                 break
             looked_at += 1
             _note(findings, found, is_error=is_error)
-            consumer = None if is_error else consumers.get(found.worker or "")
-            if consumer is not None:
-                _note_held(consumer, found)
+            if not is_error:
+                _note_held(consumers, found)
         findings.looked_at += looked_at
     findings.consumers = sorted(consumers.values(), key=lambda each: each.id)
     return findings
 
 
-async def _each(queue: Queue) -> AsyncIterator[Found]:
-    cursor = ""
-    while True:
-        page, cursor = await queue.inspect(cursor)
-        for found in page:
-            yield found
-        if not cursor:
-            return
+async def look_at_old(queue: Queue) -> dict[str, OldConsumer]:
+    """The old consumers that hold items, by their ids."""
+    consumers = await _old_consumers(queue)
+    if consumers:
+        async for found in each_found(queue):
+            _note_held(consumers, found)
+    return consumers
+
+
+async def _old_consumers(queue: Queue) -> dict[str, OldConsumer]:
+    counts = await queue.old_consumers()
+    return {each: OldConsumer(each, count) for each, count in counts.items()}
 
 
 def _note(findings: Findings, found: Found, *, is_error: bool) -> None:
@@ -159,7 +163,10 @@ def _note(findings: Findings, found: Found, *, is_error: bool) -> None:
         findings.newest[writer] = max(pushed, findings.newest.get(writer, 0.0))
 
 
-def _note_held(consumer: OldConsumer, found: Found) -> None:
+def _note_held(consumers: Mapping[str, OldConsumer], found: Found) -> None:
+    consumer = consumers.get(found.worker or "")
+    if consumer is None:
+        return
     if found.lease_until is not None:
         consumer.heartbeat_seconds = max(0.0, found.lease_until - time.time())
     consumer.held.add(repr(found.item))
@@ -232,22 +239,25 @@ def adopt(
     keeps its items. One that runs a long job cannot be told from a dead one: stop them all first.
     Exit code 1 if a consumer kept its items.
     """
+    is_asking = not (yes or dry_run)
+    if is_asking:
+        check_terminal("what is taken back runs again", "add --yes, or --dry-run to take nothing")
 
     async def do(instance: Deferrable) -> None:
         _check_redis(path, instance)
-        dead, kept = await _find_dead(instance, consumers, watch_seconds)
-        taken: dict[str, int] = {}
+        queue, start_time = instance.backend.queue, time.monotonic()
+        first = _wanted(await look_at_old(queue), consumers)
+        if not as_json or is_asking:
+            _show_consumers(list(first.values()), is_error=as_json)
+        silent = [each for each in first.values() if each.heartbeat_seconds <= 0]
+        if silent and is_asking:
+            click.confirm(_question(silent), abort=True, err=True)
+        if silent:
+            await asyncio.sleep(max(0.0, start_time + watch_seconds - time.monotonic()))
+        # After the answer, however long that took: a consumer may have come to life.
+        dead, kept = _judge(first, await look_at_old(queue) if silent else first)
+        taken = {} if dry_run else await _take_back(queue, dead, kept)
         count = sum(each.items for each in dead)
-        if not as_json or not (yes or dry_run):
-            _show_consumers([*dead, *(each for each, _ in kept)], is_error=as_json)
-        if dead and not dry_run:
-            question = (
-                f"give back {count:,} items of {len(dead)} Python 2 consumers? Each runs again; if "
-                "its consumer is alive, it runs twice"
-            )
-            if not yes:
-                click.confirm(question, abort=True, err=True)
-            taken = await _take_back(instance, dead, kept)
         reasons = {each.id: why for each, why in kept}
         if as_json:
             found = {each.id: each.items for each in dead}
@@ -260,50 +270,59 @@ def adopt(
     with_instance(path, do)
 
 
-async def _find_dead(
-    instance: Deferrable, wanted: Sequence[str], watch_seconds: float
-) -> tuple[list[OldConsumer], list[tuple[OldConsumer, str]]]:
-    """The consumers that seem to be dead, and the others with the reason why they are not.
+def _wanted(found: Mapping[str, OldConsumer], wanted: Sequence[str]) -> Mapping[str, OldConsumer]:
+    """Those of `found` with these ids; without any, all.
 
     Raises:
         CommandError: a wanted one holds nothing, or is none.
     """
-    queue, errors = instance.backend.queue, instance.backend.error_queue
-    before = {each.id: each for each in (await look(queue, errors, 0)).consumers}
-    missing = [each for each in wanted if each not in before]
+    missing = [each for each in wanted if each not in found]
     if missing:
         raise CommandError(
             f"no Python 2 consumer {', '.join(missing)} holds items; see deferrable migrate status",
             USAGE,
         )
-    if not before:
-        return [], []
-    await asyncio.sleep(watch_seconds)
+    return {each: found[each] for each in sorted(wanted or found)}
+
+
+def _question(silent: Sequence[OldConsumer]) -> str:
+    count = sum(each.items for each in silent)
+    return (
+        f"give back {count:,} items of {len(silent)} Python 2 consumers? Each runs again; if its "
+        "consumer is alive, it runs twice"
+    )
+
+
+def _judge(
+    first: Mapping[str, OldConsumer], second: Mapping[str, OldConsumer]
+) -> tuple[list[OldConsumer], list[tuple[OldConsumer, str]]]:
+    """The consumers that seem to be dead, and the others with the reason why they are not.
+
+    One that was alive at the first look is not dead: nobody was asked about it.
+    """
     dead: list[OldConsumer] = []
     kept: list[tuple[OldConsumer, str]] = []
-    for each in (await look(queue, errors, 0)).consumers:
-        first = before.get(each.id)
-        if first is None or (wanted and each.id not in wanted):
+    for before in first.values():
+        now = second.get(before.id)
+        if now is None:  # it has none any more
             continue
-        if each.heartbeat_seconds > 0:
-            rest = seconds_text(each.heartbeat_seconds)
-            kept.append((each, f"its heartbeat lasts for another {rest}"))
-        elif each.held != first.held or each.items != first.items:
-            kept.append((each, f"its items changed within {seconds_text(watch_seconds)}"))
+        rest = max(before.heartbeat_seconds, now.heartbeat_seconds)
+        if rest > 0:
+            kept.append((now, f"its heartbeat lasts for another {seconds_text(rest)}"))
+        elif now.held != before.held or now.items != before.items:
+            kept.append((now, "its items changed while this command watched"))
         else:
-            dead.append(each)
+            dead.append(now)
     return dead, kept
 
 
 async def _take_back(
-    instance: Deferrable,
-    dead: Sequence[OldConsumer],
-    kept: list[tuple[OldConsumer, str]],
+    queue: Queue, dead: Sequence[OldConsumer], kept: list[tuple[OldConsumer, str]]
 ) -> dict[str, int]:
     taken: dict[str, int] = {}
     for each in dead:
         try:
-            taken[each.id] = await instance.backend.queue.take_back(each.id)
+            taken[each.id] = await queue.take_back(each.id)
         except InvalidOptions as refusal:  # it has come to life meanwhile
             kept.append((each, str(refusal)))
     return taken
@@ -311,8 +330,7 @@ async def _take_back(
 
 def _check_redis(path: str, instance: Deferrable) -> None:
     queue = instance.backend.queue
-    has_old = type(queue).old_consumers is not Queue.old_consumers
-    if not has_old:
+    if not queue.HAS_OLD_CONSUMERS:
         raise CommandError(
             f"{path} is on {queue!r}; the Python 2 library shares queues on Redis only", USAGE
         )

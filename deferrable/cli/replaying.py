@@ -23,6 +23,7 @@ from deferrable.aio._engine.replaying import replay
 from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.error_items import ErrorItem
+from deferrable.cli.asking import check_terminal
 from deferrable.cli.check import why_not_run
 from deferrable.cli.choosing import Choice, Selection, choose, key_of, print_types
 from deferrable.cli.command_error import ERROR, USAGE, CommandError
@@ -93,12 +94,7 @@ def replay_errors(
 
 def _ask(path: str, choice: Choice) -> Choice:
     """Say how many jobs would be run, and ask."""
-    if not sys.stdin.isatty():
-        raise CommandError(
-            "replaying runs the jobs for real, and there is no terminal to ask on; add --yes, or "
-            "--dry to run nothing",
-            USAGE,
-        )
+    check_terminal("replaying runs the jobs for real", "add --yes, or --dry to run nothing")
     counts: list[int] = []
     choice = Choice(is_all=True, error_type=choice.error_type, until_time=time.time())
 

@@ -47,6 +47,7 @@ class FaultyQueue(Queue):
         flags = {name: getattr(queue, name) for name in QueueFlags.__annotations__}
         # A copy that is pushed apart would meet the key of its original.
         flags["SUPPORTS_UNIQUE"] &= has_atomic_replace
+        flags["HAS_OLD_CONSUMERS"] = False  # it passes no such verb on
         for name, flag in flags.items():
             setattr(self, name, flag)
         self.faults = Faults() if faults is None else faults

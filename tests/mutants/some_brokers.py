@@ -80,6 +80,12 @@ class SaysOfNoDeliveryThatItIsTheLast(_StaysForRetries):
         return InPlace(ended, False, False, math.inf)
 
 
+@mutant("a_queue_without_old_consumers_lists_none_and_takes_nothing_back")
+class TakesBackWhatNobodyHolds(InMemoryQueue):
+    async def take_back(self, consumer_id: str) -> int:
+        return 0
+
+
 @mutant("a_queue_that_reads_no_foreign_bodies_hands_them_on_unchanged")
 class DropsABodyThatItDoesNotRead(InMemoryQueue):
     def _read(self, lease: Lease, now: Now) -> Popped | None:

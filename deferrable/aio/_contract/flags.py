@@ -35,6 +35,9 @@ class QueueFlags:
     """`pause` keeps all consumers from taking items, until `resume`."""
     SUPPORTS_WORKERS: ClassVar[bool] = False
     """`report_worker` keeps what workers report, and `find_workers` shows it."""
+    HAS_OLD_CONSUMERS: ClassVar[bool] = False
+    """Consumers of the Python 2 library may hold items: `old_consumers` lists them, and `take_back`
+    gives back what a dead one held."""
     IS_LOCAL: ClassVar[bool] = False
     """Only this process pops the items, so a job needs no name that others can import."""
     MAX_PUSH_BATCH_SIZE: ClassVar[int] = sys.maxsize

@@ -58,7 +58,7 @@ class SomeBrokers:
         """Consumers of the Python 2 library that hold items: how many, by consumer id.
 
         Nobody can know whether they are alive. The items of a dead one never come back by
-        themselves; see `take_back`. Only Redis has such consumers.
+        themselves; see `take_back`. Empty without `HAS_OLD_CONSUMERS`.
         """
         return {}
 
@@ -80,5 +80,5 @@ class SomeBrokers:
         """
         raise Unsupported(
             f"{self!r} has no consumers of the Python 2 library, so none can be dead; on Redis "
-            "old_consumers() lists them"
+            "old_consumers() lists them (HAS_OLD_CONSUMERS says so)"
         )

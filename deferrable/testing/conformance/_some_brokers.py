@@ -1,8 +1,8 @@
 """The promises about what only some brokers do by themselves.
 
 Owns the tests of repeated items that a broker drops, of items that stay in their broker for a
-retry, and of messages that somebody else wrote. Each ability has a test for a queue without it,
-where a queue can show that.
+retry, of consumers of the Python 2 library, and of messages that somebody else wrote. Each ability
+has a test for a queue without it, where a queue can show that.
 """
 
 import pytest
@@ -132,6 +132,18 @@ class SomeBrokers(Suite):
         ((_, item),) = await take(other_queue, 1)
         assert item["id"] == "item-1"
         assert "error" in item
+
+    # Consumers of the Python 2 library.
+
+    async def test_a_queue_without_old_consumers_lists_none_and_takes_nothing_back(
+        self, queue: Queue
+    ) -> None:
+        if queue.HAS_OLD_CONSUMERS:
+            return
+
+        assert await queue.old_consumers() == {}
+        with pytest.raises(Unsupported, match="HAS_OLD_CONSUMERS"):
+            await queue.take_back("nobody")
 
     # Messages that somebody else wrote.
 

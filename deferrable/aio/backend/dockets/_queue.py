@@ -52,6 +52,7 @@ class DocketsQueue(DocketsBase):
     SUPPORTS_UNIQUE = True
     SUPPORTS_PAUSE = True
     SUPPORTS_WORKERS = True
+    HAS_OLD_CONSUMERS = True
 
     def __init__(
         self,
