@@ -1,37 +1,66 @@
-"""The commands, put together. Owns their list, and what all of them have in common."""
+"""The commands, put together. Owns their list, and what all of them have in common.
+
+The rule: a command's module is imported when the command is called, or when all are listed. Other
+commands must not pay for its imports.
+"""
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Final
 
 import click
 
-from deferrable.cli.check import check
 from deferrable.cli.command_error import ERROR
-from deferrable.cli.cost import cost
-from deferrable.cli.dashboard import dashboard
 from deferrable.cli.early import is_worker
-from deferrable.cli.enqueueing import enqueue
-from deferrable.cli.errors import errors
-from deferrable.cli.explaining import explain
-from deferrable.cli.exporter import exporter
-from deferrable.cli.items import items
-from deferrable.cli.jobs import jobs
-from deferrable.cli.migrate import migrate
-from deferrable.cli.move import move
-from deferrable.cli.pausing import pause, resume
 from deferrable.cli.printing import version_text
-from deferrable.cli.schedule import schedule
-from deferrable.cli.stats import stats
 from deferrable.cli.streams import why_not_written
-from deferrable.cli.worker import worker
-from deferrable.cli.workers import workers
 
 __all__ = ["cli", "run"]
 
 EPILOG = "Exit codes: 0 done, 1 an error, 2 wrong usage, 3 a worker was forced to stop."
 
 
+_MODULES: Final = {
+    "check": "check",
+    "cost": "cost",
+    "dashboard": "dashboard",
+    "enqueue": "enqueueing",
+    "errors": "errors",
+    "explain": "explaining",
+    "exporter": "exporter",
+    "items": "items",
+    "jobs": "jobs",
+    "migrate": "migrate",
+    "move": "move",
+    "pause": "pausing",
+    "resume": "pausing",
+    "schedule": "schedule",
+    "stats": "stats",
+    "worker": "worker",
+    "workers": "workers",
+}
+"""The module of each command, where it has the command's name."""
+
+
+class _Commands(Mapping[str, click.Command]):
+    """The commands by their names; a value is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = _MODULES[name]
+        command: click.Command = getattr(import_module(f"deferrable.cli.{module}"), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
 @click.group(
+    commands=_Commands(),
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -42,25 +71,6 @@ def cli() -> None:
     Instances are named MODULE:NAME, as in app.jobs:stats. Modules are imported from the current
     directory, as with python -m.
     """
-
-
-cli.add_command(worker)
-cli.add_command(workers)
-cli.add_command(exporter)
-cli.add_command(stats)
-cli.add_command(errors)
-cli.add_command(items)
-cli.add_command(jobs)
-cli.add_command(pause)
-cli.add_command(resume)
-cli.add_command(schedule)
-cli.add_command(dashboard)
-cli.add_command(check)
-cli.add_command(enqueue)
-cli.add_command(explain)
-cli.add_command(move)
-cli.add_command(migrate)
-cli.add_command(cost)
 
 
 def run() -> None:
