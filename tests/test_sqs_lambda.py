@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqs_proxy import Proxy, answer
+from sqs_proxy import hang as never_answer
 from sqs_server import SQSServer
 
 import deferrable
@@ -226,6 +227,17 @@ async def test_no_job_starts_after_the_time_of_the_function(
 
     assert len(ran) == 3
     assert len(names_in(reported)) == 7
+
+
+async def test_time_in_which_messages_are_read_is_time_of_the_function(function: Function) -> None:
+    event = await function.defer("note", "note")
+    event["Records"][1]["body"] = "no item"
+    function.proxy.script("SendMessageBatch", never_answer)
+
+    reported = names_in(await function.instance.handle_sqs_event(event, time_left(1.3)))
+
+    assert len(reported) == 2
+    assert ran == []
 
 
 async def test_fifo_batch_stops_at_the_first_failure(

@@ -49,13 +49,15 @@ async def handle_event(
     """Run the items of an event of Lambda. Return what a function has to return."""
     check_number("concurrency", concurrency, least=1, is_whole=True)
     check_failure_stops(failure_stops)
-    queue = instance.backend.queue
+    queue, loop = instance.backend.queue, asyncio.get_running_loop()
     seconds = _seconds_left(context)
     lease_seconds = queue.lease_seconds if seconds is None else seconds
+    most = None if seconds is None else seconds - _MARGIN_SECONDS
+    start_time = loop.time()
     handed = await queue.take_event(event, lease_seconds)
     order = HandedOrder(handed, is_ordered=queue.FIFO, failure_stops=failure_stops)
     batch = _Batch(instance, order, concurrency)
-    await batch.run(None if seconds is None else seconds - _MARGIN_SECONDS)
+    await batch.run(None if most is None else most - (loop.time() - start_time))
     failed = [each.name for each in handed if not each.is_done()]
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 

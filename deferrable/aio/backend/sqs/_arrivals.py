@@ -20,7 +20,7 @@ from deferrable.aio.backend.sqs._receiving import Message
 from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 
-__all__ = ["Arrivals", "ComesBack", "Read"]
+__all__ = ["Arrivals", "ComesBack", "Read", "log_unread"]
 
 _FULL_RECEIVES_FOR_ANOTHER = 10
 _KEPT_SECONDS = 1.0
@@ -158,7 +158,7 @@ class Arrivals:
         self._working.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            _log_unread(error)
+            log_unread(error)
         self._note_change()
 
     async def _add(self, reading: Coroutine[Any, Any, Popped | None]) -> None:
@@ -181,7 +181,7 @@ class Arrivals:
             if isinstance(popped, BaseException):
                 held_up.add(group)
                 if not isinstance(popped, ComesBack):
-                    _log_unread(popped)
+                    log_unread(popped)
             elif popped is not None and group in held_up:
                 back.append(popped[0])
             elif popped is not None:
@@ -223,5 +223,6 @@ class Arrivals:
             await self._give_back(rest)
 
 
-def _log_unread(error: BaseException) -> None:
+def log_unread(error: BaseException) -> None:
+    """Log an error that no reading of a message should raise."""
     _logger.error("a message comes back after its lease, unread", exc_info=error)

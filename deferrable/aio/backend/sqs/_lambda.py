@@ -1,20 +1,30 @@
 """Messages that AWS Lambda has received.
 
-Owns the shape of its event, and how a record becomes a message as `ReceiveMessage` gives it.
+Owns the shape of its event, how a record becomes a message as `ReceiveMessage` gives it, and how
+long the reading of messages may take.
 Source: Lambda developer guide, "Using Lambda with Amazon SQS".
 
 The one rule: Lambda deletes what is not reported. So a delivery is done only after a completion,
 and no request is sent about it.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from deferrable._codec.refusals import short_repr
+from deferrable.aio._contract.popping import Popped
+from deferrable.aio.backend.sqs._arrivals import ComesBack, log_unread
 from deferrable.aio.backend.sqs._receiving import Message
 from deferrable.errors import InvalidOptions
 
-__all__ = ["messages_in"]
+__all__ = ["messages_in", "read_in_time"]
+
+_MARGIN_SECONDS = 1.0
+"""So long before the end of its time a function gives up what is not read yet, and answers."""
+_READS_AT_ONCE = 10
+
+_Reading: TypeAlias = Popped | Coroutine[Any, Any, Popped | None]
 
 _FIELDS: Mapping[str, tuple[type, str]] = {
     "messageId": (str, "a string"),
@@ -52,6 +62,53 @@ def messages_in(event: object, queue_name: str) -> Iterator[Message]:
                 "retries would go to another queue than the one that calls this function"
             )
     return map(_message, records)
+
+
+async def read_in_time(
+    readings: Iterable[_Reading], seconds: float, *, is_ordered: bool
+) -> list[Popped | None]:
+    """What each reading ends with; None: no item, or it did not end in time.
+
+    Args:
+        seconds: for how long the messages are ours.
+        is_ordered: one is read after the other.
+    """
+    read: list[Popped | None] = []
+    turns = asyncio.Semaphore(1 if is_ordered else _READS_AT_ONCE)
+    tasks: dict[int, asyncio.Task[Popped | None]] = {}
+    for index, each in enumerate(readings):
+        read.append(each if isinstance(each, tuple) else None)
+        if not isinstance(each, tuple):
+            tasks[index] = asyncio.create_task(_read_in_turn(turns, each))
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=max(0.0, seconds - _MARGIN_SECONDS))
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+    for index, task in tasks.items():
+        read[index] = _ended(task)
+    return read
+
+
+async def _read_in_turn(
+    turns: asyncio.Semaphore, reading: Coroutine[Any, Any, Popped | None]
+) -> Popped | None:
+    try:
+        async with turns:
+            return await reading
+    finally:
+        reading.close()  # if it never began
+
+
+def _ended(task: "asyncio.Task[Popped | None]") -> Popped | None:
+    error = None if task.cancelled() else task.exception()
+    if error is None:
+        return None if task.cancelled() else task.result()
+    if not isinstance(error, ComesBack):
+        log_unread(error)
+    return None
 
 
 def _is_of_sqs(record: object) -> bool:

@@ -11,18 +11,17 @@ Limits. Source: SQS developer guide, message quotas; API reference, PurgeQueue.
 
 import math
 from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
 from deferrable.aio._contract.handed import Handed
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
-from deferrable.aio.backend.sqs._arrivals import Arrivals, ComesBack
+from deferrable.aio.backend.sqs._arrivals import Arrivals
 from deferrable.aio.backend.sqs._batches import MAX_BATCH_BYTES, MAX_BATCH_SIZE, BatchEntry
 from deferrable.aio.backend.sqs._errors import Refused, is_in
 from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS, Delivery, delivery_of
-from deferrable.aio.backend.sqs._lambda import messages_in
+from deferrable.aio.backend.sqs._lambda import messages_in, read_in_time
 from deferrable.aio.backend.sqs._messages import MessageReader
 from deferrable.aio.backend.sqs._queue_settings import QueueSettings
 from deferrable.aio.backend.sqs._receiving import Message, Receiver
@@ -178,19 +177,23 @@ class SQSQueue(Queue):
         await self._arrivals.get().end()
 
     async def take_event(self, event: object, seconds: float) -> list[Handed]:
-        start_time, taken = self.clock.monotonic(), []
-        for message in messages_in(event, self._remote.name):
-            envelope = self._reader.envelope(message, start_time)
+        start_time = self.clock.monotonic()
+        messages = list(messages_in(event, self._remote.name))
+        envelopes = [self._reader.envelope(message, start_time) for message in messages]
+        for envelope in envelopes:
             envelope.lease_end_time = start_time + seconds
-            delivery = delivery_of(envelope)
-            delivery.is_handed_over = True
-            read = self._reader.read(envelope, message)
-            popped = None
-            with suppress(ComesBack):
-                popped = read if isinstance(read, tuple) else await read
-            is_done = partial(_is_done, delivery)
-            taken.append(Handed(message["MessageId"], popped, is_done, envelope.order_key))
-        return taken
+            delivery_of(envelope).is_handed_over = True
+        readings = map(self._reader.read, envelopes, messages)
+        popped = await read_in_time(readings, seconds, is_ordered=self.FIFO)
+        return [
+            Handed(
+                message["MessageId"],
+                each,
+                partial(_is_done, delivery_of(envelope)),
+                envelope.order_key,
+            )
+            for message, envelope, each in zip(messages, envelopes, popped, strict=True)
+        ]
 
     def _read(
         self, message: Message, start_time: float
