@@ -112,7 +112,8 @@ def check_call_id(name: str, value: object) -> None:
 _MOST_ATTRIBUTES = 9
 """SQS takes 10 with a message; one is left for the size of an item that is kept in S3."""
 _ATTRIBUTE_NAME = re.compile(
-    r"(?!aws\.|amazon\.)(?!.*\.\.)[a-z0-9_-]([a-z0-9_.-]{0,254}[a-z0-9_-])?", re.IGNORECASE
+    r"(?!aws\.|amazon\.)(?!.*\.\.)[a-z0-9_-]([a-z0-9_.-]{0,254}[a-z0-9_-])?",
+    re.IGNORECASE | re.ASCII,
 )
 _ATTRIBUTE_VALUE = re.compile(r"[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 

@@ -609,6 +609,7 @@ async def test_attributes_never_make_a_message_too_large(make_shop: MakeShop) ->
         {"a.": "v"},
         {"a..b": "v"},
         {"a b": "v"},
+        {"\N{KELVIN SIGN}": "v"},
         {"x" * 257: "v"},
         {"a": "\ud800"},
         {str(number): "v" for number in range(10)},

@@ -117,7 +117,21 @@ def test_error_queue_beside_a_url_is_of_the_same_host_and_account(url: str, besi
     assert error_url_beside(url) == beside
 
 
-@pytest.mark.parametrize("url", ["jobs", "https://sqs.eu-west-1.amazonaws.com", "s3://a/b", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "jobs",
+        "https://sqs.eu-west-1.amazonaws.com",
+        "s3://a/b",
+        "",
+        "http://localhost:9324/000/jobs\n",
+        " http://localhost:9324/000/jobs",
+        "http://localhost:9324/000/jobs?a=b",
+        "http://localhost:9324/000/jobs#a",
+        "http://localhost:9324/000/my jobs",
+        "http://localhost:9324/000/jobs.other",
+    ],
+)
 def test_what_is_no_url_of_a_queue_is_refused(url: str) -> None:
     with pytest.raises(InvalidOptions, match="URL"):
         name_in(url)

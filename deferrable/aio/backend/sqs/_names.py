@@ -90,7 +90,8 @@ def name_in(url: str) -> str:
     """
     parts = _parts_of(url)
     name = parts.path.rstrip("/").rpartition("/")[2]
-    if parts.scheme not in ("http", "https") or not name:
+    is_plain = url.split() == [url] and not (parts.query or parts.fragment)
+    if parts.scheme not in ("http", "https") or not is_plain or not _NAME.fullmatch(name):
         raise InvalidOptions(
             f"{url!r} is not the URL of a queue; write https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
         )
