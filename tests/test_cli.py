@@ -101,6 +101,11 @@ def shell(redis_url: str) -> Iterator[Shell]:
             "cli_app.empty has no stats; write the path of a module with an",
         ),
         (":stats", 2, "':stats' is not a path to an instance; write MODULE:NAME"),
+        (
+            "redis://:secret@localhost/0",
+            2,
+            "this command takes an instance, MODULE:NAME, and no URL (redis://...);",
+        ),
         ("cli_app.jobs:", 2, "'cli_app.jobs:' is not a path to an instance; write MODULE:NAME"),
         (
             "cli_app.broken:stats",

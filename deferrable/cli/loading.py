@@ -164,6 +164,13 @@ def load(path: str) -> Named:
 
 def _object_at(path: str) -> tuple[Any, Any]:
     """What `path` leads to, and its module."""
+    if "://" in path:
+        scheme = path.partition(":")[0]
+        raise CommandError(
+            f"this command takes an instance, MODULE:NAME, and no URL ({scheme}://...); make an "
+            "instance of the queue in a module, such as app.py, and write app:NAME",
+            USAGE,
+        )
     module_name, colon, name = path.partition(":")
     if not module_name or (colon and not name):
         raise CommandError(f"{path!r} is not a path to an instance; write MODULE:NAME", USAGE)
