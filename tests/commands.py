@@ -20,6 +20,7 @@ from typing import Self
 
 from click.testing import CliRunner
 from processes import DEADLINE_SECONDS, ROOT
+from warm_python import run_python, start_python
 
 from deferrable.cli.app import cli
 
@@ -39,15 +40,12 @@ def run_command(
     *arguments: str, variables: Mapping[str, str], folder: Path = TESTS, answer: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "deferrable", *arguments],
+    return run_python(
+        ["-m", "deferrable", *arguments],
         env=environment(variables),
         cwd=folder,
-        input=answer,
-        capture_output=True,
-        text=True,
+        answer=answer,
         timeout=DEADLINE_SECONDS,
-        check=False,
     )
 
 
@@ -58,7 +56,7 @@ def call_command(
 
     Not for running workers, nor for what happens before the command line is read.
     """
-    with _as_in_a_process_of_its_own(folder):
+    with as_in_a_process_of_its_own(folder):
         environ = {"COLUMNS": None, **variables}
         runner = CliRunner(env=environ)
         result = runner.invoke(cli, arguments, input=answer, prog_name="deferrable")
@@ -68,7 +66,7 @@ def call_command(
 
 
 @contextmanager
-def _as_in_a_process_of_its_own(folder: Path) -> Iterator[None]:
+def as_in_a_process_of_its_own(folder: Path) -> Iterator[None]:
     """Import users' modules from `folder`, and take back what a command changes here."""
     root, modules, here = logging.getLogger(), set(sys.modules), Path.cwd()
     handlers, level = list(root.handlers), root.level
@@ -92,8 +90,8 @@ class PythonProcess:
     def __init__(
         self, arguments: Sequence[str], *, variables: Mapping[str, str], folder: Path
     ) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+        self.process = start_python(
+            list(arguments),
             env=environment(variables),
             cwd=folder,
             stdin=subprocess.DEVNULL,

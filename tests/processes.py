@@ -7,12 +7,13 @@ the test waits for that line, not for a time.
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from warm_python import start_python
 
 ROOT = Path(__file__).parent.parent
 DEADLINE_SECONDS = 120.0
@@ -31,9 +32,12 @@ WITH_WARNINGS = ("-W", "always")
 class Program:
     """A running program; it is killed at the end of the ``with`` block if it still runs."""
 
-    def __init__(self, source: str, *options: str, has_input: bool = False) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, *options, "-c", textwrap.dedent(source)],
+    def __init__(
+        self, source: str, *options: str, has_input: bool = False, is_warm: bool = True
+    ) -> None:
+        self._process = start_python(
+            [*options, "-c", textwrap.dedent(source)],
+            is_warm=is_warm,
             stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,12 +107,12 @@ class Program:
                 stream.close()
 
 
-def run_program(source: str, *options: str) -> list[str]:
+def run_program(source: str, *options: str, is_warm: bool = True) -> list[str]:
     """Run a program that must succeed and leave its standard error empty; the lines it printed.
 
-    Warnings count, of every kind and each time.
+    Warnings count, of every kind and each time. `is_warm`: see `warm_python.py`.
     """
-    with Program(source, *WITH_WARNINGS, *options) as program:
+    with Program(source, *WITH_WARNINGS, *options, is_warm=is_warm) as program:
         lines, errors = program.end()
     assert errors == ""
     return lines

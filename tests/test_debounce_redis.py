@@ -18,6 +18,7 @@ import redis
 import redis.asyncio
 from processes import DEADLINE_SECONDS
 from redis_server import free_port, start_redis
+from warm_python import start_python
 
 from deferrable.aio.backend._redis.debounce import RedisDebounceStore
 from deferrable.aio.debounce import DebounceKey
@@ -134,8 +135,8 @@ async def produce(url, text, producer):
 asyncio.run(produce(*sys.argv[1:]))
 """
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", source, redis_url, key.text, f"{number}"],
+        start_python(
+            ["-c", source, redis_url, key.text, f"{number}"],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             text=True,

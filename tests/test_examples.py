@@ -4,13 +4,12 @@ import json
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
+import warm_python
 from commands import PythonProcess, environment
 from processes import DEADLINE_SECONDS
 from redis_server import start_redis
@@ -33,14 +32,8 @@ def url() -> Iterator[str]:
 
 def run_python(folder: Path, *arguments: str, variables: Mapping[str, str]) -> str:
     """What a program prints, which must succeed and leave its standard error empty."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment(variables),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
+    done = warm_python.run_python(
+        list(arguments), cwd=folder, env=environment(variables), timeout=DEADLINE_SECONDS
     )
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}{done.stderr}"
     return done.stdout

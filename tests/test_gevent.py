@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from processes import DEADLINE_SECONDS, ROOT, run_program
+from processes import DEADLINE_SECONDS, ROOT
+from processes import run_program as run_warm_program
 from redis_server import RedisServer, unique_group
 
 from deferrable.aio._engine.patched import refuse_patched
@@ -20,6 +22,7 @@ from deferrable.aio._engine.patched import refuse_patched
 pytest.importorskip("gevent")
 
 PATCHED = "from gevent import monkey; monkey.patch_all()\n"
+run_program = partial(run_warm_program, is_warm=False)  # it patches what it has not imported yet
 APP = """\
 import asyncio
 from deferrable import Deferrable, backend

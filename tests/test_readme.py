@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from processes import DEADLINE_SECONDS
 from redis_server import unique_group
+from warm_python import run_python
 
 from deferrable.aio.backend import (
     DocketsBackendFactory,
@@ -118,8 +119,10 @@ class Folder:
         arguments = (
             ["-m", "pytest", "-p", "no:cacheprovider", *args] if program == "pytest" else args
         )
-        done = subprocess.run(
-            [sys.executable, *arguments],
+        # A pytest that finds libraries imported cannot rewrite their asserts, and says so.
+        done = run_python(
+            arguments,
+            is_warm="pytest" not in arguments,
             cwd=folder,
             env={
                 **os.environ,
@@ -128,10 +131,7 @@ class Folder:
                 "PYTEST_ADDOPTS": "-p no:asyncio",  # a plugin that no page asks for
                 **dict(each.split("=", 1) for each in variables),
             },
-            capture_output=True,
-            text=True,
             timeout=DEADLINE_SECONDS,
-            check=False,
         )
         assert (done.returncode, done.stderr) == (0, ""), f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout

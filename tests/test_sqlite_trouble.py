@@ -4,7 +4,6 @@ import asyncio
 import os
 import sqlite3
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from processes import DEADLINE_SECONDS, ROOT
+from warm_python import run_python, start_python
 
 import deferrable.backend
 from deferrable.aio.backend.sqlite import SQLiteBackendFactory, _connection, _place, _schema
@@ -405,11 +405,10 @@ def test_directory_that_cannot_be_written_is_one_clear_error(
 
 def run(source: str, *arguments: str) -> str:
     """What a program prints."""
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source), *arguments],
+    ended = run_python(
+        ["-c", textwrap.dedent(source), *arguments],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
+        env=os.environ,
         timeout=DEADLINE_SECONDS,
     )
     assert ended.returncode == 0, ended.stderr
@@ -525,9 +524,10 @@ WORKING = """
 
 def test_eight_processes_at_once_never_find_it_locked_and_lose_nothing(path: Path) -> None:
     programs = [
-        subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(WORKING), str(path), str(seed), "150"],
+        start_python(
+            ["-c", textwrap.dedent(WORKING), str(path), str(seed), "150"],
             cwd=ROOT,
+            env=os.environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

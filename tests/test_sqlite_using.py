@@ -1,9 +1,9 @@
 """Calls that are deferred in the user's own transaction on a SQLite file."""
 
 import asyncio
+import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import textwrap
 import threading
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from processes import DEADLINE_SECONDS, ROOT
+from warm_python import run_python
 
 import deferrable
 import deferrable.aio
@@ -440,11 +441,10 @@ def test_kill_at_any_statement_leaves_all_of_the_transaction_or_nothing(tmp_path
         shop = Shop(path)
         with closing(shop.connect()) as connection:
             connection.execute("CREATE TABLE orders (number INTEGER)")
-        ended = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(KILLED), str(path), str(fatal)],
+        ended = run_python(
+            ["-c", textwrap.dedent(KILLED), str(path), str(fatal)],
             cwd=ROOT,
-            capture_output=True,
-            text=True,
+            env=os.environ,
             timeout=DEADLINE_SECONDS,
         )
         assert ended.returncode in (0, -signal.SIGKILL), ended.stderr

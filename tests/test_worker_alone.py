@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from faces import LEASE_SECONDS, Face
 from redis_server import unique_group
 from sqs_proxy import Proxy
 from sqs_server import SQSServer
+from warm_python import run_python
 
 from deferrable.aio import Deferrable, Worker
 from deferrable.aio.backend import DocketsBackendFactory, SQSBackendFactory
@@ -267,11 +266,10 @@ async def test_a_job_that_kills_its_process_buries_no_other(redis_url: str, tmp_
 def run(program: Path, url: str, group: str) -> int:
     """Run the worker until it dies, or until everything is done."""
     root = str(Path(__file__).parent.parent)
-    done = subprocess.run(
-        [sys.executable, str(program), url, group],
+    done = run_python(
+        [str(program), url, group],
         env={**os.environ, "PYTHONPATH": root},
         timeout=60,
-        check=False,
     )
     return done.returncode
 

@@ -6,13 +6,13 @@ Owns the processes. Each is ended by its own process id.
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from types import TracebackType
 from typing import Self
 
 from processes import DEADLINE_SECONDS, ROOT
+from warm_python import start_python
 
 __all__ = ["WorkerProcess"]
 
@@ -28,9 +28,9 @@ class WorkerProcess:
     def __init__(
         self, url: str, group: str, lease_seconds: float, grace_seconds: float = 10
     ) -> None:
-        self._process = subprocess.Popen(
+        self._process = start_python(
             [
-                *[sys.executable, str(ROOT / "tests" / "worker_app.py"), url, group],
+                *[str(ROOT / "tests" / "worker_app.py"), url, group],
                 *[str(lease_seconds), str(grace_seconds)],
             ],
             stdin=subprocess.DEVNULL,
