@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 from click.shell_completion import ShellComplete
-from commands import call_command, environment, run_command
+from commands import as_in_a_process_of_its_own, call_command, environment, run_command
 
 from deferrable.cli.app import cli
 from deferrable.cli.naming import NamingCommand
@@ -127,18 +127,15 @@ def proposals(arguments: list[str], begun: str) -> list[str]:
     return [each.value for each in completing.get_completions(arguments, begun)]
 
 
-def test_shell_is_offered_modules_and_then_their_instances(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
+def test_shell_is_offered_modules_and_then_their_instances(folder: Path) -> None:
     (folder / "broken.py").write_text("raise ValueError")
 
-    assert proposals(["stats"], "a") == ["app:"]
-    assert proposals(["stats"], "app:") == ["app:mails", "app:shop"]
-    assert proposals(["stats", "app:mails"], "app:s") == ["app:shop"]
-    assert proposals(["stats"], "broken:") == []
-    assert "requeue" in proposals(["errors"], "r")
+    with as_in_a_process_of_its_own(folder):
+        assert proposals(["stats"], "a") == ["app:"]
+        assert proposals(["stats"], "app:") == ["app:mails", "app:shop"]
+        assert proposals(["stats", "app:mails"], "app:s") == ["app:shop"]
+        assert proposals(["stats"], "broken:") == []
+        assert "requeue" in proposals(["errors"], "r")
 
 
 def test_bash_completes_in_a_process(folder: Path) -> None:
