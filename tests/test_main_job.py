@@ -19,7 +19,7 @@ from sizes import sized
 pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[1]
-AIRPORTS = sized(2_500, 10_000)
+AIRPORTS = sized(1_200, 10_000)
 
 Report: TypeAlias = dict[str, Any]
 
