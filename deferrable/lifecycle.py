@@ -308,6 +308,7 @@ def after_error(
         )
         return bury(item, _cause_of(error), now, hostname, reason)
     copy = copy_item(item)
+    copy.pop("error", None)  # of an earlier failure, after which it was moved back
     copy["attempts"] = attempts
     # A response time measured from here does not count the wait.
     copy["last_push_time"] = now + seconds

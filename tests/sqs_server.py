@@ -5,7 +5,7 @@ imported late: it takes a second, and few tests want it.
 
 ``DEFERRABLE_TEST_SQS_ENDPOINT``, if set, is the URL of an SQS to use instead of a moto of this
 process. Set ``AWS_ACCESS_KEY_ID`` and the like, too, if that one checks them. The value ``second``
-starts the server of `second_sqs`.
+starts the server of `second_sqs`, and ``localstack:PYTHON`` that of `localstack_sqs`.
 """
 
 import functools
@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from localstack_sqs import localstack_sqs
 from redis_server import unique_group
 from second_sqs import second_sqs
 from sqs_times import REGION, MotoTime, MovedTime, RealTime, ServerTime
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 SECOND = "second"
+LOCALSTACK = "localstack:"
 END = "-----END CERTIFICATE-----\n"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 OTHERS = (
@@ -62,15 +64,22 @@ class SQSServer:
 
     Args:
         server_time: how time passes there; None: nobody can move it.
+        has_move_tasks: it has ``StartMessageMoveTask``, as AWS has.
 
     Attributes:
         url: the endpoint; S3 is there, too, unless the endpoint is another's.
     """
 
     def __init__(
-        self, url: str, keys: dict[str, str], server_time: ServerTime | None = None
+        self,
+        url: str,
+        keys: dict[str, str],
+        server_time: ServerTime | None = None,
+        *,
+        has_move_tasks: bool = False,
     ) -> None:
         self.url = url
+        self.has_move_tasks = has_move_tasks
         self._keys = keys
         self._time = RealTime() if server_time is None else server_time
         self._clients: dict[str, Any] = {}
@@ -163,8 +172,12 @@ def sqs_server() -> Iterator[SQSServer]:
         if named == SECOND:
             url = stack.enter_context(second_sqs())
             server = SQSServer(url, KEYS, MovedTime(url))
+        elif named and named.startswith(LOCALSTACK):
+            url = stack.enter_context(localstack_sqs(named.removeprefix(LOCALSTACK)))
+            server = SQSServer(url, KEYS, has_move_tasks=True)
         elif named:
-            server = SQSServer(named, {} if "AWS_ACCESS_KEY_ID" in os.environ else KEYS)
+            keys = {} if "AWS_ACCESS_KEY_ID" in os.environ else KEYS
+            server = SQSServer(named, keys, has_move_tasks=True)
         else:
             server = SQSServer(stack.enter_context(moto()), KEYS, MotoTime())
         stack.callback(server.close)

@@ -26,7 +26,9 @@ SLEEPS = {
     "redis_proxy.py": "it is a wire that is slow on purpose",
     "redis_server.py": "polls a server that starts",
     "redis_topologies.py": "polls servers that start",
+    "localstack_sqs.py": "asks a server until it answers",
     "second_sqs.py": "polls what it receives for others",
+    "sqs_redrive.py": "asks for a task of a server that is not ours",
     "sqs_times.py": "an SQS that is not ours has no clock to move",
     "test_cli_worker.py": "writes a job that polls for a file, and one that hangs",
     "test_dockets_protocol.py": "polls for what comes back after a second",
@@ -51,6 +53,8 @@ SLEEPS = {
 """File or folder -> why it sleeps on the real clock."""
 
 READINGS = {
+    "localstack_sqs.py": "its deadline",
+    "sqs_redrive.py": "its deadline",
     "second_sqs.py": "its own long poll, which ends by the real time",
     "sqs_server.py": "moto's own long poll, which ends by the real time",
     "attacks/": "tells how long an attack took",

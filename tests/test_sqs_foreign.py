@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqs_proxy import Proxy, fail_entries
+from sqs_redrive import redrive
 from sqs_server import SQSServer
 from test_sqs_lambda import time_left
 
@@ -212,51 +213,18 @@ async def test_what_a_consumer_without_the_function_buried_reaches_it_unchanged(
 
 
 async def test_redrive_of_the_console_brings_a_foreign_message_back_to_the_function(
-    make_shop: MakeShop,
+    sqs_server: SQSServer, make_shop: MakeShop
 ) -> None:
     shop = make_shop(lambda shop, message: None)
     await shop.put({"order": 17}, MessageAttributes=TRACEPARENT)
     await shop.run()
-    redrive(shop)
+    name = f"deferrable_{shop.group}"
+    assert redrive(sqs_server, f"{name}_error", name) == 1
 
     corrected = make_shop(to_job)
 
     assert await corrected.run() == ["completed"]
     assert (corrected.ran, corrected.attributes) == ([{"order": 17}], [{"traceparent": TRACE}])
-
-
-async def test_redrive_of_the_console_runs_a_failed_job_once_more(make_shop: MakeShop) -> None:
-    shop = make_shop(to_job)
-    shop.failures = 4
-    await shop.job.options(max_attempts=2, use_exponential_backoff=False).later_async(1)
-    assert await shop.run() == ["retried", "errored"]
-
-    redrive(shop)
-
-    assert await shop.run() == ["errored"]  # it has one attempt, not two, as its record says
-    redrive(shop)
-    shop.failures = 0
-    assert await shop.run() == ["completed"]
-
-
-def redrive(shop: Shop) -> None:
-    """Move what is in the error queue as SQS does: new messages of the same body and attributes.
-
-    Source: SQS developer guide, dead-letter queue redrive.
-    """
-    errors = shop.client.get_queue_url(QueueName=f"deferrable_{shop.group}_error")["QueueUrl"]
-    moved = 0
-    while messages := shop.client.receive_message(
-        QueueUrl=errors, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
-    ).get("Messages"):
-        for each in messages:
-            attributes = each.get("MessageAttributes", {})
-            shop.client.send_message(
-                QueueUrl=shop.url(), MessageBody=each["Body"], MessageAttributes=attributes
-            )
-            shop.client.delete_message(QueueUrl=errors, ReceiptHandle=each["ReceiptHandle"])
-            moved += 1
-    assert moved == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ object begins with ``{`` and base64 has no colon, so no form is ever mistaken fo
 
 import binascii
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,7 @@ from deferrable._codec.refusals import short_repr
 from deferrable.errors import SerializationError, UnreadableItem
 from deferrable.item import Item
 
-__all__ = ["MAX_TEXT_BYTES", "REFERENCE", "decode", "encode"]
+__all__ = ["MAX_TEXT_BYTES", "REFERENCE", "decode", "encode", "starts_with"]
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 """The largest item text that is read; a compressed body may hold much more than its size."""
@@ -39,6 +39,9 @@ def _import_zstd() -> ModuleType | None:
 
 
 zstd = _import_zstd()
+
+_PEEK_CHARACTERS = 4096
+"""Enough for zlib. With zstd, the first block may be longer. A multiple of 4, for base64."""
 
 _ZLIB = "zlib:"
 _ZSTD = "zstd:"
@@ -72,9 +75,10 @@ def decode(body: str, max_bytes: int = MAX_TEXT_BYTES) -> Item:
     """
     if body.startswith("{"):
         return load_item(body)
-    for mark, decompress in _DECOMPRESS.items():
+    for mark, decompressor in _DECOMPRESSORS.items():
         if body.startswith(mark):
-            return load_item(decompress(_from_base64(body[len(mark) :], body), max_bytes))
+            data = _from_base64(body[len(mark) :], body)
+            return load_item(_decompress(decompressor(), data, max_bytes))
     if body.startswith(REFERENCE):
         raise UnreadableItem(
             f"the item is kept at {short_repr(body)}; give this consumer's factory the "
@@ -83,6 +87,27 @@ def decode(body: str, max_bytes: int = MAX_TEXT_BYTES) -> Item:
     if body.lstrip().startswith("{"):
         return load_item(body)
     return _load_python2(body, max_bytes)
+
+
+def starts_with(body: str, start: str) -> bool:
+    """Whether the text of a body, compressed or not, starts so; little more of it is read."""
+    for mark, decompressor in _DECOMPRESSORS.items():
+        if body.startswith(mark):
+            begin = len(mark) + _PEEK_CHARACTERS
+            pieces = (body[len(mark) : begin], body[begin:])
+            try:
+                return _first_bytes(decompressor(), pieces, len(start)) == start.encode()
+            except Exception:  # zlib.error and ZstdError have no other ancestor in common
+                return False
+    return body.startswith(start)
+
+
+def _first_bytes(decompressor: Any, pieces: Sequence[str], count: int) -> bytes:
+    found = b""
+    for piece in pieces:
+        if len(found) < count:
+            found += decompressor.decompress(_from_base64(piece, piece), count - len(found))
+    return found
 
 
 def _from_base64(text: str, body: str) -> bytes:
@@ -94,17 +119,13 @@ def _from_base64(text: str, body: str) -> bytes:
         ) from error
 
 
-def _decompress_zlib(data: bytes, max_bytes: int) -> bytes:
-    return _decompress(zlib.decompressobj(), data, max_bytes)
-
-
-def _decompress_zstd(data: bytes, max_bytes: int) -> bytes:
+def _zstd_decompressor() -> Any:
     if zstd is None:
         raise UnreadableItem(
             "the body is compressed with zstd, which Python has from 3.14 on; run consumers on "
             "3.14, or do not compress on producers until all consumers run on it"
         )
-    return _decompress(zstd.ZstdDecompressor(), data, max_bytes)
+    return zstd.ZstdDecompressor()
 
 
 def _decompress(decompressor: Any, data: bytes, max_bytes: int) -> bytes:
@@ -123,9 +144,9 @@ def _decompress(decompressor: Any, data: bytes, max_bytes: int) -> bytes:
     return text
 
 
-_DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {
-    _ZLIB: _decompress_zlib,
-    _ZSTD: _decompress_zstd,
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    _ZLIB: zlib.decompressobj,
+    _ZSTD: _zstd_decompressor,
 }
 
 

@@ -117,7 +117,11 @@ class MessageReader:
             text = await large_items.get(reference)
             if reference != body:  # it is wrapped
                 text = with_payload(body, text)
-            whole = self._restored({**message, "Body": text})
+            fetched = {**message, "Body": text}
+            whole = self._restored(fetched)
+            if whole is not fetched:  # if nobody can read it now either, this is what is kept
+                message = whole
+                delivery_of(envelope).reference = reference
             items = self._items_in(whole, whole["Body"])
         except UnreadableItem as error:
             return await self._put_aside(envelope, message, error)
@@ -132,8 +136,7 @@ class MessageReader:
 
     def _restored(self, message: Message) -> Message:
         """A message that held no item, as it was before the error queue had it."""
-        is_main = self._source is None
-        return as_it_was(message) if is_main and self._foreign is not None else message
+        return as_it_was(message) if self._source is None else message
 
     def _items_in(self, message: Message, text: str) -> list[Item]:
         """The items that `text` holds, or for which it stands. Only foreign ones may be several.

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from deferrable import lifecycle
-from deferrable._codec.json import load_item
 from deferrable.aio.backend.sqs._attributes import attributes_in
+from deferrable.aio.backend.sqs._bodies import decode, starts_with
 from deferrable.errors import UnreadableItem
 from deferrable.item import Item
 
 __all__ = ["as_it_was", "buried_by_sqs", "is_put_aside", "unreadable"]
 
 _RAW = '{"raw":'
+_RAW_FIELDS = frozenset({"raw", "attributes", "error", "attempts", "last_push_time"})
+"""Those of an item that stands for a message, in the error queue or requeued."""
 
 
 def buried_by_sqs(
@@ -24,13 +26,15 @@ def buried_by_sqs(
 ) -> Item:
     """`item`, popped from an error queue, with an error if it has none: SQS has moved it there.
 
+    One that a redrive had moved back, and that SQS has moved here again, still has its old error.
+
     Args:
         queue_name: the queue of the message, if the message does not say it.
         max_receive_count: how often it was received without a settlement.
     """
-    if "error" in item:
-        return item
     attributes = message.get("Attributes", {})
+    if "error" in item and "DeadLetterQueueSourceArn" not in attributes:
+        return item
     source = attributes.get("DeadLetterQueueSourceArn", queue_name).rpartition(":")[2]
     error = lifecycle.TooManyDeliveries(max_receive_count, max_receive_count - 1)
     record = lifecycle.error_record(error, _moved_time(attributes, now), socket.gethostname())
@@ -63,22 +67,28 @@ def is_put_aside(item: Item) -> bool:
 def as_it_was(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """`message` before the error queue had it: one that held no item.
 
-    It was requeued, or SQS itself has moved it back, which leaves its error there.
+    It was requeued, or moved back by SQS or by hand, which leaves its error there.
     """
     body = message.get("Body", "")
-    if not body.startswith(_RAW):
+    if not starts_with(body, _RAW):
         return message
     try:
-        item = load_item(body)
+        item = decode(body)
     except UnreadableItem:
         return message
-    raw, attributes = item["raw"], item.get("attributes")
-    if not isinstance(raw, str) or "method" in item:
+    if not _stands_for_a_message(item):
         return message
+    attributes = item.get("attributes")
     if not isinstance(attributes, dict):
         attributes = {}
     kept = {name: {"StringValue": value} for name, value in attributes.items()}
-    return {**message, "Body": raw, "MessageAttributes": kept}
+    return {**message, "Body": item["raw"], "MessageAttributes": kept}
+
+
+def _stands_for_a_message(item: Item) -> bool:
+    """Whether it is one of ours: other programs may have a field ``raw``, too."""
+    is_ours = "last_push_time" in item or isinstance(item.get("error"), dict)
+    return isinstance(item["raw"], str) and is_ours and item.keys() <= _RAW_FIELDS
 
 
 def _moved_time(attributes: Mapping[str, Any], now: float) -> float:
