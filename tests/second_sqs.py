@@ -23,7 +23,7 @@ __all__ = ["second_sqs"]
 SETTINGS = {
     "IOT_MTLS_ENABLED": "0",
     "LOG_LEVEL": "WARNING",
-    "SERVICES": "sqs,s3",
+    "SERVICES": "sqs,s3,sts",
     "SFTP_ENABLED": "0",
 }
 """No other services, which would listen on more ports."""

@@ -1,11 +1,13 @@
 """Groups of a FIFO queue in a worker: in parallel, in order across failures, stops and kills."""
 
+import collections
 import itertools
 import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sizes import sized
 from sqs_proxy import Proxy, answer
 from sqs_server import SQSServer
 from sqs_site import Site, site_at
@@ -294,6 +296,7 @@ class Model(Middleware):
             if self.random.random() < 0.3
         }
         self.over: set[str] = set()
+        self.counts = collections.Counter(items=len(self.values))
         site.before = self._check
 
     async def _check(self, value: str) -> None:
@@ -313,6 +316,7 @@ class Model(Middleware):
 
     def after_attempt(self, outcome: Any) -> None:
         value = outcome.item["args"][0]
+        self.counts["failures"] += outcome.status in ("retried", "errored")
         if outcome.status in ("completed", "errored"):
             self.over.add(value)
 
@@ -339,7 +343,9 @@ class Model(Middleware):
     async def die(self) -> None:
         """A consumer that takes some messages and is killed."""
         async with self.site.another() as backend:
-            await backend.queue.pop_batch(self.random.randrange(1, 11))
+            taken = await backend.queue.pop_batch(self.random.randrange(1, 11))
+        self.counts["kills"] += 1
+        self.counts["messages of the killed"] += len(taken)
 
     async def go_on(self) -> None:
         act = self.random.choice([self.consume, self.consume, self.consume, self.die])
@@ -347,7 +353,7 @@ class Model(Middleware):
         await self.site.pass_time(self.random.choice([0, 4, VISIBILITY + 1]))
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(sized(2, 20)))
 async def test_no_group_loses_its_order_by_failures_stops_and_kills(site: Site, seed: int) -> None:
     site.instance = Deferrable(site.another(), serializer="json")
     model = Model(site, seed)
@@ -364,4 +370,5 @@ async def test_no_group_loses_its_order_by_failures_stops_and_kills(site: Site, 
     for group in "abc":
         ended = of(group, site.ended)
         assert ended == sorted(ended)
+    print("order:", {"groups": 3, **model.counts})  # shown with -s
     await site.instance.backend.close()
