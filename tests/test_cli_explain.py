@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ import pytest
 from commands import call_command, environment
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import DEADLINE_SECONDS
 from redis_server import unique_group
+from warm_python import run_python
 
 from deferrable._foresight import foresee
 from deferrable.lifecycle import RetryLater, after_error, backoff_seconds
@@ -64,10 +65,13 @@ class Place:
         self.folder = folder
         text = APP.replace("URL", repr(url), 1).replace("GROUP", repr(group))
         (folder / "app.py").write_text(text)
-        subprocess.run(
-            [sys.executable, "-c", "import app; app.fill()"],
-            cwd=folder, env=environment({}), check=True, capture_output=True,
-        )  # fmt: skip
+        done = run_python(
+            ["-c", "import app; app.fill()"],
+            cwd=folder,
+            env=environment({}),
+            timeout=DEADLINE_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
 
     def explain(self, call_id: str, path: str = "app:shop") -> "subprocess.CompletedProcess[str]":
         return call_command("explain", path, call_id, variables=QUIET, folder=self.folder)

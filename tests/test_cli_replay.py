@@ -2,12 +2,13 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import call_command, environment, run_command
+from processes import DEADLINE_SECONDS
+from warm_python import run_python
 
 APP = """
 import sys
@@ -103,10 +104,13 @@ class Place:
         text = APP.replace("URL", repr(url)).replace("GROUP", repr(group))
         self.text = text.replace("sys.exit(code)", "raise OSError(code)")
         self.write(self.text)
-        subprocess.run(
-            [sys.executable, "-c", "import app; app.fail()"],
-            cwd=folder, env=environment({}), check=True, capture_output=True,
-        )  # fmt: skip
+        done = run_python(
+            ["-c", "import app; app.fail()"],
+            cwd=folder,
+            env=environment({}),
+            timeout=DEADLINE_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
 
     def write(self, text: str) -> None:
         (self.folder / "app.py").write_text(text)

@@ -2,12 +2,11 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from commands import environment
 from processes import DEADLINE_SECONDS, ROOT
+from warm_python import run_python
 
 PAGE = (ROOT / "docs/operator-tools.md").read_text()
 CHANGING = [
@@ -36,15 +35,12 @@ def test_transcripts_show_what_the_commands_print(tmp_path: Path) -> None:
         for command, shown in zip(parts[1::2], parts[2::2], strict=True):
             program, *arguments = shlex.split(command)
             module = ["-m", "deferrable"] if program == "deferrable" else []
-            done = subprocess.run(
-                [sys.executable, *module, *arguments],
+            done = run_python(
+                [*module, *arguments],
                 cwd=tmp_path,
                 env=environment(variables),
-                capture_output=True,
-                text=True,
                 encoding="utf-8",
                 timeout=DEADLINE_SECONDS,
-                check=False,
             )
             said = done.stdout if module and done.stdout else done.stderr if module else ""
 

@@ -21,6 +21,7 @@ print([(each[0], each[2].__name__, each[3] or "") for each in warnings.filters][
 print(sorted(os.environ.items()), os.getcwd(), sorted(os.listdir("/proc/self/fd"))[:4])
 print([signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)])
 print(os.getppid(), os.getsid(0), os.getpgid(0), sys.stdin.read(), sys.stdout.encoding)
+print(sys.stdin.encoding, sys.stderr.encoding, sys.stdout.errors, sys.stderr.errors)
 """
 
 
@@ -38,6 +39,7 @@ def test_what_it_sees_of_itself_is_the_same(arguments: list[str], tmp_path: Path
     (tmp_path / "facts.py").write_text(FACTS)
     known = {name: each for name, each in os.environ.items() if name.startswith(("PYTHON", "L"))}
     env = {**known, "PYTHONPATH": f"{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "A": "b"}
+    env |= {"PYTHONIOENCODING": "latin-1"}
 
     warm, cold = (
         run_python(

@@ -26,7 +26,9 @@ __all__ = ["start_python"]
 SET_CHILD_SUBREAPER = 36
 """Of Linux's prctl: a process whose parent ends becomes a child of the one that called it."""
 
-OWN_VARIABLES = {"PYTHONPATH", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE"}
+OWN_VARIABLES = {
+    *("PYTHONPATH", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING"),
+}
 """What `warm_start.py` does for a program that Python reads as it starts."""
 
 
@@ -98,8 +100,10 @@ class _Source:
                 [sys.executable, Path(__file__).with_name("warm_start.py"), str(its_end.fileno())],
                 env=plain,
                 pass_fds=[its_end.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                # As most programs here have them: Python looks once whether it can seek in them.
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
         self._lock = threading.Lock()
         atexit.register(self.end)
@@ -107,7 +111,7 @@ class _Source:
     def end(self) -> None:
         if os.getpid() == self.owner:
             self._orders.close()
-            self._process.wait()
+            self._process.communicate()
 
     def start(self, order: Mapping[str, Any], streams: list[int]) -> int:
         """The id of a new process, which is a child of this one."""
@@ -118,7 +122,9 @@ class _Source:
             try:
                 socket.send_fds(self._orders, [len(text).to_bytes(8, "big")], streams)
                 self._orders.sendall(text)
-                return int.from_bytes(self._orders.recv(8), "big")
+                answer = self._orders.recv(8)
+                assert answer, self._process.communicate()[1].decode()
+                return int.from_bytes(answer, "big")
             finally:
                 _adopt(False)
 

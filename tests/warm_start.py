@@ -5,6 +5,7 @@ It must never import deferrable, nor start a thread: a program imports the libra
 a process with one thread may be forked.
 """
 
+import codecs
 import gc
 import importlib
 import json
@@ -88,6 +89,12 @@ def become(order: dict[str, Any]) -> list[str]:
     warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
     sys.orig_argv[:] = [sys.executable, *(["-W", *options] if options else []), *arguments]
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    if encoding:
+        encoding = codecs.lookup(encoding).name
+        for stream in (sys.stdin, sys.stdout):
+            stream.reconfigure(encoding=encoding, errors=errors or "strict")
+        sys.stderr.reconfigure(encoding=encoding, errors="backslashreplace")
     named_paths = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     sys.path[:] = ["", *named_paths, *(each for each in sys.path[1:] if each not in named_paths)]
     sys.path_importer_cache.clear()
