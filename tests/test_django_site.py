@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from commands import PythonProcess, environment
 from processes import DEADLINE_SECONDS, ROOT
 from redis_server import free_port
+from warm_python import run_python
 
 FOLDER = ROOT / "examples" / "django_tasks"
 SUPERUSER = {
@@ -32,14 +31,11 @@ class Site:
         self.port = free_port()
 
     def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
+        done = run_python(
+            list(arguments),
             cwd=FOLDER,
             env=environment(self.variables),
-            capture_output=True,
-            text=True,
             timeout=DEADLINE_SECONDS,
-            check=False,
         )
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout

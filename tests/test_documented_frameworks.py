@@ -7,8 +7,6 @@ that enqueues a task of Django, and a server's port.
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 from commands import PythonProcess, environment
 from processes import DEADLINE_SECONDS, ROOT
 from redis_server import free_port
+from warm_python import run_python
 
 REDIS = "redis://localhost:6379/0"
 BLOCK = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -42,14 +41,8 @@ def blocks_of(page: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment(variables),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
+    done = run_python(
+        list(arguments), cwd=folder, env=environment(variables), timeout=DEADLINE_SECONDS
     )
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
