@@ -2,8 +2,6 @@
 
 import inspect
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,6 +10,7 @@ import pytest
 from processes import DEADLINE_SECONDS, ROOT, run_program
 from redis_server import unique_group
 from sqs_server import SQSServer
+from warm_python import run_python
 
 import deferrable
 import deferrable.aio
@@ -428,14 +427,8 @@ def test_one_variable_moves_an_unchanged_program(
 
     # A producer and a consumer are two processes, but for the backend in this process's memory.
     for words in [("push", "run")] if is_in_memory else [("push",), ("run",)]:
-        done = subprocess.run(
-            [sys.executable, "shop.py", *words],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_SECONDS,
-            check=False,
+        done = run_python(
+            ["shop.py", *words], cwd=tmp_path, env=environment, timeout=DEADLINE_SECONDS
         )
         assert done.returncode == 0, done.stderr
         printed += done.stdout
