@@ -16,6 +16,7 @@ from handle_shop import shop_clock as shop_clock
 from hypothesis import HealthCheck, settings
 from redis_server import KINDS, RedisServer, find_kind, start_redis
 from sizes import sized
+from sqs_server import exact_time as exact_time
 from sqs_server import proxy as proxy
 from sqs_server import sqs_group as sqs_group
 from sqs_server import sqs_server as sqs_server

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REGION",
     "SQSServer",
+    "exact_time",
     "moto",
     "proxy",
     "server_at",
@@ -140,6 +141,11 @@ class SQSServer:
         """
         return self._time.standing()
 
+    def skip_without_exact_time(self) -> None:
+        """Skip a test that looks just before a moment, or counts seconds exactly."""
+        if isinstance(self._time, RealTime):
+            pytest.skip("exact times: this SQS has its own time")
+
     def delete_queues(self, prefix: str) -> None:
         """Delete the queues whose names begin with `prefix`."""
         if isinstance(self._time, MotoTime):
@@ -189,6 +195,12 @@ def standing_time(sqs_server: SQSServer) -> Iterator[None]:
     """Time passes on that SQS by its `pass_time` only."""
     with sqs_server.standing_time():
         yield
+
+
+@pytest.fixture
+def exact_time(sqs_server: SQSServer) -> None:
+    """The seconds of that SQS can be counted; else the test is skipped."""
+    sqs_server.skip_without_exact_time()
 
 
 @contextmanager

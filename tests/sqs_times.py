@@ -4,7 +4,7 @@ Owns the three ways: the moto of this process, whose messages are moved; the ser
 `second_sqs`, which moves its own clock; and any other server, where a test has to wait.
 
 The one rule: a test that needs more real time than `MOST_REAL_SECONDS` is skipped on other servers,
-and its skip says by which move of the clock.
+and its skip says by which move of the clock. So is one that needs exact times.
 """
 
 import json

@@ -35,6 +35,7 @@ async def moments(site: Site, seconds: int) -> list[float]:
     return times
 
 
+@pytest.mark.usefixtures("exact_time")
 async def test_the_same_message_comes_back_after_its_backoff_and_no_copy_is_sent(
     site: Site,
 ) -> None:
