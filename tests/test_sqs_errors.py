@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import deferrable
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import SQSBackendFactory
 from deferrable.aio.backend.base import Backend
+from deferrable.aio.backend.sqs._reading import Source, buried_by_sqs
 from deferrable.errors import BackendError, ItemTooLarge
 from deferrable.testing import MovingClock
 
@@ -68,7 +70,7 @@ async def test_item_that_sqs_has_moved_says_why_and_from_where(place: Place) -> 
     error = entry.item["error"]
     assert entry.item["id"] == receipt.id
     assert error["error_type"] == "TooManyDeliveries"
-    assert "delivered 3 times" in error["error_text"]
+    assert "after 3 receives (max_receive_count)" in error["error_text"]
     assert place.name in error["error_text"]
     assert set(error) == {"error_type", "error_text", "traceback", "hostname", "ts", "id"}
 
@@ -127,11 +129,34 @@ def test_blocking_face_goes_through_the_errors(sqs_server: SQSServer, sqs_group:
     assert names == ["ZeroDivisionError"]
 
 
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        (Source("q", "behind", 3), "Its consumers crashed, stopped or lost their leases$"),
+        (Source("q.fifo", "behind", 3), "Its consumers crashed, .*, or hid it for its backoff"),
+        (Source("q.fifo", "block", 3), "Its consumers crashed, .*, or hid it for its backoff"),
+        (Source("q", "visibility", 3), "Each of them was a run that failed, or .* crashed"),
+    ],
+)
+def test_item_that_sqs_has_moved_says_no_more_than_is_known(source: Source, cause: str) -> None:
+    item = buried_by_sqs({"id": "1"}, {"MessageId": "m"}, source, 5.0)
+
+    assert re.search(rf"SQS moved it here from {source.name} .* 3 receives .*", cause_of(item))
+    assert re.search(f"did not complete it. {cause}", cause_of(item))
+
+
+def cause_of(item: dict[str, Any]) -> str:
+    assert item["error"]["error_text"] in item["error"]["traceback"]
+    return str(item["error"]["error_text"])
+
+
 # What is no item.
 
 
 @pytest.mark.parametrize("body", ["hello", "[1]", '{"a":', "{}x", "gAAA", "s3://elsewhere/1"])
-async def test_unreadable_message_goes_to_the_error_queue_whole(place: Place, body: str) -> None:
+async def test_unreadable_message_goes_to_the_error_queue_whole(
+    place: Place, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
     place.send(body)
     await place.backend.queue.push({"number": 1})
 
@@ -144,6 +169,9 @@ async def test_unreadable_message_goes_to_the_error_queue_whole(place: Place, bo
     assert buried is not None
     assert buried["raw"] == body
     assert buried["error"]["error_type"] == "UnreadableItem"
+    (line,) = [each for each in caplog.messages if "unreadable" in each]
+    assert buried["error"]["id"] in line
+    assert buried["error"]["error_text"] in line
     assert (await place.backend.queue.stats())["in_flight"] == 1
 
 

@@ -193,23 +193,25 @@ async def test_message_that_the_function_does_not_know_goes_to_the_error_queue(
     assert "returned None" in item["error"]["error_text"]
 
 
+@pytest.mark.parametrize(
+    "order", [{"error": "payment failed", "last_push_time": "noon", "order": 17}, [17]]
+)
 async def test_what_a_consumer_without_the_function_buried_reaches_it_unchanged(
-    make_shop: MakeShop,
+    make_shop: MakeShop, order: object
 ) -> None:
-    order = {"error": "payment failed", "last_push_time": "noon", "order": 17}
     shop = make_shop(to_job)
-    await shop.put(order)
+    header = {"AWSTraceHeader": {"DataType": "String", "StringValue": HEADER}}
+    await shop.put(order, MessageAttributes=TRACEPARENT, MessageSystemAttributes=header)
     without = SQSBackendFactory(shop.client, wait_time=0).create_backend_for_group(shop.group)
     async with Deferrable(without) as plain:
-        outcome = await plain.run_once()
-    assert outcome is not None
-    assert outcome.status == "errored"
+        await plain.run_once()
 
     async for entry in shop.instance.errors():
         await entry.requeue()
     statuses = await shop.run()
 
     assert (statuses, shop.ran, len(shop.seen)) == (["completed"], [order], 1)
+    assert shop.attributes == [{"traceparent": TRACE, "AWSTraceHeader": HEADER}]
 
 
 async def test_redrive_of_the_console_brings_a_foreign_message_back_to_the_function(
@@ -458,19 +460,26 @@ async def test_foreign_message_of_a_fifo_queue_retries_in_its_group(make_shop: M
     assert sent.entries[0]["MessageGroupId"] == "customer-1"
 
 
-async def test_message_that_sqs_moved_to_the_error_queue_shows_its_call(
+async def test_a_look_at_errors_asks_no_function_about_a_message_that_sqs_moved(
     make_shop: MakeShop,
 ) -> None:
-    shop = make_shop(quickly)
+    shop = make_shop(to_job)
     await shop.backend.queue.stats()
     await shop.backend.error_queue.stats()
     url = shop.client.get_queue_url(QueueName=f"deferrable_{shop.group}_error")["QueueUrl"]
-    shop.client.send_message(QueueUrl=url, MessageBody='{"order": 17}')
+    shop.client.send_message(
+        QueueUrl=url, MessageBody='{"order": 17}', MessageAttributes=TRACEPARENT
+    )
 
-    (item,) = await shop.errors()
+    async for entry in shop.instance.errors():
+        assert entry.item["error"]["error_type"] == "TooManyDeliveries"
+        assert entry.item["raw"] == '{"order": 17}'
+        assert shop.seen == []
+        await entry.requeue()
 
-    assert item["error"]["error_type"] == "TooManyDeliveries"
-    assert (item["method"], item["args"]) == ("job", [{"order": 17}])
+    assert await shop.run() == ["completed"]
+    assert (len(shop.seen), shop.ran) == (1, [{"order": 17}])
+    assert shop.attributes == [{"traceparent": TRACE}]
 
 
 # Lambda.

@@ -14,7 +14,7 @@ from sqs_server import REGION, SQSServer
 from sqs_site import Site, site_at
 
 from deferrable.aio.backend.sqs import ForeignMessage, S3Store
-from deferrable.aio.backend.sqs._reading import buried_by_sqs
+from deferrable.aio.backend.sqs._reading import Source, buried_by_sqs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("standing_time")]
 
@@ -173,11 +173,12 @@ def test_item_that_sqs_moved_after_a_redrive_shows_that_error_and_not_its_old_on
     moved = {"DeadLetterQueueSourceArn": "arn:aws:sqs:eu-west-1:123456789012:main"}
     item = {"id": "a", "error": {"error_type": "KeyError"}}
 
-    shown = buried_by_sqs(item, {"MessageId": "b", "Attributes": moved}, "", 20, 0.0)
+    source = Source("", "behind", 20)
+    shown = buried_by_sqs(item, {"MessageId": "b", "Attributes": moved}, source, 0.0)
 
     assert shown["error"]["error_type"] == "TooManyDeliveries"
     assert "from main" in shown["error"]["error_text"]
-    assert buried_by_sqs(item, {"MessageId": "b"}, "", 20, 0.0) == item
+    assert buried_by_sqs(item, {"MessageId": "b"}, source, 0.0) == item
 
 
 async def test_redrive_to_the_source_fails_at_what_this_library_has_buried(

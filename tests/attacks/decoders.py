@@ -31,7 +31,7 @@ from deferrable.aio.backend.dockets._moves import as_redelivery, as_unreadable
 from deferrable.aio.backend.dockets._wire import Entry, delivery_in, error_item
 from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.aio.backend.sqs._bodies import decode, encode
-from deferrable.aio.backend.sqs._reading import buried_by_sqs, unreadable
+from deferrable.aio.backend.sqs._reading import Source, buried_by_sqs, unreadable
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItem
 from deferrable.errors import UnreadableItem
@@ -117,7 +117,7 @@ def _sqs_item(body: str) -> bool:
     assert len(text) <= max(len(body), 8 * MOST_BYTES)  # JSON writes a character as six, or less
     # Not the item itself: two halves of a pair, apart in a body, are one character in JSON.
     assert decode(encode(text, 0)) == load_item(text)
-    assert dump(buried_by_sqs(item, {"MessageId": "1"}, "queue", 20, 1.5))
+    assert dump(buried_by_sqs(item, {"MessageId": "1"}, Source("queue", "behind", 20), 1.5))
     return True
 
 

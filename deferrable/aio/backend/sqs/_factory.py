@@ -28,6 +28,7 @@ from deferrable.aio.backend.sqs._queue_attributes import (
     of_queue,
 )
 from deferrable.aio.backend.sqs._queue_settings import queue_settings
+from deferrable.aio.backend.sqs._reading import Source
 from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._retries import RetryWay
 from deferrable.aio.backend.sqs._s3_store import S3Store
@@ -166,7 +167,8 @@ class SQSBackendFactory(BackendFactory, OneProcess):
         remote_errors = self._remote(names.error_queue, error_url, None)
         remote = self._remote(names.queue, url, remote_errors)
         make = SQSFifoQueue if names.are_fifo else SQSQueue
-        errors = make(remote_errors, self._settings.of_error_queue(), source=remote.name)
+        source = Source(remote.name, self._settings.retry, self._settings.max_receive_count)
+        errors = make(remote_errors, self._settings.of_error_queue(), source=source)
         return Backend(group, make(remote, self._settings, errors=errors), errors)
 
     def _names(self, group: str | None, url: str | None) -> Names:

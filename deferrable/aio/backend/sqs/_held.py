@@ -5,6 +5,8 @@ Owns the handle of one delivery, and how many more seconds SQS can hide it. It d
 
 import logging
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import LeaseLost, Unsupported
@@ -24,6 +26,7 @@ MAX_LEASE_SECONDS = 43_200
 """The maximum since the receive. Source: SQS API reference, ChangeMessageVisibility."""
 
 _WARNING_SECONDS = 3600.0
+_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 _logger = logging.getLogger("deferrable")
 
@@ -32,16 +35,25 @@ class Delivery:
     """One delivery of one message.
 
     Attributes:
+        attributes: those of a message that holds no call, which are not in its item.
         reference: of its item in a store of large items; None: it was in the message.
         is_handed_over: Lambda has received it, and deletes it.
         is_done: a message that was handed over may be deleted.
     """
 
-    __slots__ = ("is_done", "is_handed_over", "is_warned", "receipt_handle", "reference")
+    __slots__ = (
+        "attributes",
+        "is_done",
+        "is_handed_over",
+        "is_warned",
+        "receipt_handle",
+        "reference",
+    )
 
     def __init__(self, receipt_handle: str, reference: str | None = None) -> None:
         self.receipt_handle = receipt_handle
         self.reference = reference
+        self.attributes: Mapping[str, str] = _NO_ATTRIBUTES
         self.is_warned = self.is_handed_over = self.is_done = False
 
 

@@ -15,11 +15,18 @@ from typing import Any
 from deferrable._codec.json import dump
 from deferrable.aio._contract.popping import Popped
 from deferrable.aio.backend.sqs._arrivals import ComesBack
+from deferrable.aio.backend.sqs._attributes import attributes_in
 from deferrable.aio.backend.sqs._bodies import decode
 from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS, Delivery, delivery_of
 from deferrable.aio.backend.sqs._pointers import reference_in, with_payload
 from deferrable.aio.backend.sqs._queue_settings import QueueSettings
-from deferrable.aio.backend.sqs._reading import as_it_was, buried_by_sqs, unreadable
+from deferrable.aio.backend.sqs._reading import (
+    Source,
+    as_it_was,
+    buried_by_sqs,
+    shown,
+    unreadable,
+)
 from deferrable.aio.backend.sqs._receiving import Message
 from deferrable.aio.backend.sqs._retries import RetryWay, crashes_counted, in_place
 from deferrable.aio.backend.sqs._s3_store import S3Store
@@ -29,7 +36,7 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue
 from deferrable.errors import BackendError, DeferrableError, UnreadableItem
-from deferrable.item import Item
+from deferrable.item import CALL_FIELDS, Item
 
 __all__ = ["MessageReader"]
 
@@ -44,7 +51,7 @@ class MessageReader:
         settler: completes that message.
         replace: pushes an item to another queue, then completes the message.
         errors: the queue for unreadable messages; None: this is an error queue.
-        source: the name of the queue whose errors these are; None: this is a main queue.
+        source: the queue whose errors these are; None: this is a main queue.
         keeps_groups: the items of one group are popped in their order.
     """
 
@@ -57,7 +64,7 @@ class MessageReader:
         replace: Callable[[Envelope, Push, Queue], Awaitable[None]],
         *,
         errors: Queue | None,
-        source: str | None,
+        source: Source | None,
         keeps_groups: bool,
     ) -> None:
         self._lease_seconds = settings.visibility_timeout
@@ -106,7 +113,7 @@ class MessageReader:
         except UnreadableItem as error:
             return self._put_aside(envelope, message, error)
         if len(items) == 1:
-            return envelope, self._explained(items[0], message)
+            return self._popped(envelope, items[0], message)
         return self._spread(envelope, message, items)
 
     async def _fetch(
@@ -131,7 +138,7 @@ class MessageReader:
         if reference == body:  # a notification has other subscribers, who may read it later
             delivery_of(envelope).reference = reference
         if len(items) == 1:
-            return envelope, self._explained(items[0], message)
+            return self._popped(envelope, items[0], message)
         return await self._spread(envelope, message, items)
 
     def _restored(self, message: Message) -> Message:
@@ -147,6 +154,8 @@ class MessageReader:
         foreign = self._foreign
         if foreign is None:
             return [decode(text)]
+        if self._source is not None:  # nobody asks the user's function only to look at errors
+            return [shown(text, message)]
         return foreign.items(message, text, self._clock.time())
 
     async def _spread(
@@ -156,9 +165,6 @@ class MessageReader:
 
         If one is not pushed, the message comes back, and the others may run twice.
         """
-        if self._errors is None:  # who reads errors gets the message whole
-            several = UnreadableItem(f"the message stands for {len(items)} calls")
-            return await self._put_aside(envelope, message, several)
         outcomes = await self._sender.send([Push(item, dump(item), 0) for item in items])
         failure = next((each for each in outcomes if each is not None), None)
         if failure is None:
@@ -173,13 +179,13 @@ class MessageReader:
             raise ComesBack from failure
         return None
 
-    def _explained(self, item: Item, message: Message) -> Item:
+    def _popped(self, envelope: Envelope, item: Item, message: Message) -> Popped:
         """`item`, with an error if it was popped from an error queue and has none."""
-        if self._source is None:
-            return item
-        return buried_by_sqs(
-            item, message, self._source, self._max_receive_count, self._clock.time()
-        )
+        if self._source is not None:
+            return envelope, buried_by_sqs(item, message, self._source, self._clock.time())
+        if not item.keys() >= CALL_FIELDS:
+            delivery_of(envelope).attributes = attributes_in(message)
+        return envelope, item
 
     async def _put_aside(
         self, envelope: Envelope, message: Message, error: UnreadableItem
@@ -188,15 +194,16 @@ class MessageReader:
         body = message.get("Body", "")
         item = unreadable(body, error, message, self._clock.time())
         if self._errors is None:
-            return envelope, self._explained(item, message)
-        await self._bury(envelope, item)
-        return None
-
-    async def _bury(self, envelope: Envelope, item: Item) -> None:
-        assert self._errors is not None
-        _logger.error("%r is unreadable and goes to %r", envelope, self._errors)
+            return envelope, item
+        message_id = message["MessageId"]
+        _logger.error(
+            "message %s is unreadable and goes to %r: %s", message_id, self._errors, error
+        )
         try:
             await self._replace(envelope, Push(item, dump(item), 0), self._errors)
-        except DeferrableError as error:
-            _logger.warning("%r is unreadable, and comes back after its lease: %s", envelope, error)
-            raise ComesBack from error
+        except DeferrableError as failure:
+            _logger.warning(
+                "message %s is unreadable, and comes back after its lease: %s", message_id, failure
+            )
+            raise ComesBack from failure
+        return None

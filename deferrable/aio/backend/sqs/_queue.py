@@ -24,6 +24,7 @@ from deferrable.aio.backend.sqs._held import MAX_LEASE_SECONDS, Delivery, delive
 from deferrable.aio.backend.sqs._lambda import messages_in, read_in_time
 from deferrable.aio.backend.sqs._messages import MessageReader
 from deferrable.aio.backend.sqs._queue_settings import QueueSettings
+from deferrable.aio.backend.sqs._reading import Source, with_attributes
 from deferrable.aio.backend.sqs._receiving import Message, Receiver
 from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.backend.sqs._retries import receive_size
@@ -51,7 +52,7 @@ class SQSQueue(Queue):
     Args:
         remote: sends the requests about it.
         errors: the queue for unreadable messages; None: this is an error queue.
-        source: the name of the queue whose errors these are; None: this is a main queue.
+        source: the queue whose errors these are; None: this is a main queue.
     """
 
     FIFO: ClassVar[bool] = False
@@ -75,7 +76,7 @@ class SQSQueue(Queue):
         settings: QueueSettings,
         *,
         errors: "SQSQueue | None" = None,
-        source: str | None = None,
+        source: Source | None = None,
     ) -> None:
         super().__init__(
             settings.visibility_timeout,
@@ -210,6 +211,11 @@ class SQSQueue(Queue):
 
     async def _release_batch(self, releases: Sequence[Release]) -> Sequence[Exception | None]:
         return await self._settler.release(releases)
+
+    async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
+        await super()._replace(
+            envelope, with_attributes(push, delivery_of(envelope).attributes), to
+        )
 
     # The rest.
 

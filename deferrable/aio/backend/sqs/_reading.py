@@ -6,39 +6,74 @@ an item that SQS itself has moved there. It does no I/O.
 
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from deferrable import lifecycle
+from deferrable._codec.json import dump
+from deferrable.aio._contract.entries import Push
 from deferrable.aio.backend.sqs._attributes import attributes_in
 from deferrable.aio.backend.sqs._bodies import decode, starts_with
+from deferrable.aio.backend.sqs._retries import RetryWay, receives_without_end
 from deferrable.errors import UnreadableItem
-from deferrable.item import Item
+from deferrable.item import CALL_FIELDS, Item
 
-__all__ = ["as_it_was", "buried_by_sqs", "is_put_aside", "unreadable"]
+__all__ = [
+    "Source",
+    "as_it_was",
+    "buried_by_sqs",
+    "is_put_aside",
+    "shown",
+    "unreadable",
+    "with_attributes",
+]
 
 _RAW = '{"raw":'
 _RAW_FIELDS = frozenset({"raw", "attributes", "error", "attempts", "last_push_time"})
 """Those of an item that stands for a message, in the error queue or requeued."""
 
 
-def buried_by_sqs(
-    item: Item, message: Mapping[str, Any], queue_name: str, max_receive_count: int, now: float
-) -> Item:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The main queue whose errors are in an error queue, as its consumers use it.
+
+    Attributes:
+        retry: how its failed items come back.
+        max_receive_count: of its redrive policy, as far as this process knows.
+    """
+
+    name: str
+    retry: RetryWay
+    max_receive_count: int
+
+
+class TooManyDeliveries(lifecycle.TooManyDeliveries):
+    """SQS has moved an item, and does not say why its receives did not complete it."""
+
+    def __init__(self, queue_name: str, source: Source) -> None:
+        causes = receives_without_end(source.retry, is_fifo=source.name.endswith(".fifo"))
+        Exception.__init__(
+            self,
+            f"SQS moved it here from {queue_name} by its redrive policy, after "
+            f"{source.max_receive_count} receives (max_receive_count) that did not complete it. "
+            f"{causes}",
+        )
+
+
+def buried_by_sqs(item: Item, message: Mapping[str, Any], source: Source, now: float) -> Item:
     """`item`, popped from an error queue, with an error if it has none: SQS has moved it there.
 
     One that a redrive had moved back, and that SQS has moved here again, still has its old error.
 
     Args:
-        queue_name: the queue of the message, if the message does not say it.
-        max_receive_count: how often it was received without a settlement.
+        source: the queue of the message, if the message does not name another one.
     """
     attributes = message.get("Attributes", {})
     if "error" in item and "DeadLetterQueueSourceArn" not in attributes:
         return item
-    source = attributes.get("DeadLetterQueueSourceArn", queue_name).rpartition(":")[2]
-    error = lifecycle.TooManyDeliveries(max_receive_count, max_receive_count - 1)
+    queue_name = attributes.get("DeadLetterQueueSourceArn", source.name).rpartition(":")[2]
+    error = TooManyDeliveries(queue_name, source)
     record = lifecycle.error_record(error, _moved_time(attributes, now), socket.gethostname())
-    record["error_text"] += f"; SQS moved it here from {source}"
     # The same at each reading, as readers of the error queue expect.
     record["id"] = message["MessageId"]
     return {**item, "error": record}
@@ -50,13 +85,36 @@ def unreadable(body: str, error: UnreadableItem, message: Mapping[str, Any], now
     Args:
         body: its body.
     """
-    whole: Item = {"raw": body}
-    attributes = attributes_in(message)
-    if attributes:
-        whole["attributes"] = attributes
-    item = lifecycle.bury(whole, error, now, socket.gethostname()).item
+    item = lifecycle.bury(_whole(body, message), error, now, socket.gethostname()).item
     item["error"]["id"] = message["MessageId"]
     return item
+
+
+def shown(text: str, message: Mapping[str, Any]) -> Item:
+    """What a reader of an error queue sees of a message that may be somebody else's.
+
+    Args:
+        text: its body, or what its body refers to.
+    """
+    try:
+        item = decode(text)
+    except UnreadableItem:
+        return _whole(text, message)
+    return item if item.keys() >= CALL_FIELDS or is_put_aside(item) else _whole(text, message)
+
+
+def with_attributes(push: Push, attributes: Mapping[str, str]) -> Push:
+    """`push` with the attributes of its message, if it has a message whole that held no call."""
+    item = push.item
+    if not attributes or "raw" not in item or "attributes" in item:
+        return push
+    item = {**item, "attributes": {**attributes}}
+    return Push(item, dump(item), push.delay_seconds)
+
+
+def _whole(body: str, message: Mapping[str, Any]) -> Item:
+    attributes = attributes_in(message)
+    return {"raw": body, "attributes": attributes} if attributes else {"raw": body}
 
 
 def is_put_aside(item: Item) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from deferrable.aio._contract.loops import PerLoop
+from deferrable.aio.backend.sqs._attributes import TRACE_HEADER
 from deferrable.aio.backend.sqs._link import MARGIN_SECONDS, Answer
 from deferrable.aio.backend.sqs._remote import RemoteQueue
 from deferrable.aio.clock import Clock
@@ -28,8 +29,6 @@ _LOOK_SECONDS = 1.0
 _LOOKS_IN_A_LEASE = 10
 _ATTRIBUTES = ["ApproximateReceiveCount", "MessageGroupId"]
 _ERROR_ATTRIBUTES = ["ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn"]
-
-_FOREIGN_ATTRIBUTES = ["AWSTraceHeader", "SentTimestamp"]
 
 Message: TypeAlias = Mapping[str, Any]
 
@@ -69,7 +68,7 @@ class Receiver:
         errors: the queue for failed items; nothing is received before it is known to exist. None:
             `remote` is an error queue, and a receive asks for the source of messages. Otherwise it
             asks how often they were received, and for their group.
-        reads_foreign: it asks for the attributes of messages, too, and when they were sent.
+        reads_foreign: it asks when messages were sent, too.
     """
 
     def __init__(
@@ -90,10 +89,11 @@ class Receiver:
         self._look_seconds = min(_LOOK_SECONDS, lease_seconds / _LOOKS_IN_A_LEASE)
         self._parameters: dict[str, Any] = {"VisibilityTimeout": math.ceil(lease_seconds)}
         self._errors = errors
-        names = _ERROR_ATTRIBUTES if errors is None else _ATTRIBUTES
+        names = [*(_ERROR_ATTRIBUTES if errors is None else _ATTRIBUTES), TRACE_HEADER]
         if reads_foreign:
-            names = [*names, *_FOREIGN_ATTRIBUTES]
-            self._parameters["MessageAttributeNames"] = ["All"]
+            names.append("SentTimestamp")
+        # A message that holds no item is buried with its attributes, by every consumer.
+        self._parameters["MessageAttributeNames"] = ["All"]
         self._parameters["MessageSystemAttributeNames"] = names
         self._under_way = PerLoop(_no_receives)
 

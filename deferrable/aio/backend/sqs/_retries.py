@@ -24,6 +24,7 @@ __all__ = [
     "in_place",
     "most_receives",
     "receive_size",
+    "receives_without_end",
 ]
 
 RetryWay: TypeAlias = Literal["behind", "block", "visibility"]
@@ -67,6 +68,19 @@ def in_place(
 def crashes_counted(retry: RetryWay, receives: int) -> int:
     """How many receives ended without a settlement, as far as this can be known."""
     return 0 if retry == "visibility" else receives - 1
+
+
+def receives_without_end(retry: RetryWay, *, is_fifo: bool) -> str:
+    """What such receives were: all that is known of an item that SQS itself has moved."""
+    if retry == "visibility":
+        return (
+            "Each of them was a run that failed, or its consumer crashed, stopped or lost its "
+            "lease; the log of the consumers has the errors"
+        )
+    causes = "Its consumers crashed, stopped or lost their leases"
+    if is_fifo:
+        causes += ", or hid it for its backoff, which counts as a receive, too"
+    return causes
 
 
 def receive_size(retry: RetryWay, *, is_fifo: bool) -> int:
