@@ -97,20 +97,16 @@ class Pusher:
         return None
 
     async def _store(self, pushes: Sequence[Push]) -> None:
+        """Push them with one command, all at once or all delayed."""
+        before, after = envelope_around(self._clock.time())
+        texts = [f"{before}{push.text}{after}" for push in pushes]
         if pushes[0].delay_seconds:
-            await self._push_delayed(pushes)
+            each = zip(pushes, texts, strict=True)
+            await self._commands.push_delayed(
+                [(new_id(), push.delay_seconds, text) for push, text in each]
+            )
         else:
-            await self._push_now(pushes)
-
-    async def _push_now(self, pushes: Sequence[Push]) -> None:
-        before, after = envelope_around(self._clock.time())
-        await self._commands.push([f"{before}{push.text}{after}" for push in pushes])
-
-    async def _push_delayed(self, pushes: Sequence[Push]) -> None:
-        before, after = envelope_around(self._clock.time())
-        await self._commands.push_delayed(
-            [(new_id(), push.delay_seconds, f"{before}{push.text}{after}") for push in pushes]
-        )
+            await self._commands.push(texts)
 
     def entry(self, push: Push, now: float) -> tuple[str, str]:
         """The id that a push has among the delayed items, and its text as it is stored."""
