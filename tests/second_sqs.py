@@ -13,10 +13,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from processes import DEADLINE_SECONDS
 
 __all__ = ["second_sqs"]
 
@@ -37,7 +40,11 @@ def second_sqs() -> Iterator[str]:
     process = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        url = process.stdout.readline().strip()
+        # On a busy machine its imports take longer than a client of a test waits.
+        asked = urllib.request.Request(f"{url}/_time", b"{}", method="POST")
+        urllib.request.urlopen(asked, timeout=DEADLINE_SECONDS).close()
+        yield url
     finally:
         process.kill()
         process.communicate(timeout=60)
