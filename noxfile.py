@@ -153,9 +153,8 @@ SECOND_SQS_TESTS = [
     "tests/test_sqs.py",
     *(
         f"tests/test_sqs_{name}.py"
-        for name in ("accounts", "batches", "fifo", "fifo_kills", "lambda", "pointers")
+        for name in ("accounts", "fifo", "fifo_kills", "pointers", "retries")
     ),
-    *("tests/test_sqs_redrives.py", "tests/test_sqs_retries.py"),
 ]
 """What depends on a server: leases, settlement, delays, groups, receive counts and pointers."""
 
