@@ -26,6 +26,11 @@ SETTINGS = {
     "SQS_ENDPOINT_STRATEGY": "path",
 }
 
+ASKS_FOR_QUEUES = {
+    "Content-Type": "application/x-amz-json-1.0",
+    "X-Amz-Target": "AmazonSQS.ListQueues",
+}
+
 
 @contextmanager
 def localstack_sqs(python: str) -> Iterator[str]:
@@ -45,7 +50,7 @@ def localstack_sqs(python: str) -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_until_it_answers(f"http://{address}/_localstack/health", process)
+            _wait_until_it_answers(f"http://{address}", process)
             yield f"http://{address}"
         finally:
             process.kill()
@@ -53,10 +58,12 @@ def localstack_sqs(python: str) -> Iterator[str]:
 
 
 def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]") -> None:
+    # It loads a service when it is first asked for it, which may take longer than a client waits.
+    asked = urllib.request.Request(url, b"{}", ASKS_FOR_QUEUES)
     end_time = time.monotonic() + DEADLINE_SECONDS
     while process.poll() is None and time.monotonic() < end_time:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(asked, timeout=DEADLINE_SECONDS).close()
         except OSError:
             time.sleep(0.2)
         else:
