@@ -360,6 +360,7 @@ async def test_no_group_loses_its_order_by_failures_stops_and_kills(site: Site, 
     site.instance.register_middleware(model)
     await model.defer()
 
+    await model.die()
     for _ in range(60):
         await model.go_on()
         if model.over.issuperset(model.values):
