@@ -21,6 +21,7 @@ __all__ = [
     "check_time_limit",
     "error_class_tuple",
     "is_attribute",
+    "is_group_id",
     "kept_attributes",
     "kept_number",
     "plain_seconds",
@@ -86,11 +87,16 @@ _GROUP_ID = re.compile(r"[!-~]{1,128}")
 
 def check_group_id(name: str, value: object) -> None:
     """Source: SQS API reference, SendMessage, MessageGroupId."""
-    if not isinstance(value, str) or not _GROUP_ID.fullmatch(value):
+    if not is_group_id(value):
         raise InvalidOptions(
             f"{name} is a text of 1 to 128 ASCII letters, digits and punctuation, got "
             f"{value!r:.200}"
         )
+
+
+def is_group_id(value: object) -> bool:
+    """Whether SQS takes it as the group of a message."""
+    return isinstance(value, str) and _GROUP_ID.fullmatch(value) is not None
 
 
 _MOST_ID_CHARACTERS = 64

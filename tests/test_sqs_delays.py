@@ -145,6 +145,23 @@ async def test_group_travels_on_queues_that_are_no_fifo_ones(place: Place) -> No
     assert not any("MessageDeduplicationId" in entry for entry in entries)
 
 
+async def test_what_sqs_would_refuse_in_an_item_of_another_program_stays_in_the_item(
+    place: Place, fifo: Place
+) -> None:
+    for group_id in (5, "", "a b", "x" * 129):
+        item = {"id": "1", "message_group_id": group_id, "attributes": {"AWSTraceHeader": "\0"}}
+        await place.backend.queue.push(item)
+        await fifo.backend.queue.push(item)
+
+    sends = place.proxy.sent("SendMessageBatch")  # of both places
+    plain = [each.entries[0] for each in sends if not each.body["QueueUrl"].endswith(".fifo")]
+    ordered = [each.entries[0] for each in sends if each.body["QueueUrl"].endswith(".fifo")]
+
+    assert not any("MessageGroupId" in each for each in plain)
+    assert not any("MessageSystemAttributes" in each for each in plain)
+    assert {each["MessageGroupId"] for each in ordered} == {f"{fifo._prefix}.fifo"}
+
+
 # FIFO.
 
 

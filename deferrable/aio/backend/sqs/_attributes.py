@@ -75,7 +75,7 @@ def sent_attributes(item: Item) -> dict[str, Any]:
         return {}
     fields: dict[str, Any] = {}
     header = attributes.get(TRACE_HEADER)
-    if isinstance(header, str) and header:
+    if isinstance(header, str) and is_attribute("any", header):
         fields["MessageSystemAttributes"] = {TRACE_HEADER: _string(header)}
     names = [name for name, value in attributes.items() if _is_sendable(name, value)][:_MOST]
     if names:

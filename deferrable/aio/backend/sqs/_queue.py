@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping, Sequen
 from functools import partial
 from typing import Any, ClassVar
 
+from deferrable._option_checks import is_group_id
 from deferrable.aio._contract.handed import Handed
 from deferrable.aio._contract.loops import PerLoop
 from deferrable.aio._contract.popping import Popped
@@ -33,7 +34,7 @@ from deferrable.aio.backend.sqs._settling import Settler
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Push, Queue, Release, Touch
 from deferrable.errors import BackendError
-from deferrable.item import new_id
+from deferrable.item import Item, new_id
 
 __all__ = ["SQSFifoQueue", "SQSQueue"]
 
@@ -149,7 +150,7 @@ class SQSQueue(Queue):
         """The fields of a batch entry, without its body."""
         # Always given: the queue may have its own default delay.
         entry: dict[str, object] = {"DelaySeconds": math.ceil(push.delay_seconds)}
-        group_id = push.item.get("message_group_id")
+        group_id = _group_in(push.item)
         if group_id is not None:
             entry["MessageGroupId"] = group_id
         return entry
@@ -276,7 +277,7 @@ class SQSFifoQueue(SQSQueue):
     MAX_DELAY_SECONDS: ClassVar[float] = MAX_LEASE_SECONDS
 
     def _routing(self, push: Push) -> BatchEntry:
-        group_id = push.item.get("message_group_id")
+        group_id = _group_in(push.item)
         if self._source is not None:
             # Failed items have no order. A reader holds many, and could not see the others of
             # their groups.
@@ -287,6 +288,16 @@ class SQSFifoQueue(SQSQueue):
             # drop every copy that is to be tried again.
             "MessageDeduplicationId": push.deduplication_id or new_id(),
         }
+
+
+def _group_in(item: Item) -> str | None:
+    """The group of `item`; None: it has none that SQS would take.
+
+    An option is checked, and an item of another program is not. With such a group each of its
+    retries would be refused, and it could not even be buried.
+    """
+    group_id = item.get("message_group_id")
+    return group_id if is_group_id(group_id) else None
 
 
 def _is_done(delivery: Delivery) -> bool:
