@@ -21,7 +21,7 @@ os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # as pip does, which uv otherwise
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-OLDEST, NEWEST = 11, 14
+OLDEST, NEWEST = 11, 15
 PROCESSES = os.environ.get("DEFERRABLE_TEST_PROCESSES", "4")
 """How many processes share the tests of a session."""
 
