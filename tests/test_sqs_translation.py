@@ -233,3 +233,18 @@ def test_queue_that_is_elsewhere_says_what_to_check() -> None:
 )
 def test_namespace_of_a_code_does_not_matter(code: str) -> None:
     assert is_in(code, ("nonexistentqueue", "queuedoesnotexist"))
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("KmsThrottled", "KmsDataKeyReusePeriodSeconds"),
+        ("KMS.ThrottlingException", "KmsDataKeyReusePeriodSeconds"),
+        ("AWS.SimpleQueueService.OverLimit", "in flight"),
+    ],
+)
+def test_request_for_patience_says_what_would_help(code: str, advice: str) -> None:
+    translation = translate(refusal(code))
+
+    assert isinstance(translation, BackendUnavailable)
+    assert advice in str(translation)

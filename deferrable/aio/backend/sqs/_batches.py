@@ -151,14 +151,14 @@ class _Batch:
     def _note_answer(
         self, group: Sequence[int], answer: Answer, is_repeat: bool
     ) -> dict[int, BackendError]:
-        done = {each["Id"] for each in answer.get("Successful", ())}
-        failed = {each["Id"]: each for each in answer.get("Failed", ())}
+        done = {each.get("Id") for each in answer.get("Successful", ())}
+        failed = {each.get("Id"): each for each in answer.get("Failed", ())}
         unanswered: dict[int, BackendError] = {}
         for index in group:
             failure = failed.get(str(index))
             if failure is None and str(index) in done:
                 continue
-            code = failure["Code"] if failure else "no answer"
+            code = str(failure.get("Code")) if failure else "no answer"
             text = f"{code}: {failure.get('Message')}" if failure else "it is not in the answer"
             if failure and failure.get("SenderFault") and not is_throttling(code):
                 self._outcomes[index] = self._judge(index, code, text, is_repeat)

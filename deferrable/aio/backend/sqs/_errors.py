@@ -68,7 +68,16 @@ _LATER = (408, 425, 429)
 
 _CREDENTIALS_ADVICE = "check the AWS credentials (keys, profile or role) of this process"
 _CLOCK_ADVICE = "set this machine's clock"
+_KMS_THROTTLING = ("kmsthrottl", "kms.throttl")
 _ADVICE = (
+    (
+        _KMS_THROTTLING,
+        "KMS is asked too often; set a longer KmsDataKeyReusePeriodSeconds on the queue",
+    ),
+    (
+        ("overlimit",),
+        "too many messages of the queue are in flight; let its consumers take fewer at once",
+    ),
     (_KMS, "let these credentials use the KMS key of the queue, and check that the key is enabled"),
     (_EXPIRED, f"these credentials have expired; {_CREDENTIALS_ADVICE}"),
     (_CLOCK, _CLOCK_ADVICE),
