@@ -69,6 +69,8 @@ def lines_of_members(path: str, kind: type, others: Collection[type]) -> Iterato
 
 
 def signature_of(value: Any) -> str:
+    if inspect.isbuiltin(value):
+        return "(...)"  # what a function in C says of itself differs between versions of Python
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):

@@ -143,7 +143,7 @@ async def _is_gone(results: ResultStore, name: str) -> bool:
 
 
 async def test_what_a_job_returned_but_cannot_be_sent_is_told(shop: Shop) -> None:
-    lock = shop.instance.deferrable(name="lock")(threading.Lock)
+    lock = shop.instance.deferrable(name="lock")(lambda: threading.Lock())
     receipt = await lock.options(keep_results_seconds=60).later_async()
     outcome = await shop.run_once()
 
