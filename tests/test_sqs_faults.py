@@ -232,7 +232,10 @@ async def test_call_whose_answer_comes_byte_by_byte_ends_as_unavailable(
     monkeypatch.setattr("deferrable.aio.backend.sqs._link._LONGEST_SECONDS", 0.5)
     monkeypatch.setattr("deferrable.aio.backend.sqs._link._PATIENCE_SECONDS", 0)
 
+    writers: list[asyncio.StreamWriter] = []
+
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         write_on(writer)
 
@@ -247,6 +250,10 @@ async def test_call_whose_answer_comes_byte_by_byte_ends_as_unavailable(
         async with factory.create_backend_for_group("name") as backend:
             with pytest.raises(BackendUnavailable):
                 await backend.queue.push({"id": "0"})
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @pytest.mark.parametrize("ask", ["flush", "stats", "locate"])

@@ -55,7 +55,8 @@ class TooManyDeliveries(lifecycle.TooManyDeliveries):
         Exception.__init__(
             self,
             f"SQS moved it here from {queue_name} by its redrive policy, after "
-            f"{source.max_receive_count} receives (max_receive_count) that did not complete it. "
+            f"{source.max_receive_count} receives (max_receive_count, one more than "
+            "max_redeliveries) that did not complete it. "
             f"{causes}",
         )
 
