@@ -54,9 +54,9 @@ class TooManyDeliveries(lifecycle.TooManyDeliveries):
         causes = receives_without_end(source.retry, is_fifo=source.name.endswith(".fifo"))
         Exception.__init__(
             self,
-            f"SQS moved it here from {queue_name} by its redrive policy, after "
-            f"{source.max_receive_count} receives (max_receive_count, one more than "
-            "max_redeliveries) that did not complete it. "
+            f"SQS moved it here from {queue_name} by its redrive policy (max_redeliveries, and one "
+            f"more), after {source.max_receive_count} receives (max_receive_count) that did not "
+            "complete it. "
             f"{causes}",
         )
 
