@@ -225,5 +225,6 @@ class Texts:
         return f"{when} ({self._in(moment)})" if is_number(moment) and when != "?" else when
 
     def _in(self, moment: float) -> str:
-        seconds = round(moment - self._known.now)
-        return f"{seconds_text(-seconds)} ago" if seconds < 0 else f"in {seconds_text(seconds)}"
+        seconds = moment - self._known.now
+        text = seconds_text(abs(round(seconds)))
+        return f"{text} ago" if seconds < 0 else f"in {text}"
