@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sizes import sized
-from sqs_proxy import Proxy, answer
+from sqs_proxy import Answer, Exchange, Proxy, answer, forward
 from sqs_server import SQSServer
 from sqs_site import Site, site_at
 
@@ -206,6 +206,32 @@ async def test_visibility_on_a_fifo_queue_keeps_the_order_and_every_attempt(
         assert site.started == ["a1"] * 3 + ["a2"] * 3 + ["a3"]
         assert sends == 1  # the calls; SQS itself has moved the one that failed
         assert item["error"]["error_type"] == "TooManyDeliveries"
+
+
+async def test_a_delivery_that_is_faster_than_the_answer_to_its_release_is_run(
+    sqs_server: SQSServer, proxy: Proxy, sqs_group: str
+) -> None:
+    async def answer_late(exchange: Exchange) -> Answer:
+        receives = proxy.counts["ReceiveMessage"]
+        reply = await forward(exchange)
+        # The second one is asked for when the first one's answer has been handed on.
+        await wait_until(
+            lambda: proxy.counts["ReceiveMessage"] > receives + 1, "it has been received again"
+        )
+        return reply
+
+    async with site_at(
+        sqs_server, proxy, f"{sqs_group}.fifo", retry="visibility", max_receive_count=3
+    ) as site:
+        site.failures = {"a1": 2}
+        await defer(site, "a1", "a2", use_exponential_backoff=False, max_attempts=3)
+        proxy.script("ChangeMessageVisibilityBatch", answer_late, times=2)
+
+        statuses = await outcomes(site, 3)
+
+        assert statuses == ["retried", "retried", "completed"]
+        assert site.started[:3] == ["a1"] * 3
+        assert proxy.is_script_played
 
 
 async def test_behind_sends_the_copy_to_the_end_of_its_group(

@@ -3,13 +3,16 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 from faces import Face
 from test_worker import args_of
 
 from deferrable import Retry
-from deferrable.aio.queue import Popped, Queue
+from deferrable.aio.envelope import Envelope
+from deferrable.aio.queue import Item, Popped, Queue
+from deferrable.aio.worker._groups import Groups, key_of
 from deferrable.testing import wait_until
 from deferrable.testing.faults import FaultyQueue
 
@@ -162,3 +165,39 @@ async def test_when_a_waiting_item_is_lost_those_behind_it_go_back() -> None:
         site.opened.set()
 
     assert site.started[0] == 1
+
+
+class Waits:
+    """What waits in `Groups`."""
+
+    def __init__(self, item_id: str) -> None:
+        self.queue = cast(Queue, "queue")
+        self.envelope = Envelope(None, 0.0, 0.0)
+        self.envelope.order_key = "group"
+        self.item: Item = {"id": item_id}
+
+
+@pytest.mark.parametrize(
+    ("behind", "following", "back", "kept"),
+    [
+        ("", None, "", ""),
+        ("bc", None, "bc", ""),
+        ("a", "a", "", ""),
+        ("abc", "a", "", "bc"),
+        ("bca", "a", "bc", ""),
+    ],
+)
+def test_one_that_came_again_before_its_worker_knew_that_it_went_is_the_next(
+    behind: str, following: str | None, back: str, kept: str
+) -> None:
+    groups: Groups[Waits] = Groups()
+    first, *others = map(Waits, ["a", *behind])
+    assert groups.enter(first)
+    assert not any(map(groups.enter, others))
+
+    next_one, returned = groups.leave(key_of(first), goes_on=False, item_id="a")
+
+    assert (next_one and next_one.item["id"]) == following
+    assert "".join(str(each.item["id"]) for each in returned) == back
+    assert "".join(str(each.item["id"]) for each in groups.waiting()) == kept
+    assert groups.enter(Waits("d")) == (following is None)

@@ -289,11 +289,11 @@ class Attempts:
     def _start_held(self, held: Buffered) -> bool:
         is_started = self._start(held.instance, held.queue, held.envelope, held.item, held.is_plain)
         if not is_started:
-            self._leave_group(key_of(held), goes_on=False)
+            self._leave_group(key_of(held), goes_on=False, item_id=held.item.get("id"))
         return is_started
 
-    def _leave_group(self, key: Hashable, *, goes_on: bool) -> None:
-        following = self._buffer.leave_group(key, goes_on=goes_on)
+    def _leave_group(self, key: Hashable, *, goes_on: bool, item_id: object = None) -> None:
+        following = self._buffer.leave_group(key, goes_on=goes_on, item_id=item_id)
         if following is not None:
             self._add(following)
             self._go_on()
@@ -399,7 +399,9 @@ class Attempts:
             else:
                 comes_back = in_place is not None and in_place.comes_back
                 is_over = outcome.status in _ENDS and not comes_back
-                self._leave_group(key_of(attempt), goes_on=is_over)
+                # A broker may deliver it again before its answer to the release arrives.
+                item_id = attempt.popped_item.get("id")
+                self._leave_group(key_of(attempt), goes_on=is_over, item_id=item_id)
         if self._slots.is_paused:
             self._loop.call_soon(self._alone.note_change)
         self._on_room()

@@ -157,13 +157,16 @@ class Buffer:
         """Whether an item waits for another of its group."""
         return self._groups.has_more(key)
 
-    def leave_group(self, key: Hashable, *, goes_on: bool) -> Buffered | None:
+    def leave_group(
+        self, key: Hashable, *, goes_on: bool, item_id: object = None
+    ) -> Buffered | None:
         """The item that held a group is gone. Return the next one, which may start.
 
         Args:
             goes_on: it has ended for good; if False, the items behind it go back to the queue.
+            item_id: its id, if it may have come again already.
         """
-        following, back = self._groups.leave(key, goes_on=goes_on)
+        following, back = self._groups.leave(key, goes_on=goes_on, item_id=item_id)
         self._slots.blocked -= len(back) + (following is not None)
         if back:
             self._run_in_background(self._give_back(back, 0.0))

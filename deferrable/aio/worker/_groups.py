@@ -5,15 +5,18 @@ Items of that key that are popped meanwhile wait here, in their order.
 
 The one rule: the next item starts only when the last one has ended for good. If one goes back to
 the queue, or is lost, those behind it go back, too. Otherwise they would overtake it. One that
-rests until its retry keeps its group.
+rests until its retry keeps its group. One that came again before its worker knew that it had gone
+back is the next.
 """
 
 from collections import deque
 from collections.abc import Hashable, Iterator
+from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.queue import Queue
+from deferrable.item import Item
 
 __all__ = ["Groups", "key_of"]
 
@@ -28,7 +31,14 @@ class Grouped(Protocol):
     def envelope(self) -> Envelope: ...
 
 
-G = TypeVar("G", bound=Grouped)
+class Waiting(Grouped, Protocol):
+    """An item that may wait for another of its group."""
+
+    @property
+    def item(self) -> Item: ...
+
+
+W = TypeVar("W", bound=Waiting)
 
 
 def key_of(each: Grouped) -> Hashable | None:
@@ -37,13 +47,13 @@ def key_of(each: Grouped) -> Hashable | None:
     return None if order_key is None else (each.queue, order_key)
 
 
-class Groups(Generic[G]):
+class Groups(Generic[W]):
     """The groups of which a worker holds an item."""
 
     def __init__(self) -> None:
-        self._behind: dict[Hashable, deque[G]] = {}
+        self._behind: dict[Hashable, deque[W]] = {}
 
-    def enter(self, each: G) -> bool:
+    def enter(self, each: W) -> bool:
         """Whether the item may start; if not, it waits here."""
         key = key_of(each)
         if key is None:
@@ -55,11 +65,14 @@ class Groups(Generic[G]):
         behind.append(each)
         return False
 
-    def leave(self, key: Hashable, *, goes_on: bool) -> tuple[G | None, list[G]]:
+    def leave(
+        self, key: Hashable, *, goes_on: bool, item_id: object = None
+    ) -> tuple[W | None, list[W]]:
         """The item that held the group is gone.
 
         Args:
             goes_on: it has ended for good; if False, it runs again before those behind it.
+            item_id: its id, if it may have come again already.
 
         Returns:
             the next one of the group, which may start now, and those that must go back.
@@ -69,14 +82,20 @@ class Groups(Generic[G]):
             return None, []
         if behind and goes_on:
             return behind.popleft(), []
-        del self._behind[key]
-        return None, list(behind)
+        earlier = list(takewhile(lambda each: each.item.get("id") != item_id, behind))
+        if item_id is None or len(earlier) == len(behind):
+            del self._behind[key]
+            return None, list(behind)
+        # Those before it were popped with the delivery that has ended.
+        for _ in earlier:
+            behind.popleft()
+        return behind.popleft(), earlier
 
     def has_more(self, key: Hashable) -> bool:
         """Whether another item of the group waits."""
         return bool(self._behind.get(key))
 
-    def remove(self, each: G) -> bool:
+    def remove(self, each: W) -> bool:
         """Forget a waiting item; return whether it was here."""
         behind = self._behind.get(key_of(each), deque())
         if each not in behind:
@@ -84,7 +103,7 @@ class Groups(Generic[G]):
         behind.remove(each)
         return True
 
-    def cut(self, each: G) -> list[G]:
+    def cut(self, each: W) -> list[W]:
         """Forget a waiting item that was lost; return those behind it, which must go back."""
         behind = self._behind.get(key_of(each), deque())
         place, waiting = behind.index(each), list(behind)
@@ -92,7 +111,7 @@ class Groups(Generic[G]):
         behind.extend(waiting[:place])
         return waiting[place + 1 :]
 
-    def waiting(self) -> Iterator[G]:
+    def waiting(self) -> Iterator[W]:
         """All that wait."""
         for behind in self._behind.values():
             yield from behind
