@@ -10,7 +10,7 @@ from typing import Any
 
 from deferrable._durations import is_number
 from deferrable._foresight import Foresight
-from deferrable.cli.error_views import date_text
+from deferrable.cli.error_views import date_text, moment_text
 from deferrable.cli.printing import seconds_text
 from deferrable.handles import CallState, CallStatus
 from deferrable.item import Item
@@ -104,7 +104,7 @@ class Texts:
             case "unknown":
                 return self._unknown()
         at = known.ending.get("time")
-        when = f" at {self._moment(at)}" if is_number(at) else ""
+        when = f" at {moment_text(at)}" if is_number(at) else ""
         kept = "; its result is kept" if "value" in known.ending else ""
         end = ", and will not run" if state.status == "cancelled" else kept
         return f"{_OVER[state.status]}{when}{end}"
@@ -115,7 +115,7 @@ class Texts:
         for report in known.workers or ():
             if state.worker is not None and report.holder == state.worker:
                 holder = f"process {report.process_id} on {report.host}"
-        since = "" if state.running_since is None else f" since {self._moment(state.running_since)}"
+        since = "" if state.running_since is None else f" since {moment_text(state.running_since)}"
         until = (
             "" if state.lease_until is None else f"; its lease ends {self._in(state.lease_until)}"
         )
@@ -127,7 +127,7 @@ class Texts:
             return "in the error queue"
         reason = f"; not retried: {error['reason']}" if error.get("reason") else ""
         kind, text = error.get("error_type"), str(error.get("error_text") or "")[:200]
-        return f"in the error queue since {self._moment(error.get('ts'))}: {kind}: {text}{reason}"
+        return f"in the error queue since {moment_text(error.get('ts'))}: {kind}: {text}{reason}"
 
     def _unknown(self) -> str:
         if not self._known.can_find:

@@ -106,14 +106,14 @@ def table(*columns: str, title: Text | None = None) -> Table:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration in a unit that suits people: ``12 ms``, ``3.5 s``, ``3 min``, ``2 h``."""
+    """A duration, rounded, in a unit that suits people: ``12 ms``, ``3.5 s``, ``3 min``, ``2 h``."""
     if 0 < seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
     if seconds < 3600:
-        return f"{seconds // 60:.0f} min"
-    return f"{seconds // 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds // 86400:.0f} d"
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"
 
 
 def age_text(moment: object) -> str:

@@ -78,7 +78,8 @@ async def run_chaos(options: argparse.Namespace, folder: Path) -> Verdict:
             options.lease_seconds,
             settles_at_once=kind.settles_at_once,
         )
-        verdict.wrong += [*staff.troubles, *await _find_left(broker, backend, options.lease_seconds)]
+        verdict.wrong += staff.troubles
+        verdict.wrong += await _find_left(broker, backend, options.lease_seconds)
     print(
         f"chaos on {options.broker}, seed {options.seed}: {staff.started} processes at "
         f"{options.workers + PRODUCERS} places, {time.monotonic() - start:.0f} s; all settled "
