@@ -106,7 +106,7 @@ def table(*columns: str, title: Text | None = None) -> Table:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration, rounded, in a unit that suits people: ``12 ms``, ``3.5 s``, ``3 min``, ``2 h``."""
+    """A duration, rounded to a unit that suits people: ``12 ms``, ``3.5 s``, ``3 min``, ``2 h``."""
     if 0 < seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
