@@ -258,7 +258,24 @@ def test_plain_function_still_running_is_given_back_as_the_process_ends_with_3(
         assert place.waiting(is_mails=True) == 0
 
         assert command.end() == 3
+        assert "block_forever (item " in command.text
+        assert "has not ended after " in command.text
     assert place.attempts_of_waiting(is_mails=True) == [0]
+
+
+def test_exporters_send_what_they_have_before_a_forced_end(place: Place) -> None:
+    started, sent = place.path("started"), Path(place.path("sent"))
+    place.variables["SENT"] = str(sent)
+    place.defer("fail", "no", max_attempts=1)
+    place.defer("block_forever", started)
+
+    with worker(place, "cli_app.telling:mails", "--grace", "0.1") as command:
+        command.wait_for("is in the error queue")
+        command.wait_until(lambda: Path(started).exists(), "the other job runs")
+        command.send(signal.SIGTERM)
+
+        assert command.end() == 3
+    assert sorted(sent.read_text().split()) == ["event", "process"]
 
 
 def test_second_signal_leaves_at_once_and_gives_async_items_back(place: Place) -> None:

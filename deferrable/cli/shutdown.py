@@ -18,6 +18,7 @@ from typing import Protocol
 
 from deferrable.cli.command_error import FORCED
 from deferrable.cli.signals import Signals
+from deferrable.contrib._last_words import flush_all
 
 __all__ = ["CLEANUP_SECONDS", "RELEASE_SECONDS", "Shutdown", "Stoppable"]
 
@@ -26,7 +27,8 @@ _logger = logging.getLogger("deferrable.cli")
 CLEANUP_SECONDS = 3.0
 """How long async jobs may take to clean up after their cancellation."""
 RELEASE_SECONDS = 3.0
-"""How long the broker may take to answer the releases at the end."""
+"""How long the broker may take to answer the releases at the end, and exporters to send what they
+have."""
 
 
 class Stoppable(Protocol):
@@ -118,7 +120,9 @@ class Shutdown:
 
     async def _release_and_exit(self) -> None:
         releasing = asyncio.ensure_future(self._worker.release_running())
-        await asyncio.wait([releasing], timeout=RELEASE_SECONDS)
+        # `os._exit` calls no exit handlers, with which exporters send what they have.
+        flushing = asyncio.ensure_future(asyncio.to_thread(flush_all, RELEASE_SECONDS))
+        await asyncio.wait([releasing, flushing], timeout=RELEASE_SECONDS)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(FORCED)

@@ -28,6 +28,7 @@ from deferrable._extras import missing_extra
 from deferrable._version import __version__
 from deferrable.contrib._ends import failure_of
 from deferrable.contrib._instance import Traceable, registered
+from deferrable.contrib._last_words import before_forced_end
 from deferrable.contrib._pushed import receipts_of
 from deferrable.item import queue_name
 
@@ -304,6 +305,13 @@ def _system_of(queue: object) -> str:
     return "aws_sqs" if repr(queue).startswith("<SQS") else "deferrable"
 
 
+def _flush(provider: object, seconds: float) -> None:
+    # The provider of the API alone sends nothing, and has no such method.
+    force_flush = getattr(provider, "force_flush", None)
+    if force_flush is not None:
+        force_flush(int(seconds * 1000))
+
+
 def instrument(
     instance: Traceable,
     *,
@@ -336,4 +344,12 @@ def instrument(
     )
     instance.register_metadata_producer_consumer(_Pair())
     instance.register_middleware(middleware)
+    before_forced_end(
+        ("spans", tracer_provider),
+        lambda seconds: _flush(tracer_provider or trace.get_tracer_provider(), seconds),
+    )
+    before_forced_end(
+        ("metrics", meter_provider),
+        lambda seconds: _flush(meter_provider or metrics.get_meter_provider(), seconds),
+    )
     return middleware

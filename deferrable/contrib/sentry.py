@@ -27,6 +27,7 @@ from deferrable import (
 from deferrable._extras import missing_extra
 from deferrable.contrib._ends import failure_of
 from deferrable.contrib._instance import Traceable, registered
+from deferrable.contrib._last_words import before_forced_end
 from deferrable.contrib._pushed import receipts_of
 from deferrable.contrib._waited import waited_seconds
 from deferrable.item import queue_name
@@ -194,4 +195,5 @@ def instrument(instance: Traceable, *, sends_retries: bool = False) -> SentryMid
     )
     instance.register_metadata_producer_consumer(_Pair())
     instance.register_middleware(middleware)
+    before_forced_end("sentry", lambda seconds: sentry_sdk.flush(seconds))
     return middleware

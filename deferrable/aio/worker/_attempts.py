@@ -43,6 +43,9 @@ _logger = logging.getLogger("deferrable")
 _PASS_SECONDS = 0.01
 """One pass of the loop starts more jobs than there are slots only while it is this short."""
 
+_MOST_NAMED = 20
+"""So many jobs are named in the log when the process ends although they run."""
+
 _ENDS = frozenset({"completed", "retried", "errored", "expired", "cancelled"})
 """The ends of an attempt after which its item is not run again unchanged."""
 
@@ -247,6 +250,7 @@ class Attempts:
                 holder.name,
             )
         running = [each for each in list(self._running) if each is not holder]
+        _log_unfinished([each for each in running if each.envelope.settlement == "open"])
         await asyncio.gather(*(each.give_back() for each in running), return_exceptions=True)
 
     async def wait_until_idle(self) -> None:
@@ -446,3 +450,12 @@ class Attempts:
     def _note_idle(self) -> None:
         if self.are_idle and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+
+
+def _log_unfinished(attempts: Sequence[Attempt]) -> None:
+    """Say which jobs the end of the process interrupts."""
+    for each in attempts[:_MOST_NAMED]:
+        seconds = each.instance.clock.time() - each.start_time
+        _logger.warning("%s has not ended after %.1f s; its item is given back", each.name, seconds)
+    if len(attempts) > _MOST_NAMED:
+        _logger.warning("%d more jobs have not ended", len(attempts) - _MOST_NAMED)
