@@ -22,6 +22,7 @@ from deferrable._codec.json import dump
 from deferrable._codec.refusals import short_repr
 from deferrable._durations import is_number, is_whole_number, optional_seconds_of
 from deferrable._pauses import jittered
+from deferrable._texts import stands_for_text
 from deferrable._tracebacks import limited_text, traceback_text
 from deferrable.errors import UnreadableItem
 from deferrable.item import CALL_FIELDS, Item, copy_item, new_id
@@ -324,7 +325,7 @@ def kept_whole(item: Item) -> Item:
     What somebody else wrote may have fields that are called as ours are, such as ``error``. Ours
     must not replace them, because the error queue is the only place that still has it.
     """
-    return item if item.keys() >= CALL_FIELDS or "raw" in item else {"raw": dump(item)}
+    return item if item.keys() >= CALL_FIELDS or stands_for_text(item) else {"raw": dump(item)}
 
 
 def bury(item: Item, error: BaseException, now: float, hostname: str, reason: str = "") -> Bury:

@@ -280,6 +280,8 @@ async def test_a_handler_that_raises_at_every_event_changes_nothing(face: Face, 
         {"error": "payment failed", "order": 5},
         {"last_push_time": "noon", "due_time": None},
         {"method": "GET", "error": {"code": 402}},
+        {"raw": "wool", "error": "payment failed"},
+        {"raw": "wool", "order": 5, "error": {"error_type": "Payment"}},
     ],
 )
 async def test_what_another_program_wrote_is_kept_whole(face: Face, written: Item) -> None:

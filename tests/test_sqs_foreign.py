@@ -194,7 +194,12 @@ async def test_message_that_the_function_does_not_know_goes_to_the_error_queue(
 
 
 @pytest.mark.parametrize(
-    "order", [{"error": "payment failed", "last_push_time": "noon", "order": 17}, [17]]
+    "order",
+    [
+        {"error": "payment failed", "last_push_time": "noon", "order": 17},
+        {"raw": "wool", "error": {"code": 402}},
+        [17],
+    ],
 )
 async def test_what_a_consumer_without_the_function_buried_reaches_it_unchanged(
     make_shop: MakeShop, order: object
@@ -418,6 +423,20 @@ async def test_call_of_a_signing_instance_is_signed(make_shop: MakeShop) -> None
     await shop.put({"order": 17})
 
     assert await shop.run() == ["retried", "completed"]
+
+
+async def test_message_that_a_signing_instance_requeues_reaches_the_function_as_it_was_sent(
+    make_shop: MakeShop,
+) -> None:
+    shop = make_shop(lambda shop, message: None, signing_keys=(b"0123456789abcdef",))
+    await shop.put({"order": 17})
+    await shop.run()
+
+    async for each in shop.instance.errors():
+        await each.requeue()
+    await shop.run()
+
+    assert [message.json() for message in shop.seen] == [{"order": 17}] * 2
 
 
 async def test_ttl_and_delay_count_from_when_the_message_was_sent(make_shop: MakeShop) -> None:

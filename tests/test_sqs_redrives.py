@@ -254,7 +254,13 @@ class TestForeign:
 
     @pytest.mark.parametrize(
         "body",
-        ['{"raw":"x","order":17}', '{"raw":"x"}', '{"raw":"x","error":"of another program"}'],
+        [
+            '{"raw":"x","order":17}',
+            '{"raw":"x"}',
+            '{"raw":"x","error":"of another program"}',
+            '{"raw":"x","error":{"code":5}}',
+            '{"raw":"x","last_push_time":"noon"}',
+        ],
     )
     async def test_other_programs_may_have_a_field_raw(
         self, sqs_server: SQSServer, site: Site, queues: Queues, seen: list[str], body: str

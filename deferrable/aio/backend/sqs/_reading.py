@@ -11,6 +11,7 @@ from typing import Any
 
 from deferrable import lifecycle
 from deferrable._codec.json import dump
+from deferrable._texts import stands_for_text
 from deferrable.aio._contract.entries import Push
 from deferrable.aio.backend.sqs._attributes import attributes_in
 from deferrable.aio.backend.sqs._bodies import decode, starts_with
@@ -29,8 +30,6 @@ __all__ = [
 ]
 
 _RAW = '{"raw":'
-_RAW_FIELDS = frozenset({"raw", "attributes", "error", "attempts", "last_push_time"})
-"""Those of an item that stands for a message, in the error queue or requeued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def _whole(body: str, message: Mapping[str, Any]) -> Item:
 
 def is_put_aside(item: Item) -> bool:
     """Whether it is `unreadable`'s, still in the error queue."""
-    return isinstance(item.get("raw"), str) and isinstance(item.get("error"), dict)
+    return "error" in item and stands_for_text(item)
 
 
 def as_it_was(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,8 +145,7 @@ def as_it_was(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _stands_for_a_message(item: Item) -> bool:
     """Whether it is one of ours: other programs may have a field ``raw``, too."""
-    is_ours = "last_push_time" in item or isinstance(item.get("error"), dict)
-    return isinstance(item["raw"], str) and is_ours and item.keys() <= _RAW_FIELDS
+    return not item.keys().isdisjoint(("last_push_time", "error")) and stands_for_text(item)
 
 
 def _moved_time(attributes: Mapping[str, Any], now: float) -> float:
