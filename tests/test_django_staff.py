@@ -8,14 +8,16 @@ from typing import Any
 import django_place
 import httpx
 import pytest
+from asgiref.sync import sync_to_async
 from dashboard_place import Visitor
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.asgi import get_asgi_application
 from django.core.management import call_command
-from django.db import connections
-from django.test import Client
+from django.db import connection, connections
+from django.test import Client, override_settings
 from django_app import tasks
+from django_app.models import Clerk
 from django_place import tasks_in
 
 from deferrable import Deferrable
@@ -51,9 +53,13 @@ def shop() -> Iterator[Deferrable]:
         _site._schedules.clear()
 
 
-def visit(user: User | None, seeing: Callable[[Visitor], Awaitable[Any]]) -> Any:
+def visit(
+    user: Any,
+    seeing: Callable[[Visitor], Awaitable[Any]],
+    allow_actions: bool | str = True,
+) -> Any:
     """What a visitor finds who is logged in as `user`."""
-    made = with_dashboard(get_asgi_application(), PATH, allow_actions=True)
+    made = with_dashboard(get_asgi_application(), PATH, allow_actions=allow_actions)
 
     async def go() -> Any:
         visitor = Visitor(made)
@@ -119,6 +125,57 @@ def test_superuser_acts_and_the_log_names_them(
     assert shop.is_paused() is True
     assert shop.backend.queue.stats()["available"] == 2  # the error, and the tick
     assert "ada: requeue 1 error, queue default" in caplog.text
+
+
+def test_staff_with_the_permission_that_the_site_names_act_and_others_look(
+    shop: Deferrable,
+) -> None:
+    eve, bob = person("eve", is_staff=True), person("bob", is_staff=True)
+    eve.user_permissions.add(Permission.objects.get(codename="change_user"))
+
+    refused = visit(bob, send_all_forms, allow_actions="auth.change_user")
+    answers = visit(eve, send_all_forms, allow_actions="auth.change_user")
+
+    assert [each.status_code for each in refused] == [403] * 4
+    assert [each.status_code for each in answers[:3]] == [200] * 3, answers[0].text
+    assert shop.is_paused() is True
+
+
+def test_permission_without_its_app_is_refused() -> None:
+    with pytest.raises(ValueError, match="allow_actions='change_user' is no permission"):
+        with_dashboard(get_asgi_application(), PATH, allow_actions="change_user")
+
+
+@pytest.mark.parametrize(("allow_actions", "status"), [(True, 403), ("shop.change_order", 200)])
+def test_users_of_a_model_without_superusers_look_and_may_have_the_permission(
+    shop: Deferrable, allow_actions: bool | str, status: int
+) -> None:
+    with override_settings(AUTH_USER_MODEL="django_app.Clerk"):
+        if Clerk._meta.db_table not in connection.introspection.table_names():
+            with connection.schema_editor() as editor:
+                editor.create_model(Clerk)
+        clerk, _ = Clerk.objects.get_or_create(name="eve")
+
+        answers = visit(clerk, send_all_forms, allow_actions=allow_actions)
+
+    assert answers[0].status_code == status
+
+
+def test_connection_that_the_database_has_closed_is_not_kept_for_the_next_visit(
+    shop: Deferrable,
+) -> None:
+    def end_connections() -> int:
+        opened = [each for each in connections.all() if each.connection is not None]
+        for each in opened:
+            each.connection.close()
+        return len(opened)
+
+    async def look(visitor: Visitor) -> tuple[int, int]:
+        await visitor.see("/")
+        ended = await sync_to_async(end_connections)()
+        return ended, (await visitor.get("/")).status_code
+
+    assert visit(person("eve", is_staff=True), look) == (0, 200)
 
 
 def test_form_from_elsewhere_is_refused(shop: Deferrable) -> None:

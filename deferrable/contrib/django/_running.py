@@ -31,7 +31,7 @@ from deferrable.contrib.django._api import (
 from deferrable.contrib.django._results import error_of, make_result, moment
 from deferrable.contrib.django._signals import send
 
-__all__ = ["FinishedSignals", "runner_of"]
+__all__ = ["FinishedSignals", "own_connections", "runner_of"]
 
 _results: WeakKeyDictionary[CurrentAttempt, Any] = WeakKeyDictionary()
 """The results of tasks that have started and are not settled."""
@@ -56,7 +56,7 @@ def runner_of(task: Any, alias: str, sender: type) -> Callable[..., Any]:
 
         @functools.wraps(function)
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            async with _own_connections():
+            async with own_connections():
                 return await function(*begin(args, kwargs), **kwargs)
 
         runner: Callable[..., Any] = run_async
@@ -124,12 +124,13 @@ def _close_old_connections() -> None:
 
 
 @asynccontextmanager
-async def _own_connections() -> AsyncIterator[None]:
+async def own_connections() -> AsyncIterator[None]:
+    """Give what is awaited inside its own thread for the ORM. Close its connections at the end."""
     async with ThreadSensitiveContext() as context:
         try:
             yield
         finally:
-            # No thread: the task has used no ORM, or that of the code that called us.
+            # No thread: no ORM was used, or that of the code that called us.
             if context in SyncToAsync.context_to_thread_executor:
                 await sync_to_async(_close_all)()
 

@@ -1,7 +1,8 @@
 """The dashboard under the permissions of Django's admin.
 
 Owns who may see it. The rule: a visitor is who Django's session says, and is asked for at each
-request. Staff may look; superusers may also act, if actions are allowed.
+request, with database connections that are closed before the page is made. Staff may look;
+superusers, or those with a permission that the site names, may also act.
 """
 
 import io
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import Any, TypeAlias, cast
 from urllib.parse import quote
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import aget_user
 from django.core.handlers.asgi import ASGIRequest
@@ -17,6 +19,7 @@ from django.urls import NoReverseMatch, reverse
 
 from deferrable.contrib.dashboard import app as dashboard_app
 from deferrable.contrib.django._queue_names import backends
+from deferrable.contrib.django._running import own_connections
 
 __all__ = ["with_dashboard"]
 
@@ -27,7 +30,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def with_dashboard(
-    application: Application, path: str = "/admin/deferrable", *, allow_actions: bool = False
+    application: Application, path: str = "/admin/deferrable", *, allow_actions: bool | str = False
 ) -> Application:
     """An ASGI application that serves the dashboard below a path, and everything else as before.
 
@@ -36,13 +39,22 @@ def with_dashboard(
     Args:
         application: of Django, from ``get_asgi_application()``.
         path: where the dashboard is.
-        allow_actions: superusers may requeue, discard, cancel, pause and run now.
+        allow_actions: superusers may requeue, discard, cancel, pause and run now. The name of a
+            permission of Django, such as ``"shop.change_order"``: staff who have it may, too.
+
+    Raises:
+        ValueError: the permission is not written with its app.
     """
+    if isinstance(allow_actions, str) and not all(allow_actions.partition(".")):
+        raise ValueError(
+            f"allow_actions={allow_actions!r} is no permission of Django; write its app and its "
+            "codename, such as 'shop.change_order', or True for superusers only"
+        )
     return _Mounted(application, "/" + path.strip("/"), allow_actions)
 
 
 class _Mounted:
-    def __init__(self, application: Application, path: str, allow_actions: bool) -> None:
+    def __init__(self, application: Application, path: str, allow_actions: bool | str) -> None:
         self._application = application
         self._path = path
         self._allow_actions = allow_actions
@@ -53,17 +65,25 @@ class _Mounted:
         if scope["type"] != "http" or not f"{inner}/".startswith(f"{self._path}/"):
             await self._application(scope, receive, send)
             return
-        user = await _user_of(scope)
-        if not (user.is_active and user.is_staff):
+        async with own_connections():
+            user = await _user_of(scope)
+            may_look = user.is_active and user.is_staff
+            may_act = may_look and await self._may_act(user)
+        if not may_look:
             await _redirect(send, f"{_login_path()}?next={quote(inner)}")
             return
         scope = {**scope, "root_path": f"{scope.get('root_path', '')}{self._path}"}
         scope["state"] = {**scope.get("state", {}), "user": user.get_username()}
-        await self._page_for(user)(scope, receive, send)
+        await self._pages_for(acts=may_act)(scope, receive, send)
 
-    def _page_for(self, user: Any) -> Application:
-        """The pages that this visitor may see; made on first use, because apps load before."""
-        acts = self._allow_actions and bool(user.is_superuser)
+    async def _may_act(self, user: Any) -> bool:
+        if isinstance(self._allow_actions, str):
+            return bool(await sync_to_async(user.has_perm)(self._allow_actions))
+        # A user model that the admin accepts need not have superusers.
+        return self._allow_actions and bool(getattr(user, "is_superuser", False))
+
+    def _pages_for(self, *, acts: bool) -> Application:
+        """The pages for those who may act, or not; made on first use, because apps load before."""
         if acts not in self._pages:
             self._pages[acts] = dashboard_app(
                 _instances(),
