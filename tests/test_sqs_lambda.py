@@ -274,7 +274,7 @@ def test_blocking_instance_handles_events(
         None,
         {},
         {"Records": "none"},
-        {"Records": [{"eventSource": "aws:s3", "s3": {}}]},
+        {"Records": ["none"]},
         {"source": "aws.events", "detail": {}},
     ],
 )
@@ -284,14 +284,31 @@ async def test_other_events_are_refused(function: Function, event: object) -> No
 
 
 @pytest.mark.parametrize(
+    ("record", "source"),
+    [
+        ({"EventSource": "aws:sns", "EventVersion": "1.0", "Sns": {"Message": "x"}}, "aws:sns"),
+        ({"eventSource": "aws:s3", "s3": {}}, "aws:s3"),
+        ({"eventSource": 5}, "5"),
+    ],
+)
+async def test_record_of_another_service_is_named_with_what_to_do(
+    function: Function, record: dict[str, object], source: str
+) -> None:
+    records = [{"messageId": "m0", "body": "x"}, record]
+
+    with pytest.raises(InvalidOptions, match=f"record 2 is of .?{source}.*to the queue.*foreign="):
+        await function.instance.handle_sqs_event({"Records": records})
+
+
+@pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"body": None}, "record 1 .*'m1'.* needs 'body', a string, got None"),
-        ({"body": 5}, "record 1 .*'m1'.* needs 'body', a string, got 5"),
-        ({"body": ...}, "record 1 .*'m1'.* needs 'body', a string, which is missing; .*by hand"),
-        ({"messageId": ...}, "record 1 .*None.* needs 'messageId', a string, which is missing"),
-        ({"attributes": []}, r"record 1 .* needs 'attributes', an object, got \[\]"),
-        ({"eventSourceARN": 5}, "record 1 .* needs 'eventSourceARN', a string, got 5"),
+        ({"body": None}, "record 2 .*'m1'.* needs 'body', a string, got None"),
+        ({"body": 5}, "record 2 .*'m1'.* needs 'body', a string, got 5"),
+        ({"body": ...}, "record 2 .*'m1'.* needs 'body', a string, which is missing; .*by hand"),
+        ({"messageId": ...}, "record 2 .*None.* needs 'messageId', a string, which is missing"),
+        ({"attributes": []}, r"record 2 .* needs 'attributes', an object, got \[\]"),
+        ({"eventSourceARN": 5}, "record 2 .* needs 'eventSourceARN', a string, got 5"),
     ],
 )
 async def test_record_without_a_field_is_named_with_the_field(

@@ -32,6 +32,7 @@ _FIELDS: Mapping[str, tuple[type, str]] = {
     "attributes": (Mapping, "an object"),
     "eventSourceARN": (str, "a string"),
 }
+_SQS = "aws:sqs"
 _DEFAULTS: Mapping[str, object] = {"attributes": {}, "eventSourceARN": ""}
 _MISSING = object()
 
@@ -47,13 +48,14 @@ def messages_in(event: object, queue_name: str) -> Iterator[Message]:
             message.
     """
     records = event.get("Records") if isinstance(event, Mapping) else None
-    if not isinstance(records, list) or not all(map(_is_of_sqs, records)):
+    if not isinstance(records, list) or not all(isinstance(each, Mapping) for each in records):
         raise InvalidOptions(
             "handle_sqs_event takes an event that SQS has caused, with a list of Records, got "
             f"{short_repr(event)}; is another trigger connected to this function?"
         )
-    for index, record in enumerate(records):
-        _check_fields(index, record)
+    for number, record in enumerate(records, 1):
+        _check_source(number, record)
+        _check_fields(number, record)
         arn = record.get("eventSourceARN", "")
         name = arn.rpartition(":")[2]
         if name and name != queue_name:
@@ -111,11 +113,18 @@ def _ended(task: "asyncio.Task[Popped | None]") -> Popped | None:
     return None
 
 
-def _is_of_sqs(record: object) -> bool:
-    return isinstance(record, Mapping) and record.get("eventSource", "aws:sqs") == "aws:sqs"
+def _check_source(number: int, record: Mapping[str, Any]) -> None:
+    """Refuse a record of another service. SNS writes the name of the field differently."""
+    source = record.get("eventSource", record.get("EventSource", _SQS))
+    if source != _SQS:
+        raise InvalidOptions(
+            f"handle_sqs_event takes an event that SQS has caused, and record {number} is of "
+            f"{short_repr(source)}; let that service send to the queue, not call this function, "
+            "and give the queue's factory foreign=, which says what its messages mean"
+        )
 
 
-def _check_fields(index: int, record: Mapping[str, Any]) -> None:
+def _check_fields(number: int, record: Mapping[str, Any]) -> None:
     """Refuse a record without what every message has, as in an event that was written by hand."""
     for name, (kind, expected) in _FIELDS.items():
         value = record.get(name, _DEFAULTS.get(name, _MISSING))
@@ -123,8 +132,8 @@ def _check_fields(index: int, record: Mapping[str, Any]) -> None:
             continue
         found = "which is missing" if value is _MISSING else f"got {short_repr(value)}"
         raise InvalidOptions(
-            f"record {index} of the event of SQS (messageId: {short_repr(record.get('messageId'))})"
-            f" needs {name!r}, {expected}, {found}; was this event written by hand?"
+            f"record {number} of the event of SQS (messageId: "
+            f"{short_repr(record.get('messageId'))}) needs {name!r}, {expected}, {found}; was this event written by hand?"
         )
 
 
