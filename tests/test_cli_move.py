@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from commands import call_command
+from commands import Command, call_command
 from processes import DEADLINE_SECONDS, ROOT
 from redis_server import RedisServer, unique_group
 from sizes import sized
@@ -271,8 +272,29 @@ def test_a_paused_source_is_named(source: str, target: str, group: str) -> None:
     at(source, group, push)
     told = move(source, target, group, "--until-empty")
 
-    assert told["is_paused"]
+    assert (told["is_paused"], told["code"]) == (True, 1)
     assert told["moved"] == 1
+
+
+def test_a_stopped_move_does_not_end_as_if_all_had_moved(
+    source: str, target: str, group: str
+) -> None:
+    async def hold(backend: Backend) -> None:
+        await backend.queue.push_each([item(1), item(2)])
+        await backend.queue.pop()
+
+    async def count(backend: Backend) -> int:
+        return int((await backend.queue.stats())["available"])
+
+    at(source, group, hold)
+    arguments = ["move", source, target, "--group", group, "--until-empty"]
+    with Command(*arguments, variables={}) as running:
+        running.wait_until(lambda: at(target, group, count) == 1, "the other item has moved")
+        running.send(signal.SIGTERM)
+        code = running.end()
+
+    assert code == 1
+    assert "stopped by a signal, before everything was tried" in running.text
 
 
 def test_a_dry_run_moves_nothing(source: str, target: str, group: str) -> None:

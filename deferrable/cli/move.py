@@ -28,6 +28,7 @@ from deferrable.item import group_text
 __all__ = ["move"]
 
 _COUNTS = ("available", "in_flight", "delayed", "errors")
+_PAUSED = "SRC is paused, so nothing available can be taken; resume it first"
 _PROGRESS_SECONDS = 1.0
 
 
@@ -68,7 +69,7 @@ def move(
         _show(moving, *names, is_dry=dry_run)
     if failure is not None:
         raise CommandError(f"{failure}; run the same command again to go on") from failure
-    if moving.tally.refused_count:
+    if moving.tally.refused_count or (moving.has_left and not dry_run):
         sys.exit(ERROR)
 
 
@@ -116,6 +117,8 @@ class _Moving:
     Attributes:
         tally: what happened to all items.
         before, after: the books of both sides, as their brokers counted them.
+        is_stopped: a signal has ended it.
+        is_paused: consumers of the source take nothing.
     """
 
     def __init__(
@@ -124,7 +127,6 @@ class _Moving:
         self._source = source
         self._target = target
         self._until_empty = until_empty
-        self._is_stopped = False
         self._shown_time = 0.0
         self._shows_progress = False
         self.tally = Tally()
@@ -132,14 +134,20 @@ class _Moving:
         self.errors = self._lane(is_for_errors=True) if with_errors else None
         self.before: list[dict[str, int]] = []
         self.after: list[dict[str, int]] = []
+        self.is_stopped = False
         self.is_paused = False
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it ended before it had tried everything."""
+        return self.is_stopped or (self.is_paused and self.after[0]["available"] > 0)
 
     def _lane(self, *, is_for_errors: bool = False) -> Lane:
         names = "error_queue" if is_for_errors else "queue"
         return Lane(
             getattr(self._source, names),
             getattr(self._target, names),
-            is_stopped=lambda: self._is_stopped,
+            is_stopped=lambda: self.is_stopped,
             on_progress=self._tell_progress,
             is_for_errors=is_for_errors,
             tally=self.tally,
@@ -160,10 +168,10 @@ class _Moving:
             self.before = [await _book(each) for each in (self._source, self._target)]
             failure = None if is_dry else await self._move()
             self.after = self.before
-            if not is_dry:
-                with suppress(BackendError):
+            with suppress(BackendError):
+                if not is_dry:
                     self.after = [await _book(each) for each in (self._source, self._target)]
-                    self.is_paused = "paused_seconds" in await self._source.queue.stats()
+                self.is_paused = "paused_seconds" in await self._source.queue.stats()
             return failure
         finally:
             for each in (self._source, self._target):
@@ -184,7 +192,7 @@ class _Moving:
         return None
 
     def _stop(self) -> None:
-        self._is_stopped = True
+        self.is_stopped = True
         click.echo("stopping after the items in hand", err=True)
 
     def _tell_progress(self) -> None:
@@ -197,15 +205,17 @@ class _Moving:
         """What is still in the source, and why."""
         book, refused = self.after[0], self.tally.refused_count
         lines = []
+        if self.is_stopped:
+            lines.append("stopped by a signal, before everything was tried")
         if self.is_paused:
-            lines.append("SRC is paused, so nothing available can be taken; resume it first")
+            lines.append(_PAUSED)
         if book["in_flight"]:
             lines.append(f"{book['in_flight']:,} in flight at SRC: left to their workers")
-        if book["delayed"]:
+        if book["delayed"] and not self.is_stopped:
             can_see = self._source.queue.SUPPORTS_CANCEL
             why = "refused, or new" if can_see else "SQS shows them when they are due"
             lines.append(f"{book['delayed']:,} delayed at SRC: {why}")
-        if book["available"] > refused and not self.is_paused:
+        if book["available"] > refused and not self.has_left:
             lines.append(f"{book['available']:,} available at SRC: refused, new, or given back")
         if not any(self.before[0].values()):
             lines.append(f"SRC had nothing to move in {group_text(self._source.group)}")
@@ -227,6 +237,7 @@ class _Moving:
                 {"reason": reason, "items": count, "ids": tally.refused_ids[reason]}
                 for reason, count in tally.refused.most_common()
             ],
+            "is_stopped": self.is_stopped,
             "is_paused": self.is_paused,
             "error": None if failure is None else str(failure),
         }
@@ -253,6 +264,8 @@ def _show(moving: _Moving, source: str, target: str, *, is_dry: bool) -> None:
     console = to_output()
     console.print(made)
     if is_dry:
+        if moving.is_paused:
+            click.echo(_PAUSED)
         click.echo("a dry run: nothing was moved")
         return
     tally = moving.tally
