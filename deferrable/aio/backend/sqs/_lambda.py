@@ -133,7 +133,8 @@ def _check_fields(number: int, record: Mapping[str, Any]) -> None:
         found = "which is missing" if value is _MISSING else f"got {short_repr(value)}"
         raise InvalidOptions(
             f"record {number} of the event of SQS (messageId: "
-            f"{short_repr(record.get('messageId'))}) needs {name!r}, {expected}, {found}; was this event written by hand?"
+            f"{short_repr(record.get('messageId'))}) needs {name!r}, {expected}, {found}; was this "
+            "event written by hand?"
         )
 
 
