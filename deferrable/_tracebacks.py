@@ -24,7 +24,7 @@ MOST_TRACEBACK = 20_000
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _CALLERS = frozenset(
     {"value_of", "value_of_awaited", "value_of_async", "run_in_task", "_run_after"}
-    | {"__call__", "__await__", "_send", "_throw", "run_inside", "_await_inside"}
+    | {"__call__", "__await__", "_send", "_throw", "run_inside", "await_inside"}
 )
 """The functions of the library that call user code."""
 

@@ -112,6 +112,19 @@ def test_a_failed_task_shows_its_error(shop: Deferrable) -> None:
         _ = result.return_value
 
 
+@pytest.mark.parametrize("name", ["fail", "afail"])
+def test_a_traceback_begins_with_the_task(
+    memory: Deferrable, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    getattr(tasks, name).enqueue()
+
+    run_all(memory)
+
+    (entry,) = memory.errors()
+    assert entry.error["traceback"].splitlines()[1].endswith(f", in {name}")
+    assert "_running.py" not in caplog.text
+
+
 async def enqueue_with_await() -> Any:
     return await tasks.add.aenqueue(5)
 

@@ -105,6 +105,15 @@ def test_job_that_fails_does_not_run_twice() -> None:
         assert ran == ["fail"]
 
 
+def test_traceback_of_a_job_that_fails_begins_with_it() -> None:
+    with deferrals_of(shop) as calls:
+        fail.later()
+        calls.run_twice()
+        (entry,) = shop.errors()
+
+        assert entry.error["traceback"].splitlines()[1].endswith(", in fail")
+
+
 def test_jobs_run_once_again_afterwards() -> None:
     registry = shop._core.registry
     with deferrals_of(shop) as calls:

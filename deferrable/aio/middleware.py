@@ -142,12 +142,12 @@ def _plain_inside(around: AroundJob, function: Callable[..., Any]) -> Callable[.
             result = function(*args, **kwargs)
             if inspect.iscoroutine(result):
                 # A plain callable around an async one: the job is what it returned.
-                return _await_inside(stack.pop_all(), result)
+                return await_inside(stack.pop_all(), result)
             return result
 
     return run_inside
 
 
-async def _await_inside(stack: ExitStack, coroutine: Coroutine[Any, Any, Any]) -> Any:
+async def await_inside(stack: ExitStack, coroutine: Coroutine[Any, Any, Any]) -> Any:
     with stack:
         return await coroutine

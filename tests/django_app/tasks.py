@@ -48,6 +48,11 @@ def fail() -> None:
 
 
 @task
+async def afail() -> None:
+    raise Note.DoesNotExist("no such note")
+
+
+@task
 def pair(both: tuple[int, int]) -> str:
     return type(both).__name__
 

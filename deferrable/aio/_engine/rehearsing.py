@@ -124,7 +124,7 @@ _Find = Callable[[Item], FoundCall]
 
 
 def _twice(call: FoundCall, item: Item, find: _Find, rehearsal: Rehearsal) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run_inside(*args: Any, **kwargs: Any) -> Any:
         first = call.function(*args, **kwargs)
         try:
             again = find(item)
@@ -137,13 +137,13 @@ def _twice(call: FoundCall, item: Item, find: _Find, rehearsal: Rehearsal) -> Ca
             rehearsal.note_value(call, item, first, second)
         return first
 
-    return run
+    return run_inside
 
 
 def _twice_async(
     call: FoundCall, item: Item, find: _Find, rehearsal: Rehearsal
 ) -> Callable[..., Any]:
-    async def run(*args: Any, **kwargs: Any) -> Any:
+    async def await_inside(*args: Any, **kwargs: Any) -> Any:
         first = await call.function(*args, **kwargs)
         try:
             again = find(item)
@@ -158,7 +158,7 @@ def _twice_async(
             rehearsal.note_value(call, item, first, second)
         return first
 
-    return run
+    return await_inside
 
 
 def _are_equal(first: object, second: object) -> bool:

@@ -55,19 +55,19 @@ def runner_of(task: Any, alias: str, sender: type) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
-        async def run_async(*args: Any, **kwargs: Any) -> Any:
+        async def await_inside(*args: Any, **kwargs: Any) -> Any:
             async with own_connections():
                 return await function(*begin(args, kwargs), **kwargs)
 
-        runner: Callable[..., Any] = run_async
+        runner: Callable[..., Any] = await_inside
     else:
 
         @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run_inside(*args: Any, **kwargs: Any) -> Any:
             with _fresh_connections():
                 return function(*begin(args, kwargs), **kwargs)
 
-        runner = run
+        runner = run_inside
     if task.takes_context:
         vars(runner)["__signature__"] = _without_context(function)
     return runner

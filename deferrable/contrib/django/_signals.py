@@ -12,6 +12,8 @@ from typing import Any
 
 from django.db import close_old_connections
 
+from deferrable._tracebacks import traceback_from_job
+
 __all__ = ["asend_enqueued", "send"]
 
 _OWN_RECEIVERS = 1
@@ -65,7 +67,7 @@ def _send(signal: Any, sender: type, result: Any, error: BaseException | None) -
         return
     traceback = error.__traceback__
     try:
-        raise error
+        raise error.with_traceback(traceback_from_job(traceback))
     except BaseException:
         signal.send_robust(sender=sender, task_result=result)
     finally:
