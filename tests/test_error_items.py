@@ -7,9 +7,11 @@ from typing import Any, NoReturn
 import pytest
 from faces import LEASE_SECONDS, Face
 
+from deferrable.aio import Deferrable
 from deferrable.aio._contract.entries import TOUCHES_PER_LEASE
+from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.errors import BackendError, LeaseLost, UnreadableItem
-from deferrable.testing import wait_until
+from deferrable.testing import MovingClock, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -316,6 +318,23 @@ async def test_an_item_of_any_shape_can_be_looked_at_and_discarded(face: Face, i
 
     assert met == [(item, None, {})] * 2
     assert await errors_left(face) == (0, 0)
+
+
+async def test_an_item_without_an_id_is_met_once_although_its_lease_is_lost() -> None:
+    clock = MovingClock()
+    factory = InMemoryBackendFactory(max_lease_seconds=60, clock=clock)
+    backend = factory.create_backend_for_group(None)
+    for number in range(2):
+        await backend.error_queue.push({"raw": f"text {number}", "error": {"id": f"e{number}"}})
+    met = []
+
+    async with Deferrable(backend, clock=clock).errors() as errors:
+        async for entry in errors:
+            met.append(entry.item["raw"])
+            assert len(met) < 5
+            clock.advance(100)
+
+    assert met == ["text 0", "text 1"]
 
 
 async def test_cancelling_the_iteration_releases_what_is_held() -> None:

@@ -211,8 +211,9 @@ class ErrorItems(Closing, AsyncFor):
 
     def _is_new(self, entry: ErrorItem) -> bool:
         """Whether it was not seen yet. An item that failed again meanwhile is left for later."""
-        known_by = entry.id or entry._key
-        if known_by is None:
+        # An item without an id may come again, too: its lease can be lost during the iteration.
+        known_by = entry.id or entry._key or entry.error.get("id")
+        if not isinstance(known_by, str):
             return True
         if known_by in self._seen_ids:
             return False
