@@ -1,5 +1,6 @@
 """Closed, broken and ASCII-only standard streams, and signals before a worker has begun."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,15 @@ instance = Deferrable(backend)
 
 @instance.deferrable(name="лист")
 def send(): ...
+"""
+NOISY = """
+from deferrable import Deferrable, backend
+
+print("printed at import")
+shop = Deferrable(backend.from_url("sqlite:///jobs.db").create_backend_for_group("shop"))
+
+@shop.deferrable
+def pay(): ...
 """
 COMMAND = f"{sys.executable} -m deferrable jobs streams_app:instance"
 
@@ -66,6 +76,23 @@ def test_names_that_an_ascii_stream_cannot_show_are_escaped(folder: Path, option
 
     assert (done.returncode, done.stderr) == (0, "")
     assert r"\u043b\u0438\u0441\u0442" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    # The last one is looked up before the options are read: is it an instance, or a job?
+    ["stats noisy_app:shop", "stats", "enqueue noisy_app:pay"],
+)
+def test_json_is_alone_on_standard_output_when_a_module_prints(
+    folder: Path, arguments: str
+) -> None:
+    (folder / "noisy_app.py").write_text(NOISY)
+
+    line = f"{sys.executable} -m deferrable {arguments} --json"
+    done = run_shell(line, folder, DEFERRABLE_APP="noisy_app:shop")
+
+    assert (done.returncode, done.stderr) == (0, "printed at import\n")
+    assert json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("processes", [[], ["--processes", "1"]])

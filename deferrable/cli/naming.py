@@ -16,6 +16,7 @@ import click
 from deferrable.cli.command_error import USAGE, CommandError
 from deferrable.cli.completing import complete_path
 from deferrable.cli.loading import is_path_of_job, looks_like_path
+from deferrable.cli.printing import keep_for_json
 
 __all__ = [
     "VARIABLE",
@@ -102,6 +103,8 @@ class NamingCommand(click.Command):
         options: Any = [each for each in self.params if isinstance(each, click.Option)]
         bare = click.Command(None, params=options)
         values, rest, _ = bare.make_parser(ctx).parse_args(list(args))
+        if values.get("as_json"):  # An argument may be looked up in its module.
+            keep_for_json(ctx)
         help_option = bare.get_help_option(ctx)
         return None if help_option is not None and values.get(help_option.name) else rest
 

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from contextlib import redirect_stdout
 from math import isfinite
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "escaped",
     "json_option",
     "json_text",
+    "keep_for_json",
     "print_json",
     "seconds_text",
     "table",
@@ -33,7 +35,29 @@ __all__ = [
 
 _PIPE_COLUMNS = 240
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_JSON_STREAM = "deferrable.json_stream"
+
+
+def keep_for_json(context: click.Context) -> None:
+    """From now on, standard output takes JSON only.
+
+    What an application prints, when it is imported or runs, goes to standard error.
+    """
+    root = context.find_root()
+    if _JSON_STREAM not in root.meta:
+        root.meta[_JSON_STREAM] = sys.stdout
+        root.with_resource(redirect_stdout(sys.stderr))
+
+
+def _choose_json(context: click.Context, _: click.Parameter, is_wanted: bool) -> bool:
+    if is_wanted and not context.resilient_parsing:
+        keep_for_json(context)
+    return is_wanted
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, is_eager=True, callback=_choose_json, help="Print JSON."
+)
 
 
 def to_output(is_error: bool = False) -> Console:
@@ -46,7 +70,9 @@ def to_output(is_error: bool = False) -> Console:
 
 def print_json(value: Any, is_line: bool = False) -> None:
     """Print a value for programs; values that JSON cannot hold are printed as text."""
-    click.echo(json_text(value, sys.stdout, indent=None if is_line else 2))
+    context = click.get_current_context(silent=True)
+    stream = sys.stdout if context is None else context.meta.get(_JSON_STREAM, sys.stdout)
+    click.echo(json_text(value, stream, indent=None if is_line else 2), file=stream)
 
 
 def json_text(value: Any, stream: Any, indent: int | None = None) -> str:

@@ -8,7 +8,7 @@ import pdb  # noqa: T100  # for --pdb
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +71,7 @@ def replay_errors(
         async with instance.errors() as items:
             found.append(await choose(items, choice))
             run = _look_at if is_dry else _run_each
-            hides = redirect_stdout(sys.stderr) if as_json else nullcontext()
-            with hides, _progress(len(found[0].entries), choice.is_all) as step:
+            with _progress(len(found[0].entries), choice.is_all) as step:
                 async for each in run(instance, found[0].entries):
                     done.append(each)
                     step()
