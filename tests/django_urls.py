@@ -22,4 +22,8 @@ async def aenqueue(request: HttpRequest) -> Any:
     return HttpResponse((await add.aenqueue(2)).id)
 
 
-urlpatterns = [path("enqueue", enqueue), path("aenqueue", aenqueue)]
+urlpatterns = [
+    path("enqueue", enqueue),
+    path("aenqueue", aenqueue),
+    path("enter", enqueue, name="enter"),
+]

@@ -57,9 +57,10 @@ def visit(
     user: Any,
     seeing: Callable[[Visitor], Awaitable[Any]],
     allow_actions: bool | str = True,
+    made: Any = None,
 ) -> Any:
     """What a visitor finds who is logged in as `user`."""
-    made = with_dashboard(get_asgi_application(), PATH, allow_actions=allow_actions)
+    made = made or with_dashboard(get_asgi_application(), PATH, allow_actions=allow_actions)
 
     async def go() -> Any:
         visitor = Visitor(made)
@@ -206,6 +207,27 @@ def test_others_are_sent_to_the_login(
 
     assert answer.status_code == 302
     assert answer.headers["location"].endswith(f"?next={PATH}{path}")
+
+
+@pytest.mark.parametrize("has_root_in_path", [True, False])
+def test_dashboard_of_a_site_that_is_mounted_below_a_path_is_found(
+    shop: Deferrable, has_root_in_path: bool
+) -> None:
+    made = with_dashboard(get_asgi_application(), PATH)
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        path = f"/site{scope['path']}" if has_root_in_path else scope["path"]
+        await made({**scope, "root_path": "/site", "path": path}, receive, send)
+
+    answer = visit(
+        person("eve", is_staff=True), lambda visitor: visitor.get("/schedules"), made=mounted
+    )
+    with override_settings(LOGIN_URL="enter"):
+        login = visit(None, lambda visitor: visitor.get("/errors", queue="mail"), made=mounted)
+
+    assert answer.status_code == 200
+    assert f'href="/site{PATH}/static/style.css"' in answer.text
+    assert login.headers["location"] == f"/site/enter?next=/site{PATH}/errors%3Fqueue%3Dmail"
 
 
 def test_rights_that_are_taken_away_end_at_the_next_request(shop: Deferrable) -> None:

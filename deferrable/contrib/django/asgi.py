@@ -14,8 +14,9 @@ from urllib.parse import quote
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import aget_user
-from django.core.handlers.asgi import ASGIRequest
-from django.urls import NoReverseMatch, reverse
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.shortcuts import resolve_url
+from django.urls import NoReverseMatch, reverse, set_script_prefix
 
 from deferrable.contrib.dashboard import app as dashboard_app
 from deferrable.contrib.django._queue_names import backends
@@ -61,7 +62,7 @@ class _Mounted:
         self._pages: dict[bool, Application] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = scope.get("path", "")
+        root, inner = _split_path(scope)
         if scope["type"] != "http" or not f"{inner}/".startswith(f"{self._path}/"):
             await self._application(scope, receive, send)
             return
@@ -70,9 +71,9 @@ class _Mounted:
             may_look = user.is_active and user.is_staff
             may_act = may_look and await self._may_act(user)
         if not may_look:
-            await _redirect(send, f"{_login_path()}?next={quote(inner)}")
+            await _redirect(send, f"{_login_path(root)}?next={quote(_full_path(scope))}")
             return
-        scope = {**scope, "root_path": f"{scope.get('root_path', '')}{self._path}"}
+        scope = {**scope, "path": f"{root}{inner}", "root_path": f"{root}{self._path}"}
         scope["state"] = {**scope.get("state", {}), "user": user.get_username()}
         await self._pages_for(acts=may_act)(scope, receive, send)
 
@@ -109,11 +110,26 @@ async def _user_of(scope: Scope) -> Any:
     return await aget_user(request)
 
 
-def _login_path() -> str:
+def _split_path(scope: Scope) -> tuple[str, str]:
+    """Where the whole site is mounted, as Django finds it, and the path within the site."""
+    root, path = get_script_prefix(scope).rstrip("/"), scope.get("path", "")
+    # Some servers leave the root out of the path.
+    return root, path.removeprefix(root) if path.startswith(f"{root}/") else path
+
+
+def _full_path(scope: Scope) -> str:
+    """What the browser asked for."""
+    asked = "".join(_split_path(scope))
+    search = scope.get("query_string", b"").decode("latin-1")
+    return f"{asked}?{search}" if search else asked
+
+
+def _login_path(root: str) -> str:
+    set_script_prefix(f"{root}/")
     try:
         return str(reverse("admin:login"))
     except NoReverseMatch:
-        return str(settings.LOGIN_URL)
+        return str(resolve_url(settings.LOGIN_URL))
 
 
 async def _redirect(send: Send, location: str) -> None:
