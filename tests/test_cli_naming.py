@@ -139,6 +139,7 @@ def test_shell_is_offered_modules_and_then_their_instances(folder: Path) -> None
 
 
 def test_bash_completes_in_a_process(folder: Path) -> None:
+    (folder / "app.py").write_text(f"print('loaded')\n{APP}")
     variables = {
         "_DEFERRABLE_COMPLETE": "bash_complete",
         "COMP_WORDS": "deferrable stats app:m",

@@ -1,12 +1,13 @@
 """What a shell proposes after the Tab key.
 
-Owns the proposals for instances and jobs. The rule: nothing is asked of a broker, and a module that
-cannot be imported proposes nothing.
+Owns the proposals for instances and jobs. The rules: nothing is asked of a broker, a module that
+cannot be imported proposes nothing, and what it prints is not taken for a proposal.
 """
 
 import os
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ def complete_path(_: click.Context, __: click.Parameter, begun: str) -> list[str
     known = os.environ.get("DEFERRABLE_APP", "").split()
     if not colon:
         return _fitting(begun, [*known, *(f"{each}:" for each in _modules_here())])
-    with suppress(CommandError):
+    with suppress(CommandError), redirect_stdout(StringIO()):
         known += instances_in(module)
     return _fitting(begun, known)
 
@@ -31,7 +32,8 @@ def complete_path(_: click.Context, __: click.Parameter, begun: str) -> list[str
 def complete_job(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """The jobs of the instance that the command line names."""
     try:
-        registry = load(context.params.get("path") or "").instance.registry
+        with redirect_stdout(StringIO()):
+            registry = load(context.params.get("path") or "").instance.registry
     except CommandError:
         return []
     return _fitting(begun, registry)
