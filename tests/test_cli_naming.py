@@ -100,12 +100,40 @@ def test_wrong_path_is_not_taken_for_an_id(folder: Path) -> None:
     assert "app has no shpo; write app:shop or app:mails" in done.stderr
 
 
-def test_without_a_default_the_instance_is_asked_for(folder: Path) -> None:
-    for command in (["stats"], ["errors", "show"], ["items", "list"]):
-        done = call_command(*command, variables={"DEFERRABLE_APP": ""}, folder=folder)
+def test_without_a_default_the_instance_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEFERRABLE_APP", raising=False)
 
-        assert done.returncode == 2
+    for command in (["stats"], ["errors", "show"], ["items", "list"]):
+        done = call_command(*command, variables={}, folder=folder)
+        empty = call_command(*command, variables={"DEFERRABLE_APP": " "}, folder=folder)
+
+        assert (done.returncode, empty.returncode) == (2, 2)
         assert "name the instance as MODULE:NAME, or set DEFERRABLE_APP" in done.stderr
+        assert "DEFERRABLE_APP is set, but empty" in empty.stderr
+
+
+@pytest.mark.parametrize("command", ["errors show 3fa1", "explain order-17", "enqueue refund 17"])
+def test_an_id_or_job_without_an_instance_is_not_taken_for_one(
+    folder: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEFERRABLE_APP", raising=False)
+
+    done = call_command(*command.split(), variables={}, folder=folder)
+    module = call_command("errors", "show", "app", "17", variables={}, folder=folder)
+
+    assert done.returncode == 2
+    assert "is no instance; name the instance as MODULE:NAME, or set" in done.stderr
+    assert "'app' names a module only; write app:shop" in module.stderr
+
+
+@pytest.mark.parametrize("path", [".app:shop", "app..jobs:shop", ":shop", "app:"])
+def test_what_is_no_path_is_not_imported(folder: Path, path: str) -> None:
+    done = call_command("stats", path, variables={}, folder=folder)
+
+    assert done.returncode == 2
+    assert f"{path!r} is not a path to an instance; write MODULE:NAME" in done.stderr
 
 
 def test_help_imports_nothing(folder: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "load_all",
     "looks_like_path",
+    "may_be_module",
     "with_instance",
 ]
 
@@ -137,6 +139,14 @@ def looks_like_path(text: str) -> bool:
     return bool(colon) and all(map(str.isidentifier, (*module.split("."), *name.split("."))))
 
 
+def may_be_module(text: str) -> bool:
+    """Whether it is written like a path, a file or a URL, or there is a module of this name."""
+    if ":" in text or os.sep in text or text.endswith(".py"):
+        return True
+    name = text.partition(".")[0]
+    return name.isidentifier() and (name in sys.modules or find_spec(name) is not None)
+
+
 def is_path_of_job(path: str) -> bool:
     """Whether there is a job at `path`, which is its name then."""
     try:
@@ -172,7 +182,7 @@ def _object_at(path: str) -> tuple[Any, Any]:
             USAGE,
         )
     module_name, colon, name = path.partition(":")
-    if not module_name or (colon and not name):
+    if "" in module_name.split(".") or (colon and not name):
         raise CommandError(f"{path!r} is not a path to an instance; write MODULE:NAME", USAGE)
     if module_name.endswith(".py") or os.sep in module_name:
         raise CommandError(

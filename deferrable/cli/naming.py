@@ -15,8 +15,8 @@ import click
 
 from deferrable.cli.command_error import USAGE, CommandError
 from deferrable.cli.completing import complete_path
-from deferrable.cli.loading import is_path_of_job, looks_like_path
-from deferrable.cli.printing import keep_for_json
+from deferrable.cli.loading import is_path_of_job, looks_like_path, may_be_module
+from deferrable.cli.printing import escaped, keep_for_json
 
 __all__ = [
     "VARIABLE",
@@ -45,7 +45,9 @@ class InstanceNames(Protocol):
     """
 
     word: str
-    missing: str
+
+    @property
+    def missing(self) -> str: ...
 
     def known(self) -> Sequence[str]:
         """The instances of a command that names none; empty: there is no default."""
@@ -58,7 +60,12 @@ class InstanceNames(Protocol):
 
 class _Paths:
     word = "instance"
-    missing = f"name the instance as MODULE:NAME, or set {VARIABLE}"
+
+    @property
+    def missing(self) -> str:
+        if VARIABLE in os.environ:
+            return f"{VARIABLE} is set, but empty; name the instance there, or as MODULE:NAME"
+        return f"name the instance as MODULE:NAME, or set {VARIABLE}"
 
     def known(self) -> Sequence[str]:
         return os.environ.get(VARIABLE, "").split()
@@ -86,11 +93,14 @@ class NamingCommand(click.Command):
         if given is None:
             return ()
         known = self.names.known()
+        others = arguments[1:]
         if not known:
             if not given:
                 raise click.UsageError(self.names.missing, ctx)
+            if others and not may_be_module(given[0]):
+                text = escaped(given[0])
+                raise click.UsageError(f"{text!r} is no instance; {self.names.missing}", ctx)
             return ()
-        others = arguments[1:]
         has_more = len(given) > sum(each.required for each in others)
         if has_more and (not others or self.names.is_name(given[0])):
             return ()
