@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from faces import Face, How, Kind, MakeFace, as_kind, run
-from opentelemetry import baggage, context, trace
+from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from processes import run_program
 
 from deferrable import Retry
@@ -23,6 +24,34 @@ from deferrable.errors import BackendError
 from deferrable.testing import wait_until
 
 pytestmark = pytest.mark.anyio
+
+
+class HasNoText(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Broken(SpanProcessor):
+    """One that fails at the start, or at the end, of spans."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:
+        if self._at == "start":
+            raise KeyError("tenant")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._at == "end":
+            raise KeyError("tenant")
+
+
+class BrokenPropagator(TraceContextTextMapPropagator):
+    def inject(self, *args: Any, **options: Any) -> None:
+        raise KeyError("tenant")
+
+    def extract(self, *args: Any, **options: Any) -> context.Context:
+        raise KeyError("tenant")
 
 
 class Telemetry:
@@ -340,6 +369,54 @@ async def test_nothing_stays_current_after_it(
 
     assert not trace.get_current_span().get_span_context().is_valid
     assert "Failed to detach context" not in caplog.text
+
+
+async def test_an_error_whose_text_raises_is_recorded_and_retried(
+    face: Face, kind: Kind, how: How
+) -> None:
+    def work() -> None:
+        raise HasNoText
+
+    telemetry = Telemetry(face)
+    job = face.job(as_kind(kind, work), name="work", error_classes=[HasNoText], max_attempts=2)
+    await face.later(job)
+
+    outcome = await run(face, how)
+
+    assert (outcome.status, type(outcome.error)) == ("retried", HasNoText)
+    (event,) = telemetry.span("process").events
+    assert str((event.attributes or {})["exception.message"]).startswith("HasNoText: <HasNoText")
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+async def test_a_span_processor_that_fails_fails_no_job_and_no_later(
+    face: Face, kind: Kind, how: How, at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry = Telemetry(face)
+    telemetry.provider.add_span_processor(Broken(at))
+    await face.later(face.job(as_kind(kind, lambda: 1), name="work"))
+
+    outcome = await run(face, how)
+
+    assert (outcome.status, outcome.result) == ("completed", 1)
+    assert not trace.get_current_span().get_span_context().is_valid
+    (sent,) = telemetry.points("messaging.client.sent.messages")
+    assert sent.value == 1
+
+
+async def test_a_propagator_that_fails_fails_no_job_and_no_later(
+    face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telemetry = Telemetry(face)
+    job = face.job(lambda: 1, name="work")
+    await face.later(job)
+    monkeypatch.setattr(propagate, "get_global_textmap", BrokenPropagator)
+    await face.later_many(job, [()])
+
+    outcomes = [await face.run() for _ in range(2)]
+
+    assert [each.status for each in outcomes] == ["completed"] * 2
+    assert [links_of(each) for each in telemetry.spans("process")] == [[], []]
 
 
 async def test_metrics_have_the_names_of_the_conventions(face: Face) -> None:
