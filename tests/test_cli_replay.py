@@ -201,6 +201,7 @@ def test_debugger_opens_at_the_frame_of_the_job(place: Place) -> None:
 
     assert "(3, 3)" in done.stdout
     assert "-> deeper(local)" in done.stdout
+    assert "standard input, which is no terminal" in done.stderr
     assert place.replay("--all", "--pdb", "--yes").returncode == 2
 
 
