@@ -2,10 +2,12 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ instance = Deferrable(backend)
 @instance.deferrable(name="лист")
 def send(): ...
 """
+COLOUR = "\x1b["
 NOISY = """
 from deferrable import Deferrable, backend
 
@@ -93,6 +96,36 @@ def test_json_is_alone_on_standard_output_when_a_module_prints(
 
     assert (done.returncode, done.stderr) == (0, "printed at import\n")
     assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_a_terminal_gets_no_colours_that_it_does_not_want(
+    folder: Path, variables: dict[str, str], is_coloured: bool
+) -> None:
+    # The first one logs an error, and the second one ends with an error.
+    for arguments in (["worker", "streams_app:instance"], ["stats", "streams_app:nothing"]):
+        terminal, end = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deferrable", *arguments],
+            env=environment({"TERM": "xterm", "NO_COLOR": ""} | variables),
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=end,
+        )
+        os.close(end)
+        text = ""
+        with suppress(OSError):  # that is how a terminal without a program ends
+            while "error" not in text.lower():
+                text += os.read(terminal, 10_000).decode()
+        process.kill()
+        process.wait()
+        os.close(terminal)
+
+        assert "error" in text.lower()
+        assert (COLOUR in text) == is_coloured
 
 
 @pytest.mark.parametrize("processes", [[], ["--processes", "1"]])

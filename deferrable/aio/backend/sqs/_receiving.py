@@ -94,7 +94,10 @@ class Receiver:
             names.append("SentTimestamp")
         # A message that holds no item is buried with its attributes, by every consumer.
         self._parameters["MessageAttributeNames"] = ["All"]
+        # Servers made before 2024 know only the second name. Without the attributes, nobody would
+        # count receives there, and messages would have no group.
         self._parameters["MessageSystemAttributeNames"] = names
+        self._parameters["AttributeNames"] = names
         self._under_way = PerLoop(_no_receives)
 
     async def receive(self, count: int, longest_seconds: float) -> tuple[Sequence[Message], float]:
