@@ -3,12 +3,14 @@
 Owns the spans, their attributes, and how the context travels in an item. Needs the API only; the
 application chooses the SDK.
 
-The rule: the span of a job is a root that links to the span of its ``later``. A job may run days
-later, or many times, so it is a part of that trace only if the application wants it.
+The rules: the span of a job is a root that links to the span of its ``later``. A job may run days
+later, or many times, so it is a part of that trace only if the application wants it. An error in a
+sampler, a span processor or a propagator is logged, and is never one of a job or of a ``later``.
 
 Source: semantic conventions 1.44, messaging (in development).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
@@ -24,6 +26,7 @@ from deferrable import (
     Outcome,
     Receipt,
 )
+from deferrable._codec.refusals import describe
 from deferrable._extras import missing_extra
 from deferrable._version import __version__
 from deferrable.contrib._ends import failure_of
@@ -36,11 +39,21 @@ try:
     from opentelemetry import metrics, propagate, trace
     from opentelemetry.context import Context, attach, detach
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
+    from opentelemetry.trace import (
+        INVALID_SPAN,
+        Link,
+        Span,
+        SpanKind,
+        Status,
+        StatusCode,
+        TracerProvider,
+    )
 except ImportError as error:
     raise missing_extra("deferrable.contrib.opentelemetry", "opentelemetry", error) from error
 
 __all__ = ["OpenTelemetryMiddleware", "instrument"]
+
+_logger = logging.getLogger("deferrable.opentelemetry")
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 _NAMESPACE = "opentelemetry"
@@ -62,10 +75,14 @@ class _Pair(MetadataProducerConsumer):
     def produce_metadata(self) -> Any:
         middleware = _batch.get()
         carrier: dict[str, str] = {}
-        if middleware is None:
-            propagate.inject(carrier)
-        else:
-            middleware.create(carrier)
+        try:
+            if middleware is None:
+                propagate.inject(carrier)
+            else:
+                middleware.create(carrier)
+        except Exception as error:
+            _log(error)
+            return None
         return carrier or None
 
     def consume_metadata(self, metadata: Any) -> None:
@@ -76,7 +93,30 @@ class _Pair(MetadataProducerConsumer):
             for name, value in carrier.items()
             if isinstance(name, str) and isinstance(value, str)
         }
-        _remote.set(propagate.extract(texts, _NOTHING) if texts else None)
+        _remote.set(_extracted(texts) if texts else None)
+
+
+def _extracted(texts: Mapping[str, str]) -> Context | None:
+    try:
+        return propagate.extract(texts, _NOTHING)
+    except Exception as error:
+        _log(error)
+        return None
+
+
+_logged: set[type[Exception]] = set()
+
+
+def _log(error: Exception) -> None:
+    """Log an error of tracing. A processor that fails may fail for each span."""
+    if type(error) not in _logged:
+        _logged.add(type(error))
+        _logger.error(
+            "a span is lost, and jobs go on: %s; fix the sampler, span processor or propagator in "
+            "the traceback (logged once for each type of error)",
+            describe(error),
+            exc_info=error,
+        )
 
 
 class OpenTelemetryMiddleware(Middleware):
@@ -179,21 +219,45 @@ class _Open:
     def __init__(self, middleware: OpenTelemetryMiddleware) -> None:
         self._middleware = middleware
 
-    def _open(self, span: Span, context: Context | None) -> None:
-        self._span = span
-        self._token = attach(trace.set_span_in_context(span, context))
+    def _open(self, name: str, base: Context | None, **options: Any) -> None:
+        """Start a span, and make it the current one.
+
+        Args:
+            base: the context of what runs in the span; None: the current one.
+            options: of the span, as for ``Tracer.start_span``.
+        """
+        try:
+            self._span = self._middleware._tracer.start_span(name, **options)
+        except Exception as error:
+            _log(error)
+            self._span = INVALID_SPAN
+        self._token = attach(trace.set_span_in_context(self._span, base))
         self._start_time = perf_counter()
 
     def _close(self, error: BaseException | None, error_type: str | None) -> float:
         """End the span; how many seconds it was open."""
         seconds = perf_counter() - self._start_time
-        if error is not None and error_type is not None and self._span.is_recording():
-            self._span.set_attribute("error.type", error_type)
-            self._span.record_exception(error)
-            self._span.set_status(Status(StatusCode.ERROR, error_type))
         detach(self._token)
-        self._span.end()
+        try:
+            if error is not None and error_type is not None and self._span.is_recording():
+                self._span.set_attribute("error.type", error_type)
+                _record(self._span, error, error_type)
+                self._span.set_status(Status(StatusCode.ERROR, error_type))
+            self._span.end()
+        except Exception as failure:
+            _log(failure)
         return seconds
+
+
+def _record(span: Span, error: BaseException, error_type: str) -> None:
+    try:
+        span.record_exception(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the text of the error is the user's own code
+        span.add_event(
+            "exception", {"exception.type": error_type, "exception.message": describe(error)}
+        )
 
 
 class _Sending(_Open):
@@ -206,12 +270,12 @@ class _Sending(_Open):
 
     def __enter__(self) -> None:
         middleware, deferral = self._middleware, self._deferral
-        span = middleware._tracer.start_span(
+        self._open(
             f"send {middleware._destination}",
+            None,
             kind=SpanKind.CLIENT if deferral.is_batch else SpanKind.PRODUCER,
             attributes=middleware._attributes("send", deferral.job_name),
         )
-        self._open(span, None)
         has_items = deferral.is_batch and middleware._item_spans
         self._batch_token = _batch.set(middleware if has_items else None)
 
@@ -260,7 +324,7 @@ class _Processing(_Open):
         middleware, attempt = self._middleware, self._attempt
         remote, item_id = _remote.get(), attempt.id
         if remote is None and attempt.attributes:  # a message of others has no metadata
-            remote = propagate.extract(attempt.attributes, _NOTHING)
+            remote = _extracted(attempt.attributes)
         sender = trace.get_current_span(remote or _NOTHING).get_span_context()
         attributes = {
             **middleware._attributes("process", attempt.job_name),
@@ -269,15 +333,15 @@ class _Processing(_Open):
         if item_id is not None:
             attributes["messaging.message.id"] = item_id
         is_child = middleware._parent and sender.is_valid
-        span = middleware._tracer.start_span(
+        self._open(
             f"process {middleware._destination}",
+            remote or _NOTHING,
             # Not of the span in which the worker happens to have been started.
             context=remote if is_child else _NOTHING,
             kind=SpanKind.CONSUMER,
             attributes=attributes,
             links=[Link(sender)] if sender.is_valid and not is_child else None,
         )
-        self._open(span, remote or _NOTHING)
 
     def __exit__(
         self,
