@@ -4,6 +4,7 @@ Owns the one line, and its exit code. The line says what went wrong and what to 
 shows the traceback.
 """
 
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import IO, Any, TypeVar
 
 import click
 
-from deferrable.cli.printing import escaped
+from deferrable.cli.printing import escaped, has_colour
 from deferrable.errors import DeferrableError
 
 __all__ = ["ERROR", "FORCED", "USAGE", "CommandError", "debug_option", "one_line_errors"]
@@ -38,8 +39,10 @@ class CommandError(click.ClickException):
         if cause is not None and self._is_debugging:
             trace = "".join(traceback.format_exception(cause))
             click.echo(escaped(trace, kept="\n\t"), nl=False, err=True)
-        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(self.message, err=True)
+        title = "Error: "
+        if has_colour(sys.stderr):
+            title = click.style(title, fg="red", bold=True)
+        click.echo(f"{title}{self.message}", err=True)
 
 
 def _remember(context: click.Context, _: click.Parameter, is_wanted: bool) -> None:

@@ -19,7 +19,7 @@ import click
 from deferrable._codec.refusals import describe, short_repr
 from deferrable._reading import attempt_number, job_name
 from deferrable._tracebacks import traceback_text
-from deferrable.cli.printing import escaped, json_text, seconds_text
+from deferrable.cli.printing import escaped, has_colour, json_text, seconds_text
 from deferrable.item import id_text
 from deferrable.outcome import Outcome
 
@@ -44,7 +44,7 @@ def configure(log_format: str, level: str, process: str = "") -> None:
         process: the name of this process among several, for each line.
     """
     handler = logging.StreamHandler(sys.stderr)
-    is_coloured = sys.stderr.isatty()
+    is_coloured = has_colour(sys.stderr)
     handler.setFormatter(_Json(process) if log_format == "json" else _Text(process, is_coloured))
     root = logging.getLogger()
     root.addHandler(handler)

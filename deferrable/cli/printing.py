@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import redirect_stdout
 from math import isfinite
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -22,6 +22,7 @@ from deferrable._version import NOT_INSTALLED, __version__
 __all__ = [
     "age_text",
     "escaped",
+    "has_colour",
     "json_option",
     "json_text",
     "keep_for_json",
@@ -66,6 +67,12 @@ def to_output(is_error: bool = False) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _PIPE_COLUMNS
     return console
+
+
+def has_colour(stream: TextIO) -> bool:
+    """Whether text may be coloured there, by the rules of rich."""
+    is_plain = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return stream.isatty() and not is_plain and not os.environ.get("NO_COLOR")
 
 
 def print_json(value: Any, is_line: bool = False) -> None:

@@ -35,6 +35,10 @@ from deferrable.errors import DeferrableError
 __all__ = ["Replay", "replay_errors"]
 
 _STAYS = "Nothing was settled: the error queue is as it was."
+_NO_TERMINAL = (
+    "The debugger reads its commands from standard input, which is no terminal: at its end, the "
+    "debugger ends. Run this in a terminal to type them (docker and kubectl: -it)."
+)
 _DRY = "No job was run. An item that would start may still fail: only a run without --dry can tell."
 
 
@@ -225,6 +229,8 @@ def _as_data(done: Sequence[Replay], is_dry: bool) -> dict[str, Any]:
 
 def _debug(done: Sequence[Replay]) -> None:
     """Open the debugger at the frame of each job that raised."""
+    if not sys.stdin.isatty():
+        click.echo(_NO_TERMINAL, err=True)
     for each in done:
         if each.error is None:
             continue
