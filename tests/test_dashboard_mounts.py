@@ -1,6 +1,8 @@
 """The dashboard below a path of other applications, each served by a real server."""
 
 import re
+import signal
+import time
 from html import unescape
 from pathlib import Path
 from textwrap import dedent
@@ -84,6 +86,25 @@ def test_the_dashboard_works_below_a_path_of_another_application(host: str, tmp_
             assert client.get("/own").text == "mine"
             check_pages(client)
             check_forms(client)
+
+
+def test_an_open_page_does_not_hold_up_a_server_that_stops(tmp_path: Path) -> None:
+    (tmp_path / "web.py").write_text(dedent(SHOP) + dedent(STARLETTE))
+
+    with PythonProcess(
+        ["-m", "uvicorn", "web:web", "--port", "0"], variables={}, folder=tmp_path
+    ) as server:
+        server.wait_for("Uvicorn running on")
+        address = re.search(r"http://127\.0\.0\.1:\d+", server.text)
+        assert address is not None
+        with httpx.Client(base_url=address.group(), trust_env=False, timeout=10) as client:
+            with client.stream("GET", "/ops/jobs/live/") as live:
+                lines = live.iter_lines()
+                assert next(lines) == "retry: 3000"
+                server.send(signal.SIGTERM)
+                begin = time.monotonic()
+                assert all(time.monotonic() < begin + 30 for _ in lines), "it does not end"
+            server.wait_for("Application shutdown complete")
 
 
 def check_pages(client: httpx.Client) -> None:
