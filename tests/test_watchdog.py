@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from functools import partial
+from typing import Any
 
 import pytest
 from faces import Face, wait_here
@@ -107,3 +108,23 @@ async def test_the_advice_fits_the_body_of_the_loop_over_the_worker(
 
     assert "this is not a job" in caplog.text
     assert "make the job a plain function" not in caplog.text
+
+
+async def test_the_advice_blames_no_code_of_the_user_for_a_poll_that_loads_its_client(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = Face("awaiting")
+    queue = face.backend.queue
+    pop = queue._pop_batch
+
+    async def load_and_pop(count: int) -> Any:
+        wait_here(lambda: "has been blocked" in caplog.text, "it was reported")
+        return await pop(count)
+
+    monkeypatch.setattr(queue, "_pop_batch", load_and_pop)
+
+    async with face.instance.worker():
+        await wait_until(lambda: "runs again" in caplog.text, "the end was reported")
+
+    assert "a task of deferrable itself, and not your code" in caplog.text
+    assert "this is not a job" not in caplog.text

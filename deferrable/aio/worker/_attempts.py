@@ -32,7 +32,13 @@ from deferrable.aio.worker._door import WorkerDoor, WorkerResources
 from deferrable.aio.worker._groups import key_of
 from deferrable.aio.worker._kinds import Kinds
 from deferrable.aio.worker._slots import Slots
-from deferrable.aio.worker._watchdog import JOB_ADVICE, OTHER_ADVICE, Blocker
+from deferrable.aio.worker._watchdog import (
+    JOB_ADVICE,
+    OTHER_ADVICE,
+    OWN_ADVICE,
+    Blocker,
+    is_own,
+)
 from deferrable.item import Item
 from deferrable.outcome import Outcome
 
@@ -210,7 +216,8 @@ class Attempts:
         """
         attempt = self._attempt_in(task)
         if attempt is None:
-            return task.get_name(), OTHER_ADVICE, lambda: None
+            advice = OWN_ADVICE if is_own(task) else OTHER_ADVICE
+            return task.get_name(), advice, lambda: None
         return attempt.name, JOB_ADVICE, lambda: self._run_in_background(attempt.tell_overrun())
 
     def _attempt_in(self, task: "asyncio.Task[Any] | None") -> Attempt | None:

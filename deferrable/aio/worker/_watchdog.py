@@ -6,17 +6,27 @@ does not: which task, for how long, at which line. The keeper keeps the leases m
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from deferrable._portal import NO_THREADS, is_out_of_threads
 
-__all__ = ["HELD_SECONDS", "JOB_ADVICE", "OTHER_ADVICE", "Blocker", "Watchdog"]
+__all__ = [
+    "HELD_SECONDS",
+    "JOB_ADVICE",
+    "OTHER_ADVICE",
+    "OWN_ADVICE",
+    "Blocker",
+    "Watchdog",
+    "is_own",
+]
 
 _logger = logging.getLogger("deferrable")
 
@@ -34,7 +44,19 @@ OTHER_ADVICE = (
     "this is not a job: in the body of an `async for` over the worker, and in other code that "
     "runs on its loop, await something that does not block, or await asyncio.to_thread(...)"
 )
+OWN_ADVICE = (
+    "this is a task of deferrable itself, and not your code: at the start it loads the client of "
+    "the broker; later, look whether the machine has enough CPU"
+)
 _NO_TASK: Blocker = ("a callback", OTHER_ADVICE, lambda: None)
+
+_PACKAGE = f"{Path(__file__).parents[2]}{os.sep}"
+
+
+def is_own(task: asyncio.Task[Any]) -> bool:
+    """Whether a task that is not a job runs code of this package."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_PACKAGE)
 
 
 class Watchdog:
