@@ -422,3 +422,17 @@ def test_a_faulty_queue_keeps_the_lease_of_its_queue() -> None:
 
     assert isinstance(face.backend.queue, FaultyQueue)
     assert face.backend.queue.lease_seconds == LEASE_SECONDS
+
+
+async def test_what_a_lost_lease_says_fits_a_worker_too(face: Face) -> None:
+    queue = face.backend.queue
+    await queue.push({"n": 1})
+    envelope, _ = await queue.pop()
+    assert envelope is not None
+    face.clock.advance(LEASE_SECONDS + 1)
+
+    with pytest.raises(LeaseLost) as caught:
+        await queue.complete(envelope)
+
+    assert "use a longer visibility timeout" in str(caught.value)
+    assert "code that pops items itself must touch" in str(caught.value)

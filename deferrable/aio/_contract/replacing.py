@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from deferrable.aio._contract.batching import Batcher, check_outcomes
 from deferrable.aio._contract.entries import Push
 from deferrable.aio._contract.hooks import QueueHooks
+from deferrable.aio._contract.settlement import LOST_ADVICE
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import LeaseLost
 
@@ -118,6 +119,5 @@ class Replacer:
 
 def _lost(envelope: Envelope) -> LeaseLost:
     return LeaseLost(
-        f"cannot replace {envelope!r}: its lease ended before its copy was pushed; touch it in "
-        "time, or use a longer visibility timeout"
+        f"cannot replace {envelope!r}: its lease ended before its copy was pushed; {LOST_ADVICE}"
     )

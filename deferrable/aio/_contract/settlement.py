@@ -15,12 +15,18 @@ from deferrable.aio._contract.hooks import QueueHooks
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import LeaseLost
 
-__all__ = ["Settling", "logged"]
+__all__ = ["LOST_ADVICE", "Settling", "logged"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _logger = logging.getLogger("deferrable")
+
+LOST_ADVICE = (
+    "use a longer visibility timeout if a process or its broker may be away for so long; code that "
+    "pops items itself must touch them in time"
+)
+"""What to do about a lost lease. Workers and ``run_once`` renew leases themselves."""
 
 
 class Settling(QueueHooks):
@@ -37,10 +43,7 @@ class Settling(QueueHooks):
     def _refusal(self, verb: str, envelope: Envelope) -> LeaseLost:
         if envelope.settlement != "open":
             return LeaseLost(f"cannot {verb} {envelope!r}: it is settled already, or being settled")
-        return LeaseLost(
-            f"cannot {verb} {envelope!r}: its lease ended; touch it in time, or use a longer "
-            "visibility timeout"
-        )
+        return LeaseLost(f"cannot {verb} {envelope!r}: its lease ended; {LOST_ADVICE}")
 
     async def _settle_one(
         self,

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Hashable, MutableSequence, Sequence
 from typing import ClassVar
 
+from deferrable.aio._contract.settlement import LOST_ADVICE
 from deferrable.aio.backend._redis.link import RedisLinks
 from deferrable.aio.backend.dockets._commands import Commands
 from deferrable.aio.backend.dockets._moves import Where
@@ -112,5 +113,5 @@ def fail(
 def lost(envelope: Envelope) -> LeaseLost:
     return LeaseLost(
         f"{envelope!r} no longer belongs to this consumer: it was settled or flushed, or its "
-        "lease ended and it was taken back; touch it in time, or use a longer timeout"
+        f"lease ended and it was taken back; {LOST_ADVICE}"
     )

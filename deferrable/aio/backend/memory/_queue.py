@@ -18,6 +18,7 @@ from deferrable._fork import on_fork, set_aside
 from deferrable.aio._contract.inspecting import Found, Place
 from deferrable.aio._contract.loop_waiter import LoopWaiter
 from deferrable.aio._contract.popping import Popped
+from deferrable.aio._contract.settlement import LOST_ADVICE
 from deferrable.aio.backend.memory._schedules import PushesHere
 from deferrable.aio.backend.memory._store import Lease, Now, Standing, Store, StoredItem
 from deferrable.aio.clock import Clock, SystemClock, timer_time
@@ -422,5 +423,5 @@ def _outcome(lease: Lease | None, envelope: Envelope) -> Exception | None:
         return None
     return LeaseLost(
         f"{envelope!r} no longer belongs to this consumer: it was settled or flushed, or its lease "
-        "ended; touch it in time, or use a longer visibility timeout"
+        f"ended; {LOST_ADVICE}"
     )

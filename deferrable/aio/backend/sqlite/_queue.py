@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from deferrable._codec.json import load_item
 from deferrable.aio._contract.popping import Popped
+from deferrable.aio._contract.settlement import LOST_ADVICE
 from deferrable.aio.backend.sqlite import _finding
 from deferrable.aio.backend.sqlite._errors import is_for_want_of_room
 from deferrable.aio.backend.sqlite._lending import Loan, lending, loan_of, refuse_inside
@@ -401,7 +402,7 @@ def _outcomes(envelopes: Sequence[Envelope], were_held: Sequence[bool]) -> list[
 def _lost(envelope: Envelope) -> LeaseLost:
     return LeaseLost(
         f"{envelope!r} no longer belongs to this consumer: it was settled or flushed, or its lease "
-        "ended; touch it in time, or use a longer visibility timeout"
+        f"ended; {LOST_ADVICE}"
     )
 
 

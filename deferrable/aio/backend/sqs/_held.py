@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from deferrable.aio._contract.settlement import LOST_ADVICE
 from deferrable.aio.envelope import Envelope
 from deferrable.errors import LeaseLost, Unsupported
 
@@ -100,7 +101,4 @@ def beyond_maximum(envelope: Envelope, seconds: float) -> Unsupported:
 
 
 def lost(envelope: Envelope, why: str) -> LeaseLost:
-    return LeaseLost(
-        f"{envelope!r} no longer belongs to this consumer: {why}; touch it in time, or use a "
-        "longer visibility timeout"
-    )
+    return LeaseLost(f"{envelope!r} no longer belongs to this consumer: {why}; {LOST_ADVICE}")
