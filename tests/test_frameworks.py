@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 
 import httpx
 import pytest
@@ -58,6 +59,68 @@ def test_fastapi_defers_what_a_request_added_if_it_succeeded(variables: dict[str
     assert probes[1].json() == {"is_ready": True, "workers": [True]}
     assert (page.status_code, "shop" in page.text) == (200, True)
     assert "Application shutdown complete" in server.text
+
+
+STREAMING = """
+    import asyncio
+    from contextlib import asynccontextmanager
+    from fastapi import FastAPI
+    from fastapi.responses import StreamingResponse
+    from deferrable.aio import Deferrable, backend
+    from deferrable.contrib.starlette import workers_beside
+
+    def instance(group):
+        @asynccontextmanager
+        async def lifespan():
+            yield
+            print(f"the worker of {group} has ended", flush=True)
+
+        return Deferrable(
+            backend.InMemoryBackendFactory().create_backend_for_group(group), lifespan=lifespan
+        )
+
+    shop, mails = instance("shop"), instance("mails")
+
+    @shop.deferrable(name="job")
+    async def job():
+        print("a job has begun", flush=True)
+        await asyncio.sleep(1)
+        print("a job has ended", flush=True)
+
+    app = FastAPI(lifespan=workers_beside(shop, mails))
+
+    @app.get("/stream")
+    async def stream():
+        async def forever():
+            await job.later_async()
+            while True:
+                yield b"."
+                await asyncio.sleep(0.1)
+
+        return StreamingResponse(forever())
+"""
+
+
+def test_workers_end_in_order_when_the_server_is_to_stop_also_beside_an_open_stream(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "streaming.py").write_text(dedent(STREAMING))
+    port = free_port()
+    options = ["-m", "uvicorn", "streaming:app", "--port", str(port)]
+
+    with PythonProcess(options, variables={}, folder=tmp_path) as server:
+        server.wait_for("Uvicorn running")
+        with httpx.stream("GET", f"http://127.0.0.1:{port}/stream", trust_env=False) as answer:
+            assert answer.status_code == 200
+            server.wait_for("a job has begun")
+            server.send(signal.SIGTERM)
+            server.wait_for("the worker of shop has ended")
+            server.wait_for("the worker of mails has ended")
+            text = server.text
+        server.wait_for("Application shutdown complete")
+
+    assert "a job has ended" in text
+    assert "Application shutdown" not in text
 
 
 def test_flask_runs_jobs_in_a_context_of_the_application(variables: dict[str, str]) -> None:

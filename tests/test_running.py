@@ -78,6 +78,44 @@ async def test_grace_period_ends_and_the_item_goes_back() -> None:
     assert (await shop.backend.queue.stats())["available"] == 1
 
 
+async def test_stop_inside_the_block_keeps_the_grace_period() -> None:
+    shop, begun, may_end = awaiting_instance(), asyncio.Event(), asyncio.Event()
+    ended = []
+
+    @shop.deferrable(name="job")
+    async def slow() -> None:
+        begun.set()
+        await may_end.wait()
+        ended.append(1)
+
+    async with shop.running() as worker:
+        await slow.later_async()
+        await begun.wait()
+        worker.stop()
+        asyncio.get_running_loop().call_later(0.05, may_end.set)
+
+    assert ended == [1]
+
+
+def test_stop_inside_a_block_that_blocks_keeps_the_grace_period() -> None:
+    shop, begun, may_end = blocking_instance(), threading.Event(), threading.Event()
+    ended = []
+
+    @shop.deferrable(name="job")
+    async def slow() -> None:
+        begun.set()
+        await asyncio.to_thread(may_end.wait)
+        ended.append(1)
+
+    with shop.running() as worker:
+        slow.later()
+        assert begun.wait(60)
+        worker.stop()
+        threading.Timer(0.05, may_end.set).start()
+
+    assert ended == [1]
+
+
 def test_blocking_instance_has_its_worker_in_threads() -> None:
     shop, ran = blocking_instance(), threading.Event()
     shop.deferrable(ran.set, name="set")

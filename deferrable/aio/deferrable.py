@@ -270,10 +270,7 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
             )
             async with worker:
                 reading = asyncio.ensure_future(_read_all(worker))
-                try:
-                    yield worker
-                finally:
-                    worker.stop()
+                yield worker
             await reading
 
     async def handle_sqs_event(

@@ -9,6 +9,7 @@ from typing import Any
 
 from deferrable._extras import missing_extra
 from deferrable.aio import Deferrable
+from deferrable.contrib._servers import stopping_with_server
 
 try:
     from litestar import Litestar
@@ -40,8 +41,9 @@ class WorkersPlugin(InitPlugin):
     @asynccontextmanager
     async def _run(self, app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.deferrable_workers = [
+            app.state.deferrable_workers = workers = [
                 await stack.enter_async_context(each.running(**self._options))
                 for each in self._instances
             ]
-            yield
+            with stopping_with_server(workers):
+                yield

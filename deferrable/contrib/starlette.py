@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from deferrable._extras import missing_extra
 from deferrable.aio import Deferrable, Worker
+from deferrable.contrib._servers import stopping_with_server
 
 try:
     from starlette.requests import Request
@@ -31,7 +32,8 @@ def workers_beside(
     """A lifespan for an application, with a worker of each instance on its event loop.
 
     Write ``FastAPI(lifespan=workers_beside(shop, concurrency=20))``. The workers begin after the
-    application's own lifespan and end before it.
+    application's own lifespan and end before it. Under uvicorn they stop as soon as the server gets
+    its signal, also while connections are still open.
 
     Args:
         instances: of `deferrable.aio`.
@@ -48,7 +50,8 @@ def workers_beside(
             ]
             _workers.extend(workers)
             try:
-                yield state
+                with stopping_with_server(workers):
+                    yield state
             finally:
                 for worker in workers:
                     _workers.remove(worker)

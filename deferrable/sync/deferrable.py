@@ -259,15 +259,16 @@ class Deferrable(ClosingFacade[awaiting.Deferrable], Decorating, Scheduling):
                 grace_seconds=grace_seconds,
                 report=report,
             )
+            reading = threading.Thread(
+                target=_read_all, args=(worker,), name="deferrable-outcomes", daemon=True
+            )
             with worker:
-                reading = threading.Thread(
-                    target=_read_all, args=(worker,), name="deferrable-outcomes", daemon=True
-                )
                 reading.start()
                 try:
                     yield worker
                 finally:
-                    worker.stop()
+                    if not worker.health.is_stopping:  # a second call would end the grace period
+                        worker.stop()
                     reading.join()
 
     def handle_sqs_event(

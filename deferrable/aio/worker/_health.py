@@ -116,6 +116,11 @@ class Health:
         return all(each.is_healthy for each in self.queues().values())
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the worker was asked to stop; also after its end."""
+        return self._state == "stopping"
+
+    @property
     def is_ready(self) -> bool:
         """Whether the worker takes items; see `obstacles`."""
         return not self.obstacles()

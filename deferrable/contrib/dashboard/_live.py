@@ -3,17 +3,16 @@
 Owns the stream of one open page. It sends the changing part again when the queues were read and
 this part has changed, so a busy queue makes no more traffic than the readings do.
 
-The rule: a stream ends soon after the server was told to stop. Servers wait for open streams before
-they tell the application, whose workers would learn it only when nobody looks any more.
+The rule: a stream ends soon after the server was told to stop, because servers wait for that.
 """
 
 import asyncio
 import hashlib
 import math
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from deferrable.contrib._servers import LOOK_SECONDS, is_server_stopping
 from deferrable.contrib.dashboard._site import Site
 
 __all__ = ["MOST_STREAMS", "as_event", "stream"]
@@ -25,8 +24,6 @@ _IDLE_TIMES = 50
 """A page that takes long to make, because it looks at thousands of items, rests so much longer."""
 _SILENT_SECONDS = 15.0
 """After this much silence a comment is sent, or a proxy would close the connection."""
-_LOOK_SECONDS = 0.25
-"""How often a stream looks whether the server is to stop."""
 
 
 async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncIterator[bytes]:
@@ -39,7 +36,7 @@ async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncItera
         last_time = time.monotonic()
         while not is_server_stopping():
             try:
-                async with asyncio.timeout(_LOOK_SECONDS):
+                async with asyncio.timeout(LOOK_SECONDS):
                     await site.next_reading()
             except TimeoutError:
                 if time.monotonic() - last_time >= _SILENT_SECONDS:
@@ -59,23 +56,10 @@ async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncItera
 
 
 async def _rest(seconds: float) -> None:
-    for _ in range(math.ceil(seconds / _LOOK_SECONDS)):
+    for _ in range(math.ceil(seconds / LOOK_SECONDS)):
         if is_server_stopping():
             return
-        await asyncio.sleep(_LOOK_SECONDS)
-
-
-def is_server_stopping() -> bool:
-    """Whether the server that runs this application has got its signal.
-
-    Only uvicorn can be asked: its handler of signals is a method of the server, which notes there
-    that it is to exit. Others have a limit for open connections.
-    """
-    servers = (
-        getattr(signal.getsignal(each), "__self__", None)
-        for each in (signal.SIGTERM, signal.SIGINT)
-    )
-    return any(getattr(each, "should_exit", False) is True for each in servers)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def as_event(name: str, text: str) -> bytes:
