@@ -234,6 +234,27 @@ async def test_a_delivery_that_is_faster_than_the_answer_to_its_release_is_run(
         assert proxy.is_script_played
 
 
+async def test_server_that_knows_only_the_older_name_of_attributes_counts_and_groups(
+    site: Site,
+) -> None:
+    """LocalStack and ElasticMQ until May 2024."""
+
+    async def receive_as_before(exchange: Exchange) -> Answer:
+        body = exchange.request.body
+        return await exchange.forward(
+            {name: body[name] for name in body if name != "MessageSystemAttributeNames"}
+        )
+
+    await defer(site, "a1")
+    site.proxy.script("ReceiveMessage", receive_as_before, times=2)
+    ((first, _),) = await site.backend.queue.pop_batch(1)
+    await site.backend.queue.release(first)
+
+    ((second, _),) = await site.backend.queue.pop_batch(1)
+
+    assert (second.order_key, second.redeliveries) == ("a", 1)
+
+
 async def test_behind_sends_the_copy_to_the_end_of_its_group(
     sqs_server: SQSServer, proxy: Proxy, sqs_group: str
 ) -> None:
