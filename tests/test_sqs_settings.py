@@ -359,6 +359,27 @@ async def test_client_of_another_region_of_aws_says_nothing_about_the_endpoint(
     await client.close()
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "error_name", "found"),
+    [
+        (None, "jobs.fifo", "failed", "jobs.fifo' is a FIFO queue, .*failed' is a standard queue"),
+        (None, "jobs", "failed.fifo", "jobs' is a standard queue, .*failed.fifo' is a FIFO queue"),
+        ("a.fifo", None, "failed", "deferrable_a.fifo' is a FIFO queue, .* is a standard queue"),
+        (None, "jobs", "jobs/", "are both .*jobs', so each job that fails .* run again"),
+    ],
+)
+def test_error_queue_that_could_hold_no_errors_is_refused(
+    group: str | None, name: str | None, error_name: str, found: str
+) -> None:
+    account = "https://sqs.eu-west-1.amazonaws.com/1/"
+    factory = SQSBackendFactory(
+        queue_url=name and account + name, error_queue_url=account + error_name
+    )
+
+    with pytest.raises(InvalidOptions, match=found):
+        factory.create_backend_for_group(group)
+
+
 def test_queues_given_by_urls_of_two_regions_are_refused() -> None:
     with pytest.raises(InvalidOptions, match="eu-west-1, error_queue_url names eu-west-2"):
         SQSBackendFactory(

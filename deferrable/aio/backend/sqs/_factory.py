@@ -11,6 +11,7 @@ from deferrable.aio.backend.base import Backend, BackendFactory
 from deferrable.aio.backend.sqs._foreign import OnForeign
 from deferrable.aio.backend.sqs._link import SQSLinks
 from deferrable.aio.backend.sqs._names import (
+    FIFO_SUFFIX,
     Names,
     check_endpoint,
     check_owner,
@@ -159,6 +160,7 @@ class SQSBackendFactory(BackendFactory, OneProcess):
     def _create_backend(self, group: str | None, name: str) -> Backend:
         url, error_url = self._urls
         names = self._names(group, url)
+        _check_error_queue(names, url, error_url)
         if self._settings.retry == "block" and not names.are_fifo:
             raise InvalidOptions(
                 f'retry="block" has the group of an item wait, and {names.queue} has no order; '
@@ -208,6 +210,24 @@ def _check_given(url: str | None, attributes: object, owner_account_id: str | No
     if owner_account_id is not None:
         raise InvalidOptions(
             f"the URL {url!r} names the account of the queue; leave out owner_account_id="
+        )
+
+
+def _check_error_queue(names: Names, url: str | None, error_url: str | None) -> None:
+    """Refuse an error queue that could take no failed job, or would have it run again."""
+    if error_url is None:
+        return
+    if url is not None and url.rstrip("/") == error_url.rstrip("/"):
+        raise InvalidOptions(
+            f"queue_url and error_queue_url are both {url!r}, so each job that fails for good "
+            "would run again; give the URL of another queue for errors"
+        )
+    if name_in(error_url).endswith(FIFO_SUFFIX) != names.are_fifo:
+        kinds = ("a FIFO queue", "a standard queue")
+        kind, other = kinds if names.are_fifo else reversed(kinds)
+        raise InvalidOptions(
+            f"{names.queue!r} is {kind}, and error_queue_url={error_url!r} is {other}; SQS needs "
+            f"{kind} for its errors, too"
         )
 
 
