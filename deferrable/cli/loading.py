@@ -182,9 +182,11 @@ def _object_at(path: str) -> tuple[Any, Any]:
             USAGE,
         )
     module_name, colon, name = path.partition(":")
-    if "" in module_name.split(".") or (colon and not name):
+    is_file = module_name.endswith(".py") or os.sep in module_name
+    is_complete = "" not in module_name.split(".") or is_file
+    if not is_complete or (colon and not name):
         raise CommandError(f"{path!r} is not a path to an instance; write MODULE:NAME", USAGE)
-    if module_name.endswith(".py") or os.sep in module_name:
+    if is_file:
         raise CommandError(
             f"{module_name!r} names a file; write {_module_path(module_name, name)}", USAGE
         )
