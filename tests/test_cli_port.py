@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPConnection
 from typing import NoReturn
 
 import pytest
@@ -194,3 +195,28 @@ def test_the_log_says_what_is_served_where(host: str, shown: str) -> None:
         pass
 
     assert server.summary == f"/hello, /fail on http://{shown}:{port}"
+
+
+def test_the_wildcard_of_ipv6_answers_ipv4_too() -> None:
+    listener = listen("::", 0, "health")
+    port = listener.getsockname()[1]
+
+    with WebServer(listener, {"/hello": hello}):
+        answers = [ask(host, port) for host in ("127.0.0.1", "::1")]
+
+    assert answers == [200, 200]
+
+
+def ask(host: str, port: int) -> int:
+    connection = HTTPConnection(host, port, timeout=DEADLINE_SECONDS)
+    connection.request("GET", "/hello")
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_an_address_of_ipv6_may_stand_in_brackets() -> None:
+    listener = listen("[::1]", 0, "health")
+
+    assert listener.getsockname()[0] == "::1"
+    listener.close()

@@ -2,11 +2,13 @@
 
 import random
 import re
+import signal
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from commands import PythonProcess, call_command
 from dashboard_place import BASE, Visitor, visit
@@ -367,3 +369,22 @@ def test_command_shows_the_log_of_actions(tmp_path: Path) -> None:
         assert process.end() == 0, process.text
 
     assert "requeue on 'shop'" in process.text
+
+
+def test_address_that_the_command_prints_answers_without_the_proxy_too(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from deferrable import Deferrable, backend\n"
+        "jobs = backend.from_url('sqlite:///jobs.db').create_backend_for_group('shop')\n"
+        "shop = Deferrable(jobs)\n"
+    )
+    options = ["--port", "0", "--behind-login", "--root-path", "/ops/jobs"]
+    command = ["-m", "deferrable", "dashboard", "app:shop", *options]
+
+    with PythonProcess(command, variables={}, folder=tmp_path) as process:
+        process.wait_for("dashboard on ")
+        line = next(each for each in process.text.splitlines() if each.startswith("dashboard on"))
+        address, _, behind = line.removeprefix("dashboard on ").partition(", ")
+        status = httpx.get(address).status_code
+        process.send(signal.SIGTERM)
+
+    assert (status, behind) == (200, "for a proxy that shows it at /ops/jobs/")

@@ -132,7 +132,8 @@ def _parts() -> tuple[Any, Any]:
         async def start_and_tell(sockets: Any = None) -> None:
             await startup(sockets)
             if server.started:
-                click.echo(f"dashboard on {url_of(listener)}{root_path}/", err=True)
+                behind = f", for a proxy that shows it at {root_path}/" if root_path else ""
+                click.echo(f"dashboard on {url_of(listener)}/{behind}", err=True)
 
         server.startup = start_and_tell  # type: ignore[method-assign]
         server.run(sockets=[listener])

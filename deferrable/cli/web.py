@@ -76,18 +76,22 @@ def json_answer(status: int, value: object) -> Answer:
 
 
 def listen(host: str, port: int, what: str, option: str = "--") -> socket.socket:
-    """A socket that is bound to the address.
+    """A socket that is bound to the address. One of ``::`` gets connections of IPv4, too.
 
     Args:
+        host: an address or a name; one of IPv6 may stand in brackets.
         what: is served there, for the error.
         option: how the names of its options begin, for the error.
 
     Raises:
         CommandError: the address is in use, or not allowed.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
     try:
-        return socket.create_server((host, port), family=family)
+        family = _family_of(host)
+        is_dual = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, dualstack_ipv6=is_dual)
     except OSError as error:
         # `create_server` adds the address to the text, and a failed look-up has a negative number.
         number = error.errno or 0
@@ -96,6 +100,18 @@ def listen(host: str, port: int, what: str, option: str = "--") -> socket.socket
             f"cannot serve {what} on {_joined(host, port)}: {reason}; choose another "
             f"{option}port or {option}host"
         ) from error
+
+
+def _family_of(host: str) -> socket.AddressFamily:
+    """IPv4 if the host has such an address, else IPv6.
+
+    Raises:
+        OSError: there is no such host.
+    """
+    if not host:
+        return socket.AF_INET
+    found = {each[0] for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    return socket.AF_INET if socket.AF_INET in found else socket.AF_INET6
 
 
 def url_of(listener: socket.socket) -> str:
