@@ -1,6 +1,7 @@
 """Whether a worker process says the truth about itself: over HTTP, in a file, and to systemd."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -20,7 +21,8 @@ from redis_server import free_port, unique_group
 from deferrable.aio._engine.keeper import Keeper
 from deferrable.aio.worker import Health
 from deferrable.aio.worker._health import SILENCE_SECONDS
-from deferrable.cli.beats import systemd_of
+from deferrable.cli.beats import HeartbeatFile, systemd_of
+from deferrable.cli.command_error import CommandError
 from deferrable.cli.vitals import Vitals
 from deferrable.testing import wait_until
 
@@ -266,6 +268,31 @@ def test_a_heartbeat_file_that_cannot_be_written_is_one_line_and_code_1(place: P
     with worker(place, STATS, "--heartbeat-file", path) as command:
         assert command.end() == 1
     assert f"Error: cannot write {path}: No such file or directory" in command.text
+
+
+def test_a_device_or_pipe_is_no_heartbeat_file_and_stays(face: Face, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    with pytest.raises(CommandError, match="pipe: it is no ordinary file"):
+        HeartbeatFile(path, working(face))
+
+    assert path.is_fifo()
+
+
+def test_a_heartbeat_file_that_cannot_be_deleted_does_not_fail_the_stop(
+    face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = HeartbeatFile(tmp_path / "heartbeat", working(face))
+
+    def unlink(*_: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        file.remove()
+
+    assert "cannot delete the heartbeat file" in caplog.text
 
 
 # systemd.

@@ -35,6 +35,12 @@ class HeartbeatFile:
         self._text = ""
         self._has_failed = False
         try:
+            if path.exists() and not path.is_file():
+                # Each write would replace it, and the end delete it, even /dev/null.
+                raise CommandError(
+                    f"cannot write {path}: it is no ordinary file; choose another "
+                    "--heartbeat-file, or leave it out"
+                )
             self._write()
         except OSError as error:
             raise CommandError(
@@ -67,7 +73,10 @@ class HeartbeatFile:
 
     def remove(self) -> None:
         """The process ends in order."""
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            _logger.warning("cannot delete the heartbeat file %s: %s", self._path, error)
 
 
 class Systemd:
