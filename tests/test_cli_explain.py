@@ -5,8 +5,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-from commands import call_command, environment
+from click.testing import CliRunner
+from commands import as_in_a_process_of_its_own, call_command, environment
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import DEADLINE_SECONDS
@@ -14,6 +16,7 @@ from redis_server import unique_group
 from warm_python import run_python
 
 from deferrable._foresight import foresee
+from deferrable.cli.named import commands_for
 from deferrable.lifecycle import RetryLater, after_error, backoff_seconds
 
 APP = """
@@ -65,9 +68,12 @@ class Place:
         self.folder = folder
         text = APP.replace("URL", repr(url), 1).replace("GROUP", repr(group))
         (folder / "app.py").write_text(text)
+        self.run("app.fill()")
+
+    def run(self, code: str) -> None:
         done = run_python(
-            ["-c", "import app; app.fill()"],
-            cwd=folder,
+            ["-c", f"import app; {code}"],
+            cwd=self.folder,
             env=environment({}),
             timeout=DEADLINE_SECONDS,
         )
@@ -126,6 +132,42 @@ def test_programs_get_the_same_facts(place: Place) -> None:
     assert waiting["next"]["retry_seconds"] == [2.0, 4.0]
     assert waiting["workers"] == []
     assert (bad["status"], bad["next"], bad["would_run_here"]) == ("errored", None, True)
+
+
+def test_failed_item_with_the_id_of_a_waiting_call_is_named_beside_it(place: Place) -> None:
+    place.run("app.pay.options(call_id='bad').later('good')")
+
+    said = place.explain("bad").stdout
+
+    assert "in the queue, and no worker holds it" in said
+    assert "another item of this id is in the error queue since " in said
+    assert "ValueError: no " in said
+    assert place.data("bad")["other_error"]["error_type"] == "ValueError"
+    assert place.data("waiting")["other_error"] is None
+
+
+def test_advice_is_a_command_that_can_be_typed(place: Place) -> None:
+    place.run("[app.pay.options(call_id=each).later('bad') for each in ('-a', 'of ada')]")
+    place.run("[app.shop.run_once() for _ in range(10)]")
+    program = click.Group(commands=commands_for(OneName()))
+
+    with as_in_a_process_of_its_own(place.folder):
+        arguments = ["explain", "--", "shop", "of ada"]
+        named = CliRunner(env=QUIET).invoke(program, arguments, prog_name="manage.py deferrable")
+
+    assert "somebody runs: manage.py deferrable errors requeue shop 'of ada'" in named.stdout
+    dashed = call_command("explain", "app:shop", "--", "-a", variables=QUIET, folder=place.folder)
+    assert "somebody runs: deferrable errors requeue app:shop -- -a" in dashed.stdout
+
+
+class OneName:
+    word = "QUEUE"
+
+    def known(self) -> list[str]:
+        return ["shop"]
+
+    def path_of(self, name: str) -> str:
+        return f"app:{name}"
 
 
 def test_checkout_and_pause_are_part_of_the_answer(place: Place) -> None:

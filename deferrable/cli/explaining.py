@@ -20,7 +20,7 @@ from deferrable.cli.command_error import ERROR, USAGE, CommandError, debug_optio
 from deferrable.cli.error_views import call_text
 from deferrable.cli.explanation_texts import Known, Texts
 from deferrable.cli.loading import check_not_local, with_instance
-from deferrable.cli.naming import NamingCommand, instance_argument
+from deferrable.cli.naming import NamingCommand, command_line, instance_argument
 from deferrable.cli.printing import json_option, print_json, to_output, untrusted
 from deferrable.errors import UnreadableItem, Unsupported
 from deferrable.handles import CallState
@@ -82,14 +82,17 @@ async def _look(path: str, instance: Deferrable, call_id: str) -> Known:
     queue, errors = instance.backend.queue, instance.backend.error_queue
     now = instance.clock.time()
     described = await instance.calls().describe(call_id)
-    if described is None:
-        known = Known(path, call_id, CallState("unknown"), {}, now)
-    else:
-        known = Known(path, call_id, described.state, dict(described.item), now)
+    state = CallState("unknown") if described is None else described.state
+    item = {} if described is None else dict(described.item)
+    requeue, show = (command_line(f"errors {e}", path, call_id) for e in ("requeue", "show"))
+    known = Known(requeue, show, call_id, state, item, now)
+    if described is not None:
         known.ending = described.ending
-        if known.state.status == "errored" and errors.SUPPORTS_INSPECTION:
-            failed = await errors.find(call_id)
-            if failed is not None:
+        failed = await errors.find(call_id) if errors.SUPPORTS_INSPECTION else None
+        if failed is not None:
+            if known.state.status in _WAITING:
+                known.other_error = failed.item.get("error", {})
+            elif known.state.status == "errored":
                 known.item = failed.item
                 described = DescribedCall(instance, failed.item, known.state)
         if known.item:
@@ -149,6 +152,7 @@ def _as_data(known: Known) -> dict[str, Any]:
         "unique_key": item.get("unique_key"),
         "would_run_here": known.obstacle is None if item else None,
         "why_not": known.obstacle,
+        "other_error": known.other_error,
         "pause": None if known.pause is None else asdict(known.pause),
         "workers": None if known.workers is None else [asdict(each) for each in known.workers],
         "text": dict(Texts(known).lines()),

@@ -31,8 +31,10 @@ class Known:
     """What is known of one call, at one moment.
 
     Attributes:
-        path: of the instance.
+        requeue: the command that requeues it, if it has failed.
+        show_error: the command that looks for it in the error queue.
         item: empty if only the end of the call is known.
+        other_error: of a failed item with the same id, while this one has not ended; None: none.
         ending: how it ended; empty: it has not, or nothing was kept.
         foresight: None: nothing will happen by itself, or the item cannot be read.
         obstacle: why this checkout cannot run it; None: it can, or the item is not known.
@@ -41,13 +43,15 @@ class Known:
         max_redeliveries: how many deliveries may end without settlement.
     """
 
-    path: str
+    requeue: str
+    show_error: str
     id: str
     state: CallState
     item: Item
     now: float
     call: str = ""
     job: str = ""
+    other_error: object = None
     ending: Mapping[str, Any] = field(default_factory=dict)
     foresight: Foresight | None = None
     obstacle: str | None = None
@@ -71,6 +75,8 @@ class Texts:
         if known.job:
             yield "job", f"{known.job}{known.call if known.item else ''}"
         yield "where", self._where()
+        if known.other_error is not None:
+            yield "also", f"another item of this id is {_failed(known.other_error)}"
         following = self._next()
         if following:
             yield "next", following
@@ -100,7 +106,7 @@ class Texts:
             case "running":
                 return self._held()
             case "errored":
-                return self._failed()
+                return _failed(known.item.get("error"))
             case "unknown":
                 return self._unknown()
         at = known.ending.get("time")
@@ -121,14 +127,6 @@ class Texts:
         )
         return f"held by {holder}{since}{until}"
 
-    def _failed(self) -> str:
-        error = self._known.item.get("error")
-        if not isinstance(error, dict):
-            return "in the error queue"
-        reason = f"; not retried: {error['reason']}" if error.get("reason") else ""
-        kind, text = error.get("error_type"), str(error.get("error_text") or "")[:200]
-        return f"in the error queue since {moment_text(error.get('ts'))}: {kind}: {text}{reason}"
-
     def _unknown(self) -> str:
         if not self._known.can_find:
             return (
@@ -142,11 +140,11 @@ class Texts:
 
     def _next(self) -> str:
         known = self._known
-        status, path = known.state.status, known.path
+        status = known.state.status
         if status == "errored":
-            return f"nothing, until somebody runs: deferrable errors requeue {path} {known.id}"
+            return f"nothing, until somebody runs: {known.requeue}"
         if status == "unknown" and not known.can_find:
-            return f"to look for it among failed messages: deferrable errors show {path} {known.id}"
+            return f"to look for it among failed messages: {known.show_error}"
         foresight = known.foresight
         if foresight is None:
             return ""
@@ -228,3 +226,11 @@ class Texts:
         seconds = moment - self._known.now
         text = seconds_text(abs(round(seconds)))
         return f"{text} ago" if seconds < 0 else f"in {text}"
+
+
+def _failed(error: object) -> str:
+    if not isinstance(error, dict):
+        return "in the error queue"
+    reason = f"; not retried: {error['reason']}" if error.get("reason") else ""
+    kind, text = error.get("error_type"), str(error.get("error_text") or "")[:200]
+    return f"in the error queue since {moment_text(error.get('ts'))}: {kind}: {text}{reason}"

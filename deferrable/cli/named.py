@@ -17,7 +17,7 @@ from deferrable.cli.errors import errors
 from deferrable.cli.explaining import explain
 from deferrable.cli.items import items
 from deferrable.cli.jobs import jobs
-from deferrable.cli.naming import NamingCommand
+from deferrable.cli.naming import NamingCommand, note_name
 from deferrable.cli.pausing import pause, resume
 from deferrable.cli.schedule import schedule
 from deferrable.cli.stats import stats
@@ -111,22 +111,24 @@ class _ProgramNames:
 
 
 def _paths_from(names: Names) -> Callable[..., list[str]]:
-    def paths(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str]:
-        return [_path(names, name) for name in given]
+    def paths(context: click.Context, _: click.Parameter, given: Sequence[str]) -> list[str]:
+        return [_path(names, context, name) for name in given]
 
     return paths
 
 
 def _path_from(names: Names) -> Callable[..., str]:
-    def path(_: click.Context, __: click.Parameter, given: str) -> str:
-        return _path(names, given)
+    def path(context: click.Context, _: click.Parameter, given: str) -> str:
+        return _path(names, context, given)
 
     return path
 
 
-def _path(names: Names, name: str) -> str:
+def _path(names: Names, context: click.Context, name: str) -> str:
     try:
-        return names.path_of(name)
+        path = names.path_of(name)
+        note_name(context, path, name)
+        return path
     except LookupError as error:
         known = ", ".join(names.known())
         raise CommandError(f"{error.args[0]}; there are: {known}", USAGE) from None

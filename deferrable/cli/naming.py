@@ -8,6 +8,7 @@ if it looks like one and names no job.
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -23,8 +24,10 @@ __all__ = [
     "InstanceNames",
     "NamingCommand",
     "NamingGroup",
+    "command_line",
     "instance_argument",
     "instances_argument",
+    "note_name",
 ]
 
 VARIABLE = "DEFERRABLE_APP"
@@ -34,6 +37,23 @@ instances_argument = click.argument(
     "paths", metavar="[MODULE:NAME]...", nargs=-1, required=True, shell_complete=complete_path
 )
 instance_argument = click.argument("path", metavar="[MODULE:NAME]", shell_complete=complete_path)
+
+
+_NAMES = "deferrable.names_by_path"
+
+
+def note_name(context: click.Context, path: str, name: str) -> None:
+    """Note by which name a program knows the instance at a path."""
+    context.meta.setdefault(_NAMES, {})[path] = name
+
+
+def command_line(command: str, path: str, *arguments: str) -> str:
+    """What to type for another command of this program, on the instance at a path."""
+    context = click.get_current_context()
+    program = context.command_path.removesuffix(f" {context.info_name}").split()
+    name = context.meta.get(_NAMES, {}).get(path, path)
+    dashes = ["--"] if any(each.startswith("-") for each in arguments) else []
+    return shlex.join([*program, *command.split(), name, *dashes, *arguments])
 
 
 class InstanceNames(Protocol):
