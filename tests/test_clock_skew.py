@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from dashboard_place import text_of, visit
 from dockets_place import Place
 from redis_server import RedisServer
 
@@ -11,6 +12,7 @@ from deferrable.aio import Deferrable, Job
 from deferrable.aio.clock import SystemClock
 from deferrable.retry import Retry
 from deferrable.testing import wait_until
+from deferrable.worker_reports import WorkerReport
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +30,11 @@ async def place(redis_server: RedisServer) -> AsyncIterator[Place]:
     place = Place(redis_server)
     yield place
     await place.close()
+
+
+class ClockBehind(SystemClock):
+    def time(self) -> float:
+        return super().time() - AHEAD
 
 
 class Machine:
@@ -87,3 +94,22 @@ async def test_a_delayed_call_is_run_by_a_machine_that_is_behind(place: Place) -
     await right.job.options(delay_seconds=DELAY).later_async()
 
     assert await ahead.run_one() == "completed"
+
+
+@pytest.mark.parametrize("behind", [False, True])
+async def test_a_dashboard_whose_clock_differs_shows_the_workers(
+    place: Place, behind: bool
+) -> None:
+    clock = ClockBehind() if behind else ClockAhead()
+    report = WorkerReport("one", "jobs-7", 11, 4, 0, {}, time.time())
+    backend = place.backend(clock=None)
+    await backend.queue.report_worker(report)
+    instance = Deferrable(backend, clock=clock)
+
+    async with visit({"shop": instance}) as visitor:
+        page = text_of(await visitor.see("/"))
+
+    await instance.close()
+    row = page[page.index("jobs-7") :][:80]
+    assert " ago" in row
+    assert " in " not in row, row

@@ -62,6 +62,7 @@ class Shown:
         self.next_read_time = 0.0
         self.reports: Sequence[WorkerReport] = ()
         self.next_reports_time = 0.0
+        self._reports_time = 0.0
 
     @property
     def can_look(self) -> bool:
@@ -78,9 +79,24 @@ class Shown:
         """Whether the queue can be paused."""
         return self.instance.backend.queue.SUPPORTS_PAUSE
 
-    def workers(self, now: float) -> list[WorkerReport]:
-        """The workers that have reported a short time ago."""
-        return [each for each in self.reports if each.seen_time > now - FORGOTTEN_SECONDS]
+    @property
+    def workers(self) -> Sequence[WorkerReport]:
+        """The workers that have reported a short time ago, by the clock of the broker.
+
+        Nothing here depends on the clock of this machine, which may be another one.
+        """
+        is_old = time.monotonic() >= self._reports_time + FORGOTTEN_SECONDS
+        return () if is_old else self.reports
+
+    async def read_reports(self) -> None:
+        """Ask the broker which workers have reported, unless it was asked a short time ago."""
+        now = time.monotonic()
+        if not self.knows_workers or now < self.next_reports_time:
+            return
+        self.next_reports_time = now + REPORT_SECONDS / 2
+        with suppress(BackendError):
+            self.reports = await self.instance.backend.queue.find_workers()
+            self._reports_time = now
 
     @property
     def knows_workers(self) -> bool:
@@ -170,19 +186,11 @@ class Site:
         is_paid = reading.is_paid or (history.last is not None and history.last.is_paid)
         pause = self.settings.paid_interval_seconds if is_paid else 0.0
         shown.next_read_time = time.monotonic() + pause
-        await self._read_reports(shown)
+        await shown.read_reports()  # workers report more rarely than queues are read
         if counter is None:
             history.add(reading)
         else:
             history.add(reading, counter.counts)
-
-    async def _read_reports(self, shown: Shown) -> None:
-        # Workers report more rarely than queues are read.
-        now = time.monotonic()
-        if shown.knows_workers and shown.next_reports_time <= now:
-            shown.next_reports_time = now + REPORT_SECONDS / 2
-            with suppress(BackendError):
-                shown.reports = await shown.instance.backend.queue.find_workers()
 
 
 def shown_instances(

@@ -83,7 +83,7 @@ async def overview(seen: Seen) -> dict[str, Any]:
                 "spark": _spark(history, seen.now),
             }
         )
-        reports = each.workers(seen.now)
+        reports = each.workers
         held = {worker.id: worker for worker in workers_of(await _running(each))}
         workers += [(each.name, report, held.pop(report.holder or "-", None)) for report in reports]
         # Where the broker has no names of consumers, the calls are those of the workers above.
