@@ -252,7 +252,7 @@ async def test_dashboard_reads_again_while_a_page_is_open(memory: Deferrable) ->
     events = stream(site, render)
     try:
         async with asyncio.timeout(30):
-            assert await anext(events) == b"retry: 3000\n\n"
+            assert await anext(events) == b"retry: 500\n\n"
             assert await anext(events) == b"event: live\ndata: a\ndata: 0\n\n"
             for _ in range(100):
                 await job.later_async()

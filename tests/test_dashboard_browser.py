@@ -12,6 +12,8 @@ from processes import ROOT
 sys.path.insert(0, str(ROOT / "docs"))
 from dashboard_pictures import VIEWS, Served, find_chromium, served
 
+from deferrable.contrib.dashboard import _live
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
@@ -64,6 +66,38 @@ def test_number_moves_without_reloading(page: Any, place: Served) -> None:
     sync_api.expect(page.locator("#available")).to_have_text("118", timeout=60_000)
     assert page.evaluate("window.isSame")
     assert page.complaints == []
+
+
+def test_page_stays_up_to_date_where_streams_end_after_a_while(
+    page: Any, place: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under servers that cannot be asked whether they are to stop."""
+    monkeypatch.setattr(_live, "_LONGEST_SECONDS", 0.3)
+    opened: list[Any] = []
+    page.on("request", lambda each: opened.append(each) if "/live/" in each.url else None)
+    page.goto(VIEWS["queue"])
+    page.evaluate("""
+        const note = document.getElementById("offline");
+        window.wasShown = false;
+        new MutationObserver(() => { window.wasShown ||= !note.hidden })
+            .observe(note, { attributes: true });
+    """)
+    while len(opened) < 4:
+        page.wait_for_timeout(50)
+
+    place.do(place.shop.send_invoice.later_async(1000))
+
+    sync_api.expect(page.locator("#available")).to_have_text("19", timeout=60_000)
+    assert not page.evaluate("window.wasShown")
+
+
+def test_lost_connection_is_shown(page: Any, place: Served) -> None:
+    page.goto(VIEWS["queue"])
+    sync_api.expect(page.locator("#offline")).to_be_hidden()
+
+    place.close()
+
+    sync_api.expect(page.locator("#offline")).to_be_visible(timeout=60_000)
 
 
 def test_filter_changes_the_list_and_the_address(page: Any) -> None:

@@ -1,8 +1,8 @@
 """The dashboard below a path of other applications, each served by a real server."""
 
+import itertools
 import re
 import signal
-import time
 from html import unescape
 from pathlib import Path
 from textwrap import dedent
@@ -102,8 +102,7 @@ def test_an_open_page_does_not_hold_up_a_server_that_stops(tmp_path: Path) -> No
                 lines = live.iter_lines()
                 assert next(lines) == "retry: 3000"
                 server.send(signal.SIGTERM)
-                begin = time.monotonic()
-                assert all(time.monotonic() < begin + 30 for _ in lines), "it does not end"
+                assert len(list(itertools.islice(lines, 1000))) < 1000, "it does not end"
             server.wait_for("Application shutdown complete")
 
 

@@ -70,7 +70,7 @@ def _fork_twice() -> int | None:
         os.close(reader)
         os.close(writer)
         while os.getppid() == parent:  # a program may ask who its parent is
-            time.sleep(0.001)
+            os.sched_yield()
         return None
     os.close(writer)
     # The new program gets its new parent when this child has ended, and not before.

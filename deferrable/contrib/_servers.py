@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-__all__ = ["LOOK_SECONDS", "is_server_stopping", "stopping_with_server"]
+__all__ = ["LOOK_SECONDS", "can_ask_server", "is_server_stopping", "stopping_with_server"]
 
 LOOK_SECONDS = 0.25
 """How often the server is asked."""
@@ -29,17 +29,25 @@ class _Worker(Protocol):
     def stop(self) -> None: ...
 
 
-def is_server_stopping() -> bool:
-    """Whether the server that runs this application has got its signal.
+def can_ask_server() -> bool:
+    """Whether `is_server_stopping` knows the server.
 
-    Only uvicorn can be asked: its handler of signals is a method of the server, which notes there
-    that it is to exit. Others have a limit for open connections.
+    It knows uvicorn only, whose handler of signals is a method of the server, which notes there
+    that it is to exit.
     """
-    servers = (
-        getattr(signal.getsignal(each), "__self__", None)
-        for each in (signal.SIGTERM, signal.SIGINT)
-    )
-    return any(getattr(each, "should_exit", False) is True for each in servers)
+    return bool(_notes_of_exit())
+
+
+def is_server_stopping() -> bool:
+    """Whether the server that runs this application has got its signal."""
+    return any(_notes_of_exit())
+
+
+def _notes_of_exit() -> list[bool]:
+    handlers = map(signal.getsignal, (signal.SIGTERM, signal.SIGINT))
+    servers = (getattr(each, "__self__", None) for each in handlers)
+    notes = (getattr(each, "should_exit", None) for each in servers)
+    return [each for each in notes if isinstance(each, bool)]
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Owns the stream of one open page. It sends the changing part again when the queues were read and
 this part has changed, so a busy queue makes no more traffic than the readings do.
 
-The rule: a stream ends soon after the server was told to stop, because servers wait for that.
+The rule: a stream ends soon after the server was told to stop, because servers wait for that. Where
+the server cannot be asked, a stream ends after a while, and the browser opens it again.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from deferrable.contrib._servers import LOOK_SECONDS, is_server_stopping
+from deferrable.contrib._servers import LOOK_SECONDS, can_ask_server, is_server_stopping
 from deferrable.contrib.dashboard._site import Site
 
 __all__ = ["MOST_STREAMS", "as_event", "stream"]
@@ -24,6 +25,8 @@ _IDLE_TIMES = 50
 """A page that takes long to make, because it looks at thousands of items, rests so much longer."""
 _SILENT_SECONDS = 15.0
 """After this much silence a comment is sent, or a proxy would close the connection."""
+_LONGEST_SECONDS = 10.0
+"""A stream of a server that cannot be asked: half of the time that most give a process to stop."""
 
 
 async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncIterator[bytes]:
@@ -32,9 +35,10 @@ async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncItera
     site.wake()
     digest = b""
     try:
-        yield b"retry: 3000\n\n"
-        last_time = time.monotonic()
-        while not is_server_stopping():
+        # The time after which a browser opens the stream again.
+        yield b"retry: 3000\n\n" if can_ask_server() else b"retry: 500\n\n"
+        begin_time = last_time = time.monotonic()
+        while not _is_over(begin_time):
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await site.next_reading()
@@ -50,14 +54,20 @@ async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncItera
             if digest != before:
                 yield as_event("live", text)
             if took > _CHEAP_SECONDS:
-                await _rest(min(_IDLE_TIMES * took, _SILENT_SECONDS))
+                await _rest(min(_IDLE_TIMES * took, _SILENT_SECONDS), begin_time)
     finally:
         site.watchers -= 1
 
 
-async def _rest(seconds: float) -> None:
+def _is_over(begin_time: float) -> bool:
+    if can_ask_server():
+        return is_server_stopping()
+    return time.monotonic() - begin_time >= _LONGEST_SECONDS
+
+
+async def _rest(seconds: float, begin_time: float) -> None:
     for _ in range(math.ceil(seconds / LOOK_SECONDS)):
-        if is_server_stopping():
+        if _is_over(begin_time):
             return
         await asyncio.sleep(LOOK_SECONDS)
 

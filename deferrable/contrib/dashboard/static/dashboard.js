@@ -3,16 +3,28 @@
 (function () {
   "use strict";
   var source = null;
+  var timer = null;
 
   function show(isLost) {
     var note = document.getElementById("offline");
     if (note) note.hidden = !isLost;
   }
 
+  // Some servers end a stream after a while, and the browser opens it again at once.
+  function note(isLost) {
+    if (isLost) {
+      if (timer === null) timer = setTimeout(show, 2000, true);
+    } else {
+      clearTimeout(timer);
+      timer = null;
+      show(false);
+    }
+  }
+
   htmx.createEventSource = function (url) {
     source = new EventSource(url, { withCredentials: true });
-    source.addEventListener("open", function () { show(false); });
-    source.addEventListener("error", function () { if (!document.hidden) show(true); });
+    source.addEventListener("open", function () { note(false); });
+    source.addEventListener("error", function () { if (!document.hidden) note(true); });
     return source;
   };
 
