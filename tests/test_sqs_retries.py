@@ -1,11 +1,12 @@
 """Ways in which a failed item comes back on SQS: a copy, or the message itself."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqs_proxy import Proxy, answer
+from sqs_proxy import Answer, Exchange, Proxy, answer
 from sqs_server import SQSServer
 from sqs_site import Site, site_at
 from test_sqs_lambda import _record as record
@@ -14,6 +15,7 @@ from deferrable import Retry
 from deferrable.aio import Deferrable, current_attempt
 from deferrable.aio.backend import SQSBackendFactory
 from deferrable.errors import InvalidOptions
+from deferrable.testing import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("standing_time")]
 
@@ -50,6 +52,31 @@ async def test_the_same_message_comes_back_after_its_backoff_and_no_copy_is_sent
     assert site.proxy.counts["SendMessageBatch"] == 0
     assert site.proxy.counts["ChangeMessageVisibilityBatch"] == 3
     assert site.proxy.counts["DeleteMessageBatch"] == 1
+
+
+async def test_a_touch_that_is_under_way_does_not_replace_the_backoff(site: Site) -> None:
+    hidden: list[int] = []
+
+    async def note(exchange: Exchange) -> Answer:
+        reply = await exchange.forward()
+        hidden.extend(each["VisibilityTimeout"] for each in exchange.request.entries)
+        return reply
+
+    async def note_late(exchange: Exchange) -> Answer:
+        await asyncio.sleep(0.2)
+        return await note(exchange)
+
+    queue = site.backend.queue
+    await site.job().later_async("a")
+    ((envelope, _),) = await queue.pop_batch(1)
+    site.proxy.script("ChangeMessageVisibilityBatch", note_late, note)
+    touching = asyncio.create_task(queue.touch(envelope, 30))
+    await wait_until(lambda: bool(site.proxy.sent("ChangeMessageVisibilityBatch")), "it is sent")
+
+    await queue.release(envelope, 600)
+    await touching
+
+    assert hidden == [30, 600]
 
 
 async def test_the_job_sees_which_attempt_it_is(site: Site) -> None:

@@ -6,6 +6,7 @@ Owns the handle of one delivery, and how many more seconds SQS can hide it. It d
 import logging
 import math
 from collections.abc import Mapping
+from concurrent.futures import Future
 from types import MappingProxyType
 
 from deferrable.aio._contract.settlement import LOST_ADVICE
@@ -40,6 +41,7 @@ class Delivery:
         reference: of its item in a store of large items; None: it was in the message.
         is_handed_over: Lambda has received it, and deletes it.
         is_done: a message that was handed over may be deleted.
+        touching: ends with the touch that is under way, on any event loop; None: there was none.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Delivery:
         "is_warned",
         "receipt_handle",
         "reference",
+        "touching",
     )
 
     def __init__(self, receipt_handle: str, reference: str | None = None) -> None:
@@ -56,6 +59,7 @@ class Delivery:
         self.reference = reference
         self.attributes: Mapping[str, str] = _NO_ATTRIBUTES
         self.is_warned = self.is_handed_over = self.is_done = False
+        self.touching: Future[None] | None = None
 
 
 def delivery_of(envelope: Envelope) -> Delivery:

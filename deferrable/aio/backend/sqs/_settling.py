@@ -8,6 +8,7 @@ delete a message by an old handle.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 
 from deferrable.aio.backend.sqs._batches import BatchEntry, perform
 from deferrable.aio.backend.sqs._errors import is_lost_handle
@@ -27,6 +28,9 @@ from deferrable.aio.queue import Queue, Release, Touch
 from deferrable.errors import BackendError
 
 __all__ = ["Settler"]
+
+_LONGEST_TOUCH_SECONDS = 5.0
+"""A release waits no longer for the answer to a touch."""
 
 
 class Settler:
@@ -52,6 +56,16 @@ class Settler:
 
     async def touch(self, touches: Sequence[Touch]) -> list[Exception | None]:
         """Hide their messages for longer; None, or why it was not done, for each in their order."""
+        touching: Future[None] = Future()
+        touching.set_running_or_notify_cancel()  # so that nobody who waits for it cancels it
+        for touch in touches:
+            delivery_of(touch.envelope).touching = touching
+        try:
+            return await self._touch(touches)
+        finally:
+            touching.set_result(None)
+
+    async def _touch(self, touches: Sequence[Touch]) -> list[Exception | None]:
         now = self._clock.monotonic()
         entries: list[BatchEntry | Exception] = []
         for touch in touches:
@@ -88,13 +102,26 @@ class Settler:
         await asyncio.gather(*(large_items.delete(each) for each in references))
 
     async def release(self, releases: Sequence[Release]) -> list[Exception | None]:
-        """Hide their messages for their delay only; outcomes as of `touch`."""
+        """Hide their messages for their delay only; outcomes as of `touch`.
+
+        A touch that SQS gets after a release would replace its delay. So a touch that is under way
+        ends first, unless it takes so long that the lease might end.
+        """
+        await self._wait_for_touches([each.envelope for each in releases if each.delay_seconds])
         now = self._clock.monotonic()
         entries = [_visibility(each.envelope, each.delay_seconds, now) for each in releases]
         envelopes = [each.envelope for each in releases]
         return await self._perform(
             "ChangeMessageVisibilityBatch", envelopes, entries, is_settlement=True
         )
+
+    async def _wait_for_touches(self, envelopes: Sequence[Envelope]) -> None:
+        touches = {delivery_of(each).touching for each in envelopes}
+        waiting = [asyncio.wrap_future(each) for each in touches if each and not each.done()]
+        if waiting:
+            end_time = min(each.lease_end_time for each in envelopes)
+            seconds = max(0.0, end_time - self._clock.monotonic()) / 2
+            await asyncio.wait(waiting, timeout=min(_LONGEST_TOUCH_SECONDS, seconds))
 
     async def _perform(
         self,
