@@ -293,7 +293,7 @@ async def test_a_push_that_fails_is_an_error(face: Face) -> None:
 
     send = telemetry.span("send")
     assert send.status.status_code == StatusCode.ERROR
-    assert attributes_of(send)["error.type"] == "BackendError"
+    assert attributes_of(send)["error.type"] == "deferrable.errors.BackendError"
     assert telemetry.points("messaging.client.sent.messages") == []
 
 
@@ -439,6 +439,27 @@ async def test_metrics_have_the_names_of_the_conventions(face: Face) -> None:
     assert sum(each.count for each in operations) == 2
     for point in [sent, *consumed, *processed, *operations]:
         assert "messaging.message.id" not in point.attributes
+
+
+class OutOfStock(Exception):
+    pass
+
+
+async def test_both_metrics_of_an_attempt_have_the_same_type_of_error(
+    face: Face, kind: Kind, how: How
+) -> None:
+    def sell(number: int) -> None:
+        raise OutOfStock if number else Retry(after_seconds=1000)
+
+    telemetry = Telemetry(face)
+    job = face.job(as_kind(kind, sell), name="sell")
+    for number in range(2):
+        await face.later(job, number)
+        await run(face, how)
+
+    for name in ("messaging.client.consumed.messages", "messaging.process.duration"):
+        found = {each.attributes.get("error.type") for each in telemetry.points(name)}
+        assert found == {None, f"{OutOfStock.__module__}.OutOfStock"}, name
 
 
 async def test_a_second_call_changes_nothing(face: Face) -> None:

@@ -6,7 +6,7 @@ stopped from outside has not failed.
 
 from deferrable import CurrentAttempt, Retry
 
-__all__ = ["failure_of"]
+__all__ = ["failure_of", "type_name"]
 
 
 def failure_of(attempt: CurrentAttempt, error: BaseException | None) -> str | None:
@@ -21,9 +21,11 @@ def failure_of(attempt: CurrentAttempt, error: BaseException | None) -> str | No
         return "TimeoutError"
     if attempt.stop_reason is not None and not isinstance(error, Exception):
         return None
+    return type_name(error)
+
+
+def type_name(error: BaseException) -> str:
+    """The type of an error, with its module if it is not built in."""
     kind = type(error)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else (f"{kind.__module__}.{kind.__qualname__}")
-    )
+    is_built_in = kind.__module__ == "builtins"
+    return kind.__qualname__ if is_built_in else f"{kind.__module__}.{kind.__qualname__}"

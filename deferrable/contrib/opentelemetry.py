@@ -25,11 +25,12 @@ from deferrable import (
     Middleware,
     Outcome,
     Receipt,
+    current_attempt,
 )
 from deferrable._codec.refusals import describe
 from deferrable._extras import missing_extra
 from deferrable._version import __version__
-from deferrable.contrib._ends import failure_of
+from deferrable.contrib._ends import failure_of, type_name
 from deferrable.contrib._instance import Traceable, registered
 from deferrable.contrib._last_words import before_forced_end
 from deferrable.contrib._pushed import receipts_of
@@ -170,7 +171,9 @@ class OpenTelemetryMiddleware(Middleware):
         return _Processing(self, attempt)
 
     def after_attempt(self, outcome: Outcome) -> None:
-        self._consumed.add(1, self._attributes("process", error_type=outcome_type(outcome)))
+        self._consumed.add(
+            1, self._attributes("process", error_type=outcome_type(outcome, current_attempt()))
+        )
 
     def create(self, carrier: dict[str, str]) -> None:
         """Make the span of one call of a batch, and put its context into `carrier`."""
@@ -294,7 +297,7 @@ class _Sending(_Open):
             pushed += receipt.status in ("pushed", "delayed")
         if span.is_recording():
             span.set_attributes(_receipt_attributes(receipts, is_batch=self._deferral.is_batch))
-        failure = None if error is None else type(error).__qualname__
+        failure = None if error is None else type_name(error)
         seconds = self._close(error, failure)
         middleware._operations.record(seconds, middleware._attributes("send", None, failure))
         if pushed:
@@ -357,11 +360,11 @@ class _Processing(_Open):
         )
 
 
-def outcome_type(outcome: Outcome) -> str | None:
-    """The ``error.type`` of an attempt that did not end well."""
-    if outcome.status in ("completed", "hopped"):
-        return None
-    return outcome.status if outcome.error is None else type(outcome.error).__qualname__
+def outcome_type(outcome: Outcome, attempt: CurrentAttempt) -> str | None:
+    """The ``error.type`` of an attempt that failed, the same as that of its span."""
+    if outcome.status in ("expired", "lost"):
+        return outcome.status
+    return failure_of(attempt, outcome.error)
 
 
 def _system_of(queue: object) -> str:
