@@ -724,3 +724,17 @@ def test_settings_without_a_url_read_the_environment(
     monkeypatch.delenv("DEFERRABLE_URL")
     with tasks_in(None), pytest.raises(DeferrableError, match="DEFERRABLE_URL"):
         instance_of()
+
+
+def test_a_task_stands_for_its_job_where_one_is_asked_for(memory: Deferrable) -> None:
+    with deferrals_of(memory) as calls:
+        tasks.add.enqueue(1)
+        tasks.add.enqueue(a=2)
+        tasks.about.enqueue("x")
+
+        assert calls.assert_deferred(tasks.add, 2).call.kwargs == {"a": 2}
+        assert calls.assert_deferred(tasks.about, suffix="x").call.args == ("x",)
+        assert len(calls.deferred(tasks.add)) == 2
+        assert len(memory.peek(job=tasks.add)) == 2
+        assert memory.cancel_calls(tasks.add) == {"cancelled": 2, "running": 0}
+        assert calls.deferred(tasks.add) == []

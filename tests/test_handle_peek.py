@@ -1,6 +1,7 @@
 """Look at the calls of an instance, run one now, and cancel all of a job."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,8 @@ async def test_peek_shows_only_what_is_asked_for(shop: Shop) -> None:
 async def test_peek_refuses_what_is_no_job_and_no_list_of_ids(shop: Shop) -> None:
     with pytest.raises(TypeError, match="takes a job or its name, got int"):
         await shop.do(shop.instance.peek, job=1)
+    with pytest.raises(TypeError, match="got SimpleNamespace"):
+        await shop.do(shop.instance.peek, job=SimpleNamespace(name="report"))
     with pytest.raises(TypeError, match="takes several ids"):
         await shop.do(shop.instance.peek, ids="one")
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from deferrable._durations import Duration, seconds_of
 from deferrable.aio import deferrable as awaiting
 from deferrable.aio._contract.inspecting import each_found
+from deferrable.aio._engine.registry import RegisteredJob, job_of
 from deferrable.aio._engine.rehearsing import Rehearsal, SecondRun, rehearsing
 from deferrable.aio.backend.memory import InMemoryBackendFactory
 from deferrable.aio.clock import SystemClock
@@ -77,18 +78,21 @@ class Deferrals:
 
         Raises:
             AssertionError: there is none, or more than one; it lists the calls of the job.
+            TypeError: `job` is no job.
         """
         __tracebackhide__ = True  # pytest shows the line of the test
-        wanted = _bound(job, args, kwargs)
+        found = job_of(job)
+        wanted = _bound(found, args, kwargs)
         calls = self.deferred(job)
-        equal = [each for each in calls if _bound(job, each.call.args, each.call.kwargs) == wanted]
+        bound = [_bound(found, each.call.args, each.call.kwargs) for each in calls]
+        equal = [each for each, given in zip(calls, bound, strict=True) if given == wanted]
         if len(equal) != 1:
             shown = "".join(
-                f"\n  {_shown(job.name, each.call.args, each.call.kwargs)}, {each.state.status}"
+                f"\n  {_shown(found.name, each.call.args, each.call.kwargs)}, {each.state.status}"
                 for each in calls
             )
             raise AssertionError(
-                f"{_shown(job.name, args, kwargs)} is deferred {len(equal)} times, not once; "
+                f"{_shown(found.name, args, kwargs)} is deferred {len(equal)} times, not once; "
                 f"calls of the job that have not ended: {shown or 'none'}"
             )
         return equal[0]
@@ -284,8 +288,7 @@ def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("what only uses items in memory has waited for something")
 
 
-def _bound(job: Job[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-
+def _bound(job: RegisteredJob, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
     try:
         bound = inspect.signature(job.function).bind(*args, **kwargs)
     except (TypeError, ValueError):  # other arguments than it takes, or it does not show them

@@ -30,6 +30,7 @@ from deferrable.aio._engine.keeping import (
     status_in,
     value_in,
 )
+from deferrable.aio._engine.registry import job_of
 from deferrable.aio._engine.running import AwaitingDoor, Door, blocking_driver
 from deferrable.aio.clock import Clock, sleep
 from deferrable.aio.debounce import DebounceKey
@@ -74,9 +75,7 @@ class Wanted:
     def __init__(
         self, state: CallStatus | None = None, job: object = None, ids: Iterable[str] = ()
     ) -> None:
-        name = job if job is None or isinstance(job, str) else getattr(job, "name", job)
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"job= takes a job or its name, got {type(job).__name__}")
+        name = job if job is None or isinstance(job, str) else job_of(job).name
         if isinstance(ids, str):
             raise TypeError(
                 f"ids= takes several ids, got the text {ids!r:.80}; write [{ids!r:.80}]"

@@ -7,7 +7,7 @@ which imports are allowed.
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from deferrable._arguments import Binder
 from deferrable._codec import names as _names
@@ -17,9 +17,10 @@ from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import Item
 from deferrable.options import JobOptions
 
-__all__ = ["FoundCall", "PassingRegistry", "RegisteredJob", "Registry"]
+__all__ = ["FoundCall", "PassingRegistry", "RegisteredJob", "Registry", "job_of"]
 
 
+@runtime_checkable
 class RegisteredJob(Protocol):
     """The engine's view of a job."""
 
@@ -54,6 +55,21 @@ class RegisteredJob(Protocol):
     def check_findable(self, *, is_local: bool = False) -> None:
         """Refuse a function that no other process could find, if there may be another."""
         ...
+
+
+def job_of(given: object) -> RegisteredJob:
+    """The job that a caller means: a job, or what stands for one in a framework.
+
+    Raises:
+        TypeError: it is neither. A name would be found on many objects, and then match no call.
+    """
+    job = getattr(given, "_deferrable_job", given)
+    if not isinstance(job, RegisteredJob):
+        raise TypeError(
+            f"job= takes a job or its name, got {type(given).__name__}; give what the decorator "
+            "of the instance has returned"
+        )
+    return job
 
 
 class FoundCall:

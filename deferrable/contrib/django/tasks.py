@@ -40,12 +40,18 @@ def _using(
     return replace(self, **given, **options)
 
 
+def _deferrable_job(self: Any) -> Any:
+    """The job behind the task, for verbs of the library that take one."""
+    return task_backends[self.backend].site.job(self)
+
+
 DeferrableTask: Any = make_dataclass(
     "DeferrableTask",
     [(name, Any, field(default=None)) for name in _NAMES],
     bases=(Task,),
     namespace={
         "using": _using,
+        "_deferrable_job": property(_deferrable_job),
         "__module__": __name__,
         "__doc__": "A task of Django with the options of a job; None: not given.",
     },
