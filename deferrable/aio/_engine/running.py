@@ -93,6 +93,10 @@ class Control:
         """The job has ended."""
         self._cancel = None
 
+    def note_lost(self) -> None:
+        """Another consumer has the item, whatever stopped the job before; the job ends itself."""
+        self.reason = "lease lost"
+
     def note_cancelled(self) -> None:
         """The job was cancelled because its loop ends."""
         if self.reason is None:

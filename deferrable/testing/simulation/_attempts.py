@@ -211,7 +211,7 @@ class Attempt:
     def _crash(self, note: str) -> None:
         self.notes.append(note)
         self._has_crashed = True
-        self._control().reason = "lease lost"  # what has ended keeps no result, and settles nothing
+        self._control().note_lost()  # what has ended keeps no result, and settles nothing
         self._others.lose(self.envelope)
         raise Crash
 
