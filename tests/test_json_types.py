@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypedDict
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -228,6 +229,8 @@ class Note(TypedDict):
     text: str
 
 
+BEFORE_TIME_ZONES = datetime(1890, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+"""Its offset is that of the sun: 53 minutes and 28 seconds."""
 GIFT = Gift(id=2, due=date(2026, 11, 27), price=Decimal(1), card="secret-card")
 
 
@@ -240,6 +243,10 @@ GIFT = Gift(id=2, due=date(2026, 11, 27), price=Decimal(1), card="secret-card")
         (Parcel, Letter(Path("x")), "a Letter would arrive as a Parcel"),
         (Parcel, Parcel(Path("x"), GIFT), "a Gift at .order would arrive as a Order"),
         (Note, {"text": "a", "secret-key": 1}, "a dict has keys that its annotation does not name"),
+        (Parcel, {"label": "x", "secret-key": 1}, "a dict has keys that its annotation does not"),
+        (list[Parcel], [{"label": "x", "secret-key": 1}], r"\[0\] has keys that its annotation"),
+        (datetime, BEFORE_TIME_ZONES, "a datetime would arrive as another moment, because"),
+        (list[datetime], [BEFORE_TIME_ZONES], r"a datetime at \[0\] would arrive as another"),
     ],
     ids=str,
 )
@@ -254,6 +261,16 @@ def test_later_refuses_what_would_arrive_with_less(
         with pytest.raises(ArgumentMismatch, match=reason) as refused:
             serializer.dump_call("job", *call, job)
         assert "secret" not in str(refused.value)
+
+
+def test_dict_of_the_fields_of_a_dataclass_and_a_moment_of_today_are_taken() -> None:
+    def job(parcel: Parcel, moment: datetime, text: Any) -> None: ...
+
+    now = datetime(2026, 11, 27, tzinfo=ZoneInfo("Europe/Berlin"))
+
+    (parcel, moment, _), _ = there_and_back(job, {"label": "x"}, now, BEFORE_TIME_ZONES)
+
+    assert (parcel, moment) == (Parcel(Path("x")), now)
 
 
 def test_subclass_that_arrives_as_plain_json_loses_nothing() -> None:

@@ -8,6 +8,7 @@ The one rule: a value that would not come back equal is refused.
 
 import typing
 from dataclasses import fields, is_dataclass
+from datetime import datetime, time
 from pathlib import PurePath
 from types import NoneType
 from typing import Any
@@ -56,7 +57,7 @@ def from_json(declared: Any, value: object) -> object:
     raise ValueError(f"Expected `{getattr(declared, '__name__', declared)}`")
 
 
-def find_loss(given: object, loaded: object, place: str = "") -> str | None:
+def find_loss(given: object, loaded: Any, place: str = "") -> str | None:
     """What of an argument a consumer would not get, because its annotation names less.
 
     Args:
@@ -77,6 +78,13 @@ def find_loss(given: object, loaded: object, place: str = "") -> str | None:
             return f"{place or 'a dict'} has keys that its annotation does not name"
         both = zip(given.values(), loaded.values(), strict=False)
         pairs = [(f"{place}[...]", *pair) for pair in both]
+    elif isinstance(given, dict) and _is_plain_dataclass(loaded):
+        names = [each.name for each in fields(loaded)]
+        if not given.keys() <= set(names):
+            return f"{place or 'a dict'} has keys that its annotation does not name"
+        pairs = [(f"{place}.{name}", given[name], getattr(loaded, name)) for name in given]
+    elif isinstance(given, datetime | time):
+        return _moved(given, loaded, place)
     elif not (_has_fields(given) and _has_fields(loaded)):
         return None
     elif type(given) is not type(loaded):
@@ -93,6 +101,22 @@ def find_loss(given: object, loaded: object, place: str = "") -> str | None:
         return None  # a model that came back equal
     losses = (find_loss(one, other, within) for within, one, other in pairs)
     return next((each for each in losses if each is not None), None)
+
+
+def _moved(given: datetime | time, loaded: object, place: str) -> str | None:
+    """Say that a moment would be another one: msgspec writes an offset in whole minutes."""
+    if not isinstance(loaded, datetime | time) or given.utcoffset() == loaded.utcoffset():
+        return None
+    where = f" at {place}" if place else ""
+    return (
+        f"a {type(given).__qualname__}{where} would arrive as another moment, because its offset "
+        "from UTC has seconds; pass it in UTC"
+    )
+
+
+def _is_plain_dataclass(value: Any) -> bool:
+    """Whether its fields are all that it is read from. One of pydantic may have other names."""
+    return is_dataclass(value) and not hasattr(value, "__pydantic_validator__")
 
 
 def _has_fields(value: object) -> bool:
