@@ -160,6 +160,36 @@ def test_inline_calls_run_before_later_returns_and_delayed_ones_do_not(shop: Sho
     assert shop.instance._core.event_consumers == ()
 
 
+@pytest.mark.timeout(60)  # a tick that is run where it is pushed would wait for itself
+def test_inline_ticks_and_what_jobs_defer_run_in_their_turn(shop: Shop) -> None:
+    shop.instance.periodic(every_seconds=60, args=(100,))(shop.note)
+    with deferrals_of(shop.instance, clock=MovingClock(0.0), inline=True) as calls:
+        shop.note.options(delay_seconds=90).later(1, again=1)
+
+        outcomes = calls.advance(120)
+
+        assert ran == [100, 1, 2, 100]
+        assert len(outcomes) == len(calls.outcomes) == 4
+        shop.note.later(7)
+        assert ran[4:] == [7]
+
+
+@pytest.mark.anyio
+async def test_inline_ticks_of_the_asyncio_api_run_in_their_turn(tmp_path: Path) -> None:
+    factory = awaiting.SQLiteBackendFactory(tmp_path / "jobs.db")
+    instance = deferrable.aio.Deferrable(factory.create_backend_for_group(None))
+    job = instance.deferrable(note_async)
+    instance.periodic(every_seconds=60, args=(100,))(job)
+    ran.clear()
+    with deferrals_of(instance, clock=MovingClock(0.0), inline=True) as calls:
+        outcomes = await calls.advance_async(120)
+
+        assert ran == [100, 100]
+        assert len(outcomes) == len(calls.outcomes) == 2
+        await job.later_async(7)
+        assert ran[2:] == [7]
+
+
 def test_jobs_that_defer_each_other_for_ever_are_found(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,7 @@ class Deferrals:
         self._proposer: Proposer | None = None
         self.clock = clock
         self.outcomes: list[Outcome] = []
-        self._is_running = False
+        self._runs_under_way = 0
 
     # Looking.
 
@@ -110,18 +110,20 @@ class Deferrals:
             AssertionError: jobs defer each other for ever.
         """
         shop = self._blocking("run_all")
-        portal().run(self.propose())
         first = len(self.outcomes)
-        while (outcome := shop.run_once()) is not None:
-            self._note(outcome, first)
+        with self._running():
+            portal().run(self.propose())
+            while (outcome := shop.run_once()) is not None:
+                self._note(outcome, first)
         return self.outcomes[first:]
 
     async def run_all_async(self) -> list[Outcome]:
         """`run_all` of an instance of `deferrable.aio`."""
-        await self.propose()
         first = len(self.outcomes)
-        while (outcome := await self._core.run_once()) is not None:
-            self._note(outcome, first)
+        with self._running():
+            await self.propose()
+            while (outcome := await self._core.run_once()) is not None:
+                self._note(outcome, first)
         return self.outcomes[first:]
 
     def run_twice(self) -> list[SecondRun]:
@@ -150,41 +152,41 @@ class Deferrals:
         """
         self._blocking("advance")
         first, end_time = len(self.outcomes), self._end_time(seconds)
-        self.run_all()
-        while (moment := portal().run(self._next_moment(end_time))) is not None:
-            self.clock.advance(moment - self.clock.time())
+        with self._running():
             self.run_all()
+            while (moment := portal().run(self._next_moment(end_time))) is not None:
+                self.clock.advance(moment - self.clock.time())
+                self.run_all()
         return self.outcomes[first:]
 
     async def advance_async(self, seconds: Duration) -> list[Outcome]:
         """`advance` of an instance of `deferrable.aio`."""
         first, end_time = len(self.outcomes), self._end_time(seconds)
-        await self.run_all_async()
-        while (moment := await self._next_moment(end_time)) is not None:
-            self.clock.advance(moment - self.clock.time())
+        with self._running():
             await self.run_all_async()
+            while (moment := await self._next_moment(end_time)) is not None:
+                self.clock.advance(moment - self.clock.time())
+                await self.run_all_async()
         return self.outcomes[first:]
 
     # An event consumer, if calls run when they are deferred.
 
     def on_push(self, item: object) -> Any:
-        """Run what was just pushed, unless a job has pushed it, which is run by those that run."""
-        if self._is_running:
+        """Run what was just pushed, unless calls run already: they run it in its turn."""
+        if self._runs_under_way:
             return None
-        self._is_running = True
         if isinstance(self._instance, blocking.Deferrable):
-            try:
-                self.run_all()
-            finally:
-                self._is_running = False
+            self.run_all()
             return None
-        return self._run_pushed()
+        return self.run_all_async()
 
-    async def _run_pushed(self) -> None:
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        self._runs_under_way += 1
         try:
-            await self.run_all_async()
+            yield
         finally:
-            self._is_running = False
+            self._runs_under_way -= 1
 
     def _note(self, outcome: Outcome, first: int) -> None:
         self.outcomes.append(outcome)
