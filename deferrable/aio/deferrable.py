@@ -12,20 +12,19 @@ from contextvars import copy_context
 from typing import Any
 from weakref import ref
 
-from deferrable._codec.refusals import check_text
 from deferrable._durations import Duration
 from deferrable._protection import Encryption, Protection, SigningKeys
 from deferrable.aio._contract.closing import Closing
 from deferrable.aio._contract.tasks import start_task, until_done
 from deferrable.aio._decorating import Decorating
 from deferrable.aio._engine.attempt import Attempt, outcome_of
-from deferrable.aio._engine.calls import InstanceCalls, Wanted
 from deferrable.aio._engine.emitting import emit
 from deferrable.aio._engine.handed_order import FailureStops
 from deferrable.aio._engine.handing import handle_event
 from deferrable.aio._engine.instance import Instance, Lifespan
 from deferrable.aio._engine.running import AwaitingDoor, Door
 from deferrable.aio._engine.task_door import TaskDoor
+from deferrable.aio._following import Following
 from deferrable.aio._listening import Listening
 from deferrable.aio._scheduling import Scheduling
 from deferrable.aio.backend.base import Backend
@@ -33,11 +32,9 @@ from deferrable.aio.clock import Clock
 from deferrable.aio.debounce import DebounceStore
 from deferrable.aio.envelope import Envelope
 from deferrable.aio.error_items import ErrorItems
-from deferrable.aio.peeked import PeekedCall
 from deferrable.aio.results import ResultStore
 from deferrable.aio.schedules import ScheduleStore
 from deferrable.aio.worker._life import Worker
-from deferrable.handles import CallHandle, CallStatus, CancelAnswer
 from deferrable.item import Item
 from deferrable.options import ErrorClasses
 from deferrable.outcome import Outcome
@@ -48,7 +45,7 @@ __all__ = ["Deferrable"]
 _door = AwaitingDoor()
 
 
-class Deferrable(Listening, Decorating, Scheduling, Closing):
+class Deferrable(Listening, Decorating, Scheduling, Following, Closing):
     """Defers calls to a backend and runs them from it, in asyncio.
 
     Without error classes, of the instance or of a job, no error is retried.
@@ -305,65 +302,6 @@ class Deferrable(Listening, Decorating, Scheduling, Closing):
             Unsupported: the queue is not in SQS.
         """
         return await handle_event(self, event, context, concurrency, failure_stops)
-
-    def calls(self) -> InstanceCalls:
-        """What answers for the calls of this instance, for its handles."""
-        return InstanceCalls(self)
-
-    def call(self, call_id: str) -> CallHandle:
-        """A handle on a call that was deferred anywhere; no I/O is done for it.
-
-        Args:
-            call_id: from the call's receipt.
-
-        Raises:
-            InvalidOptions: no call can have this id.
-        """
-        if isinstance(call_id, str):
-            check_text("the id of a call", call_id)
-        return CallHandle(self, call_id)
-
-    async def peek(
-        self,
-        count: int = 100,
-        *,
-        state: CallStatus | None = None,
-        job: object = None,
-        ids: Iterable[str] = (),
-    ) -> list[PeekedCall]:
-        """Look at calls that are delayed, queued or running, without taking them.
-
-        No lease, no order and no attempt changes. A large queue is read a page at a time, and each
-        state is of the moment at which its page was read.
-
-        Args:
-            count: the most calls to return.
-            state: only calls in this state; None: all.
-            job: only calls of this job, or of the job with this name; None: all.
-            ids: only calls whose ids begin with one of these texts; empty: all.
-
-        Raises:
-            Unsupported: the backend cannot show items without taking them.
-        """
-        return await self.calls().peek(count, Wanted(state, job, ids))
-
-    async def cancel_calls(
-        self, job: object, *, state: CallStatus | None = None, stop: bool = False
-    ) -> dict[CancelAnswer, int]:
-        """Cancel all calls of a job; see `CallHandle.cancel`.
-
-        Args:
-            job: the job, or its name; None: the calls of all jobs.
-            state: only calls in this state; None: all.
-            stop: ask running jobs to stop.
-
-        Returns:
-            how many were ``cancelled``, and how many are ``running``.
-
-        Raises:
-            Unsupported: the backend cannot cancel calls.
-        """
-        return await self.calls().cancel_calls(Wanted(state, job), stop=stop)
 
     async def pause(self, *, for_seconds: Duration | None = None, reason: str = "") -> None:
         """Have no consumer start another call, in any process, until `resume`.
