@@ -62,6 +62,11 @@ class Parcel:
     order: Order | None = None
 
 
+@dataclass
+class Sizes:
+    of: dict[Path, dict[int, int]]
+
+
 @checked_dataclass
 class Coupon:
     """A dataclass of pydantic."""
@@ -115,6 +120,9 @@ COUPON = Coupon(percent=5, until=date(2026, 12, 24), Code="x", next=Coupon(perce
         (Path | None, None),
         (Path | None, Path("x")),
         (list[Path], [Path("x"), Path("y")]),
+        (dict[Path, int], {Path("x"): 1, Path("\u00e4"): 2}),
+        (dict[Path, Path] | None, {Path("x"): Path("y")}),
+        (Sizes, Sizes({Path("x"): {1: 2}})),
         (Order, ORDER),
         (Order | None, None),
         (list[Order], [ORDER, ORDER]),
@@ -142,6 +150,13 @@ def test_value_comes_back_as_its_annotation_says(annotation: Any, value: Any) ->
 
     assert argument == value
     assert type(argument) is type(value)
+
+
+def test_text_that_is_no_key_of_a_dict_with_paths_is_refused() -> None:
+    def job(sizes: dict[Path, int]) -> None: ...
+
+    with pytest.raises(ArgumentMismatch, match=r"Expected `int`, got `str` - at `\$\[...\]`"):
+        serializer.dump_call("job", ({Path("x"): "secret"},), {}, job)
 
 
 def test_without_annotation_a_model_is_its_json() -> None:

@@ -15,7 +15,14 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["dump_model", "is_model", "load_model", "reader_of", "with_dataclasses_dumped"]
+__all__ = [
+    "dump_model",
+    "has_part",
+    "is_model",
+    "load_model",
+    "reader_of",
+    "with_dataclasses_dumped",
+]
 
 
 def is_model(declared: Any) -> bool:
@@ -38,24 +45,26 @@ def _is_checked_dataclass(declared: Any) -> bool:
 
 def reader_of(annotation: Any) -> Callable[[object], Any] | None:
     """What reads a value as an annotation with a dataclass of pydantic in it; None: it has none."""
-    if "pydantic" not in sys.modules or not _holds_checked_dataclass(annotation, set()):
+    if "pydantic" not in sys.modules or not has_part(annotation, _is_checked_dataclass):
         return None
     adapter = _adapter_of(annotation)
     return None if adapter is None else functools.partial(_load_checked, adapter)
 
 
-def _holds_checked_dataclass(annotation: Any, seen: set[int]) -> bool:
+def has_part(annotation: Any, is_it: Callable[[Any], bool], seen: set[int] | None = None) -> bool:
+    """Whether an annotation, or one within it, is what `is_it` looks for. Models are not opened."""
+    seen = set() if seen is None else seen
     if id(annotation) in seen:  # a dataclass that refers to itself
         return False
     seen.add(id(annotation))
-    if _is_checked_dataclass(annotation):
+    if is_it(annotation):
         return True
     parts = typing.get_args(annotation)
     if is_dataclass(annotation) or isinstance(getattr(annotation, "__annotations__", None), dict):
         if is_model(annotation):
             return False  # pydantic reads what is in it
         parts = (*parts, *_field_types(annotation))
-    return any(_holds_checked_dataclass(each, seen) for each in parts)
+    return any(has_part(each, is_it, seen) for each in parts)
 
 
 def _field_types(annotation: Any) -> tuple[Any, ...]:
@@ -78,7 +87,7 @@ def _adapter_of(annotation: Any) -> Any:
 @functools.lru_cache(maxsize=256)
 def _adapter_of_class(declared: type) -> Any:
     """None: it is no dataclass, or none of pydantic is in it."""
-    if not is_dataclass(declared) or not _holds_checked_dataclass(declared, set()):
+    if not is_dataclass(declared) or not has_part(declared, _is_checked_dataclass):
         return None
     return _adapter_of(declared)
 

@@ -7,6 +7,7 @@ The one rule: a value that would not come back equal is refused.
 """
 
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime, time
 from pathlib import PurePath
@@ -15,9 +16,9 @@ from typing import Any
 
 import msgspec
 
-from deferrable._codec.json_models import dump_model, is_model, load_model
+from deferrable._codec.json_models import dump_model, has_part, is_model, load_model
 
-__all__ = ["find_loss", "from_json", "to_json"]
+__all__ = ["find_loss", "from_json", "has_path_keys", "to_json"]
 
 _PLAIN = frozenset({str, int, float, bool, NoneType})
 
@@ -55,6 +56,18 @@ def from_json(declared: Any, value: object) -> object:
     if isinstance(origin, type) and isinstance(value, origin):  # an abstract class, for example
         return value
     raise ValueError(f"Expected `{getattr(declared, '__name__', declared)}`")
+
+
+def has_path_keys(annotation: Any) -> bool:
+    """Whether it names a dict whose keys are paths, or holds one."""
+    return has_part(annotation, _is_dict_of_paths)
+
+
+def _is_dict_of_paths(declared: Any) -> bool:
+    origin, parts = typing.get_origin(declared), typing.get_args(declared)
+    if not (isinstance(origin, type) and issubclass(origin, Mapping) and parts):
+        return False
+    return has_part(parts[0], lambda each: isinstance(each, type) and issubclass(each, PurePath))
 
 
 def find_loss(given: object, loaded: Any, place: str = "") -> str | None:

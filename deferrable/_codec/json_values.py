@@ -21,7 +21,7 @@ from deferrable._codec import json as _json
 from deferrable._codec import names as _names
 from deferrable._codec.contract import JSONValue
 from deferrable._codec.json_models import reader_of, with_dataclasses_dumped
-from deferrable._codec.json_types import from_json, to_json
+from deferrable._codec.json_types import from_json, has_path_keys, to_json
 from deferrable._codec.refusals import describe
 from deferrable.errors import UnreadableItem
 
@@ -92,7 +92,7 @@ class _Declared:
         kept: the types of values that need no conversion.
     """
 
-    __slots__ = ("_box", "_read", "annotation", "kept")
+    __slots__ = ("_box", "_has_path_keys", "_read", "annotation", "kept")
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
@@ -103,10 +103,15 @@ class _Declared:
         self.kept: frozenset[type] = frozenset(choices if are_kept else ())
         self._box: Any = None
         self._read = reader_of(annotation)
+        self._has_path_keys = has_path_keys(annotation)
 
     def convert(self, value: Any) -> Any:
         if self._read is not None:
             return self._read(value)
+        if self._has_path_keys:
+            # msgspec.convert leaves such a key as text (msgspec issue 775), json.decode does not.
+            text = _json.dump_value(value)
+            return msgspec.json.decode(text, type=self.annotation, dec_hook=from_json)
         # msgspec reads an annotation at each call, but a msgspec type only once.
         if self._box is None:
             fields = [("value", self.annotation)]
