@@ -1,5 +1,6 @@
 """``deferrable exporter``: gauges of queues, numbers for autoscalers, files for monitoring."""
 
+import asyncio
 import json
 import re
 import signal
@@ -160,6 +161,48 @@ async def test_the_page_of_a_worker_is_understood() -> None:
     await face.run()
 
     assert counts_in(scrape({}, registry)[0].decode()) == WorkerCounts(1, 7, 0)
+
+
+NO_PAGES = {
+    "another protocol": b"-ERR unknown command\r\n",
+    "a status that is none": b"HTTP/1.1 abc\r\n\r\n",
+    "a part of an answer": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\ndeferrable_slots"
+    ),
+    "bytes": b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe\x00",
+    "a page of something else": b"HTTP/1.1 200 OK\r\n\r\n<html>{x}</html>\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sent", NO_PAGES.values(), ids=NO_PAGES)
+async def test_an_exporter_goes_on_whatever_answers_in_the_place_of_a_worker(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
+        named = Named("app:shop", Face("awaiting").instance)
+        watch = QueueWatch([named], [address])
+
+        await watch.read()
+        await watch.read()
+
+    assert watch.numbers()["backlog"] == 0
+    assert watch.numbers()["slots"] is None
+    (line,) = caplog.messages
+    assert line.startswith(f"{address} cannot be read, the exporter goes on: ")
+
+
+@pytest.mark.anyio
+async def test_a_sample_of_others_by_the_same_name_counts_nothing() -> None:
+    assert counts_in('deferrable_attempts_total{job="app:work"} 3\n').ended == 0
 
 
 def test_gauges_leave_out_what_is_not_known() -> None:

@@ -10,9 +10,11 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from deferrable._codec.refusals import describe
 from deferrable.cli.loading import Named
 from deferrable.contrib._queues import LastMinute, QueueReading, WorkerCounts, read_queues
 from deferrable.errors import BackendError
@@ -119,12 +121,14 @@ class QueueWatch:
         return self._sum.add(found) if found else None
 
     async def _ask_host(self, url: str) -> dict[str, WorkerCounts]:
+        # Not the URL alone: that may be an address, which fails and recovers apart from its host.
+        host = f"the host of {url}"
         try:
             addresses = await asyncio.to_thread(_addresses_of, url)
         except OSError as error:
-            self._log_change(url, str(error))
+            self._log_change(host, str(error))
             return {}
-        self._log_change(url, None)
+        self._log_change(host, None)
         counts = await asyncio.gather(*(self._ask(url, each) for each in addresses))
         return {
             address: count
@@ -135,6 +139,10 @@ class QueueWatch:
     async def _ask(self, url: str, address: str) -> WorkerCounts | None:
         try:
             counts = self._counts_in(await asyncio.to_thread(_page, url, address))
+        except HTTPException as error:
+            # Its text is a piece of what was received.
+            self._log_change(address, f"this is no complete answer of HTTP: {describe(error)}")
+            return None
         except (OSError, ValueError) as error:
             self._log_change(address, str(error))
             return None

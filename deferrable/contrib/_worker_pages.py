@@ -24,7 +24,7 @@ def counts_in(page: str) -> WorkerCounts:
     ended = slots = running = 0.0
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
-            if sample.name == "deferrable_attempts_total" and sample.labels["status"] in _ENDS:
+            if sample.name == "deferrable_attempts_total" and sample.labels.get("status") in _ENDS:
                 ended += sample.value
             elif sample.name == "deferrable_slots":
                 slots += sample.value
