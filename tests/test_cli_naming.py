@@ -166,6 +166,45 @@ def test_shell_is_offered_modules_and_then_their_instances(folder: Path) -> None
         assert "requeue" in proposals(["errors"], "r")
 
 
+LAZY = """
+class Settings:
+    def __getattribute__(self, name):
+        raise RuntimeError("settings are not configured")
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise RuntimeError(f"no {name} is configured")
+
+
+settings = Settings()
+"""
+
+
+def test_object_that_cannot_say_its_class_hides_no_instance(folder: Path) -> None:
+    (folder / "app.py").write_text(f"{LAZY}{APP}")
+
+    with as_in_a_process_of_its_own(folder):
+        assert proposals(["stats"], "app:") == ["app:mails", "app:shop"]
+    told = {
+        path: call_command("stats", path, variables={}, folder=folder).stderr
+        for path in ("app", "app:settings", "app:other")
+    }
+
+    assert told == {
+        "app": "Error: 'app' names a module only; write app:shop or app:mails\n",
+        "app:settings": (
+            "Error: app:settings is not an instance of Deferrable, but of Settings; write "
+            "app:shop or app:mails\n"
+        ),
+        "app:other": (
+            "Error: reading other of app raised RuntimeError: no other is configured; fix the "
+            "module, or show the traceback with --debug\n"
+        ),
+    }
+
+
 def test_bash_completes_in_a_process(folder: Path) -> None:
     (folder / "app.py").write_text(f"print('loaded')\n{APP}")
     variables = {

@@ -162,8 +162,8 @@ def load(path: str) -> Named:
         CommandError: it leads to no instance.
     """
     found, module = _object_at(path)
-    core = core_of(found)
-    if not isinstance(core, Deferrable):
+    core = _instance_behind(found)
+    if core is None:
         kind = type(found).__name__
         raise CommandError(
             f"{path} is not an instance of Deferrable, but of {kind}; write {_proposal(module)}",
@@ -201,7 +201,29 @@ def _object_at(path: str) -> tuple[Any, Any]:
             raise CommandError(
                 f"{module_name} has no {name}; write {_proposal(module)}", USAGE
             ) from None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise CommandError(
+                f"reading {name} of {module_name} raised {describe(error)}; fix the module, or "
+                "show the traceback with --debug"
+            ) from error
     return found, module
+
+
+def _instance_behind(value: Any) -> Deferrable | None:
+    """The core of an instance of either API; None for any other object.
+
+    A module also holds objects that stand for others, such as the settings of Django. Asking one of
+    what class it is may raise: it is not configured, or there is no request.
+    """
+    try:
+        core = core_of(value)
+        return core if isinstance(core, Deferrable) else None
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
 
 
 def _module_path(file: str, name: str) -> str:
@@ -227,7 +249,7 @@ def _instances_of(module: Any) -> list[str]:
     return [
         f"{module.__name__}:{name}"
         for name, value in vars(module).items()
-        if isinstance(core_of(value), Deferrable)
+        if _instance_behind(value) is not None
     ]
 
 
