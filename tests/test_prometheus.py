@@ -352,6 +352,36 @@ def test_processes_of_a_web_server_share_their_counts(tmp_path: Any) -> None:
     assert [line.rpartition(" ")[2] for line in lines] == ["1.0", "2.0"]
 
 
+def test_jobs_of_a_killed_process_do_not_run_for_ever(tmp_path: Any) -> None:
+    """In a container, the next process has the same number, and finds the same file."""
+    code = """
+    import os, sys
+    from prometheus_client import CollectorRegistry, values
+    from prometheus_client.multiprocess import MultiProcessCollector
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: 7)
+    from deferrable import Deferrable
+    from deferrable.backend import InMemoryBackendFactory
+    from deferrable.contrib.prometheus import instrument, scrape
+    shop = Deferrable(InMemoryBackendFactory().create_backend_for_group("shop"))
+    instrument(shop)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    @shop.deferrable(name="job")
+    def job():
+        lines = scrape({}, registry)[0].decode().splitlines()
+        print(*[each for each in lines if each.startswith("deferrable_running")], flush=True)
+        os._exit(0)
+    job.later(); shop.run_once()
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
+    try:
+        lines = [*run_program(code), *run_program(code)]
+    finally:
+        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+
+    assert lines == ['deferrable_running{job="job"} 1.0'] * 2
+
+
 def test_a_missing_extra_is_named() -> None:
     (message,) = run_program(
         """

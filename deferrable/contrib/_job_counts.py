@@ -133,7 +133,10 @@ class Notes(Generic[J]):
         if job is None:
             if len(self._jobs) >= _MOST_JOBS and name not in (_OTHER, _UNKNOWN):
                 return self.of(_OTHER)
-            job = self._jobs.setdefault(name, self._make(name))
+            with self._lock:  # of two that are made at once, one would undo what the other counts
+                job = self._jobs.get(name)
+                if job is None:
+                    job = self._jobs[name] = self._make(name)
         return job
 
     def add(self, count: Callable[[Any], None], value: object) -> None:

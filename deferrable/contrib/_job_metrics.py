@@ -126,6 +126,8 @@ class _SharedJob:
         self._duration = jobs.duration.labels(name)
         self._latency = jobs.latency.labels(name)
         self._running = jobs.running.labels(name)
+        # A killed process leaves its file, which the next one of the same number goes on with.
+        self._running.set(0)
         self._attempts = jobs.attempts
         self._name = name
 
