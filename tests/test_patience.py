@@ -30,6 +30,7 @@ SLEEPS = {
     "second_sqs.py": "polls what it receives for others",
     "sqs_redrive.py": "asks for a task of a server that is not ours",
     "sqs_times.py": "an SQS that is not ours has no clock to move",
+    "test_sqs_retries.py": "an answer is late on purpose",
     "test_cli_worker.py": "writes a job that polls for a file, and one that hangs",
     "test_dockets_protocol.py": "polls for what comes back after a second",
     "test_frozen_clock.py": "its job takes a moment of real time",

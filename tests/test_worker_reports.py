@@ -215,4 +215,4 @@ async def test_the_overview_shows_a_worker_that_holds_nothing() -> None:
         assert "<i>resize \u00d7 2" in seen
         assert "4242" in seen
         face.clock.advance(FORGOTTEN_SECONDS + 1)
-        assert "4242" not in await visitor.see("/")
+        assert "host-" not in await visitor.see("/")  # a token may have any number in it
