@@ -433,6 +433,40 @@ def test_narrow_terminal_shows_beginnings_of_ids_that_commands_take(shell: Shell
     assert short_id != item_id == shown[0]["id"]
 
 
+def test_table_that_does_not_fit_into_the_terminal_is_a_list_with_every_column(
+    shell: Shell,
+) -> None:
+    item_ids = shell.fail(0, "x")
+    narrow = {**shell.variables, "COLUMNS": "40"}
+
+    listed = call_command("errors", "list", STATS, variables=narrow).stdout
+    counted = call_command("stats", STATS, variables=narrow).stdout
+
+    assert [line.split()[:2] for line in listed.splitlines()] == [
+        ["id", item_ids[0][:13]],
+        ["job", "cli_app.jobs:divide"],
+        ["error", "ZeroDivisionError:"],
+        ["attempts", "1"],
+        ["age", "0"],
+        [],
+        ["id", item_ids[1][:13]],
+        ["job", "cli_app.jobs:divide"],
+        ["error", "TypeError:"],
+        ["attempts", "1"],
+        ["age", "0"],
+        ["2", "of"],
+    ]
+    assert [line.split() for line in counted.splitlines()] == [
+        ["instance", STATS],
+        ["available", "0"],
+        ["in", "flight", "0"],
+        ["delayed", "0"],
+        ["errors", "2"],
+        ["oldest", "-"],
+    ]
+    assert max(map(len, [*listed.splitlines(), *counted.splitlines()])) <= 40
+
+
 def test_traceback_is_not_wrapped_in_a_narrow_terminal(shell: Shell) -> None:
     (item_id,) = shell.fail(0)
     trace = shell.read("errors", "show", STATS, item_id)[0]["traceback"]

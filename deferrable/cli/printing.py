@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Column, Table
 from rich.text import Text
 
 from deferrable._codec.refusals import short_repr
@@ -117,9 +117,46 @@ def untrusted(text: object, *, kept: str = "", **style: Any) -> Text:
     return Text(escaped(str(text), kept), **style)
 
 
+class _Fitting(Table):
+    """A table. In a terminal that is too narrow for it, each row is a list, so nothing is lost."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._least_width(console) <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        if self.title:
+            yield self.title
+        for place, cells in enumerate(zip(*(each.cells for each in self.columns), strict=True)):
+            if place:
+                yield ""
+            lines = Table.grid(padding=(0, 2))
+            lines.add_column(style="dim", no_wrap=True)
+            lines.add_column(overflow="fold")
+            for column, cell in zip(self.columns, cells, strict=True):
+                lines.add_row(column.header, cell)
+            yield lines
+        if self.caption:
+            yield self.caption
+
+    def _least_width(self, console: Console) -> int:
+        widths = [_least_width(each, console) for each in self.columns]
+        return sum(widths) + _GAP * (len(widths) - 1)
+
+
+_GAP = 2
+"""Between two columns."""
+_FOLDED = 12
+"""The least width of a column whose text may be folded or cut."""
+
+
+def _least_width(column: Column, console: Console) -> int:
+    width = max(console.measure(each).maximum for each in (column.header, *column.cells))
+    return max(column.min_width or 0, width if column.no_wrap else min(width, _FOLDED))
+
+
 def table(*columns: str, title: Text | None = None) -> Table:
     """A table. A column that begins with ``>`` holds numbers."""
-    made = Table(
+    made = _Fitting(
         title=title,
         title_justify="left",
         title_style="bold",
