@@ -18,7 +18,8 @@ from processes import run_program
 
 from deferrable import Retry
 from deferrable._extras import install_command
-from deferrable.aio import InMemoryDebounceStore
+from deferrable.aio import Deferrable, InMemoryDebounceStore
+from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.contrib.opentelemetry import SCHEMA_URL, instrument
 from deferrable.errors import BackendError
 from deferrable.testing import wait_until
@@ -161,6 +162,22 @@ async def test_as_a_child_it_is_in_the_trace_of_its_later(face: Face, kind: Kind
     send, process = telemetry.span("send"), telemetry.span("process")
     assert process.parent is not None
     assert (process.parent.trace_id, process.parent.span_id) == ids(send)
+    assert links_of(process) == []
+
+
+async def test_a_tick_is_in_no_trace_of_the_worker_that_pushed_it() -> None:
+    shop = Deferrable(InMemoryBackendFactory().create_backend_for_group("shop"))
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrument(shop, parent=True, tracer_provider=provider)
+    shop.periodic(every_seconds=1, name="tick")(as_kind("async", fail))
+    with provider.get_tracer("app").start_as_current_span("serve"):
+        async with shop.worker() as worker:
+            async for _ in worker:
+                worker.stop()
+
+    (process,) = [each for each in exporter.get_finished_spans() if each.name.startswith("process")]
+    assert process.parent is None
     assert links_of(process) == []
 
 

@@ -15,6 +15,8 @@ from sentry_sdk.transport import Transport
 
 from deferrable import Retry
 from deferrable._extras import install_command
+from deferrable.aio import Deferrable
+from deferrable.aio.backend import InMemoryBackendFactory
 from deferrable.contrib.sentry import instrument
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +158,36 @@ async def test_the_trace_goes_on_from_the_request_to_the_job(
     assert data["messaging.message.receive.latency"] == 0
     assert data["messaging.destination.name"] == "deferrable"
     assert process["contexts"]["trace"]["status"] == "ok"
+
+
+async def test_an_event_belongs_to_the_span_of_its_job(
+    face: Face, kind: Kind, how: How, sent: Sent
+) -> None:
+    instrument(face.instance)
+    with sentry_sdk.start_transaction(op="http.server", name="request"):
+        await face.later(face.job(as_kind(kind, fail), name="app:work"))
+    await run(face, how)
+
+    (event,) = sent.events
+    (process,) = sent.transactions("queue.process")
+    trace = event["contexts"]["trace"]
+    assert event["transaction"] == "app:work"  # not that of a request that this process served
+    assert trace["trace_id"] == process["contexts"]["trace"]["trace_id"]
+    assert trace["span_id"] == process["contexts"]["trace"]["span_id"]
+
+
+async def test_each_tick_has_a_trace_of_its_own(sent: Sent) -> None:
+    shop = Deferrable(InMemoryBackendFactory().create_backend_for_group("shop"))
+    instrument(shop)
+    shop.periodic(every_seconds=1)(as_kind("async", fail))
+    async with shop.worker() as worker:
+        async for _ in worker:
+            if len(sent.events) == 2:
+                worker.stop()
+
+    traces = [each["contexts"]["trace"] for each in sent.transactions("queue.process")]
+    assert len({each["trace_id"] for each in traces}) == len(traces) >= 2
+    assert {each["parent_span_id"] for each in traces} == {None}
 
 
 async def test_latency_is_in_milliseconds(face: Face, sent: Sent) -> None:

@@ -328,6 +328,8 @@ class _Processing(_Open):
         remote, item_id = _remote.get(), attempt.id
         if remote is None and attempt.attributes:  # a message of others has no metadata
             remote = _extracted(attempt.attributes)
+        if "schedule" in attempt.item:
+            remote = None  # the span that a worker has is that of all its ticks
         sender = trace.get_current_span(remote or _NOTHING).get_span_context()
         attributes = {
             **middleware._attributes("process", attempt.job_name),

@@ -12,7 +12,7 @@ Source: Sentry's conventions for queues.
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from deferrable import (
@@ -35,7 +35,7 @@ from deferrable.item import queue_name
 try:
     import sentry_sdk
     from sentry_sdk.integrations.logging import ignore_logger
-    from sentry_sdk.scope import use_isolation_scope
+    from sentry_sdk.scope import use_isolation_scope, use_scope
 except ImportError as error:
     raise missing_extra("deferrable.contrib.sentry", "sentry", error) from error
 
@@ -44,6 +44,9 @@ __all__ = ["SentryMiddleware", "instrument"]
 _ORIGIN = "auto.queue.deferrable"
 _JOBS_LOGGER = "deferrable.jobs"
 """It logs what is an event of ours already."""
+
+_Scopes: TypeAlias = "tuple[sentry_sdk.Scope, sentry_sdk.Scope]"
+"""The isolation scope and the current one."""
 
 _trace: ContextVar[dict[str, str]] = ContextVar("deferrable_sentry_trace", default={})  # noqa: B039
 
@@ -72,7 +75,7 @@ class SentryMiddleware(Middleware):
         self._destination = destination
         self._clock = clock
         self._sends_retries = sends_retries
-        self._scopes: WeakKeyDictionary[CurrentAttempt, sentry_sdk.Scope] = WeakKeyDictionary()
+        self._scopes: WeakKeyDictionary[CurrentAttempt, _Scopes] = WeakKeyDictionary()
 
     def around_later(self, deferral: Deferral) -> AbstractContextManager[object] | None:
         if sentry_sdk.get_current_span() is None:
@@ -84,7 +87,7 @@ class SentryMiddleware(Middleware):
 
     def after_attempt(self, outcome: Outcome) -> None:
         attempt = current_attempt()
-        scope = self._scopes.pop(attempt, None)
+        scopes = self._scopes.pop(attempt, None)
         is_wanted = outcome.status == "errored" or (
             outcome.status == "retried"
             and self._sends_retries
@@ -92,12 +95,13 @@ class SentryMiddleware(Middleware):
         )
         if not is_wanted or outcome.error is None:
             return
-        if scope is None:  # its job did not run
+        if scopes is None:  # its job did not run
             with sentry_sdk.isolation_scope() as scope:
                 self.describe(scope, attempt)
                 sentry_sdk.capture_exception(outcome.error)
         else:
-            with use_isolation_scope(scope):
+            isolation, current = scopes
+            with use_isolation_scope(isolation), use_scope(current):
                 sentry_sdk.capture_exception(outcome.error)
 
     def describe(self, scope: "sentry_sdk.Scope", attempt: CurrentAttempt) -> None:
@@ -108,9 +112,9 @@ class SentryMiddleware(Middleware):
         scope.set_tag("deferrable.queue", self._destination)
         scope.set_context("deferrable", {"job": name, "id": attempt.id, "attempt": attempt.number})
 
-    def keep(self, attempt: CurrentAttempt, scope: "sentry_sdk.Scope") -> None:
-        """Keep the scope of a failed job, with its breadcrumbs, until it is settled."""
-        self._scopes[attempt] = scope
+    def keep(self, attempt: CurrentAttempt, scopes: "_Scopes") -> None:
+        """Keep the scopes of a failed job, with breadcrumbs and span, until it is settled."""
+        self._scopes[attempt] = scopes
 
 
 class _Publishing:
@@ -152,8 +156,10 @@ class _Running:
         # Breadcrumbs of what ran here before are not this job's.
         self._scope.clear_breadcrumbs()
         middleware.describe(self._scope, attempt)
+        # A tick has no request behind it. What a worker would send is one trace for all its ticks.
+        headers = {} if "schedule" in attempt.item else _trace.get()
         transaction = sentry_sdk.continue_trace(
-            _trace.get(), op="queue.process", name=name, source="task", origin=_ORIGIN
+            headers, op="queue.process", name=name, source="task", origin=_ORIGIN
         )
         self._span = self._stack.enter_context(sentry_sdk.start_transaction(transaction))
         self._span.set_data("messaging.system", "deferrable")
@@ -172,7 +178,9 @@ class _Running:
     ) -> None:
         failure = failure_of(self._attempt, error)
         if error is not None:
-            self._middleware.keep(self._attempt, self._scope)
+            # A copy of the current scope, because the end of the span takes it out of the scope.
+            scopes = self._scope, sentry_sdk.get_current_scope().fork()
+            self._middleware.keep(self._attempt, scopes)
         # The span gets no error: that of a wanted retry is none.
         self._span.set_status("ok" if failure is None else "internal_error")
         self._stack.__exit__(None, None, None)
