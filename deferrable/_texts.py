@@ -12,11 +12,21 @@ from deferrable.item import Item
 
 __all__ = ["stands_for_text"]
 
-_FIELDS = frozenset({"raw", "attributes", "error", "attempts", "last_push_time", "signature"})
+_FIELDS = frozenset(
+    {
+        "attempts",
+        "attributes",
+        "error",
+        "last_push_time",
+        "message_group_id",
+        "raw",
+        "signature",
+    }
+)
 
 
 def stands_for_text(item: Item) -> bool:
-    """Whether all of `item` is ours, but the text in ``raw`` and its attributes."""
+    """Whether all of `item` is ours, but the text in ``raw``, its attributes and group."""
     error = item.get("error", {"error_type": None})
     return (
         isinstance(item.get("raw"), str)

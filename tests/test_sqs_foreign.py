@@ -479,6 +479,52 @@ async def test_foreign_message_of_a_fifo_queue_retries_in_its_group(make_shop: M
     assert sent.entries[0]["MessageGroupId"] == "customer-1"
 
 
+@pytest.mark.parametrize("end", ["", ".fifo"])
+@pytest.mark.parametrize("how", ["requeue", "redrive"])
+@pytest.mark.parametrize(("body", "is_asked"), [("hello", True), ({"order": 17}, False)])
+async def test_message_that_comes_back_from_the_error_queue_has_its_group(
+    sqs_server: SQSServer, make_shop: MakeShop, end: str, how: str, body: object, is_asked: bool
+) -> None:
+    shop = make_shop(lambda shop, message: None, end)
+    fields = {"MessageDeduplicationId": "1"} if end else {}
+    await shop.put(body, MessageGroupId="customer-1", **fields)
+    if is_asked:
+        await shop.run()
+    else:
+        without = SQSBackendFactory(shop.client, wait_time=0).create_backend_for_group(shop.group)
+        async with Deferrable(without) as plain:
+            await plain.run_once()
+    corrected = make_shop(lambda shop, message: shop.job.call(message.text), end)
+    corrected.failures = 1
+
+    if how == "requeue":
+        async for entry in corrected.instance.errors():
+            await entry.requeue()
+    else:
+        name = f"deferrable_{corrected.backend.group.removesuffix('.fifo')}"
+        assert redrive(sqs_server, f"{name}_error{end}", f"{name}{end}") == 1
+    shop.proxy.requests.clear()
+    outcome = await corrected.instance.run_once()
+
+    assert outcome is not None
+    assert outcome.status == "retried"
+    (sent,) = shop.proxy.sent("SendMessageBatch")
+    assert sent.entries[0]["MessageGroupId"] == "customer-1"
+
+
+async def test_requeued_message_goes_to_its_group(make_shop: MakeShop) -> None:
+    shop = make_shop(lambda shop, message: None, ".fifo")
+    await shop.put("hello", MessageGroupId="customer-1", MessageDeduplicationId="1")
+    await shop.run()
+    shop.proxy.requests.clear()
+
+    async for entry in shop.instance.errors():
+        await entry.requeue()
+
+    (sent,) = shop.proxy.sent("SendMessageBatch")
+    assert sent.entries[0]["MessageGroupId"] == "customer-1"
+
+
 async def test_a_look_at_errors_asks_no_function_about_a_message_that_sqs_moved(
     make_shop: MakeShop,
 ) -> None:

@@ -18,7 +18,7 @@ from deferrable._codec.refusals import describe, kind_of
 from deferrable.aio._contract.foreign import ItemMaker
 from deferrable.aio.backend.sqs._attributes import attributes_in, notification_attributes
 from deferrable.aio.backend.sqs._bodies import decode
-from deferrable.aio.backend.sqs._reading import is_put_aside
+from deferrable.aio.backend.sqs._reading import group_in, is_put_aside
 from deferrable.errors import InvalidOptions, UnreadableItem
 from deferrable.item import CALL_FIELDS, Item
 
@@ -160,8 +160,7 @@ def _make_item(call: Any, foreign: ForeignMessage, number: int, message: Mapping
         )
     call_id = foreign.id if number == 0 else f"{foreign.id}.{number}"
     # With its group, a retry stays in it.
-    group_id = message.get("Attributes", {}).get("MessageGroupId")
-    item: Item = call.make_item(call_id, foreign.sent_time, foreign.attributes, group_id)
+    item: Item = call.make_item(call_id, foreign.sent_time, foreign.attributes, group_in(message))
     return item
 
 

@@ -38,6 +38,7 @@ class Delivery:
 
     Attributes:
         attributes: those of a message that holds no call, which are not in its item.
+        group_id: the group of such a message; None: it has none, or holds a call.
         reference: of its item in a store of large items; None: it was in the message.
         is_handed_over: Lambda has received it, and deletes it.
         is_done: a message that was handed over may be deleted.
@@ -46,6 +47,7 @@ class Delivery:
 
     __slots__ = (
         "attributes",
+        "group_id",
         "is_done",
         "is_handed_over",
         "is_warned",
@@ -58,6 +60,7 @@ class Delivery:
         self.receipt_handle = receipt_handle
         self.reference = reference
         self.attributes: Mapping[str, str] = _NO_ATTRIBUTES
+        self.group_id: str | None = None
         self.is_warned = self.is_handed_over = self.is_done = False
         self.touching: Future[None] | None = None
 

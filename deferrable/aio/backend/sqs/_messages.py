@@ -24,6 +24,7 @@ from deferrable.aio.backend.sqs._reading import (
     Source,
     as_it_was,
     buried_by_sqs,
+    group_in,
     shown,
     unreadable,
 )
@@ -184,7 +185,8 @@ class MessageReader:
         if self._source is not None:
             return envelope, buried_by_sqs(item, message, self._source, self._clock.time())
         if not item.keys() >= CALL_FIELDS:
-            delivery_of(envelope).attributes = attributes_in(message)
+            delivery = delivery_of(envelope)
+            delivery.attributes, delivery.group_id = attributes_in(message), group_in(message)
         return envelope, item
 
     async def _put_aside(

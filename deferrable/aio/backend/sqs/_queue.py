@@ -214,9 +214,9 @@ class SQSQueue(Queue):
         return await self._settler.release(releases)
 
     async def _replace(self, envelope: Envelope, push: Push, to: Queue) -> None:
-        await super()._replace(
-            envelope, with_attributes(push, delivery_of(envelope).attributes), to
-        )
+        delivery = delivery_of(envelope)
+        whole = with_attributes(push, delivery.attributes, delivery.group_id)
+        await super()._replace(envelope, whole, to)
 
     # The rest.
 

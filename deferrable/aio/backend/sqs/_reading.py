@@ -11,6 +11,7 @@ from typing import Any
 
 from deferrable import lifecycle
 from deferrable._codec.json import dump
+from deferrable._option_checks import is_group_id
 from deferrable._texts import stands_for_text
 from deferrable.aio._contract.entries import Push
 from deferrable.aio.backend.sqs._attributes import attributes_in
@@ -23,6 +24,7 @@ __all__ = [
     "Source",
     "as_it_was",
     "buried_by_sqs",
+    "group_in",
     "is_put_aside",
     "shown",
     "unreadable",
@@ -103,18 +105,28 @@ def shown(text: str, message: Mapping[str, Any]) -> Item:
     return item if item.keys() >= CALL_FIELDS or is_put_aside(item) else _whole(text, message)
 
 
-def with_attributes(push: Push, attributes: Mapping[str, str]) -> Push:
-    """`push` with the attributes of its message, if it has a message whole that held no call."""
-    item = push.item
-    if not attributes or "raw" not in item or "attributes" in item:
+def with_attributes(push: Push, attributes: Mapping[str, str], group_id: str | None) -> Push:
+    """`push` with what its message had beside its body, if it has a message that held no call."""
+    beside = _beside(attributes, group_id)
+    if "raw" not in push.item or beside.keys() <= push.item.keys():
         return push
-    item = {**item, "attributes": {**attributes}}
+    item = {**push.item, **beside, **push.item}  # its first field stays ``raw``
     return Push(item, dump(item), push.delay_seconds)
 
 
+def group_in(message: Mapping[str, Any]) -> str | None:
+    """The group of a message; None: it has none."""
+    group_id: str | None = message.get("Attributes", {}).get("MessageGroupId")
+    return group_id
+
+
 def _whole(body: str, message: Mapping[str, Any]) -> Item:
-    attributes = attributes_in(message)
-    return {"raw": body, "attributes": attributes} if attributes else {"raw": body}
+    return {"raw": body, **_beside(attributes_in(message), group_in(message))}
+
+
+def _beside(attributes: Mapping[str, str], group_id: str | None) -> Item:
+    fields: Item = {"attributes": {**attributes}} if attributes else {}
+    return fields if group_id is None else {**fields, "message_group_id": group_id}
 
 
 def is_put_aside(item: Item) -> bool:
@@ -140,7 +152,10 @@ def as_it_was(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(attributes, dict):
         attributes = {}
     kept = {name: {"StringValue": value} for name, value in attributes.items()}
-    return {**message, "Body": item["raw"], "MessageAttributes": kept}
+    system = message.get("Attributes", {})
+    if is_group_id(item.get("message_group_id")):  # a redrive leaves that of the error queue
+        system = {**system, "MessageGroupId": item["message_group_id"]}
+    return {**message, "Body": item["raw"], "MessageAttributes": kept, "Attributes": system}
 
 
 def _stands_for_a_message(item: Item) -> bool:

@@ -28,7 +28,11 @@ MAX_WAIT_SECONDS = 20
 _LOOK_SECONDS = 1.0
 _LOOKS_IN_A_LEASE = 10
 _ATTRIBUTES = ["ApproximateReceiveCount", "MessageGroupId"]
-_ERROR_ATTRIBUTES = ["ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn"]
+_ERROR_ATTRIBUTES = [
+    "ApproximateFirstReceiveTimestamp",
+    "DeadLetterQueueSourceArn",
+    "MessageGroupId",
+]
 
 Message: TypeAlias = Mapping[str, Any]
 
@@ -67,7 +71,7 @@ class Receiver:
         lease_seconds: how long its messages are hidden; parts of seconds are rounded up.
         errors: the queue for failed items; nothing is received before it is known to exist. None:
             `remote` is an error queue, and a receive asks for the source of messages. Otherwise it
-            asks how often they were received, and for their group.
+            asks how often they were received. Both ask for their group.
         reads_foreign: it asks when messages were sent, too.
     """
 
