@@ -300,6 +300,10 @@ async def test_record_of_another_service_is_named_with_what_to_do(
         await function.instance.handle_sqs_event({"Records": records})
 
 
+def with_attributes(**attributes: object) -> dict[str, object]:
+    return {"attributes": attributes}
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -309,6 +313,25 @@ async def test_record_of_another_service_is_named_with_what_to_do(
         ({"messageId": ...}, "record 2 .*None.* needs 'messageId', a string, which is missing"),
         ({"attributes": []}, r"record 2 .* needs 'attributes', an object, got \[\]"),
         ({"eventSourceARN": 5}, "record 2 .* needs 'eventSourceARN', a string, got 5"),
+        ({"messageAttributes": ["a"]}, "record 2 .* needs 'messageAttributes', an object, got "),
+        (with_attributes(SentTimestamp=None), "'attributes.SentTimestamp', a string, got None"),
+        (with_attributes(ApproximateReceiveCount=[2]), r"ReceiveCount', a string, got \[2\]"),
+        (
+            with_attributes(ApproximateReceiveCount="two"),
+            "a whole number from 1 in a string, got 'two'",
+        ),
+        (
+            with_attributes(ApproximateReceiveCount="0"),
+            "a whole number from 1 in a string, got '0'",
+        ),
+        (
+            with_attributes(ApproximateReceiveCount="\u0662"),
+            "a whole number from 1 in a string, got",
+        ),
+        (
+            with_attributes(ApproximateReceiveCount="9" * 5000),
+            "a whole number from 1 in a string, got",
+        ),
     ],
 )
 async def test_record_without_a_field_is_named_with_the_field(
@@ -320,6 +343,16 @@ async def test_record_without_a_field_is_named_with_the_field(
 
     with pytest.raises(InvalidOptions, match=found):
         await function.instance.handle_sqs_event({"Records": records})
+
+
+async def test_record_may_have_null_for_what_may_be_missing(function: Function) -> None:
+    event = await function.defer("note")
+    for name in ("attributes", "messageAttributes", "eventSourceARN"):
+        event["Records"][0][name] = None
+
+    answer = await function.instance.handle_sqs_event(event, time_left(30))
+
+    assert (answer, ran) == ({"batchItemFailures": []}, [0])
 
 
 async def test_event_of_another_queue_and_a_wrong_context_are_refused(function: Function) -> None:

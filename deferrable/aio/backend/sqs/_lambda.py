@@ -9,6 +9,7 @@ and no request is sent about it.
 """
 
 import asyncio
+import re
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -30,10 +31,13 @@ _FIELDS: Mapping[str, tuple[type, str]] = {
     "messageId": (str, "a string"),
     "body": (str, "a string"),
     "attributes": (Mapping, "an object"),
+    "messageAttributes": (Mapping, "an object"),
     "eventSourceARN": (str, "a string"),
 }
+_RECEIVES = "ApproximateReceiveCount"
+_RECEIVES_FORM = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 _SQS = "aws:sqs"
-_DEFAULTS: Mapping[str, object] = {"attributes": {}, "eventSourceARN": ""}
+_DEFAULTS: Mapping[str, object] = {"attributes": {}, "messageAttributes": {}, "eventSourceARN": ""}
 _MISSING = object()
 
 
@@ -56,7 +60,7 @@ def messages_in(event: object, queue_name: str) -> Iterator[Message]:
     for number, record in enumerate(records, 1):
         _check_source(number, record)
         _check_fields(number, record)
-        arn = record.get("eventSourceARN", "")
+        arn = record.get("eventSourceARN") or ""
         name = arn.rpartition(":")[2]
         if name and name != queue_name:
             raise InvalidOptions(
@@ -128,14 +132,29 @@ def _check_fields(number: int, record: Mapping[str, Any]) -> None:
     """Refuse a record without what every message has, as in an event that was written by hand."""
     for name, (kind, expected) in _FIELDS.items():
         value = record.get(name, _DEFAULTS.get(name, _MISSING))
-        if isinstance(value, kind):
-            continue
-        found = "which is missing" if value is _MISSING else f"got {short_repr(value)}"
-        raise InvalidOptions(
-            f"record {number} of the event of SQS (messageId: "
-            f"{short_repr(record.get('messageId'))}) needs {name!r}, {expected}, {found}; was this "
-            "event written by hand?"
-        )
+        if value is None and name in _DEFAULTS:
+            continue  # other implementations of Lambda write null for an empty object
+        if not isinstance(value, kind):
+            raise _wrong_field(number, record, name, expected, value)
+    attributes = record.get("attributes") or {}
+    for name, value in attributes.items():
+        if not isinstance(value, str | int):
+            raise _wrong_field(number, record, f"attributes.{name}", "a string", value)
+    receives = attributes.get(_RECEIVES, "1")
+    if _RECEIVES_FORM.fullmatch(str(receives)) is None:
+        expected = "a whole number from 1 in a string"
+        raise _wrong_field(number, record, f"attributes.{_RECEIVES}", expected, receives)
+
+
+def _wrong_field(
+    number: int, record: Mapping[str, Any], name: str, expected: str, value: object
+) -> InvalidOptions:
+    found = "which is missing" if value is _MISSING else f"got {short_repr(value)}"
+    return InvalidOptions(
+        f"record {number} of the event of SQS (messageId: "
+        f"{short_repr(record.get('messageId'))}) needs {name!r}, {expected}, {found}; was this "
+        "event written by hand?"
+    )
 
 
 def _message(record: Mapping[str, Any]) -> Message:
@@ -143,6 +162,6 @@ def _message(record: Mapping[str, Any]) -> Message:
         "MessageId": record["messageId"],
         "ReceiptHandle": record.get("receiptHandle", ""),
         "Body": record["body"],
-        "Attributes": record.get("attributes", {}),
-        "MessageAttributes": record.get("messageAttributes", {}),
+        "Attributes": record.get("attributes") or {},
+        "MessageAttributes": record.get("messageAttributes") or {},
     }
