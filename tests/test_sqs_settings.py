@@ -284,6 +284,28 @@ def test_factory_with_a_url_serves_one_group() -> None:
     assert repr(backend.error_queue) == "<SQSQueue jobs_error>"
 
 
+def test_group_that_asks_for_order_needs_a_queue_that_keeps_it() -> None:
+    url = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
+
+    with pytest.raises(InvalidOptions, match=r"'orders\.fifo' asks for a FIFO queue"):
+        SQSBackendFactory(queue_url=url).create_backend_for_group("orders.fifo")
+
+    assert SQSBackendFactory(queue_url=f"{url}.fifo").create_backend_for_group("orders").queue.FIFO
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        (["team"], "tags is a mapping of texts to texts, .* type list"),
+        ({"team": 1}, "tags has 1 for 'team'; a tag and its value are texts"),
+        ({7: "jobs"}, "tags has 'jobs' for 7"),
+    ],
+)
+def test_tags_are_texts(tags: Any, found: str) -> None:
+    with pytest.raises(InvalidOptions, match=found):
+        SQSBackendFactory(tags=tags)
+
+
 async def test_url_of_aws_names_the_region(
     environment: pytest.MonkeyPatch, sqs_server: SQSServer, proxy: Proxy
 ) -> None:

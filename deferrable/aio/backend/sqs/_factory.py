@@ -5,6 +5,7 @@ Owns the factory: where its queues are, how a missing one is created, and the li
 
 from collections.abc import Mapping
 
+from deferrable._codec.refusals import kind_of
 from deferrable._durations import Duration
 from deferrable._one_process import OneProcess
 from deferrable.aio.backend.base import Backend, BackendFactory
@@ -154,7 +155,7 @@ class SQSBackendFactory(BackendFactory, OneProcess):
         _check_given(url, self._attributes or self._error_attributes, owner_account_id)
         self._suffix = name_suffix
         self._is_creating = create and owner_account_id is None
-        self._tags = dict(tags or {})
+        self._tags = _checked_tags(tags)
         self._group_of_url: tuple[str | None] | None = None
 
     def _create_backend(self, group: str | None, name: str) -> Backend:
@@ -182,7 +183,13 @@ class SQSBackendFactory(BackendFactory, OneProcess):
                 f"backend of another group than {group!r}; make another factory"
             )
         self._group_of_url = (group,)
-        return names_beside(name_in(url))
+        names = names_beside(name_in(url))
+        if group is not None and group.endswith(FIFO_SUFFIX) and not names.are_fifo:
+            raise InvalidOptions(
+                f"the group {group!r} asks for a FIFO queue, and queue_url={url!r} is a standard "
+                "queue, which keeps no order; give the URL of a FIFO queue, or another group"
+            )
+        return names
 
     def _remote(self, name: str, url: str | None, errors: RemoteQueue | None) -> RemoteQueue:
         return RemoteQueue(
@@ -196,6 +203,22 @@ class SQSBackendFactory(BackendFactory, OneProcess):
             attributes=self._error_attributes if errors is None else self._attributes,
             owner_account_id=self._owner_account_id,
         )
+
+
+def _checked_tags(tags: object) -> dict[str, str]:
+    """A copy of `tags`. The client checks no request, and SQS would name neither tag nor queue."""
+    if tags is None:
+        return {}
+    if not isinstance(tags, Mapping):
+        raise InvalidOptions(
+            f'tags is a mapping of texts to texts, such as {{"team": "jobs"}}, got {kind_of(tags)}'
+        )
+    for name, value in tags.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise InvalidOptions(
+                f"tags has {value!r:.200} for {name!r:.200}; a tag and its value are texts"
+            )
+    return dict(tags)
 
 
 def _check_given(url: str | None, attributes: object, owner_account_id: str | None) -> None:
