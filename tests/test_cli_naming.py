@@ -205,17 +205,67 @@ def test_object_that_cannot_say_its_class_hides_no_instance(folder: Path) -> Non
     }
 
 
+LOUD = """
+import os, subprocess, sys
+
+print("loaded")
+print("loaded", file=sys.stderr)
+os.write(1, b"loaded")
+subprocess.run([sys.executable, "-c", "print('loaded')"])
+"""
+ENDLESS = """
+import threading
+
+threading.Thread(target=threading.Event().wait, name="ticker").start()
+"""
+TAB = {
+    "_DEFERRABLE_COMPLETE": "bash_complete",
+    "COMP_WORDS": "deferrable stats app:m",
+    "COMP_CWORD": "2",
+}
+
+
 def test_bash_completes_in_a_process(folder: Path) -> None:
-    (folder / "app.py").write_text(f"print('loaded')\n{APP}")
-    variables = {
-        "_DEFERRABLE_COMPLETE": "bash_complete",
-        "COMP_WORDS": "deferrable stats app:m",
-        "COMP_CWORD": "2",
-    }
+    (folder / "app.py").write_text(f"{LOUD}{ENDLESS}{APP}")
 
-    done = run_command(variables=variables, folder=folder)
+    done = run_command(variables=TAB, folder=folder)
 
-    assert (done.stdout, done.stderr) == ("plain,app:mails\n", "")
+    assert (done.stdout, done.stderr, done.returncode) == ("plain,app:mails\n", "", 0)
+
+
+def test_command_ends_although_the_application_started_a_thread_that_does_not(
+    folder: Path,
+) -> None:
+    saved = "import atexit\natexit.register(print, 'saved')\n"
+    (folder / "app.py").write_text(f"{saved}{ENDLESS}{APP}")
+
+    done = run_command("stats", variables={"DEFERRABLE_APP": "app:shop other"}, folder=folder)
+
+    assert done.returncode == 2
+    assert done.stdout == "saved\n"
+    assert done.stderr.splitlines()[-1] == (
+        "ended without waiting for 'ticker', started when the application was imported; make such "
+        "threads daemons, or start them later"
+    )
+
+
+def test_command_waits_for_a_thread_that_ends_after_it(folder: Path) -> None:
+    late = """
+import threading
+
+
+def save():
+    threading.main_thread().join()
+    print("saved")
+
+
+threading.Thread(target=save).start()
+"""
+    (folder / "app.py").write_text(f"{late}{APP}")
+
+    done = run_command("stats", "app:shop", variables={}, folder=folder)
+
+    assert (done.stdout.splitlines()[-1], done.stderr, done.returncode) == ("saved", "", 0)
 
 
 def test_commands_import_no_client_of_a_broker() -> None:

@@ -14,6 +14,7 @@ import click
 
 from deferrable.cli.command_error import ERROR
 from deferrable.cli.early import is_worker
+from deferrable.cli.ending import end_without_threads
 from deferrable.cli.printing import version_text
 from deferrable.cli.streams import why_not_written
 
@@ -79,9 +80,14 @@ def run() -> None:
     if not sys.flags.safe_path and sys.path[:1] not in ([""], [here]):
         sys.path.insert(0, here)
     try:
-        cli(prog_name="deferrable")
-    finally:
-        _finish_output()
+        try:
+            cli(prog_name="deferrable")
+        finally:
+            _finish_output()
+    except SystemExit as end:
+        if isinstance(end.code, int) and not is_worker():
+            end_without_threads(end.code, is_completing="_DEFERRABLE_COMPLETE" in os.environ)
+        raise
 
 
 def _finish_output() -> None:

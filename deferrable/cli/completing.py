@@ -1,12 +1,13 @@
 """What a shell proposes after the Tab key.
 
 Owns the proposals for instances and jobs. The rules: nothing is asked of a broker, a module that
-cannot be imported proposes nothing, and what it prints is not taken for a proposal.
+cannot be imported proposes nothing, and what it prints is neither taken for a proposal nor shown in
+the line that is typed.
 """
 
 import os
-from collections.abc import Iterable
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def complete_path(_: click.Context, __: click.Parameter, begun: str) -> list[str
     known = os.environ.get("DEFERRABLE_APP", "").split()
     if not colon:
         return _fitting(begun, [*known, *(f"{each}:" for each in _modules_here())])
-    with suppress(CommandError), redirect_stdout(StringIO()):
+    with suppress(CommandError), _silence():
         known += instances_in(module)
     return _fitting(begun, known)
 
@@ -32,11 +33,28 @@ def complete_path(_: click.Context, __: click.Parameter, begun: str) -> list[str
 def complete_job(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """The jobs of the instance that the command line names."""
     try:
-        with redirect_stdout(StringIO()):
+        with _silence():
             registry = load(context.params.get("path") or "").instance.registry
     except CommandError:
         return []
     return _fitting(begun, registry)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what is printed meanwhile, also by other programs and by code that is not Python."""
+    kept = {each: os.dup(each) for each in (1, 2)}
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for each in kept:
+            os.dup2(nowhere, each)
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            yield
+    finally:
+        for each, copy in kept.items():
+            os.dup2(copy, each)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def _fitting(begun: str, proposals: Iterable[str]) -> list[str]:

@@ -20,6 +20,7 @@ from deferrable.aio.deferrable import Deferrable
 from deferrable.aio.job import Job
 from deferrable.aio.worker._polling import same_queue
 from deferrable.cli.command_error import ERROR, USAGE, CommandError, one_line_errors
+from deferrable.cli.ending import noting_threads
 from deferrable.errors import DeferrableError
 from deferrable.sync._facade import core_of
 
@@ -265,7 +266,8 @@ def _proposal(module: Any) -> str:
 
 def _import(module_name: str, path: str) -> Any:
     try:
-        return importlib.import_module(module_name)
+        with noting_threads():
+            return importlib.import_module(module_name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -27,6 +27,7 @@ from deferrable.cli.asking import check_terminal
 from deferrable.cli.check import why_not_run
 from deferrable.cli.choosing import Choice, Selection, choose, key_of, print_types
 from deferrable.cli.command_error import ERROR, USAGE, CommandError
+from deferrable.cli.ending import wait_for_threads
 from deferrable.cli.error_views import as_page
 from deferrable.cli.loading import with_instance
 from deferrable.cli.printing import print_json, seconds_text, table, to_output, untrusted
@@ -75,6 +76,8 @@ def replay_errors(
         async with instance.errors() as items:
             found.append(await choose(items, choice))
             run = _look_at if is_dry else _run_each
+            if not is_dry:
+                wait_for_threads()
             with _progress(len(found[0].entries), choice.is_all) as step:
                 async for each in run(instance, found[0].entries):
                     done.append(each)
