@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import django_place
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -708,6 +709,19 @@ def test_a_test_case_sees_what_its_tasks_do() -> None:
     assert (result.errors, result.failures) == ([], [])
     assert seen == ["by the task", "by the test"]
     assert notes() == []  # the test case has rolled back
+
+
+def test_an_async_task_uses_one_thread_for_the_orm_and_not_one_that_waits_for_it() -> None:
+    async def test_site() -> list[Any]:
+        with deferrals_of(instance_of()) as calls:
+            await tasks.athreads.aenqueue()
+            outcomes: list[Any] = await asyncio.to_thread(calls.run_all)
+        return [each.result for each in outcomes]
+
+    (names,) = async_to_sync(test_site)()
+
+    assert len(set(names)) == 1
+    assert names[0] != threading.current_thread().name
 
 
 def calls_job(name: str) -> Any:

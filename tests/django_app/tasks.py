@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import connection, connections
 from django.utils import translation
 
@@ -99,3 +100,9 @@ def later_again() -> None:
 @task
 def thing(*args: Any, **kwargs: Any) -> None:
     ran.append((args, kwargs))
+
+
+@task
+async def athreads() -> list[str]:
+    """The threads in which an async task uses the ORM, one time after the other."""
+    return [await sync_to_async(lambda: threading.current_thread().name)() for _ in range(3)]

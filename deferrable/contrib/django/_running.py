@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.core.cache import close_caches
 from django.db import connections, reset_queries
 from django.utils import timezone
@@ -127,6 +127,10 @@ def _close_old_connections() -> None:
 async def own_connections() -> AsyncIterator[None]:
     """Give what is awaited inside its own thread for the ORM. Close its connections at the end."""
     async with ThreadSensitiveContext() as context:
+        if getattr(AsyncToSync.executors, "current", None) is None:
+            # Or asgiref would find, from our second use of the ORM on, the thread of an
+            # async_to_sync that called us from another thread. It may be waiting for us.
+            AsyncToSync.executors.current = None
         try:
             yield
         finally:
