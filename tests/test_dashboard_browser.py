@@ -91,6 +91,30 @@ def test_page_stays_up_to_date_where_streams_end_after_a_while(
     assert not page.evaluate("window.wasShown")
 
 
+def test_page_that_is_opened_behind_others_holds_no_connection(browser: Any, place: Served) -> None:
+    """A browser opens six connections to one server. Each stream is one."""
+    site = place.made.state.site
+    with browser.new_context(base_url=place.url) as context:
+        page = context.new_page()
+        page.goto("/")
+        while site.watchers != 1:
+            page.wait_for_timeout(50)
+        context.add_init_script(
+            "Object.defineProperty(document, 'hidden', { get: () => !window.isSeen });"
+        )
+        behind = context.new_page()
+        behind.goto("/")
+        behind.wait_for_timeout(1000)
+        assert site.watchers == 1
+
+        behind.evaluate(
+            "window.isSeen = true; document.dispatchEvent(new Event('visibilitychange'))"
+        )
+
+        while site.watchers != 2:
+            behind.wait_for_timeout(50)
+
+
 def test_lost_connection_is_shown(page: Any, place: Served) -> None:
     page.goto(VIEWS["queue"])
     sync_api.expect(page.locator("#offline")).to_be_hidden()

@@ -25,7 +25,12 @@
     source = new EventSource(url, { withCredentials: true });
     source.addEventListener("open", function () { note(false); });
     source.addEventListener("error", function () { if (!document.hidden) note(true); });
-    return source;
+    var made = source;
+    if (document.hidden) {  // a link that was opened in a new tab
+      made.close();
+      source = null;
+    }
+    return made;
   };
 
   document.addEventListener("visibilitychange", function () {
