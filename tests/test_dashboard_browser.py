@@ -115,6 +115,31 @@ def test_page_that_is_opened_behind_others_holds_no_connection(browser: Any, pla
             behind.wait_for_timeout(50)
 
 
+def test_link_of_another_site_finds_the_visitor_signed_in(browser: Any) -> None:
+    token = "a secret of the team"
+    with served(token=token) as place, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(place.url)
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button").click()
+        page.wait_for_url(f"{place.url}/")
+        form = context.cookies(place.url)
+
+        # Another site for the browser: the names are not the same.
+        other = "https://chat.example/"
+        page.route(
+            other,
+            lambda route: route.fulfill(
+                content_type="text/html", body=f'<a href="{place.url}{VIEWS["queue"]}">see</a>'
+            ),
+        )
+        page.goto(other)
+        page.get_by_role("link").click()
+
+        page.wait_for_url(f"{place.url}{VIEWS['queue']}")
+        assert context.cookies(place.url) == form
+
+
 def test_lost_connection_is_shown(page: Any, place: Served) -> None:
     page.goto(VIEWS["queue"])
     sync_api.expect(page.locator("#offline")).to_be_hidden()

@@ -4,6 +4,7 @@ import random
 import re
 import signal
 from collections.abc import AsyncIterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sizes import sized
 from deferrable._extras import install_command
 from deferrable.aio import Deferrable
 from deferrable.aio.backend import InMemoryBackendFactory
-from deferrable.contrib.dashboard import app
+from deferrable.contrib.dashboard import _views, app
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +89,7 @@ async def test_form_is_never_sent_by_a_link(visitor: Visitor) -> None:
 async def test_cookies_are_not_sent_from_other_sites_nor_read_by_scripts(visitor: Visitor) -> None:
     cookie = (await visitor.get("/")).headers["set-cookie"].lower()
 
-    assert "samesite=strict" in cookie
+    assert "samesite=lax" in cookie
     assert "httponly" in cookie
 
 
@@ -119,6 +120,45 @@ async def test_visitor_signs_in_with_the_token(shop: Deferrable) -> None:
         assert answer.status_code == 303
         assert TOKEN not in answer.headers["set-cookie"]
         assert "shop" in await visitor.see("/")
+
+
+async def test_visitor_comes_to_the_page_that_was_asked_for(shop: Deferrable) -> None:
+    async with visit({"shop": shop}, token=TOKEN) as visitor:
+        browser = {"accept": "text/html"}
+        shared = "/errors?queue=shop&text=%C3%A9+%26+co"
+        answer = await visitor.client.get(shared, headers=browser)
+        page = (await visitor.client.get(answer.headers["location"])).text
+        (asked,) = re.findall(r'name="next" value="([^"]*)"', page)
+
+        fields = {
+            "form_token": visitor.client.cookies["deferrable_form"],
+            "token": TOKEN,
+            "next": unescape(asked),
+        }
+        answer = await visitor.client.post("/sign-in", data=fields)
+
+        assert answer.headers["location"] == shared
+        for wrong in ("//evil.example", "https://evil.example/", "/\\evil.example", "/errors/x"):
+            answer = await visitor.client.post("/sign-in", data=fields | {"next": wrong})
+            assert answer.headers["location"] == "/"
+
+
+async def test_link_of_another_site_does_not_take_errors(
+    shop: Deferrable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def view(seen_by: Any) -> dict[str, Any]:
+        seen.append(dict(seen_by.params))
+        raise _views.NotFound("nothing")
+
+    monkeypatch.setitem(_views.VIEWS, "errors", view)
+    async with visit({"shop": shop}) as visitor:
+        for site in ("same-origin", "none", "cross-site"):
+            headers = {"sec-fetch-site": site}
+            await visitor.client.get("/errors?queue=shop&look=yes", headers=headers)
+
+    assert [each.get("look") for each in seen] == ["yes", "yes", None]
 
 
 async def test_two_dashboards_of_one_host_do_not_sign_each_other_out(shop: Deferrable) -> None:

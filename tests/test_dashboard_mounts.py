@@ -113,7 +113,7 @@ def check_pages(client: httpx.Client) -> None:
     assert "default-src 'none'; script-src 'self'" in overview.headers["content-security-policy"]
     cookie = overview.headers["set-cookie"]
     assert "Path=/ops/jobs" in cookie
-    assert "SameSite=strict" in cookie
+    assert "SameSite=lax" in cookie
     addresses = {*map(unescape, re.findall(r'(?:href|src)="([^"#]+)', overview.text))}
     assert all(each.startswith("/ops/jobs/") for each in addresses), addresses
     assert len(addresses) > 5

@@ -21,6 +21,7 @@ from deferrable.contrib.dashboard._actions import DOING, Doing, Refused, fields_
 from deferrable.contrib.dashboard._errors import ErrorFilter, failed_time, look_at_errors
 from deferrable.contrib.dashboard._guard import (
     Guard,
+    comes_from_elsewhere,
     form_token,
     is_token,
     keep_form_token,
@@ -155,8 +156,11 @@ class _Pages:
             await self._site.start()
             token, is_new = form_token(request)
             values = self._values(request, name, token)
+            params: Mapping[str, str] = request.query_params
+            if comes_from_elsewhere(request):
+                params = _without_look(params)
             try:
-                values |= await view(self._seen(request.query_params))
+                values |= await view(self._seen(params))
             except NotFound as error:
                 return self._message(request, 404, str(error))
             response = _html(page(f"{name}.html", values))
@@ -170,7 +174,7 @@ class _Pages:
         async def follow(request: Request) -> Response:
             await self._site.start()
             # To look by taking costs requests each time, so only a visitor does it.
-            params = {key: text for key, text in request.query_params.items() if key != "look"}
+            params = _without_look(request.query_params)
             if self._site.watchers >= MOST_STREAMS:
                 return self._message(request, 503, "Too many pages are open.")
             token, _ = form_token(request)
@@ -244,6 +248,7 @@ class _Pages:
     async def _sign_in(self, request: Request) -> Response:
         token, is_new = form_token(request)
         values = self._values(request, "sign-in", token) | {"problem": ""}
+        values["next"] = request.query_params.get("next", "")
         expected = self._site.settings.token
         if expected is None:
             return RedirectResponse(f"{root_of(request)}/", status_code=303)
@@ -253,11 +258,12 @@ class _Pages:
             except Refused as error:
                 return self._message(request, error.status, str(error))
             if is_token(fields.get("token", ""), expected):
-                answer = RedirectResponse(f"{root_of(request)}/", status_code=303)
+                address = _page_address(fields.get("next", ""))
+                answer = RedirectResponse(f"{root_of(request)}{address}", status_code=303)
                 let_in(request, answer, expected)
                 return answer
             await asyncio.sleep(0.5)  # so that guessing is slow
-            values["problem"] = "This is not the token."
+            values |= {"problem": "This is not the token.", "next": fields.get("next", "")}
         response = _html(page("sign-in.html", values), 401 if values["problem"] else 200)
         if is_new:
             keep_form_token(request, response, token)
@@ -279,6 +285,19 @@ class _Static(StaticFiles):
 
 def _path_of(name: str) -> str:
     return "/" if name == "overview" else f"/{name}"
+
+
+def _page_address(asked: str) -> str:
+    """The address of a page of ours, from the path; that of the overview if it is none."""
+    path, _, query = asked.partition("?")
+    # Anything else may lead to another host.
+    if path not in map(_path_of, VIEWS):
+        return "/"
+    return f"{path}?{query}" if query else path
+
+
+def _without_look(params: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in params.items() if key != "look"}
 
 
 def _count(shown: Any, entries: Sequence[Any], are_more: bool, wanted: ErrorFilter) -> str:

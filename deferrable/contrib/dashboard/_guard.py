@@ -11,7 +11,7 @@ a script that is not a file of this package.
 import hashlib
 import hmac
 import secrets
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -24,6 +24,7 @@ __all__ = [
     "FORM_COOKIE",
     "LOCAL_HOSTS",
     "Guard",
+    "comes_from_elsewhere",
     "form_token",
     "is_from_our_form",
     "is_token",
@@ -81,7 +82,9 @@ class Guard:
         if _knows_token(request, self._settings.token):
             return None
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse(f"{root_of(request)}/sign-in", status_code=303)
+            asked = f"{path}?{request.url.query}" if request.url.query else path
+            query = "" if asked == "/" else "?" + urlencode({"next": asked}, errors="replace")
+            return RedirectResponse(f"{root_of(request)}/sign-in{query}", status_code=303)
         return PlainTextResponse(
             "Sign in, or send the token: Authorization: Bearer TOKEN", status_code=401
         )
@@ -141,6 +144,11 @@ def let_in(request: Request, response: Response, token: str) -> None:
     _set_cookie(request, response, _token_cookie(token), _proof(token))
 
 
+def comes_from_elsewhere(request: Request) -> bool:
+    """Whether a link of another site led here; False also if the browser does not say."""
+    return request.headers.get("sec-fetch-site") == "cross-site"
+
+
 def form_token(request: Request) -> tuple[str, bool]:
     """The token for the forms of this browser, and whether it is new and needs its cookie."""
     known = request.cookies.get(FORM_COOKIE, "")
@@ -161,7 +169,9 @@ def _set_cookie(request: Request, response: Response, name: str, value: str) -> 
         value,
         path=root_of(request) or "/",
         httponly=True,
-        samesite="strict",
+        # With "strict", a link in a chat or an alert would lead to the page to sign in, and give
+        # the browser a new form's token, so that the forms of its other tabs were refused.
+        samesite="lax",
         secure=is_secure,
     )
 
