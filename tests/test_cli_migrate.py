@@ -117,6 +117,17 @@ def test_the_items_of_a_dead_consumer_are_taken_back_after_a_yes(fleet: Fleet) -
     assert "no Python 2 consumer" in fleet.command("adopt", "fleet:stats", "--yes").stdout
 
 
+def test_the_number_of_adopted_items_is_said_once(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.hold("dead", *(item(float(number)) for number in range(1, 251)))
+
+    done = fleet.command("adopt", "fleet:stats", "--yes", "--watch-seconds", "0")
+
+    assert "gave back 250 items" in done.stdout
+    assert (caplog.text, done.stderr) == ("", "")
+
+
 def test_a_consumer_with_a_heartbeat_keeps_its_items(fleet: Fleet) -> None:
     fleet.hold("alive", item(1.0))
     fleet.hold("dead", item(2.0))

@@ -140,7 +140,7 @@ class Upkeep:
             outcome = await self._commands.move(consumer_id, moves, whose=whose)
             moved = 0 if outcome is None else sum(outcome[1])
             total += moved
-            if moved:
+            if moved and whose == "dead":  # who asks for others gets the number
                 _logger.warning("reclaimed %d items of dead consumer %s", moved, consumer_id)
             if not moved or len(raws) < _DEAD_ENTRIES:
                 return total
