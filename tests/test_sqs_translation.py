@@ -89,6 +89,21 @@ def test_credentials_that_cannot_be_fetched_now_may_come(error: Exception) -> No
     assert "credentials" in str(translation)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.SSOTokenLoadError(error_msg="Token for https://x.awsapps.com does not exist"),
+        exceptions.UnauthorizedSSOTokenError(),
+        exceptions.TokenRetrievalError(
+            provider="sso", error_msg="Token has expired and refresh failed"
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_person_who_has_to_sign_in_is_told_how(error: Exception) -> None:
+    assert "run aws sso login with the profile" in str(translate(error))
+
+
 @pytest.mark.parametrize("error", SETTINGS, ids=lambda error: type(error).__name__)
 def test_setting_of_this_process_does_not_pass(error: Exception) -> None:
     translation = translate(error)

@@ -67,6 +67,10 @@ _LATER = (408, 425, 429)
 """The answers of HTTP to send a request again, which load balancers give without a code of AWS."""
 
 _CREDENTIALS_ADVICE = "check the AWS credentials (keys, profile or role) of this process"
+_SIGN_IN_ADVICE = (
+    "if nobody is signed in, or the session has ended, run aws sso login with the profile of this "
+    "process"
+)
 _CLOCK_ADVICE = "set this machine's clock"
 _KMS_THROTTLING = ("kmsthrottl", "kms.throttl")
 _ADVICE = (
@@ -94,6 +98,9 @@ _WITHOUT_CREDENTIALS = (
     *(getattr(_exceptions, name) for name in ("LoginError",) if hasattr(_exceptions, name)),
 )
 """The source of credentials may be unavailable for a moment."""
+
+_SIGNED_OUT = (_exceptions.SSOError, _exceptions.TokenRetrievalError)
+"""Somebody may have to sign in, with a browser. Not all of their texts say so."""
 
 _FAILED_ON_THE_WAY = (
     _exceptions.HTTPClientError,
@@ -156,9 +163,9 @@ def translated(error: Exception, operation: str, where: str) -> BackendError:
             f"no region is known for {operation} on {where}; set AWS_DEFAULT_REGION or AWS_REGION"
         )
     elif isinstance(error, _WITHOUT_CREDENTIALS) or _is_late_refresh(error):
+        advice = _SIGN_IN_ADVICE if isinstance(error, _SIGNED_OUT) else _CREDENTIALS_ADVICE
         translation = BackendUnavailable(
-            f"{operation} on {where} has no credentials now: {_text_of(error)}; "
-            f"{_CREDENTIALS_ADVICE}"
+            f"{operation} on {where} has no credentials now: {_text_of(error)}; {advice}"
         )
     elif isinstance(error, _FAILED_ON_THE_WAY) and not _is_hopeless(error):
         advice = "is the endpoint right, and reachable from here?"
