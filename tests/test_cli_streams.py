@@ -98,6 +98,20 @@ def test_json_is_alone_on_standard_output_when_a_module_prints(
     assert json.loads(done.stdout)
 
 
+def test_json_is_alone_when_a_program_prints_that_a_module_starts(folder: Path) -> None:
+    starts = "import os\nos.system('echo version 7')\n"
+    (folder / "noisy_app.py").write_text(f"{starts}{NOISY}")
+    line = f"{sys.executable} -m deferrable stats noisy_app:shop --json"
+
+    done = run_shell(line, folder)
+    full = run_shell(f"{line} >/dev/full", folder)
+
+    assert (done.returncode, done.stderr) == (0, "version 7\nprinted at import\n")
+    assert json.loads(done.stdout)
+    assert full.returncode == 1
+    assert "standard output is not complete" in full.stderr
+
+
 @pytest.mark.parametrize(
     ("variables", "is_coloured"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],

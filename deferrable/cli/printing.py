@@ -18,6 +18,7 @@ from rich.text import Text
 from deferrable._codec.refusals import short_repr
 from deferrable._durations import is_number
 from deferrable._version import NOT_INSTALLED, __version__
+from deferrable.cli.streams import keep_output
 
 __all__ = [
     "age_text",
@@ -47,6 +48,7 @@ def keep_for_json(context: click.Context) -> None:
     root = context.find_root()
     if _JSON_STREAM not in root.meta:
         root.meta[_JSON_STREAM] = sys.stdout
+        keep_output()
         root.with_resource(redirect_stdout(sys.stderr))
 
 

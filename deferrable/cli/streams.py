@@ -12,8 +12,9 @@ import select
 import sys
 from typing import Any, TextIO
 
-__all__ = ["is_unread", "prepare_streams", "why_not_written"]
+__all__ = ["is_unread", "keep_output", "prepare_streams", "why_not_written"]
 
+_STDOUT = "<stdout>"
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
 
@@ -28,6 +29,10 @@ class _Output(io.RawIOBase):
 
     def fileno(self) -> int:
         return self._descriptor
+
+    def move_away(self) -> None:
+        """Write through another descriptor from now on."""
+        self._descriptor = os.dup(self._descriptor)
 
     def isatty(self) -> bool:
         return os.isatty(self._descriptor)
@@ -55,19 +60,32 @@ def prepare_streams() -> None:
     _open_closed_descriptors()
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout = _replaced(sys.stdout, 1, "<stdout>")
+    sys.stdout = _replaced(sys.stdout, 1, _STDOUT)
     sys.stderr = _replaced(sys.stderr, 2, "<stderr>")
+
+
+def keep_output() -> None:
+    """Keep standard output for this program.
+
+    What other programs, and code that is not Python, write to its descriptor goes to standard
+    error.
+    """
+    for each in _outputs:
+        if each.name == _STDOUT and each.fileno() == 1:
+            sys.stdout.flush()
+            each.move_away()
+            os.dup2(2, 1)
 
 
 def is_unread() -> bool:
     """Whether the reader of standard output has gone."""
-    return any(each.error is not None and each.fileno() == 1 for each in _outputs)
+    return any(each.error is not None and each.name == _STDOUT for each in _outputs)
 
 
 def why_not_written() -> str | None:
     """Why standard output is not complete; None if it is, or if its reader has closed it."""
     for each in _outputs:
-        if each.fileno() == 1 and each.error is not None and each.error.errno not in _GONE:
+        if each.name == _STDOUT and each.error is not None and each.error.errno not in _GONE:
             return each.error.strerror or str(each.error)
     return None
 
