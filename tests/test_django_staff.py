@@ -230,6 +230,29 @@ def test_dashboard_of_a_site_that_is_mounted_below_a_path_is_found(
     assert login.headers["location"] == f"/site/enter?next=/site{PATH}/errors%3Fqueue%3Dmail"
 
 
+def test_staff_whom_the_admin_keeps_out_are_sent_to_its_login(
+    shop: Deferrable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eve, bob = (person(name, is_staff=True, is_superuser=True) for name in ("eve", "bob"))
+    with override_settings(
+        INSTALLED_APPS=[*settings.INSTALLED_APPS, "django.contrib.admin.apps.SimpleAdminConfig"]
+    ):
+        from django.contrib import admin
+
+        monkeypatch.setattr(
+            admin.site,
+            "has_permission",
+            lambda request: request.user.username == "eve" and User.objects.count() == 2,
+        )
+        statuses = [visit(user, look).status_code for user in (eve, bob)]
+
+    assert statuses == [200, 302]
+
+
+async def look(visitor: Visitor) -> httpx.Response:
+    return await visitor.get("/")
+
+
 def test_rights_that_are_taken_away_end_at_the_next_request(shop: Deferrable) -> None:
     user = person("eve", is_staff=True)
 

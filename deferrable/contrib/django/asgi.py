@@ -1,8 +1,8 @@
 """The dashboard under the permissions of Django's admin.
 
 Owns who may see it. The rule: a visitor is who Django's session says, and is asked for at each
-request, with database connections that are closed before the page is made. Staff may look;
-superusers, or those with a permission that the site names, may also act.
+request, with database connections that are closed before the page is made. Staff whom the admin
+lets in may look; superusers, or those with a permission that the site names, may also act.
 """
 
 import io
@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import aget_user
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
@@ -35,7 +36,8 @@ def with_dashboard(
 ) -> Application:
     """An ASGI application that serves the dashboard below a path, and everything else as before.
 
-    Staff may look. Others are sent to the login of the admin.
+    Staff may look whom ``has_permission`` of the admin's site lets in. Others are sent to the login
+    of the admin.
 
     Args:
         application: of Django, from ``get_asgi_application()``.
@@ -67,8 +69,9 @@ class _Mounted:
             await self._application(scope, receive, send)
             return
         async with own_connections():
-            user = await _user_of(scope)
-            may_look = user.is_active and user.is_staff
+            request = await _request_of(scope)
+            user = request.user
+            may_look = await _may_look(request)
             may_act = may_look and await self._may_act(user)
         if not may_look:
             await _redirect(send, f"{_login_path(root)}?next={quote(_full_path(scope))}")
@@ -102,12 +105,24 @@ def _instances() -> dict[str, Any]:
     }
 
 
-async def _user_of(scope: Scope) -> Any:
-    """Who the session of a request belongs to."""
+async def _request_of(scope: Scope) -> Any:
+    """A request with its session, and with the user that the session belongs to."""
     request = cast(Any, ASGIRequest)(dict(scope), io.BytesIO())
     engine = import_module(settings.SESSION_ENGINE)
     request.session = engine.SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
-    return await aget_user(request)
+    request.user = await aget_user(request)
+    return request
+
+
+async def _may_look(request: Any) -> bool:
+    """Whether this is staff whom the admin lets in; a site may ask for more than that."""
+    if not (request.user.is_active and request.user.is_staff):
+        return False
+    if not apps.is_installed("django.contrib.admin"):
+        return True
+    from django.contrib.admin import site  # without the app it cannot be imported
+
+    return bool(await sync_to_async(site.has_permission)(request))
 
 
 def _split_path(scope: Scope) -> tuple[str, str]:
