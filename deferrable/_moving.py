@@ -5,6 +5,7 @@ key, stays signed, and is never decoded. Two things may be added to an unsigned 
 that its old broker has counted, and the moment at which it is due.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from deferrable.lifecycle import counted, seconds_until_due
 __all__ = ["Tally", "call_of", "outgoing", "wait_seconds"]
 
 _MOST_IDS = 5
+_VARYING = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d[\d.,]*")
+"""What differs between the reasons of two items: ids, sizes, seconds."""
 
 
 @dataclass(slots=True)
@@ -28,7 +31,8 @@ class Tally:
         doubled: pushed to the target, and still in the source or run from there.
         unsure: of those moved, how many the target may have had already, because their earlier
             delivery ended without a settlement and the target cannot show its items.
-        refused: how many the target does not take, by the reason; they stay in the source.
+        refused: how many the target does not take, by the reason; they stay in the source. Reasons
+            that differ in ids and numbers only are one, in the words of the first.
         refused_ids: of the first few for each reason.
     """
 
@@ -38,10 +42,12 @@ class Tally:
     unsure: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     refused_ids: dict[str, list[str]] = field(default_factory=dict)
+    _reasons: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, item: Item, error: DeferrableError) -> None:
         """Note an item that stays, and why."""
-        reason = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}"
+        reason = self._reasons.setdefault(_VARYING.sub("#", text), text)
         self.refused[reason] += 1
         ids = self.refused_ids.setdefault(reason, [])
         if len(ids) < _MOST_IDS:

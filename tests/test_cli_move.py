@@ -227,6 +227,29 @@ def test_what_sqs_does_not_take_stays_and_the_rest_comes_back(
     assert sorted(each["id"] for each in at(f"{source}.new", group, pop_all)) == ["id-1", "id-3"]
 
 
+def test_many_calls_whose_keys_others_hold_are_one_line(
+    source: str, target: str, group: str
+) -> None:
+    async def defer(backend: Backend) -> list[str]:
+        instance = Deferrable(backend)
+
+        @instance.deferrable(name="shop:mail", unique=True)
+        def mail(number: int) -> None: ...
+
+        return [(await mail.later_async(number)).id for number in range(7)]
+
+    at(target, group, defer)
+    ids = at(source, group, defer)
+
+    done = call_command("move", source, target, "--group", group, variables={})
+    (refusal,) = move(source, target, group)["refused"]
+
+    (line,) = [each for each in done.stdout.splitlines() if "left at SRC" in each]
+    assert line.startswith("refused 7, left at SRC; the first: DuplicateCall: call ")
+    assert line.endswith(f"({', '.join(ids[:5])}, ...)")
+    assert (refusal["items"], refusal["ids"]) == (7, ids[:5])
+
+
 def test_signed_calls_still_run_and_no_key_is_needed(source: str, target: str, group: str) -> None:
     ran = []
 

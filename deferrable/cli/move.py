@@ -285,4 +285,6 @@ def _show(moving: _Moving, source: str, target: str, *, is_dry: bool) -> None:
 
 def _show_refused(refused: Mapping[str, int], ids: Mapping[str, list[str]]) -> None:
     for reason, count in refused.items():
-        click.echo(escaped(f"refused {count:,}, left at SRC: {reason} ({', '.join(ids[reason])})"))
+        named = ", ".join(ids[reason]) + (", ..." if count > len(ids[reason]) else "")
+        first = "" if count == 1 else "; the first"
+        click.echo(escaped(f"refused {count:,}, left at SRC{first}: {reason} ({named})"))
