@@ -4,6 +4,7 @@ import contextvars
 import logging
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 import structlog
@@ -150,6 +151,20 @@ async def test_your_own_variable_can_hold_the_id(face: Face, kind: Kind) -> None
     await face.run()
 
     assert seen == ["request-8"]
+
+
+async def test_an_id_that_is_no_text_is_kept(face: Face) -> None:
+    mine: contextvars.ContextVar[Any] = contextvars.ContextVar("mine", default=None)
+    face.instance.register_metadata_producer_consumer(CorrelationId(mine))
+    lines: list[Any] = []
+    job = face.job(lambda: lines.append(mine.get()), name="work")
+    request_ids = [UUID(int=7), 42]
+    for each in request_ids:
+        mine.set(each)
+        await face.later(job)
+        await face.run()
+
+    assert lines == [str(each) for each in request_ids]
 
 
 @pytest.mark.parametrize("metadata", [7, None, "a\nb", "\x1b[31m", "x" * 5000, {}])

@@ -8,6 +8,7 @@ written by another process, so it is checked before a job sees it.
 import re
 from contextvars import ContextVar
 from typing import Any
+from uuid import UUID
 
 from deferrable import MetadataProducerConsumer
 from deferrable.item import new_id
@@ -31,7 +32,8 @@ class CorrelationId(MetadataProducerConsumer):
     """Carries a correlation id. A call that is deferred without one gets a new one.
 
     Args:
-        variable: another variable than `correlation_id`, such as that of your web framework.
+        variable: another variable than `correlation_id`, such as that of your web framework. A
+            UUID or a number in it reaches the job as a text.
     """
 
     NAMESPACE = "correlation_id"
@@ -42,7 +44,8 @@ class CorrelationId(MetadataProducerConsumer):
 
     def produce_metadata(self) -> str:
         current = self._variable.get(None)
-        return current if isinstance(current, str) else new_id()
+        # Some frameworks hold a UUID, which not every serializer takes, or a number.
+        return str(current) if isinstance(current, str | UUID | int) else new_id()
 
     def consume_metadata(self, metadata: Any) -> None:
         # One short line, whatever it holds: it stands in logs.
