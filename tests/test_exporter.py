@@ -153,6 +153,17 @@ def test_a_worker_that_restarts_or_comes_late_never_makes_the_sum_jump() -> None
     assert total.add({"b": WorkerCounts(505, 4, 2)}) == WorkerCounts(18, 4, 2)
 
 
+def test_what_a_worker_ends_while_it_cannot_be_asked_counts_afterwards() -> None:
+    total = WorkerSum()
+    total.add({"a": WorkerCounts(1000, 4, 1), "b": WorkerCounts(0, 4, 1)})
+    total.add({"b": WorkerCounts(0, 4, 1)})
+
+    assert total.add({"a": WorkerCounts(1030, 4, 1), "b": WorkerCounts(0, 4, 1)}).ended == 30
+    for _ in range(100):
+        total.add({"b": WorkerCounts(0, 4, 1)})
+    assert total.add({"a": WorkerCounts(9000, 4, 1)}).ended == 30  # it may be another one
+
+
 @pytest.mark.anyio
 async def test_the_page_of_a_worker_is_understood() -> None:
     face, registry = Face("awaiting"), CollectorRegistry()

@@ -12,6 +12,9 @@ from deferrable.contrib._queues import WorkerCounts
 
 __all__ = ["WorkerSum", "counts_in"]
 
+_MOST_MISSED = 20
+"""After so many readings without an answer, what answers at an address is another worker."""
+
 _ENDS = frozenset({"completed", "errored", "expired", "cancelled"})
 
 
@@ -37,16 +40,23 @@ class WorkerSum:
     """The sum over workers that come and go."""
 
     def __init__(self) -> None:
-        self._last: dict[str, float] = {}
+        self._last: dict[str, tuple[int, float]] = {}
+        self._reading = 0
         self._ended = 0.0
 
     def add(self, by_address: Mapping[str, WorkerCounts]) -> WorkerCounts:
         """The sum, with the numbers of the workers that answered now."""
+        self._reading += 1
         for address, counts in by_address.items():
             # A new worker has counted before we saw it; one that was restarted starts at 0.
-            before = self._last.get(address, counts.ended)
+            _, before = self._last.get(address, (0, counts.ended))
             self._ended += counts.ended - (before if before <= counts.ended else 0.0)
-        self._last = {address: counts.ended for address, counts in by_address.items()}
+            self._last[address] = self._reading, counts.ended
+        self._last = {
+            address: known
+            for address, known in self._last.items()
+            if self._reading - known[0] <= _MOST_MISSED
+        }
         values: Iterable[WorkerCounts] = by_address.values()
         return WorkerCounts(
             self._ended,
