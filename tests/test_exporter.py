@@ -377,6 +377,26 @@ def test_wrong_options_are_one_line(arguments: list[str], message: str) -> None:
     assert message in " ".join(ended.stderr.split())
 
 
+def test_queues_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(
+        "from deferrable.aio import Deferrable\n"
+        "from deferrable.aio.backend import SQLiteBackendFactory as Factory\n"
+        "old, new = (\n"
+        "    Deferrable(Factory(file).create_backend_for_group('shop'))\n"
+        "    for file in ('old.db', 'new.db')\n"
+        ")\n"
+    )
+
+    done = run_command("exporter", "two:old", "two:new", variables={}, folder=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: the queues of two:old and two:new are both called deferrable_shop, so their "
+        "numbers would be mixed up; name one of them, and run another exporter with another "
+        "--port for the other\n"
+    )
+
+
 def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "prometheus_client.py").write_text("raise ImportError('no', name=__name__)\n")
     variables = {

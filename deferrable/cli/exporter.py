@@ -16,15 +16,16 @@ from urllib.parse import urlsplit
 import click
 
 from deferrable.aio._engine.keeper import Keeper
-from deferrable.cli.command_error import debug_option
+from deferrable.cli.command_error import CommandError, debug_option
 from deferrable.cli.health import live_route, ready_route
-from deferrable.cli.loading import check_shared, load_all
+from deferrable.cli.loading import Named, check_shared, load_all
 from deferrable.cli.logs import LEVELS, configure, enable_loggers
 from deferrable.cli.metrics import metrics_route, prometheus
 from deferrable.cli.naming import NamingCommand, instances_argument
 from deferrable.cli.queue_watch import QueueWatch
 from deferrable.cli.vitals import Vitals
 from deferrable.cli.web import Answer, Request, Route, WebServer, json_answer, listen
+from deferrable.item import queue_name
 
 __all__ = ["exporter"]
 
@@ -80,12 +81,31 @@ def exporter(
     named = load_all(paths)
     enable_loggers()
     check_shared(named)
+    _check_names(named)
     if interval_seconds is None:
         is_paid = any(each.instance.backend.queue.POPS_AHEAD for each in named)
         interval_seconds = PAID_INTERVAL_SECONDS if is_paid else INTERVAL_SECONDS
     watch = QueueWatch(named, workers)
     routes = {"/metrics": metrics_route(registry_of(lambda: watch.readings))}
     asyncio.run(_serve(watch, listen(host, port, "metrics"), interval_seconds, routes))
+
+
+def _check_names(named: Sequence[Named]) -> None:
+    """Check that each metric can belong to one queue only.
+
+    Raises:
+        CommandError: two queues have the same name.
+    """
+    paths: dict[str, str] = {}
+    for each in named:
+        name = queue_name(each.instance.backend.group)
+        other = paths.setdefault(name, each.path)
+        if other != each.path:
+            raise CommandError(
+                f"the queues of {other} and {each.path} are both called {name}, so their numbers "
+                "would be mixed up; name one of them, and run another exporter with another "
+                "--port for the other"
+            )
 
 
 async def _serve(
