@@ -711,6 +711,29 @@ def test_a_test_case_sees_what_its_tasks_do() -> None:
     assert notes() == []  # the test case has rolled back
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        tasks.Trouble("out of paper\nother.Trouble: as the printer says"),
+        tasks.Troubles("several", [tasks.Trouble("one"), KeyError("two")]),
+        ExceptionGroup("several", [tasks.Troubles("some", [tasks.Trouble("one")])]),
+        StopAsyncIteration("builtins have no module in a traceback"),
+    ],
+    ids=["text like another error", "group", "group of groups", "built in"],
+)
+def test_the_class_of_a_kept_error_is_not_what_its_text_says(
+    memory: Deferrable, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error.add_note(f"nowhere.{type(error).__name__}: a note")
+    monkeypatch.setattr(tasks, "trouble", error)
+    result = tasks.raise_trouble.enqueue()
+    memory.run_once()
+
+    (kept,) = tasks.raise_trouble.get_result(result.id).errors
+
+    assert kept.exception_class is type(error)
+
+
 def test_an_async_task_uses_one_thread_for_the_orm_and_not_one_that_waits_for_it() -> None:
     async def test_site() -> list[Any]:
         with deferrals_of(instance_of()) as calls:

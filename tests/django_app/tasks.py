@@ -106,3 +106,20 @@ def thing(*args: Any, **kwargs: Any) -> None:
 async def athreads() -> list[str]:
     """The threads in which an async task uses the ORM, one time after the other."""
     return [await sync_to_async(lambda: threading.current_thread().name)() for _ in range(3)]
+
+
+class Trouble(Exception):
+    pass
+
+
+class Troubles(ExceptionGroup[Exception]):
+    pass
+
+
+trouble: Exception = Trouble()
+
+
+@task
+def raise_trouble() -> None:
+    """Raise what a test has set, with a cause of the same name."""
+    raise trouble from Trouble("the cause")

@@ -152,8 +152,15 @@ def _stored_error(state: CallState, ending: Any) -> Any:
 
 
 def _class_path(kind: str, traceback: str) -> str:
-    """The dotted path of an error's class, as the last line of its traceback has it."""
-    found = re.findall(rf"^((?:\w+\.)+{re.escape(kind)})(?::|$)", traceback, re.MULTILINE)
+    """The dotted path of an error's class, as the line after the last frames has it.
+
+    Not a later line: the error's own text and notes follow, and may name any module.
+    """
+    path = rf"((?:\w+\.)+{re.escape(kind)})(?::|$)"
+    frames = r"^Traceback \(most recent call last\):\n(?: .*\n|\n)*"
+    of_group = r"^  \+ Exception Group Traceback \(most recent call last\):\n(?:  \|  .*\n)*  \| "
+    found = re.findall(rf"(?:{frames}|{of_group}){path}", traceback, re.MULTILINE)
+    found = found or re.findall(rf"\A{path}", traceback, re.MULTILINE)  # it was never raised
     return found[-1] if found else f"builtins.{kind}"
 
 
