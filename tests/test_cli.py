@@ -89,6 +89,11 @@ def shell(redis_url: str) -> Iterator[Shell]:
         ("no_such_app:stats", 2, "there is no module 'no_such_app' for no_such_app:stats; run the"),
         ("cli_app.nothing:stats", 2, "there is no module 'cli_app.nothing'"),
         ("cli_app.jobs", 2, f"'cli_app.jobs' names a module only; write {STATS} or {MAILS}"),
+        (
+            "cli_app.jobs.stats",
+            2,
+            f"'cli_app.jobs.stats' has no colon before the name of the instance; write {STATS}",
+        ),
         ("cli_app.jobs:other", 2, f"cli_app.jobs has no other; write {STATS} or {MAILS}"),
         (
             "cli_app.jobs:send",

@@ -272,6 +272,12 @@ def _import(module_name: str, path: str) -> Any:
         raise
     except BaseException as error:
         if is_absent(module_name, error):
+            parent, _, name = module_name.rpartition(".")
+            if path == module_name and name in vars(sys.modules.get(parent, object)):
+                raise CommandError(
+                    f"{path!r} has no colon before the name of the instance; write {parent}:{name}",
+                    USAGE,
+                ) from error
             raise CommandError(
                 f"there is no module {getattr(error, 'name', module_name)!r} for {path}; run the "
                 f"command in the directory that holds it (searched first: {sys.path[0] or '.'}), "
