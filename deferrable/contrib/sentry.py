@@ -112,9 +112,10 @@ class SentryMiddleware(Middleware):
         scope.set_tag("deferrable.queue", self._destination)
         scope.set_context("deferrable", {"job": name, "id": attempt.id, "attempt": attempt.number})
 
-    def keep(self, attempt: CurrentAttempt, scopes: "_Scopes") -> None:
-        """Keep the scopes of a failed job, with breadcrumbs and span, until it is settled."""
-        self._scopes[attempt] = scopes
+    def keep(self, attempt: CurrentAttempt, scope: "sentry_sdk.Scope") -> None:
+        """Keep the scope of a failed job, with breadcrumbs and span, until it is settled."""
+        # A copy of the current scope, because the end of the span takes it out of the scope.
+        self._scopes[attempt] = scope, sentry_sdk.get_current_scope().fork()
 
 
 class _Publishing:
@@ -178,9 +179,7 @@ class _Running:
     ) -> None:
         failure = failure_of(self._attempt, error)
         if error is not None:
-            # A copy of the current scope, because the end of the span takes it out of the scope.
-            scopes = self._scope, sentry_sdk.get_current_scope().fork()
-            self._middleware.keep(self._attempt, scopes)
+            self._middleware.keep(self._attempt, self._scope)
         # The span gets no error: that of a wanted retry is none.
         self._span.set_status("ok" if failure is None else "internal_error")
         self._stack.__exit__(None, None, None)
