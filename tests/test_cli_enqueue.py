@@ -141,13 +141,13 @@ def test_options_of_the_call_are_those_of_the_job(folder: Path) -> None:
         (["payy", "1"], "the instance has no job 'payy', but pay;"),
         (["no.such:job"], "the instance has no job 'no.such:job'"),
         (["app:local", "x"], "app:local keeps its items in memory"),
-        (["pay", "-7", "ada"], "No such option '-7'"),
+        (["pay", "-7", "ada"], "-7 is no option; write -- before arguments that begin with"),
     ],
 )
 def test_wrong_calls_are_refused_and_nothing_is_pushed(
     folder: Path, arguments: list[str], text: str
 ) -> None:
-    assert text in refusal(folder, *arguments).replace("No such option: -7", "No such option '-7'")
+    assert text in refusal(folder, *arguments)
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,16 @@ class NamingCommand(click.Command):
     names: InstanceNames = _Paths()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:
-            args = [*self._left_out(ctx, args), *args]
-        return super().parse_args(ctx, args)
+        try:
+            if not ctx.resilient_parsing:
+                args = [*self._left_out(ctx, args), *args]
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name
+            if not name[1:2].isdigit():
+                raise
+            line = f"{name} is no option; write -- before arguments that begin with a dash"
+            raise click.UsageError(line, ctx) from error
 
     def _left_out(self, ctx: click.Context, args: Sequence[str]) -> Sequence[str]:
         """The instances that the command means without a word."""
