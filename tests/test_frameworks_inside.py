@@ -53,8 +53,11 @@ def test_call_of_a_dependency_that_ends_is_pushed() -> None:
 
     app = FastAPI()
 
-    @app.post("/", dependencies=[Depends(audited, scope="function")])
-    async def post(calls: DeferAfter) -> None:
+    # FastAPI 0.121.0 ignores the scope of one that only the route names.
+    @app.post("/")
+    async def post(
+        calls: DeferAfter, audit: Annotated[None, Depends(audited, scope="function")]
+    ) -> None:
         calls.add(welcome, "inside")
 
     with deferrals_of(shop) as calls:
