@@ -184,7 +184,8 @@ def second_sqs(session: nox.Session) -> None:
 
 
 LOCALSTACK = ("--exclude-newer", "2026-03-31", "localstack-core[runtime]==2026.3.0")
-"""The last one without an account. It names no upper bounds, and fails with newer packages."""
+"""The last one without an account. It names no upper bounds, and fails with newer packages.
+It needs Python 3.13, which it does not say."""
 
 
 @nox.session(name="sqs-redrives")
@@ -193,7 +194,7 @@ def sqs_redrives(session: nox.Session) -> None:
     install(session, "test")
     session.install("-q", "uv>=0.5")
     server = Path(session.create_tmp()).resolve() / "server"
-    session.run("uv", "venv", "-q", "--clear", str(server))
+    session.run("uv", "venv", "-q", "--clear", "-p", "3.13", str(server))
     session.run("uv", "pip", "install", "-q", "-p", str(server), *LOCALSTACK)
     endpoint = f"localstack:{server / 'bin' / 'python'}"
     env = {"DEFERRABLE_TEST_SQS_ENDPOINT": endpoint}
