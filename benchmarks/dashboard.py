@@ -49,7 +49,9 @@ async def visit(made: Any, is_over: asyncio.Event) -> int:
         "headers": [], "scheme": "http", "server": ("localhost", 80),
         "asgi": {"version": "3.0", "spec_version": "2.0"},
     }  # fmt: skip
-    await made(scope, receive, send)
+    while not is_over.is_set():
+        await made({**scope}, receive, send)
+        await asyncio.sleep(0.5)  # as a browser, whose streams end after a while
     return updates
 
 
