@@ -26,7 +26,7 @@ _IDLE_TIMES = 50
 _SILENT_SECONDS = 15.0
 """After this much silence a comment is sent, or a proxy would close the connection."""
 _LONGEST_SECONDS = 10.0
-"""A stream of a server that cannot be asked: half of the time that most give a process to stop."""
+"""A stream of a server that cannot be asked. Kubernetes gives 30 s to end in; jobs need some."""
 
 
 async def stream(site: Site, render: Callable[[], Awaitable[str]]) -> AsyncIterator[bytes]:
